@@ -1,0 +1,2 @@
+//! To be filled.
+#![cfg_attr(not(test), no_std)]
