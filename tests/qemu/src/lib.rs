@@ -1,1 +1,12 @@
-//! To be filled.
+//! Drives machines in QEMU from their serial line.
+//!
+//! `config` says what the machine is, `console` runs it, `machine` speaks to Dom0's shell and returns typed
+//! results, `parse` reads what `xl` prints, `cases` are the tests and `suite` runs them. `cargo xtask` builds
+//! what they need and calls them.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod console;
+pub mod machine;
+pub mod marks;

@@ -1,0 +1,152 @@
+//! The emulated machine, and the QEMU command line that makes it.
+//!
+//! `cargo xtask run` and every test build their command line here, so what a test boots is what a person
+//! boots.
+
+use std::path::PathBuf;
+
+/// Where the control domain's kernel is put: QEMU puts the FDT at 128 MiB above the start of RAM and reserves
+/// up to 2 MiB for it; the hypervisor itself is at the start.
+const MODULE_BASE: u64 = 0x4900_0000;
+
+/// Room between two modules; no kernel or archive that is tested is larger.
+const MODULE_STEP: u64 = 0x0700_0000;
+
+/// A file that QEMU's `guest-loader` puts into memory and announces as a `multiboot,module` node.
+#[derive(Clone, Debug)]
+pub enum Module {
+    /// A kernel with its command line.
+    Kernel(PathBuf, String),
+    /// An initial file system.
+    Ramdisk(PathBuf),
+}
+
+/// A disk of the machine.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The serial number by which the control domain tells its disks apart.
+    pub serial: String,
+    /// The raw image.
+    pub file: PathBuf,
+    /// True when writes are dropped as the machine ends.
+    pub snapshot: bool,
+}
+
+/// Everything that decides the command line.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// QEMU's name of the CPU model.
+    pub cpu: String,
+    /// Number of pCPUs.
+    pub smp: u32,
+    /// RAM, with QEMU's suffixes.
+    pub mem: String,
+    /// True to make one instruction one nanosecond, so that runs repeat exactly.
+    pub icount: bool,
+    /// True to wait for a debugger on QEMU's usual port before the first instruction.
+    pub gdb: bool,
+    /// The hypervisor.
+    pub kernel: PathBuf,
+    /// The hypervisor's command line.
+    pub cmdline: String,
+    /// What is loaded beside the hypervisor.
+    pub modules: Vec<Module>,
+    /// The disks.
+    pub disks: Vec<Disk>,
+}
+
+impl Config {
+    /// A machine of the usual size with nothing to run beside the hypervisor.
+    pub fn new(kernel: PathBuf) -> Self {
+        Self {
+            cpu: "cortex-a72".to_owned(),
+            smp: 2,
+            mem: "2G".to_owned(),
+            icount: false,
+            gdb: false,
+            kernel,
+            cmdline: String::new(),
+            modules: Vec::new(),
+            disks: Vec::new(),
+        }
+    }
+
+    /// The words after `qemu-system-aarch64`.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        option("-M", "virt,virtualization=on,gic-version=3".to_owned());
+        option("-cpu", self.cpu.clone());
+        option("-smp", self.smp.to_string());
+        option("-m", self.mem.clone());
+        if self.icount {
+            option("-icount", "shift=0,sleep=off".to_owned());
+        }
+        option("-nic", "none".to_owned());
+        option("-global", "virtio-mmio.force-legacy=false".to_owned());
+        option("-kernel", self.kernel.display().to_string());
+        if !self.cmdline.is_empty() {
+            option("-append", self.cmdline.clone());
+        }
+        for (module, address) in self.modules.iter().zip((MODULE_BASE..).step_by(MODULE_STEP as usize)) {
+            option("-device", module.argument(address));
+        }
+        for disk in &self.disks {
+            let Disk { serial, file, snapshot } = disk;
+            let snapshot = if *snapshot { ",snapshot=on" } else { "" };
+            let file = escape(&file.display().to_string());
+            option("-drive", format!("if=none,id={serial},format=raw,discard=unmap{snapshot},file={file}"));
+            option("-device", format!("virtio-blk-device,drive={serial},serial={serial}"));
+        }
+        words.push("-nographic".to_owned());
+        if self.gdb {
+            words.extend(["-s".to_owned(), "-S".to_owned()]);
+        }
+        words
+    }
+}
+
+impl Module {
+    fn argument(&self, address: u64) -> String {
+        match self {
+            Module::Kernel(file, bootargs) => {
+                let file = escape(&file.display().to_string());
+                let bootargs = escape(bootargs);
+                format!("guest-loader,addr={address:#x},kernel={file},bootargs={bootargs}")
+            }
+            Module::Ramdisk(file) => {
+                format!("guest-loader,addr={address:#x},initrd={}", escape(&file.display().to_string()))
+            }
+        }
+    }
+}
+
+/// In QEMU's option lists a comma inside a value is written twice.
+fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, Disk, Module};
+
+    #[test]
+    fn commas_in_file_names_and_boot_arguments_do_not_end_the_option() {
+        let mut config = Config::new("xenolith".into());
+        config.modules.push(Module::Kernel("dom0".into(), "a=1,2".to_owned()));
+        config.disks.push(Disk { serial: "store".to_owned(), file: "a,b.img".into(), snapshot: true });
+        let line = config.arguments().join(" ");
+        assert!(line.contains("guest-loader,addr=0x49000000,kernel=dom0,bootargs=a=1,,2"), "{line}");
+        assert!(line.contains("snapshot=on,file=a,,b.img"), "{line}");
+    }
+
+    #[test]
+    fn the_modules_do_not_overlap() {
+        let mut config = Config::new("xen".into());
+        config.modules.push(Module::Kernel("Image".into(), String::new()));
+        config.modules.push(Module::Ramdisk("dom0.cpio".into()));
+        let line = config.arguments().join(" ");
+        assert!(line.contains("addr=0x49000000,kernel=Image"), "{line}");
+        assert!(line.contains("addr=0x50000000,initrd=dom0.cpio"), "{line}");
+    }
+}
