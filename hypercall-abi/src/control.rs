@@ -1,0 +1,274 @@
+//! The control ABI: what only a holder of a capability may ask the microkernel to do.
+//!
+//! Xen's domctl and sysctl are private to one Xen version, so this part is our own: versioned, small, and
+//! ruled by capabilities instead of by who calls. A capability is an index into the caller's own table in
+//! the microkernel ([`Cap`]); it names one domain or the platform. Dom0 starts with [`Cap::PLATFORM`]; each
+//! domain it creates comes back as a new capability.
+//!
+//! Calling convention: `hvc #0xEA1`, number in x16 ([`BASE`] + [`Op`]), capability in x0, arguments in
+//! x1-x5. Result: x0 is 0 or a negative `errno`, further results in x1 and x2. Buffers are guest virtual
+//! addresses of the caller. A call that has more to do than one stretch of work allows returns
+//! `EAGAIN` with its progress in x1; the caller calls again with what is left.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
+pub const VERSION: u32 = 1;
+
+/// First hypercall number of the control range. Xen's own numbers end below 64.
+pub const BASE: u32 = 0x1000;
+
+/// An index into the caller's capability table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cap(u32);
+
+impl Cap {
+    /// The machine itself: create domains, read the console, power. Held by Dom0 from its start.
+    pub const PLATFORM: Cap = Cap(0);
+
+    /// The capability with this index; whether it names anything is the microkernel's to say.
+    pub const fn new(index: u32) -> Self {
+        Cap(index)
+    }
+
+    /// The index as it travels in x0.
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+}
+
+/// What can be asked. The comment of each gives `(arguments) -> results`; `dom` and `platform` are capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Op {
+    /// `() -> x1 = VERSION`.
+    Version = 0,
+    /// `(platform, *mut PlatformInfo)`.
+    PlatformInfo = 1,
+    /// `(platform, pcpu, *mut PcpuInfo)`; `ENOENT` past the last pCPU.
+    PcpuInfo = 2,
+    /// `(platform, position, *mut u8, length) -> x1 = position after, x2 = bytes`. The log is a ring with an
+    /// ever-growing byte position; a position that has been overwritten moves up to the oldest byte kept.
+    ConsoleRead = 3,
+    /// `(platform, action)`: 0 switches the machine off, 1 restarts it. Does not return.
+    Power = 4,
+    /// `(platform, *const DomainParams) -> x1 = dom, x2 = domid`. The domain is born paused and without memory.
+    DomainCreate = 8,
+    /// `(platform, domid) -> x1 = dom, x2 = domid`: a capability for the first live domain at or after `domid`.
+    DomainLookup = 9,
+    /// `(dom)`: forgets the capability; the domain lives on.
+    CapDrop = 10,
+    /// `(dom, *mut DomainInfo)`.
+    DomainInfo = 11,
+    /// `(dom)`: kills the domain and returns its frames. `EAGAIN` until all that can be returned is returned;
+    /// then the capability is gone. Frames that peers still map follow when they unmap.
+    DomainDestroy = 12,
+    /// `(dom)`: pauses all vCPUs; nests (a count).
+    DomainPause = 13,
+    /// `(dom)`: takes back one pause.
+    DomainUnpause = 14,
+    /// `(dom, reason)`: as if the domain had called `SCHEDOP_shutdown`.
+    DomainShutdown = 15,
+    /// `(dom, pages)`: the most 4 KiB pages that the domain may own.
+    DomainMaxPages = 16,
+    /// `(dom, ipa, pages) -> x1 = pages done`: gives fresh zeroed RAM, in the largest blocks that alignment allows.
+    Populate = 17,
+    /// `(dom, ipa, *const u8, length) -> x1 = bytes done`: copies into the domain's RAM.
+    MemoryWrite = 18,
+    /// `(dom, ipa, *mut u8, length) -> x1 = bytes done`: copies out of the domain's RAM.
+    MemoryRead = 19,
+    /// `(dom, vcpu, pc, x0)`: sets where a vCPU that has not run yet starts, and brings it online.
+    VcpuStart = 20,
+    /// `(dom, vcpu, *mut VcpuInfo)`.
+    VcpuInfo = 21,
+    /// `(dom, vcpu, mask)`: bit n allows pCPU n; `EINVAL` when no online pCPU is left.
+    VcpuAffinity = 22,
+    /// `(dom, index, value)`: sets an HVM parameter of the domain.
+    HvmParam = 23,
+    /// `(dom, reference, gfn, peer domid)`: writes a grant entry (full access) in the name of a domain that has not
+    /// started yet; for the console and store pages.
+    GrantSeed = 24,
+    /// `(dom, remote domid) -> x1 = port`: allocates an unbound port in `dom` that `remote` may bind to.
+    PortAlloc = 25,
+    /// `(dom, gfn, console domid) -> x1 = port`: gives the emulated UART its ring page and its unbound port.
+    VuartInit = 26,
+}
+
+impl Op {
+    /// Every operation, for tables and tests.
+    pub const ALL: [Op; 24] = [
+        Op::Version,
+        Op::PlatformInfo,
+        Op::PcpuInfo,
+        Op::ConsoleRead,
+        Op::Power,
+        Op::DomainCreate,
+        Op::DomainLookup,
+        Op::CapDrop,
+        Op::DomainInfo,
+        Op::DomainDestroy,
+        Op::DomainPause,
+        Op::DomainUnpause,
+        Op::DomainShutdown,
+        Op::DomainMaxPages,
+        Op::Populate,
+        Op::MemoryWrite,
+        Op::MemoryRead,
+        Op::VcpuStart,
+        Op::VcpuInfo,
+        Op::VcpuAffinity,
+        Op::HvmParam,
+        Op::GrantSeed,
+        Op::PortAlloc,
+        Op::VuartInit,
+    ];
+
+    /// The hypercall number of the operation, for x16.
+    pub const fn number(self) -> u32 {
+        BASE + self as u32
+    }
+
+    /// The operation with this hypercall number.
+    pub fn from_number(number: u32) -> Option<Op> {
+        Op::ALL.into_iter().find(|op| op.number() == number)
+    }
+}
+
+/// The machine, for `xl info` and for Dom0's own start-up.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PlatformInfo {
+    /// Frames of 4 KiB that the machine has, and those that are free.
+    pub total_pages: u64,
+    /// Frames that no domain owns and the microkernel does not use.
+    pub free_pages: u64,
+    /// Where Dom0's RAM lies (IPA equals PA), in bytes.
+    pub dom0_base: u64,
+    /// How long Dom0's RAM is, in bytes.
+    pub dom0_size: u64,
+    /// A range of Dom0's IPA space that holds nothing, for mappings of grants.
+    pub window_base: u64,
+    /// The window's length in bytes.
+    pub window_size: u64,
+    /// Nanoseconds since the microkernel started.
+    pub uptime_ns: u64,
+    /// Where the microkernel's image lies.
+    pub image_base: u64,
+    /// Size of the image in memory.
+    pub image_size: u64,
+    /// Frequency of the system counter.
+    pub counter_hz: u32,
+    /// pCPUs online.
+    pub pcpus: u32,
+    /// The most domains that can exist at once.
+    pub max_domains: u32,
+    /// `MIDR_EL1` of the boot pCPU.
+    pub midr: u32,
+}
+
+/// One pCPU.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PcpuInfo {
+    /// `MPIDR_EL1` of the pCPU.
+    pub mpidr: u64,
+    /// Nanoseconds spent idle.
+    pub idle_ns: u64,
+    /// vCPUs that are running or ready here.
+    pub load: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Give the domain an emulated SBSA UART (`vuart="sbsa_uart"`).
+pub const CREATE_VUART: u32 = 1 << 0;
+
+/// What a new domain may have; the limits do not change afterwards, but for the pages.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DomainParams {
+    /// The domain's UUID, kept for tools and never read by the microkernel.
+    pub uuid: [u8; 16],
+    /// The most pages that the domain may own.
+    pub max_pages: u64,
+    /// `CREATE_*` bits.
+    pub flags: u32,
+    /// vCPUs, at least 1.
+    pub vcpus: u32,
+    /// Frames of its grant table, at most.
+    pub max_grant_frames: u32,
+    /// Event channel ports, at most (0: the ABI's 4096).
+    pub max_ports: u32,
+}
+
+/// The domain is being destroyed.
+pub const STATE_DYING: u32 = 1 << 0;
+/// The domain has shut down; see `shutdown_reason`.
+pub const STATE_SHUTDOWN: u32 = 1 << 1;
+/// Paused through a capability.
+pub const STATE_PAUSED: u32 = 1 << 2;
+/// No vCPU has anything to do.
+pub const STATE_BLOCKED: u32 = 1 << 3;
+/// At least one vCPU is on a pCPU now.
+pub const STATE_RUNNING: u32 = 1 << 4;
+
+/// One domain, for `xl list`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DomainInfo {
+    /// The UUID given at creation.
+    pub uuid: [u8; 16],
+    /// Pages owned now.
+    pub pages: u64,
+    /// The most pages it may own.
+    pub max_pages: u64,
+    /// Time that its vCPUs ran, together.
+    pub cpu_ns: u64,
+    /// `STATE_*` bits.
+    pub state: u32,
+    /// `SHUTDOWN_*` of Xen's public/sched.h, when `STATE_SHUTDOWN` is set.
+    pub shutdown_reason: u32,
+    /// vCPUs that are online, and those that exist.
+    pub online_vcpus: u32,
+    /// vCPUs that the domain was made with.
+    pub vcpus: u32,
+    /// The domain's id.
+    pub domid: u32,
+    /// Frames of kernel objects charged to the domain.
+    pub kernel_pages: u32,
+}
+
+/// One vCPU, for `xl vcpu-list`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuInfo {
+    /// Time that the vCPU ran.
+    pub cpu_ns: u64,
+    /// pCPUs that it may use.
+    pub affinity: u64,
+    /// The pCPU where it is or was last.
+    pub pcpu: u32,
+    /// 0 offline, 1 running, 2 ready, 3 blocked, 4 paused.
+    pub state: u32,
+}
+
+const _: () = assert!(size_of::<PlatformInfo>() == 88);
+const _: () = assert!(size_of::<PcpuInfo>() == 24);
+const _: () = assert!(size_of::<DomainParams>() == 40);
+const _: () = assert!(size_of::<DomainInfo>() == 64);
+const _: () = assert!(size_of::<VcpuInfo>() == 24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_found_by_its_number_and_no_number_twice() {
+        for (i, op) in Op::ALL.into_iter().enumerate() {
+            assert_eq!(Op::from_number(op.number()), Some(op));
+            assert!(Op::ALL[..i].iter().all(|other| other.number() != op.number()));
+        }
+        assert_eq!(Op::from_number(BASE - 1), None);
+        assert_eq!(Op::from_number(BASE + 200), None);
+    }
+}
