@@ -1,2 +1,19 @@
-//! To be filled.
+//! Dom0's toolstack and shell as pure functions: everything that decides without touching hardware.
+//!
+//! The Dom0 image supplies I/O and hypercalls; this crate turns configuration files, kernel images and command lines
+//! into values, plans and texts. Nothing here blocks, so all of it is tested on the host.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod addr;
+pub mod config;
+pub mod devices;
+pub mod disk;
+pub mod fdt;
+pub mod image;
+pub mod layout;
+pub mod plan;
+pub mod uuid;
+pub mod vdev;
