@@ -1,2 +1,46 @@
-//! To be filled.
+//! The block back end: serves one guest's blkif ring from any [`Disk`].
+//!
+//! It knows rings, grants and events through the traits of `driver-api` and nothing of the domain that hosts
+//! it. Data never passes through the CPU: the bus addresses of the granted pages go into the disk's
+//! scatter list.
+//!
+//! # How a host uses it
+//!
+//! 1. [`Vbd`] is the XenBus side, a pure state machine: feed it what the store says, carry out the
+//!    [`Action`]s it returns, in order. [`advertise`] is the list of keys to publish, and
+//!    [`RingParams::parse`] reads what the front end wrote (keys in [`FRONTEND_KEYS`]).
+//! 2. On [`Action::Connect`]: `let back_end = BackEnd::connect(grants, port, disk, &params, limits)?`,
+//!    keep [`BackEnd::control`], and spawn [`BackEnd::run`].
+//! 3. On [`Action::Disconnect`]: [`Control::stop`], then await the task. `run` returns once nothing is in
+//!    flight and every page is unmapped, with [`End`] saying why.
+//!
+//! The future of `run` must be driven to its end. Dropped earlier it leaves the guest's pages mapped, for the
+//! disk may still be writing to them.
+//!
+//! # What the guest can do
+//!
+//! Whatever stands in a request, the answer is an error response to that request. A producer index that cannot be
+//! true ends the device ([`End::Broken`]) and nothing else. Each pass does a bounded amount of work and
+//! then yields to the executor.
 #![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod back_end;
+mod negotiate;
+mod persistent;
+mod request;
+mod ring;
+mod serve;
+mod stats;
+mod vbd;
+
+#[cfg(test)]
+mod tests;
+
+pub use back_end::{BackEnd, ConnectError, Control, End, Limits};
+pub use driver_api::Disk;
+pub use negotiate::{BadFrontEnd, FRONTEND_KEYS, RingParams, advertise};
+pub use stats::Stats;
+pub use vbd::{Action, Vbd};

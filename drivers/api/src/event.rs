@@ -1,0 +1,33 @@
+//! One end of an event channel, as a back end sees it.
+
+/// A bound interdomain event channel.
+#[allow(async_fn_in_trait, reason = "one thread: the futures need not be Send")]
+pub trait EventPort {
+    /// Sends an event to the other side. Failures (the other side is gone) are not reported here: its
+    /// death arrives through the store.
+    fn notify(&self);
+
+    /// Completes once at least one event has arrived since the last completion of this call; events
+    /// that arrive while nobody waits are remembered (as one). Dropping the future loses nothing.
+    async fn wait(&self);
+}
+
+impl<E: EventPort + ?Sized> EventPort for &E {
+    fn notify(&self) {
+        (**self).notify();
+    }
+
+    async fn wait(&self) {
+        (**self).wait().await;
+    }
+}
+
+impl<E: EventPort + ?Sized> EventPort for alloc::rc::Rc<E> {
+    fn notify(&self) {
+        (**self).notify();
+    }
+
+    async fn wait(&self) {
+        (**self).wait().await;
+    }
+}

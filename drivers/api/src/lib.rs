@@ -1,0 +1,40 @@
+//! The vocabulary between drivers and the domain that hosts them.
+//!
+//! Drivers never depend on each other: a back end does not know which disk it serves, and a disk does
+//! not know who asks. What they have in common is this crate, which holds traits and plain values only:
+//!
+//! | trait | who implements it | who uses it |
+//! |---|---|---|
+//! | [`Disk`] | physical disks (`virtio-blk`), [`DiskView`] | `blkback`, [`SectorIo`] |
+//! | [`SharedPage`] | the host domain, over a page that another domain also writes | `blkback`, `conback` |
+//! | [`Grants`], [`MappedPage`] | the host domain, over its grant hypercalls | `blkback` |
+//! | [`EventPort`] | the host domain, over a bound event channel | `blkback`, `conback` |
+//! | [`DmaMemory`] | the host domain, over memory of its own | [`SectorIo`], `virtio-blk` |
+//!
+//! Everything here is for one thread (one vCPU, one executor): futures are not `Send`, and interior
+//! state sits in `Cell`s. What an interrupt handler may call says so.
+//!
+//! [`sys::Window`] implements the memory traits over a raw pointer; it is the crate's only unsafe code.
+#![no_std]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod disk;
+mod dma;
+mod event;
+mod grants;
+mod sector;
+mod shared;
+pub mod sys;
+mod view;
+mod wait;
+
+pub use disk::{BusAddr, Disk, DiskError, DiskInfo, SECTOR_SIZE, Segment, total_sectors};
+pub use dma::DmaMemory;
+pub use event::EventPort;
+pub use grants::{Access, Grants, MapError, MappedPage};
+pub use sector::SectorIo;
+pub use shared::{PAGE_SIZE, SharedPage};
+pub use view::{DiskView, Extent, ViewError};
+pub use wait::WaitQueue;

@@ -1,0 +1,207 @@
+//! Memory that somebody else writes too, behind a raw pointer.
+//!
+//! Every access is atomic or volatile and bounds-checked, so that code above needs no `unsafe` and a
+//! concurrent writer (a hostile guest, a device) can change values but not break the language's rules.
+#![allow(unsafe_code, reason = "the one place that dereferences shared memory")]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+use crate::{BusAddr, DmaMemory, MappedPage, PAGE_SIZE, SharedPage};
+
+/// A stretch of mapped memory that other domains or devices access at the same time.
+///
+/// It does not own the mapping: whoever made it ends the mapping after the last use of the window.
+#[derive(Debug)]
+pub struct Window {
+    base: NonNull<u8>,
+    len: usize,
+    bus: BusAddr,
+}
+
+impl Window {
+    /// Wraps `len` bytes at `base`, which devices find at `bus`.
+    ///
+    /// # Safety
+    /// For as long as the window exists, the memory must be mapped readable (and writable, if a store
+    /// is ever made), normal and coherent, aligned to 8 bytes, and no Rust reference to any of it may be
+    /// live.
+    pub const unsafe fn new(base: NonNull<u8>, len: usize, bus: BusAddr) -> Self {
+        Self { base, len, bus }
+    }
+
+    /// Where the memory is mapped.
+    pub const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// The address of an aligned field of `size` bytes, if it lies in the window.
+    fn field(&self, offset: usize, size: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(size)?;
+        if end > self.len || !offset.is_multiple_of(size) {
+            return None;
+        }
+        // SAFETY: `offset < len`, and `new`'s caller vouched for `len` bytes at `base`.
+        Some(unsafe { self.base.add(offset) })
+    }
+
+    fn atomic_u16(&self, offset: usize) -> Option<&AtomicU16> {
+        let field = self.field(offset, 2)?;
+        // SAFETY: in bounds and aligned (`field`), mapped and only accessed atomically (`new`).
+        Some(unsafe { AtomicU16::from_ptr(field.cast().as_ptr()) })
+    }
+
+    fn atomic_u32(&self, offset: usize) -> Option<&AtomicU32> {
+        let field = self.field(offset, 4)?;
+        // SAFETY: as in `atomic_u16`.
+        Some(unsafe { AtomicU32::from_ptr(field.cast().as_ptr()) })
+    }
+
+    fn atomic_u64(&self, offset: usize) -> Option<&AtomicU64> {
+        let field = self.field(offset, 8)?;
+        // SAFETY: as in `atomic_u16`.
+        Some(unsafe { AtomicU64::from_ptr(field.cast().as_ptr()) })
+    }
+
+    /// Reads `into.len()` bytes, eight at a time where alignment allows; bytes past the end read as 0.
+    fn read(&self, offset: usize, into: &mut [u8]) {
+        let inside = into.len().min(self.len.saturating_sub(offset));
+        let (inside, past) = into.split_at_mut(inside);
+        past.fill(0);
+        let mut at = offset;
+        let head = inside.len().min(at.wrapping_neg() % 8);
+        let (head, body) = inside.split_at_mut(head);
+        for byte in head {
+            *byte = self.read_byte(at);
+            at += 1;
+        }
+        let mut words = body.chunks_exact_mut(8);
+        for word in &mut words {
+            word.copy_from_slice(&SharedPage::load_u64(self, at).to_le_bytes());
+            at += 8;
+        }
+        for byte in words.into_remainder() {
+            *byte = self.read_byte(at);
+            at += 1;
+        }
+    }
+
+    /// Writes `from`, eight bytes at a time where alignment allows; what lies past the end is dropped.
+    fn write(&self, offset: usize, from: &[u8]) {
+        let inside = from.len().min(self.len.saturating_sub(offset));
+        let (inside, _past) = from.split_at(inside);
+        let mut at = offset;
+        let (head, body) = inside.split_at(inside.len().min(at.wrapping_neg() % 8));
+        for &byte in head {
+            self.write_byte(at, byte);
+            at += 1;
+        }
+        let (words, tail) = body.as_chunks::<8>();
+        for word in words {
+            SharedPage::store_u64(self, at, u64::from_le_bytes(*word));
+            at += 8;
+        }
+        for &byte in tail {
+            self.write_byte(at, byte);
+            at += 1;
+        }
+    }
+
+    fn read_byte(&self, offset: usize) -> u8 {
+        // SAFETY: `field` checked the bounds, and `new`'s caller vouched for the mapping.
+        self.field(offset, 1)
+            .map_or(0, |byte| unsafe { byte.as_ptr().read_volatile() })
+    }
+
+    fn write_byte(&self, offset: usize, value: u8) {
+        if let Some(byte) = self.field(offset, 1) {
+            // SAFETY: as in `read_byte`.
+            unsafe { byte.as_ptr().write_volatile(value) }
+        }
+    }
+}
+
+impl SharedPage for Window {
+    fn load_u32(&self, offset: usize) -> u32 {
+        self.atomic_u32(offset)
+            .map_or(0, |field| field.load(Ordering::Acquire))
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        if let Some(field) = self.atomic_u32(offset) {
+            field.store(value, Ordering::Release);
+        }
+    }
+
+    fn load_u64(&self, offset: usize) -> u64 {
+        self.atomic_u64(offset)
+            .map_or(0, |field| field.load(Ordering::Relaxed))
+    }
+
+    fn store_u64(&self, offset: usize, value: u64) {
+        if let Some(field) = self.atomic_u64(offset) {
+            field.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn copy_out(&self, offset: usize, into: &mut [u8]) {
+        self.read(offset, into);
+    }
+
+    fn copy_in(&self, offset: usize, from: &[u8]) {
+        self.write(offset, from);
+    }
+
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+impl MappedPage for Window {
+    fn bus_addr(&self) -> BusAddr {
+        debug_assert!(self.len >= PAGE_SIZE, "a granted page is a whole page");
+        self.bus
+    }
+}
+
+impl DmaMemory for Window {
+    fn bus_addr(&self) -> BusAddr {
+        self.bus
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn copy_out(&self, offset: usize, into: &mut [u8]) {
+        self.read(offset, into);
+    }
+
+    fn copy_in(&self, offset: usize, from: &[u8]) {
+        self.write(offset, from);
+    }
+
+    fn load_u16(&self, offset: usize) -> u16 {
+        self.atomic_u16(offset)
+            .map_or(0, |field| field.load(Ordering::Acquire))
+    }
+
+    fn store_u16(&self, offset: usize, value: u16) {
+        if let Some(field) = self.atomic_u16(offset) {
+            field.store(value, Ordering::Release);
+        }
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        self.atomic_u32(offset)
+            .map_or(0, |field| field.load(Ordering::Relaxed))
+    }
+
+    fn store_u64(&self, offset: usize, value: u64) {
+        SharedPage::store_u64(self, offset, value);
+    }
+
+    fn full_barrier(&self) {
+        fence(Ordering::SeqCst);
+    }
+}

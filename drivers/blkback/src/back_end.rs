@@ -1,0 +1,349 @@
+//! One connected block device: takes requests off the ring, keeps many in flight, answers as they finish.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::future::{Future, pending, poll_fn};
+use core::pin::pin;
+use core::task::{Poll, Waker};
+
+use driver_api::{Access, Disk, EventPort, Grants, MapError, SharedPage};
+use embassy_futures::select::{Either3, select3};
+use embassy_futures::yield_now;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+use hypercall_abi::ring::RingOverflow;
+
+use crate::negotiate::RingParams;
+use crate::request::{Parsed, parse};
+use crate::ring::BackRing;
+use crate::serve::Server;
+use crate::stats::Stats;
+
+/// Requests and events handled before the executor gets a turn.
+const BUDGET: usize = 64;
+
+/// The host's bounds on one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight at a time.
+    pub in_flight: usize,
+    /// Most segments of an indirect request, at most 4096; 0 does not offer them.
+    pub indirect_segments: u16,
+    /// Grants kept mapped; 0 does not offer persistent grants.
+    pub persistent_grants: u16,
+    /// Most ring pages, as a binary logarithm, at most 4.
+    pub ring_page_order: u8,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            in_flight: 64,
+            indirect_segments: 256,
+            persistent_grants: 1056,
+            ring_page_order: 2,
+        }
+    }
+}
+
+/// Why a device could not be connected. The front end is to blame, save for want of room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// A ring page could not be mapped.
+    RingPage(MapError),
+    /// The number of ring pages is 0, not a power of two, or more than was offered.
+    RingPages(usize),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RingPage(error) => write!(f, "block ring: {error}"),
+            Self::RingPages(count) => write!(f, "block ring: {count} pages were not offered"),
+        }
+    }
+}
+
+impl core::error::Error for ConnectError {}
+
+/// How a device ended. Either way nothing is in flight and nothing is mapped any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The host asked for it.
+    Stopped,
+    /// The front end's producer index cannot be true.
+    Broken,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::Broken => "the front end produced more requests than the block ring holds",
+        })
+    }
+}
+
+/// The host's hold on a running device.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    stats: Cell<Stats>,
+}
+
+impl Control {
+    /// Asks the device to end: no further request is taken, those in flight are finished and answered.
+    pub fn stop(&self) {
+        self.stop.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        self.stats.get()
+    }
+
+    async fn stopped(&self) {
+        poll_fn(|cx| {
+            if self.stop.get() {
+                return Poll::Ready(());
+            }
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A device whose ring is mapped.
+pub struct BackEnd<G: Grants, E, D> {
+    server: Server<G, D>,
+    ring: BackRing<G::Page>,
+    port: E,
+    limits: Limits,
+    control: Rc<Control>,
+}
+
+impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
+    /// Maps the ring that the front end described.
+    ///
+    /// # Errors
+    /// The ring cannot be mapped or is larger than was offered. Nothing stays mapped then.
+    pub fn connect(
+        grants: G,
+        port: E,
+        disk: D,
+        params: &RingParams,
+        limits: Limits,
+    ) -> Result<Self, ConnectError> {
+        let count = params.ring.len();
+        if !count.is_power_of_two() || count > 1 << limits.ring_page_order.min(4) {
+            return Err(ConnectError::RingPages(count));
+        }
+        let mut results = Vec::with_capacity(count);
+        grants.map(&params.ring, Access::ReadWrite, &mut results);
+        let mut pages = Vec::with_capacity(count);
+        let mut failure = None;
+        for result in results {
+            match result {
+                Ok(page) => pages.push(page),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let Some(error) = failure {
+            grants.unmap(&mut pages);
+            return Err(ConnectError::RingPage(error));
+        }
+        let keep = usize::from(limits.persistent_grants);
+        let persistent = (params.persistent && keep != 0).then_some(keep);
+        Ok(Self {
+            server: Server::new(grants, disk, persistent),
+            ring: BackRing::new(pages),
+            port,
+            limits,
+            control: Rc::new(Control::default()),
+        })
+    }
+
+    /// The handle to stop the device and to read its counters with.
+    pub fn control(&self) -> Rc<Control> {
+        Rc::clone(&self.control)
+    }
+
+    /// Serves the ring until the host stops it or the front end breaks it.
+    pub async fn run(self) -> End {
+        let (server, port, control) = (self.server, self.port, self.control);
+        let mut intake = Intake::new(self.ring, self.limits);
+        let mut in_flight = FuturesUnordered::new();
+        let mut finished = Vec::new();
+        let mut spent = 0;
+        loop {
+            while let Some(Some(done)) = in_flight.next().now_or_never() {
+                finished.push(done);
+            }
+            if !finished.is_empty() {
+                server.retire(&mut finished, |response| intake.ring.put(response));
+                if intake.ring.publish() {
+                    server.count(|stats| stats.notifications += 1);
+                    port.notify();
+                }
+            }
+            if control.stop.get() {
+                intake.end(End::Stopped);
+            }
+            while spent < BUDGET
+                && let Some(request) = intake.next(in_flight.len())
+            {
+                in_flight.push(server.execute(request));
+                spent += 1;
+            }
+            let running = in_flight.len();
+            server.count(|stats| {
+                stats.oo_req += u64::from(running >= intake.limit);
+                stats.in_flight = u32::try_from(running).unwrap_or(u32::MAX);
+            });
+            control.stats.set(server.stats.get());
+            if let Some(end) = intake.ended(running) {
+                server.close(intake.ring.into_pages());
+                return end;
+            }
+            spent += 1;
+            if spent >= BUDGET {
+                // A front end whose requests are all refused, or that sends events without end, must not keep
+                // the executor from everybody else.
+                spent = 0;
+                yield_now().await;
+            } else if wait(&mut in_flight, &mut finished, intake.wants_more(running), &port, &control).await {
+                spent = 0;
+            }
+        }
+    }
+}
+
+/// Waits for a completion (which goes to `finished`), an event or a stop; says whether it had to wait at all.
+async fn wait<S: Stream + Unpin>(
+    in_flight: &mut S,
+    finished: &mut Vec<S::Item>,
+    listen: bool,
+    port: &impl EventPort,
+    control: &Control,
+) -> bool {
+    let completion = async {
+        match in_flight.next().await {
+            Some(done) => done,
+            None => pending().await,
+        }
+    };
+    let event = async {
+        if listen {
+            port.wait().await;
+        } else {
+            pending::<()>().await;
+        }
+    };
+    let mut waited = false;
+    let mut wake = pin!(select3(completion, event, control.stopped()));
+    let first = poll_fn(|cx| {
+        let poll = wake.as_mut().poll(cx);
+        waited |= poll.is_pending();
+        poll
+    })
+    .await;
+    match first {
+        Either3::First(done) => finished.push(done),
+        Either3::Second(()) | Either3::Third(()) => {}
+    }
+    waited
+}
+
+/// What a barrier makes newer requests wait for.
+enum Hold {
+    /// Nothing.
+    None,
+    /// The barrier was taken and waits until everything older is complete.
+    Until(Parsed),
+    /// The barrier runs, alone.
+    Running,
+}
+
+/// Decides which request starts next, if any may.
+struct Intake<P> {
+    ring: BackRing<P>,
+    limit: usize,
+    max_indirect: usize,
+    hold: Hold,
+    end: Option<End>,
+}
+
+impl<P: SharedPage> Intake<P> {
+    fn new(ring: BackRing<P>, limits: Limits) -> Self {
+        Self {
+            limit: limits.in_flight.clamp(1, ring.slots().max(1) as usize),
+            max_indirect: usize::from(limits.indirect_segments),
+            ring,
+            hold: Hold::None,
+            end: None,
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// How the device ended, once nothing runs and nothing is held back.
+    fn ended(&self, running: usize) -> Option<End> {
+        match self.hold {
+            Hold::Until(_) => None,
+            Hold::None | Hold::Running => self.end.filter(|_| running == 0),
+        }
+    }
+
+    /// Whether another request could be started if the ring had one.
+    fn wants_more(&self, running: usize) -> bool {
+        self.end.is_none() && matches!(self.hold, Hold::None) && running < self.limit
+    }
+
+    /// The request to start now, while `running` others are in flight.
+    fn next(&mut self, running: usize) -> Option<Parsed> {
+        if running == 0 {
+            match core::mem::replace(&mut self.hold, Hold::None) {
+                Hold::Until(request) => {
+                    self.hold = Hold::Running;
+                    return Some(request);
+                }
+                Hold::None | Hold::Running => {}
+            }
+        }
+        if !self.wants_more(running) {
+            return None;
+        }
+        let request = match self.take() {
+            Ok(request) => request?,
+            Err(RingOverflow) => {
+                self.end(End::Broken);
+                return None;
+            }
+        };
+        if !request.command.is_ok_and(|command| command.is_barrier()) {
+            return Some(request);
+        }
+        if running == 0 {
+            self.hold = Hold::Running;
+            return Some(request);
+        }
+        self.hold = Hold::Until(request);
+        None
+    }
+
+    fn take(&mut self) -> Result<Option<Parsed>, RingOverflow> {
+        if self.ring.pending()? == 0 && self.ring.final_check()? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(parse(&self.ring.take(), self.max_indirect)))
+    }
+}

@@ -1,0 +1,133 @@
+//! The back end's view of a shared request ring of one or more pages.
+//!
+//! Slots are copied out whole, once, and only the copy is looked at. Indices are private; the front end's
+//! copies are read where they are needed and checked against ours (Xen public/io/ring.h).
+
+use alloc::vec::Vec;
+
+use driver_api::SharedPage;
+use hypercall_abi::PAGE_SIZE;
+use hypercall_abi::blkif::{Request, Response, SLOT_SIZE};
+use hypercall_abi::ring::{self, RingOverflow};
+use zerocopy::transmute;
+
+/// Eight-byte words in a slot; a slot starts at a multiple of eight, so that no word straddles two pages.
+const SLOT_WORDS: usize = SLOT_SIZE / 8;
+
+/// The ring's pages and our private indices.
+pub struct BackRing<P> {
+    pages: Vec<P>,
+    /// A power of two.
+    slots: u32,
+    /// The next request to take.
+    req_cons: u32,
+    /// The next response to put; `rsp_prod` in the page follows it in [`Self::publish`].
+    rsp_prod_pvt: u32,
+    /// What `rsp_prod` in the page says.
+    rsp_prod: u32,
+}
+
+impl<P: SharedPage> BackRing<P> {
+    /// Takes over a ring that the front end has initialised.
+    ///
+    /// After a reconnection the ring may stand anywhere; as in Linux the indices begin where our own last published
+    /// index stands, which a fresh ring has at 0.
+    pub fn new(pages: Vec<P>) -> Self {
+        let slots = ring::slots(pages.len(), SLOT_SIZE);
+        let start = pages.first().map_or(0, |page| page.load_u32(ring::RSP_PROD));
+        Self {
+            pages,
+            slots,
+            req_cons: start,
+            rsp_prod_pvt: start,
+            rsp_prod: start,
+        }
+    }
+
+    /// Slots in the ring.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The mapped pages, to be unmapped.
+    pub fn into_pages(self) -> Vec<P> {
+        self.pages
+    }
+
+    fn header(&self, offset: usize) -> u32 {
+        self.pages.first().map_or(0, |page| page.load_u32(offset))
+    }
+
+    /// How many requests wait to be taken.
+    ///
+    /// # Errors
+    /// The front end claims more than the ring can hold.
+    pub fn pending(&self) -> Result<u32, RingOverflow> {
+        ring::unconsumed_requests(
+            self.slots,
+            self.header(ring::REQ_PROD),
+            self.req_cons,
+            self.rsp_prod_pvt,
+        )
+    }
+
+    /// Takes the next request; the caller knows from [`Self::pending`] that there is one.
+    pub fn take(&mut self) -> Request {
+        let start = ring::slot_offset(self.req_cons, self.slots, SLOT_SIZE);
+        let mut words = [0u64; SLOT_WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.load_word(start + index * 8);
+        }
+        self.req_cons = self.req_cons.wrapping_add(1);
+        transmute!(words)
+    }
+
+    /// Asks to be notified of the next request and looks once more, so that none slips in between.
+    ///
+    /// # Errors
+    /// As [`Self::pending`].
+    pub fn final_check(&self) -> Result<u32, RingOverflow> {
+        if let Some(page) = self.pages.first() {
+            page.store_u32(ring::REQ_EVENT, ring::final_check_event(self.req_cons));
+            page.full_barrier();
+        }
+        self.pending()
+    }
+
+    /// Puts a response into the next slot, unpublished. There is room: each answers a request taken before.
+    pub fn put(&mut self, response: Response) {
+        let start = ring::slot_offset(self.rsp_prod_pvt, self.slots, SLOT_SIZE);
+        let words: [u64; 2] = transmute!(response);
+        for (index, word) in words.into_iter().enumerate() {
+            self.store_word(start + index * 8, word);
+        }
+        self.rsp_prod_pvt = self.rsp_prod_pvt.wrapping_add(1);
+    }
+
+    /// Publishes what was put, and says whether the front end asked to be notified of it.
+    pub fn publish(&mut self) -> bool {
+        let (old, new) = (self.rsp_prod, self.rsp_prod_pvt);
+        let Some(page) = self.pages.first() else {
+            return false;
+        };
+        if old == new {
+            return false;
+        }
+        page.store_u32(ring::RSP_PROD, new);
+        page.full_barrier();
+        self.rsp_prod = new;
+        ring::must_notify(old, new, page.load_u32(ring::RSP_EVENT))
+    }
+
+    fn load_word(&self, offset: usize) -> u64 {
+        self.pages
+            .get(offset / PAGE_SIZE)
+            .map_or(0, |page| page.load_u64(offset % PAGE_SIZE))
+    }
+
+    fn store_word(&self, offset: usize, word: u64) {
+        if let Some(page) = self.pages.get(offset / PAGE_SIZE) {
+            page.store_u64(offset % PAGE_SIZE, word);
+        }
+    }
+}
