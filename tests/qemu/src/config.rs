@@ -111,8 +111,8 @@ impl Module {
         match self {
             Module::Kernel(file, bootargs) => {
                 let file = escape(&file.display().to_string());
-                let bootargs = escape(bootargs);
-                format!("guest-loader,addr={address:#x},kernel={file},bootargs={bootargs}")
+                let bootargs = if bootargs.is_empty() { String::new() } else { format!(",bootargs={}", escape(bootargs)) };
+                format!("guest-loader,addr={address:#x},kernel={file}{bootargs}")
             }
             Module::Ramdisk(file) => {
                 format!("guest-loader,addr={address:#x},initrd={}", escape(&file.display().to_string()))

@@ -10,3 +10,4 @@ pub mod config;
 pub mod console;
 pub mod machine;
 pub mod marks;
+pub mod xen;

@@ -1,2 +1,68 @@
-//! To be filled.
-fn main() {}
+//! `cargo xtask`: the commands of this workspace.
+//!
+//! Two of them matter, `run` and `test`; the others are parts of these that are useful alone.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod command;
+mod cpio;
+mod flat;
+mod foreign;
+mod linux;
+mod paths;
+mod rootfs;
+mod run;
+mod setup;
+mod store;
+mod ui;
+mod xen;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::paths::Paths;
+
+/// Builds, boots and tests Xenolith. `cargo xtask run` on a fresh machine sets up what is missing.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Debug, Subcommand)]
+enum Cmd {
+    /// Checks what this host has and installs or names what is missing
+    Doctor,
+    /// Builds the images and prints where they are
+    Build,
+    /// Boots Xenolith in QEMU and leaves you at Dom0's prompt
+    Run(run::Options),
+    /// Runs a guest on Debian's Xen, to compare
+    #[command(hide = true)]
+    Xen(xen::Options),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{:>9}  {error:#}", "error");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let paths = Paths::find()?;
+    match cli.command {
+        Cmd::Doctor => setup::doctor()?,
+        Cmd::Build => build::command(&paths)?,
+        Cmd::Run(options) => return run::command(&paths, &options),
+        Cmd::Xen(options) => xen::command(&paths, &options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

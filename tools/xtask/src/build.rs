@@ -1,0 +1,82 @@
+//! Builds the bare-metal images.
+//!
+//! Each image is one cargo invocation, so that no image gets a feature that only another one asked for.
+//! What cargo links is an ELF; what boots is its loadable bytes alone, which begin with an arm64 `Image`
+//! header. Both are kept: the ELF names the addresses of a crash.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+use crate::flat;
+use crate::paths::Paths;
+use crate::setup::{self, BARE_TARGET};
+use crate::ui;
+
+/// The images: the package, and what it is in the words of the summary.
+pub const IMAGES: &[(&str, &str)] = &[
+    ("xenolith", "the hypervisor"),
+    ("dom0", "the control domain"),
+    ("hello", "demo guest: console and XenStore"),
+    ("blkcheck", "demo guest: writes and verifies a disk"),
+];
+
+/// Builds all images; returns them in the order of `IMAGES`.
+///
+/// A package that does not build does not keep the others from being built, but the result is an error.
+pub fn images(paths: &Paths) -> Result<Vec<PathBuf>> {
+    let toolchain = setup::toolchain()?;
+    let mut built = Vec::new();
+    let mut failed = Vec::new();
+    for &(package, what) in IMAGES {
+        ui::say("build", &format!("{package}, {what}"));
+        match image(paths, toolchain, package) {
+            Ok(file) => built.push(file),
+            Err(error) => failed.push(format!("{package}: {error:#}")),
+        }
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(built)
+}
+
+/// Builds and prints where the images are; the text of `cargo xtask build`.
+pub fn command(paths: &Paths) -> Result<()> {
+    for file in images(paths)? {
+        let bytes = std::fs::metadata(&file)?.len();
+        println!("{:>9}  {}", ui::size(bytes), file.display());
+    }
+    Ok(())
+}
+
+fn image(paths: &Paths, toolchain: setup::Toolchain, package: &str) -> Result<PathBuf> {
+    let mut cargo = toolchain.cargo("build");
+    cargo.current_dir(paths.root()).args(["--release", "--package", package]);
+    if !ui::interactive() {
+        cargo.arg("--quiet");
+    }
+    cargo.stdout(std::io::stderr());
+    command::run(&mut cargo)?;
+    let linked = paths.target().join(BARE_TARGET).join("release").join(package);
+    let elf = paths.image(&format!("{package}.elf"));
+    let image = paths.image(package);
+    convert(&linked, &elf, &image).with_context(|| format!("cannot make {}", image.display()))?;
+    Ok(image)
+}
+
+/// Writes the flat image and keeps the ELF beside it, touching neither when nothing changed.
+fn convert(linked: &Path, elf: &Path, image: &Path) -> Result<()> {
+    let data = std::fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    command::make_parent(elf)?;
+    write_if_changed(elf, &data)?;
+    write_if_changed(image, &flat::from_elf(&data)?)
+}
+
+fn write_if_changed(file: &Path, data: &[u8]) -> Result<()> {
+    if std::fs::read(file).is_ok_and(|had| had == data) {
+        return Ok(());
+    }
+    std::fs::write(file, data).with_context(|| format!("cannot write {}", file.display()))
+}
