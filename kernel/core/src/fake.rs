@@ -1,0 +1,400 @@
+//! A machine that exists on a laptop: an arena for RAM, a TLB that really goes stale, and counters of what was done.
+//!
+//! All state belongs to the thread, so tests run side by side. Guests run with stage 1 off (VA equals IPA);
+//! translation walks the stage-2 tables that the code under test wrote, and keeps what it found until it is
+//! invalidated, so that a forgotten invalidation shows.
+
+mod arena;
+mod machine;
+mod tlb;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use hypercall_abi::ids::DomId;
+
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
+use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::frame::{FrameKind, FrameTable, OutOfFrames};
+use crate::hw::{Access, Hw, IntId, PcpuId, Ticks, Vttbr};
+
+pub use arena::{RAM_BASE, RAM_PAGES};
+use arena::Arena;
+pub use machine::{reset, with};
+use tlb::Tlb;
+
+/// The fake machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fake;
+
+/// How often the code under test did what costs time on a real machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls of [`Hw::invalidate`].
+    pub invalidations: u64,
+    /// Pages that they named.
+    pub invalidated_pages: u64,
+    /// Calls of [`Hw::invalidate_vmid`].
+    pub vmid_invalidations: u64,
+    /// Calls of [`Hw::invalidate_all_vmids`].
+    pub full_invalidations: u64,
+    /// Calls of [`Hw::publish_tables`].
+    pub publications: u64,
+    /// Calls of [`Hw::load_stage2`].
+    pub stage2_loads: u64,
+    /// Calls of [`Hw::translate`].
+    pub translations: u64,
+    /// Bytes cleaned to the point of coherency.
+    pub cleaned: u64,
+    /// Bytes moved by [`Hw::copy`].
+    pub copied: u64,
+}
+
+/// What the fake machine holds. Tests read and change it through [`with`].
+pub struct State {
+    pub(crate) arena: Arena,
+    pub(crate) frames: &'static FrameTable,
+    pub(crate) tlb: Tlb,
+    /// What was done so far.
+    pub counts: Counts,
+    /// The stage 2 in use.
+    pub stage2: Vttbr,
+    /// Guest pages whose stage 1 refuses everything.
+    pub unmapped: BTreeSet<u64>,
+    /// Guest pages whose stage 1 refuses writes.
+    pub read_only: BTreeSet<u64>,
+    /// What the next compare-and-swaps at an address find changed by a guest, one value each.
+    pub interference: BTreeMap<u64, VecDeque<u32>>,
+    /// The pCPU that this thread plays.
+    pub pcpu: PcpuId,
+    /// pCPUs that are up.
+    pub online: usize,
+    /// The time.
+    pub now: Ticks,
+    /// The timer's deadline.
+    pub deadline: Option<Ticks>,
+    /// pCPUs that were kicked, in order.
+    pub kicks: Vec<PcpuId>,
+    /// What was written to the console.
+    pub console: Vec<u8>,
+    /// Interrupts that are pending at the physical GIC.
+    pub pending: VecDeque<IntId>,
+    /// Interrupts whose priority was dropped.
+    pub dropped: Vec<IntId>,
+    /// Interrupts that were deactivated.
+    pub deactivated: Vec<IntId>,
+    /// Interrupts that are enabled, and where they go.
+    pub enabled: BTreeMap<IntId, PcpuId>,
+    /// Private interrupts that are active.
+    pub active: BTreeSet<IntId>,
+    /// The list registers.
+    pub lrs: [u64; 4],
+    /// Writes to list registers.
+    pub lr_writes: u64,
+    /// Whether the underflow interrupt is on.
+    pub underflow: bool,
+    /// The virtual CPU interface.
+    pub interface: VcpuInterface,
+    /// The EL1 registers.
+    pub el1: El1Context,
+    /// The FP registers.
+    pub fp: FpContext,
+    /// Whether FP traps.
+    pub fp_traps: bool,
+    /// Identification registers by encoding.
+    pub id_registers: BTreeMap<u32, u64>,
+    /// Virtual SErrors pended.
+    pub serrors: u32,
+}
+
+/// A kernel object that is charged frames as on the real machine, and gives them back.
+pub struct Shared<T>(Arc<Charged<T>>);
+
+struct Charged<T> {
+    value: T,
+    at: Pa,
+    pages: u64,
+    frames: &'static FrameTable,
+}
+
+impl<T> Drop for Charged<T> {
+    fn drop(&mut self) {
+        for n in 0..self.pages {
+            self.frames.put(self.at.add(n * PAGE_SIZE));
+        }
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Shared(self.0.clone())
+    }
+}
+
+impl<T> core::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl Hw for Fake {
+    type Shared<T: Send + Sync + 'static> = Shared<T>;
+
+    fn frames() -> &'static FrameTable {
+        with(|s| s.frames)
+    }
+
+    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, OutOfFrames> {
+        let frames = Self::frames();
+        let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE).max(1).next_power_of_two();
+        let order = u8::try_from(pages.ilog2()).map_err(|_| OutOfFrames)?;
+        let at = frames.alloc(owner, FrameKind::Object, order)?;
+        Ok(Shared(Arc::new(Charged { value, at, pages, frames })))
+    }
+
+    fn same<T: Send + Sync + 'static>(a: &Shared<T>, b: &Shared<T>) -> bool {
+        Arc::ptr_eq(&a.0, &b.0)
+    }
+
+    fn zero(at: Pa, bytes: u64) {
+        assert!(at.is_aligned(PAGE_SIZE) && bytes.is_multiple_of(PAGE_SIZE), "zero works on whole pages");
+        with(|s| s.arena.fill(at, bytes));
+    }
+
+    fn read_bytes(at: Pa, into: &mut [u8]) {
+        assert!(into.len() as u64 <= at.left_in_page(), "a read leaves its page");
+        with(|s| s.arena.read(at, into));
+    }
+
+    fn write_bytes(at: Pa, from: &[u8]) {
+        assert!(from.len() as u64 <= at.left_in_page(), "a write leaves its page");
+        with(|s| s.arena.write(at, from));
+    }
+
+    fn copy(to: Pa, from: Pa, bytes: u64) {
+        assert!(bytes <= to.left_in_page() && bytes <= from.left_in_page(), "a copy leaves its page");
+        with(|s| {
+            s.counts.copied += bytes;
+            s.arena.copy(to, from, bytes);
+        });
+    }
+
+    fn load32(at: Pa) -> u32 {
+        with(|s| s.arena.load32(at))
+    }
+
+    fn store32(at: Pa, value: u32) {
+        with(|s| s.arena.store32(at, value));
+    }
+
+    fn cas32(at: Pa, old: u32, new: u32) -> u32 {
+        with(|s| {
+            if let Some(value) = s.interference.get_mut(&at.raw()).and_then(VecDeque::pop_front) {
+                s.arena.store32(at, value);
+            }
+            let found = s.arena.load32(at);
+            if found == old {
+                s.arena.store32(at, new);
+            }
+            found
+        })
+    }
+
+    fn load64(at: Pa) -> u64 {
+        with(|s| s.arena.load64(at))
+    }
+
+    fn store64(at: Pa, value: u64) {
+        with(|s| s.arena.store64(at, value));
+    }
+
+    fn set_bits64(at: Pa, bits: u64) -> u64 {
+        with(|s| {
+            let before = s.arena.load64(at);
+            s.arena.store64(at, before | bits);
+            before
+        })
+    }
+
+    fn clear_bits64(at: Pa, bits: u64) -> u64 {
+        with(|s| {
+            let before = s.arena.load64(at);
+            s.arena.store64(at, before & !bits);
+            before
+        })
+    }
+
+    fn clean_to_poc(_: Pa, bytes: u64) {
+        with(|s| s.counts.cleaned += bytes);
+    }
+
+    fn translate(va: GuestVa, access: Access) -> Option<Pa> {
+        with(|s| s.translate(va, access))
+    }
+
+    fn publish_tables() {
+        with(|s| s.counts.publications += 1);
+    }
+
+    fn load_stage2(stage2: Vttbr) {
+        with(|s| {
+            s.counts.stage2_loads += 1;
+            s.stage2 = stage2;
+        });
+    }
+
+    fn invalidate(stage2: Vttbr, from: Ipa, pages: u64) {
+        with(|s| {
+            s.counts.invalidations += 1;
+            s.counts.invalidated_pages += pages;
+            s.tlb.invalidate(stage2, from, pages);
+        });
+    }
+
+    fn invalidate_vmid(stage2: Vttbr) {
+        with(|s| {
+            s.counts.vmid_invalidations += 1;
+            s.tlb.invalidate_vmid(stage2);
+        });
+    }
+
+    fn invalidate_all_vmids() {
+        with(|s| {
+            s.counts.full_invalidations += 1;
+            s.tlb.clear();
+        });
+    }
+
+    fn pcpu() -> PcpuId {
+        with(|s| s.pcpu)
+    }
+
+    fn online() -> usize {
+        with(|s| s.online)
+    }
+
+    fn kick(pcpu: PcpuId) {
+        with(|s| s.kicks.push(pcpu));
+    }
+
+    /// Time jumps to the deadline, and its interrupt becomes pending, unless another already is.
+    fn wait_for_interrupt() {
+        with(|s| {
+            if s.pending.is_empty()
+                && let Some(at) = s.deadline.take()
+            {
+                s.now = s.now.max(at);
+                s.pending.push_back(machine::HYP_TIMER);
+            }
+        });
+    }
+
+    fn now() -> Ticks {
+        with(|s| s.now)
+    }
+
+    fn frequency() -> u32 {
+        62_500_000
+    }
+
+    fn set_deadline(at: Option<Ticks>) {
+        with(|s| s.deadline = at);
+    }
+
+    fn acknowledge() -> Option<IntId> {
+        with(|s| s.pending.pop_front())
+    }
+
+    fn drop_priority(intid: IntId) {
+        with(|s| s.dropped.push(intid));
+    }
+
+    fn deactivate(intid: IntId) {
+        with(|s| s.deactivated.push(intid));
+    }
+
+    fn enable_interrupt(intid: IntId, pcpu: PcpuId) {
+        with(|s| s.enabled.insert(intid, pcpu));
+    }
+
+    fn disable_interrupt(intid: IntId) {
+        with(|s| s.enabled.remove(&intid));
+    }
+
+    fn set_active(intid: IntId, active: bool) {
+        with(|s| if active { s.active.insert(intid) } else { s.active.remove(&intid) });
+    }
+
+    fn list_registers() -> usize {
+        with(|s| s.lrs.len())
+    }
+
+    fn read_lr(n: usize) -> u64 {
+        with(|s| s.lrs[n])
+    }
+
+    fn write_lr(n: usize, value: u64) {
+        with(|s| {
+            s.lr_writes += 1;
+            s.lrs[n] = value;
+        });
+    }
+
+    fn empty_lrs() -> u32 {
+        with(|s| machine::empty_lrs(&s.lrs))
+    }
+
+    fn notify_underflow(on: bool) {
+        with(|s| s.underflow = on);
+    }
+
+    fn save_interface(into: &mut VcpuInterface) {
+        *into = with(|s| s.interface);
+    }
+
+    fn load_interface(from: &VcpuInterface) {
+        with(|s| s.interface = *from);
+    }
+
+    fn save_el1(into: &mut El1Context) {
+        *into = with(|s| s.el1);
+    }
+
+    fn load_el1(from: &El1Context) {
+        with(|s| s.el1 = *from);
+    }
+
+    fn save_fp(into: &mut FpContext) {
+        *into = with(|s| s.fp);
+    }
+
+    fn load_fp(from: &FpContext) {
+        with(|s| s.fp = *from);
+    }
+
+    fn trap_fp(on: bool) {
+        with(|s| s.fp_traps = on);
+    }
+
+    fn id_register(encoding: u32) -> u64 {
+        with(|s| s.id_registers.get(&encoding).copied().unwrap_or(0))
+    }
+
+    fn pend_serror() {
+        with(|s| s.serrors += 1);
+    }
+
+    fn console(text: &[u8]) {
+        with(|s| s.console.extend_from_slice(text));
+    }
+
+    fn power_off() -> ! {
+        panic!("power off")
+    }
+
+    fn restart() -> ! {
+        panic!("restart")
+    }
+}

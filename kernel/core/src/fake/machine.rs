@@ -1,0 +1,73 @@
+//! The fake machine of this thread: how it starts, and how tests reach into it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::arena::{Arena, RAM_BASE, RAM_PAGES};
+use super::tlb::Tlb;
+use super::{Counts, State};
+use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::frame::{FrameEntry, FrameTable};
+use crate::hw::{IntId, PcpuId, Vttbr};
+
+/// The timer interrupt of EL2 (PPI 10).
+pub(super) const HYP_TIMER: IntId = IntId(26);
+
+thread_local! {
+    static STATE: RefCell<State> = RefCell::new(State::new());
+}
+
+impl State {
+    fn new() -> Self {
+        let entries: Vec<FrameEntry> = (0..RAM_PAGES).map(|_| FrameEntry::default()).collect();
+        let frames = Box::leak(Box::new(FrameTable::new(entries.leak(), RAM_BASE)));
+        frames.release_range(RAM_BASE, RAM_PAGES);
+        State {
+            arena: Arena::new(),
+            frames,
+            tlb: Tlb::default(),
+            counts: Counts::default(),
+            stage2: Vttbr::default(),
+            unmapped: BTreeSet::new(),
+            read_only: BTreeSet::new(),
+            interference: BTreeMap::new(),
+            pcpu: PcpuId(0),
+            online: 1,
+            now: 1_000_000,
+            deadline: None,
+            kicks: Vec::new(),
+            console: Vec::new(),
+            pending: VecDeque::new(),
+            dropped: Vec::new(),
+            deactivated: Vec::new(),
+            enabled: BTreeMap::new(),
+            active: BTreeSet::new(),
+            lrs: [0; 4],
+            lr_writes: 0,
+            underflow: false,
+            interface: VcpuInterface::default(),
+            el1: El1Context::default(),
+            fp: FpContext::default(),
+            fp_traps: false,
+            id_registers: BTreeMap::new(),
+            serrors: 0,
+        }
+    }
+}
+
+/// Reads or changes this thread's machine. Not to be nested.
+pub fn with<R>(f: impl FnOnce(&mut State) -> R) -> R {
+    STATE.with_borrow_mut(f)
+}
+
+/// Starts this thread's machine afresh: all RAM free and zero, all counters zero. Objects made before keep
+/// referring to the machine that was.
+pub fn reset() {
+    STATE.set(State::new());
+}
+
+/// Bit n is set when list register n is free: state (63:62) invalid, and no maintenance interrupt pending with
+/// HW clear and EOI (41) set (Arm IHI 0069, `ICH_ELRSR_EL2`).
+pub(super) fn empty_lrs(lrs: &[u64]) -> u32 {
+    lrs.iter().enumerate().filter(|(_, lr)| **lr >> 62 == 0).map(|(n, _)| 1 << n).sum()
+}

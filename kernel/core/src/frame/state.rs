@@ -1,0 +1,128 @@
+//! The word that says everything about a frame: owner (63:48), order of a free block (47:40), kind (39:32) and
+//! references (31:0).
+
+use hypercall_abi::ids::DomId;
+
+/// What a frame is used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// Not for use: a hole, the image, firmware.
+    Reserved = 0,
+    /// Free, and on a free list of the allocator (or inside a block that is).
+    Free = 1,
+    /// A kernel object.
+    Object = 2,
+    /// A stage-2 table.
+    Table = 3,
+    /// RAM of a domain.
+    Ram = 4,
+    /// A page of a grant table, which its domain can map.
+    GrantTable = 5,
+    /// A shared information page, which its domain can map.
+    SharedInfo = 6,
+    /// RAM that its domain is giving back.
+    Leaving = 7,
+}
+
+impl FrameKind {
+    const fn from_raw(raw: u8) -> Self {
+        match raw {
+            1 => FrameKind::Free,
+            2 => FrameKind::Object,
+            3 => FrameKind::Table,
+            4 => FrameKind::Ram,
+            5 => FrameKind::GrantTable,
+            6 => FrameKind::SharedInfo,
+            7 => FrameKind::Leaving,
+            _ => FrameKind::Reserved,
+        }
+    }
+
+    /// Whether a domain may reach such a frame of its own through a pointer. Tables and objects are charged to a
+    /// domain too, but its pointers must never lead there, not even in the moment between translation and use.
+    const fn is_seen_by_guests(self) -> bool {
+        match self {
+            FrameKind::Ram | FrameKind::GrantTable | FrameKind::SharedInfo => true,
+            FrameKind::Reserved | FrameKind::Free | FrameKind::Object | FrameKind::Table | FrameKind::Leaving => false,
+        }
+    }
+}
+
+/// Far above what pools of handles allow, far below where the count would spill into the kind.
+const MAX_REFERENCES: u32 = 1 << 30;
+const KIND_SHIFT: u32 = 32;
+const ORDER_SHIFT: u32 = 40;
+const OWNER_SHIFT: u32 = 48;
+
+/// One value of the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State(u64);
+
+impl State {
+    pub(super) const RESERVED: State = State::new(DomId::INVALID, 0, FrameKind::Reserved, 0);
+
+    const fn new(owner: DomId, order: u8, kind: FrameKind, references: u32) -> Self {
+        State(
+            (owner.0 as u64) << OWNER_SHIFT
+                | (order as u64) << ORDER_SHIFT
+                | (kind as u64) << KIND_SHIFT
+                | references as u64,
+        )
+    }
+
+    /// A frame just allocated.
+    pub(super) const fn live(owner: DomId, kind: FrameKind) -> Self {
+        State::new(owner, 0, kind, 1)
+    }
+
+    /// A free frame; `order` is that of the block it heads, or one of the allocator's marks.
+    pub(super) const fn free(order: u8) -> Self {
+        State::new(DomId::INVALID, order, FrameKind::Free, 0)
+    }
+
+    pub(super) const fn from_raw(raw: u64) -> Self {
+        State(raw)
+    }
+
+    pub(super) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    pub(super) const fn kind(self) -> FrameKind {
+        FrameKind::from_raw(self.0.to_le_bytes()[4])
+    }
+
+    pub(super) const fn owner(self) -> DomId {
+        let bytes = self.0.to_le_bytes();
+        DomId(u16::from_le_bytes([bytes[6], bytes[7]]))
+    }
+
+    pub(super) const fn references(self) -> u32 {
+        let bytes = self.0.to_le_bytes();
+        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    pub(super) fn is_seen_by(self, owner: DomId) -> bool {
+        self.owner() == owner && self.kind().is_seen_by_guests() && self.references() != 0
+    }
+
+    pub(super) const fn is_last(self) -> bool {
+        self.references() == 1
+    }
+
+    /// With one more reference; `None` when the count is exhausted.
+    pub(super) const fn one_more(self) -> Option<Self> {
+        if self.references() < MAX_REFERENCES { Some(State(self.0 + 1)) } else { None }
+    }
+
+    /// With one reference less; `None` when there was none to drop.
+    pub(super) const fn one_less(self) -> Option<Self> {
+        if self.references() > 0 { Some(State(self.0 - 1)) } else { None }
+    }
+
+    /// The same, owned by nobody.
+    pub(super) const fn orphaned(self) -> Self {
+        State(self.0 & !(0xFFFF << OWNER_SHIFT) | (DomId::INVALID.0 as u64) << OWNER_SHIFT)
+    }
+}

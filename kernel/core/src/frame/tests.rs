@@ -1,0 +1,170 @@
+//! Tests of the frame table and its allocator.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const BASE: Pa = Pa::new(0x4000_0000);
+const A: DomId = DomId(1);
+const B: DomId = DomId(2);
+
+fn table_at(base: Pa, pages: u64) -> &'static FrameTable {
+    let entries: Vec<FrameEntry> = (0..pages).map(|_| FrameEntry::default()).collect();
+    Box::leak(Box::new(FrameTable::new(entries.leak(), base)))
+}
+
+fn table(pages: u64) -> &'static FrameTable {
+    let table = table_at(BASE, pages);
+    table.release_range(BASE, pages);
+    table
+}
+
+#[test]
+fn frames_that_were_never_released_stay_out_of_reach() {
+    let table = table_at(BASE, 64);
+    table.release_range(BASE.add(8 * PAGE_SIZE), 8);
+    assert_eq!((table.total_pages(), table.free_pages()), (8, 8));
+    assert_eq!(table.alloc(A, FrameKind::Ram, 3), Ok(BASE.add(8 * PAGE_SIZE)));
+    assert_eq!(table.alloc(A, FrameKind::Ram, 0), Err(OutOfFrames));
+    assert!(table.get(BASE, A).is_err());
+    assert!(table.get(BASE.add(64 * PAGE_SIZE), A).is_err());
+    assert!(table.get(Pa::new(0), A).is_err());
+}
+
+#[test]
+fn a_range_is_not_released_twice() {
+    let table = table(64);
+    let page = table.alloc(A, FrameKind::Ram, 0).unwrap();
+    table.release_range(BASE, 64);
+    assert_eq!((table.total_pages(), table.free_pages()), (64, 63));
+    assert_eq!(table.owner(page), A);
+}
+
+#[test]
+fn blocks_are_aligned_by_address_even_when_ram_starts_between() {
+    let base = Pa::new(0x4000_3000);
+    let table = table_at(base, 61);
+    table.release_range(base, 61);
+    for order in [5, 4, 3, 2] {
+        let block = table.alloc(A, FrameKind::Ram, order).unwrap();
+        assert!(block.is_aligned(PAGE_SIZE << order), "{block:?} order {order}");
+    }
+}
+
+#[test]
+fn pages_of_a_block_return_one_by_one_and_join_again() {
+    let table = table(512);
+    let block = table.alloc(A, FrameKind::Ram, 9).unwrap();
+    assert_eq!(table.free_pages(), 0);
+    for n in 0..512 {
+        table.put(block.add(n * PAGE_SIZE));
+    }
+    assert_eq!(table.free_pages(), 512);
+    assert_eq!(table.alloc(B, FrameKind::Ram, 9), Ok(block));
+}
+
+#[test]
+fn one_gibibyte_is_a_block() {
+    let table = table(1 << 18);
+    assert_eq!(table.alloc(A, FrameKind::Ram, 18), Ok(BASE));
+    assert_eq!(table.alloc(A, FrameKind::Ram, 19), Err(OutOfFrames));
+    assert_eq!(table.free_pages(), 0);
+}
+
+#[test]
+fn blocks_taken_one_after_the_other_lie_one_after_the_other() {
+    let table = table(4096);
+    for n in 0..8 {
+        assert_eq!(table.alloc(A, FrameKind::Ram, 9), Ok(BASE.add(n * 512 * PAGE_SIZE)));
+    }
+}
+
+#[test]
+fn only_the_owner_gets_a_reference_and_only_on_pages_that_guests_see() {
+    let table = table(16);
+    let ram = table.alloc(A, FrameKind::Ram, 0).unwrap();
+    let tables = table.alloc(A, FrameKind::Table, 0).unwrap();
+    assert!(table.get(ram, A).is_ok());
+    assert!(table.get(ram, B).is_err());
+    assert!(table.get(tables, A).is_err());
+}
+
+#[test]
+fn a_frame_is_free_when_its_last_user_lets_go() {
+    let table = table(16);
+    let page = table.alloc(A, FrameKind::Ram, 0).unwrap();
+    let pin = table.get(page, A).unwrap();
+    table.put(page);
+    assert_eq!(table.free_pages(), 15);
+    drop(pin);
+    assert_eq!(table.free_pages(), 16);
+    table.put(page);
+    assert_eq!(table.free_pages(), 16, "a reference that does not exist cannot be dropped");
+}
+
+#[test]
+fn a_page_in_use_cannot_be_withdrawn_and_a_withdrawn_one_not_used() {
+    let table = table(16);
+    let page = table.alloc(A, FrameKind::Ram, 0).unwrap();
+    let pin = table.get(page, A).unwrap();
+    assert_eq!(table.withdraw(page, A), Err(FrameBusy));
+    drop(pin);
+    assert_eq!(table.withdraw(page, B), Err(FrameBusy));
+    assert_eq!(table.withdraw(page, A), Ok(()));
+    assert!(table.get(page, A).is_err());
+    assert_eq!(table.withdraw(page, A), Err(FrameBusy));
+    table.put(page);
+    assert_eq!(table.free_pages(), 16);
+}
+
+#[test]
+fn an_abandoned_page_belongs_to_nobody_until_its_users_let_go() {
+    let table = table(16);
+    let page = table.alloc(A, FrameKind::Ram, 0).unwrap();
+    let pin = table.get(page, A).unwrap();
+    table.abandon(page);
+    assert!(table.get(page, A).is_err(), "a later domain of the same id gets nothing");
+    assert_eq!(table.free_pages(), 15);
+    drop(pin);
+    assert_eq!(table.free_pages(), 16);
+}
+
+#[test]
+fn adopted_frames_are_live_where_they_are() {
+    let table = table_at(BASE, 16);
+    assert_eq!(table.adopt(BASE, 8, A, FrameKind::Ram), Ok(()));
+    assert_eq!(table.adopt(BASE.add(7 * PAGE_SIZE), 2, A, FrameKind::Ram), Err(WrongOwner));
+    assert!(table.get(BASE, A).is_ok());
+    table.put(BASE);
+    assert_eq!((table.total_pages(), table.free_pages()), (8, 1));
+}
+
+proptest! {
+    /// Blocks never overlap, are aligned, and all of RAM joins into one block again.
+    #[test]
+    fn allocation_never_hands_out_a_frame_twice(steps in prop::collection::vec((0u8..6, any::<prop::sample::Index>()), 1..80)) {
+        let table = table(256);
+        let mut held: Vec<Pa> = Vec::new();
+        for (order, which) in steps {
+            if order == 5 {
+                if !held.is_empty() {
+                    table.put(held.swap_remove(which.index(held.len())));
+                }
+                continue;
+            }
+            if let Ok(block) = table.alloc(A, FrameKind::Ram, order) {
+                prop_assert!(block.is_aligned(PAGE_SIZE << order));
+                for n in 0..1u64 << order {
+                    let page = block.add(n * PAGE_SIZE);
+                    prop_assert!(!held.contains(&page));
+                    held.push(page);
+                }
+            }
+            prop_assert_eq!(table.free_pages(), 256 - held.len() as u64);
+        }
+        for page in held {
+            table.put(page);
+        }
+        prop_assert_eq!(table.alloc(B, FrameKind::Ram, 8), Ok(BASE));
+    }
+}
