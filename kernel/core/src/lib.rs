@@ -3,10 +3,39 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod cap;
+pub mod console;
 pub mod context;
+pub mod control;
+pub mod dom0;
+pub mod domain;
+pub mod evtchn;
+pub mod exit;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod frame;
+pub mod grant;
+pub mod guest;
+pub mod hvm;
 pub mod hw;
+pub mod hypercall;
+pub mod kernel;
+pub mod lifecycle;
+pub mod local;
 pub mod machine;
+pub mod memory;
+pub mod multicall;
+pub mod p2m;
 pub mod quota;
+pub mod runstate;
+pub mod sched;
+pub mod sched_op;
+pub mod timer;
+pub mod trap;
+pub mod vcpu;
+pub mod vcpu_op;
+pub mod version;
+pub mod vgic;
+pub mod vmid;
+pub mod vtimer;
+pub mod vuart;
