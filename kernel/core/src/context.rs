@@ -1,0 +1,125 @@
+//! What a vCPU is in registers: the frame saved at every exit, and the state moved only when vCPUs change.
+
+/// General registers of the guest, saved by the vectors on every exit and loaded again on return.
+/// The vectors' assembly relies on this layout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct TrapFrame {
+    /// x0 to x30.
+    pub x: [u64; 31],
+    /// `ELR_EL2`: where the guest goes on.
+    pub pc: u64,
+    /// `SPSR_EL2`: the guest's PSTATE.
+    pub pstate: u64,
+}
+
+const _: () = assert!(core::mem::offset_of!(TrapFrame, pc) == 248);
+const _: () = assert!(size_of::<TrapFrame>() == 272);
+
+impl TrapFrame {
+    /// Register `n` of an instruction's Rt field, where 31 reads as zero.
+    pub fn register(&self, n: u8) -> u64 {
+        self.x.get(usize::from(n)).copied().unwrap_or(0)
+    }
+
+    /// Writes register `n` of an instruction's Rt field; a write to 31 is dropped.
+    pub fn set_register(&mut self, n: u8, value: u64) {
+        if let Some(x) = self.x.get_mut(usize::from(n)) {
+            *x = value;
+        }
+    }
+
+    /// Goes on behind the instruction that trapped (A64 instructions and 32-bit A32 ones are 4 bytes).
+    pub fn skip_instruction(&mut self) {
+        self.pc = self.pc.wrapping_add(4);
+    }
+}
+
+/// EL1 and EL0 system registers of a vCPU: saved and loaded when another vCPU takes the pCPU.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+#[allow(missing_docs, reason = "each field bears the name of its register; see the Arm ARM, section D24.2")]
+pub struct El1Context {
+    pub sp_el0: u64,
+    pub sp_el1: u64,
+    pub elr_el1: u64,
+    pub spsr_el1: u64,
+    pub sctlr_el1: u64,
+    pub cpacr_el1: u64,
+    pub ttbr0_el1: u64,
+    pub ttbr1_el1: u64,
+    pub tcr_el1: u64,
+    pub esr_el1: u64,
+    pub afsr0_el1: u64,
+    pub afsr1_el1: u64,
+    pub far_el1: u64,
+    pub mair_el1: u64,
+    pub amair_el1: u64,
+    pub vbar_el1: u64,
+    pub contextidr_el1: u64,
+    pub tpidr_el0: u64,
+    pub tpidrro_el0: u64,
+    pub tpidr_el1: u64,
+    pub par_el1: u64,
+    pub csselr_el1: u64,
+    pub cntkctl_el1: u64,
+    pub cntv_ctl_el0: u64,
+    pub cntv_cval_el0: u64,
+    pub mdscr_el1: u64,
+    pub vmpidr_el2: u64,
+    pub cntvoff_el2: u64,
+    pub hcr_el2: u64,
+}
+
+/// FP and SIMD registers, switched only when a second vCPU uses them on the same pCPU.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+pub struct FpContext {
+    /// q0 to q31.
+    pub q: [u128; 32],
+    /// `FPCR`.
+    pub fpcr: u64,
+    /// `FPSR`.
+    pub fpsr: u64,
+}
+
+impl Default for FpContext {
+    fn default() -> Self {
+        FpContext { q: [0; 32], fpcr: 0, fpsr: 0 }
+    }
+}
+
+/// The GIC virtual CPU interface of a vCPU: what moves with it besides the list registers
+/// (Arm IHI 0069, section 12.4).
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct VcpuInterface {
+    /// `ICH_VMCR_EL2`: the guest's masks and enables.
+    pub vmcr: u64,
+    /// `ICH_AP0R<n>_EL2`: active priorities of group 0.
+    pub ap0r: [u32; 4],
+    /// `ICH_AP1R<n>_EL2`: active priorities of group 1.
+    pub ap1r: [u32; 4],
+}
+
+/// Why the guest left for EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A synchronous exception, with its syndrome.
+    Sync(Syndrome),
+    /// A physical interrupt.
+    Irq,
+    /// An SError taken to EL2, with `ESR_EL2`.
+    SError(u64),
+}
+
+/// The registers that describe a synchronous exception to EL2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Syndrome {
+    /// `ESR_EL2`.
+    pub esr: u64,
+    /// `FAR_EL2`: the guest virtual address, where the class defines it.
+    pub far: u64,
+    /// `HPFAR_EL2`: bits 47:12 of the IPA at bits 43:4.
+    pub hpfar: u64,
+}

@@ -1,0 +1,267 @@
+//! A domain, and the table that finds it by its id.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::{DomId, VcpuId};
+use hypercall_abi::sched::ShutdownReason;
+use spin::mutex::SpinMutex;
+
+use crate::addr::Pa;
+use crate::cap::CapTable;
+use crate::console::LineBuffer;
+use crate::evtchn::Events;
+use crate::grant::GrantTable;
+use crate::hvm::Params;
+use crate::hw::Hw;
+use crate::p2m::P2m;
+use crate::quota::Quota;
+use crate::sched_op::Watchdogs;
+use crate::vcpu::Vcpu;
+use crate::vgic::Distributor;
+use crate::vuart::Vuart;
+
+/// The most vCPUs of one domain.
+pub const MAX_VCPUS: usize = 64;
+/// The most domains at once.
+pub const MAX_DOMAINS: usize = 512;
+
+/// How a domain's life stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs, or is paused.
+    Alive,
+    /// It has shut down for this reason (a number of Xen public/sched.h) and waits for the toolstack.
+    ShutDown(u32),
+    /// It is being destroyed; nothing of it comes back.
+    Dying,
+}
+
+/// A domain.
+pub struct Domain<H: Hw> {
+    /// Its id.
+    pub id: DomId,
+    /// Its UUID, which only tools read.
+    pub uuid: [u8; 16],
+    /// Pages that it owns and may own.
+    pub quota: Quota,
+    /// Its stage 2.
+    pub p2m: P2m<H>,
+    /// Its grant table, and the grants of others that it maps.
+    pub grants: GrantTable<H>,
+    /// Its event channels.
+    pub events: Events<H>,
+    /// Its interrupt distributor.
+    pub dist: Distributor,
+    /// Its emulated UART, if it asked for one.
+    pub vuart: Option<Vuart>,
+    /// Its capabilities; only domains that were given some have a table.
+    pub caps: Option<H::Shared<CapTable<H>>>,
+    /// Its HVM parameters.
+    pub params: Params,
+    /// Its watchdog timers.
+    pub watchdogs: Watchdogs,
+    /// The line that it is printing with `console_io`.
+    pub line: SpinMutex<LineBuffer>,
+    /// The shared information page.
+    pub shared_info: Pa,
+    /// Whether IPA equals PA, so that the domain's addresses can go to devices.
+    pub direct_mapped: bool,
+    /// Pauses through capabilities that have not been taken back.
+    pub pauses: AtomicU32,
+    /// Whether the runstate copies carry the update flag (`vm_assist`).
+    pub runstate_flag: AtomicBool,
+    /// Where the counter stood when the domain was made; what its virtual counter lacks.
+    pub counter_offset: u64,
+    /// Guards the state of life. Taken before everything else of the domain.
+    life: SpinMutex<Life>,
+    /// A copy of "dying" that hot paths can read.
+    dying: AtomicBool,
+    vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
+}
+
+/// The parts of a new domain that differ from one to the next.
+pub struct Parts<H: Hw> {
+    /// Its id.
+    pub id: DomId,
+    /// Its UUID.
+    pub uuid: [u8; 16],
+    /// Pages that it may own.
+    pub quota: Quota,
+    /// Its stage 2.
+    pub p2m: P2m<H>,
+    /// Its grant table.
+    pub grants: GrantTable<H>,
+    /// Its event channels.
+    pub events: Events<H>,
+    /// Its interrupt distributor.
+    pub dist: Distributor,
+    /// Its UART.
+    pub vuart: Option<Vuart>,
+    /// Its capabilities.
+    pub caps: Option<H::Shared<CapTable<H>>>,
+    /// Its shared information page.
+    pub shared_info: Pa,
+    /// Whether IPA equals PA.
+    pub direct_mapped: bool,
+    /// Its vCPUs.
+    pub vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
+}
+
+impl<H: Hw> Domain<H> {
+    /// A domain of these parts, alive.
+    pub fn new(parts: Parts<H>) -> Self {
+        Domain {
+            id: parts.id,
+            uuid: parts.uuid,
+            quota: parts.quota,
+            p2m: parts.p2m,
+            grants: parts.grants,
+            events: parts.events,
+            dist: parts.dist,
+            vuart: parts.vuart,
+            caps: parts.caps,
+            params: Params::new(),
+            watchdogs: Watchdogs::new(),
+            line: SpinMutex::new(LineBuffer::new()),
+            shared_info: parts.shared_info,
+            direct_mapped: parts.direct_mapped,
+            pauses: AtomicU32::new(0),
+            runstate_flag: AtomicBool::new(false),
+            counter_offset: H::now(),
+            life: SpinMutex::new(Life::Alive),
+            dying: AtomicBool::new(false),
+            vcpus: parts.vcpus,
+        }
+    }
+
+    /// Its vCPUs, in the order of their ids.
+    pub fn vcpus(&self) -> &[H::Shared<Vcpu<H>>] {
+        &self.vcpus
+    }
+
+    /// A vCPU by its id.
+    pub fn vcpu(&self, id: VcpuId) -> Option<&H::Shared<Vcpu<H>>> {
+        self.vcpus.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Whether it holds capabilities, as Dom0 does.
+    pub fn is_privileged(&self) -> bool {
+        self.caps.is_some()
+    }
+
+    /// How its life stands.
+    pub fn life(&self) -> Life {
+        *self.life.lock()
+    }
+
+    /// Whether it is being destroyed: its pages must not be taken hold of any more.
+    pub fn is_dying(&self) -> bool {
+        self.dying.load(Ordering::Acquire)
+    }
+
+    /// Alive to shut down; false if it was not alive.
+    pub fn begin_shutdown(&self, reason: u32) -> bool {
+        let mut life = self.life.lock();
+        let alive = *life == Life::Alive;
+        if alive {
+            *life = Life::ShutDown(reason);
+        }
+        alive
+    }
+
+    /// Anything to dying; false if it was dying already.
+    pub fn begin_dying(&self) -> bool {
+        let mut life = self.life.lock();
+        self.dying.store(true, Ordering::Release);
+        core::mem::replace(&mut *life, Life::Dying) != Life::Dying
+    }
+
+    /// The domain that `id` means when this one says it.
+    pub fn resolve(&self, id: DomId) -> DomId {
+        if id == DomId::SELF { self.id } else { id }
+    }
+}
+
+/// A shutdown reason's name, for messages.
+pub fn reason_name(reason: u32) -> &'static str {
+    match ShutdownReason::from_raw(reason) {
+        Some(ShutdownReason::Poweroff) => "poweroff",
+        Some(ShutdownReason::Reboot) => "reboot",
+        Some(ShutdownReason::Suspend) => "suspend",
+        Some(ShutdownReason::Crash) => "crash",
+        Some(ShutdownReason::Watchdog) => "watchdog",
+        Some(ShutdownReason::SoftReset) => "soft reset",
+        None => "unknown",
+    }
+}
+
+/// The domains by id. The slot of an id is its remainder, so that look-up costs the same with one domain and with
+/// hundreds; ids grow until they wrap, so that a dead domain's id rests before it is used again.
+pub struct DomainTable<H: Hw> {
+    /// Each guards one slot of the domain list. Taken before any lock of a domain.
+    slots: [SpinMutex<Option<H::Shared<Domain<H>>>>; MAX_DOMAINS],
+    next: AtomicU64,
+}
+
+impl<H: Hw> DomainTable<H> {
+    /// No domains.
+    pub const fn new() -> Self {
+        DomainTable { slots: [const { SpinMutex::new(None) }; MAX_DOMAINS], next: AtomicU64::new(0) }
+    }
+
+    fn slot(&self, id: DomId) -> &SpinMutex<Option<H::Shared<Domain<H>>>> {
+        &self.slots[usize::from(id.0) % MAX_DOMAINS]
+    }
+
+    /// The domain with this id.
+    pub fn get(&self, id: DomId) -> Option<H::Shared<Domain<H>>> {
+        self.slot(id).lock().as_ref().filter(|domain| domain.id == id).cloned()
+    }
+
+    /// An id that no domain has. Dom0's is the first.
+    pub fn free_id(&self) -> Option<DomId> {
+        let ids = u64::from(DomId::FIRST_RESERVED.0);
+        (0..MAX_DOMAINS).find_map(|_| {
+            let id = DomId(u16::try_from(self.next.fetch_add(1, Ordering::Relaxed) % ids).ok()?);
+            self.slot(id).lock().is_none().then_some(id)
+        })
+    }
+
+    /// Makes a domain known; `EEXIST` if its slot was taken meanwhile.
+    pub fn insert(&self, domain: H::Shared<Domain<H>>) -> Result<(), XenError> {
+        let mut slot = self.slot(domain.id).lock();
+        if slot.is_some() {
+            return Err(XenError::Exist);
+        }
+        *slot = Some(domain);
+        Ok(())
+    }
+
+    /// Makes a domain unknown; it lives on while somebody holds it.
+    pub fn remove(&self, id: DomId) -> Option<H::Shared<Domain<H>>> {
+        let mut slot = self.slot(id).lock();
+        if slot.as_ref().is_some_and(|domain| domain.id == id) { slot.take() } else { None }
+    }
+
+    /// The live domain with the smallest id at or after `from`.
+    pub fn at_or_after(&self, from: DomId) -> Option<H::Shared<Domain<H>>> {
+        let mut best: Option<H::Shared<Domain<H>>> = None;
+        for slot in &self.slots {
+            let slot = slot.lock();
+            if let Some(domain) = slot.as_ref()
+                && domain.id >= from
+                && best.as_ref().is_none_or(|best| domain.id < best.id)
+            {
+                best = Some(domain.clone());
+            }
+        }
+        best
+    }
+}
+
+impl<H: Hw> Default for DomainTable<H> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

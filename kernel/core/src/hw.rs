@@ -1,0 +1,170 @@
+//! The machine as the core sees it: one trait, implemented by `kernel/hw` and by the fake of the tests.
+//!
+//! Everything is an associated function: a pCPU has one machine, so there is no value to pass around. EL2 runs
+//! with interrupts masked from exit to return, so nothing here is re-entered on one pCPU.
+
+use core::ops::Deref;
+
+use hypercall_abi::ids::DomId;
+
+use crate::addr::{GuestVa, Ipa, Pa};
+use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::frame::{FrameTable, OutOfFrames};
+
+/// A pCPU by its index; 0 booted the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct PcpuId(pub u8);
+
+/// The most pCPUs that are used; further ones stay off.
+pub const MAX_PCPUS: usize = 8;
+
+/// A count of the system counter (`CNTPCT_EL0`).
+pub type Ticks = u64;
+
+/// A physical interrupt id of the GIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IntId(pub u32);
+
+/// What a guest's stage-1 translation is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// EL1 reads.
+    Read,
+    /// EL1 writes.
+    Write,
+}
+
+/// The value of `VTTBR_EL2` (VMID and root table), which is what a TLB operation by IPA works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Vttbr(pub u64);
+
+/// What the core needs of a machine.
+pub trait Hw: Copy + Send + Sync + 'static {
+    /// A kernel object in frames of its own, shared by reference count.
+    type Shared<T: Send + Sync + 'static>: Deref<Target = T> + Clone + Send + Sync + 'static;
+
+    /// The machine's frames.
+    fn frames() -> &'static FrameTable;
+    /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
+    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, OutOfFrames>;
+    /// Whether both are the same object.
+    fn same<T: Send + Sync + 'static>(a: &Self::Shared<T>, b: &Self::Shared<T>) -> bool;
+
+    // Contents of frames. The caller holds a reference on the frame, and the range lies inside one page.
+
+    /// Fills whole pages with zeros.
+    fn zero(at: Pa, bytes: u64);
+    /// Copies out of a frame.
+    fn read_bytes(at: Pa, into: &mut [u8]);
+    /// Copies into a frame.
+    fn write_bytes(at: Pa, from: &[u8]);
+    /// Copies between frames; the ranges do not overlap.
+    fn copy(to: Pa, from: Pa, bytes: u64);
+    /// Loads an aligned word, once (relaxed).
+    fn load32(at: Pa) -> u32;
+    /// Stores an aligned word (release).
+    fn store32(at: Pa, value: u32);
+    /// One attempt to replace `old` by `new` (acquire and release); returns the value found. The caller bounds its retries.
+    fn cas32(at: Pa, old: u32, new: u32) -> u32;
+    /// Loads an aligned double word, once (acquire).
+    fn load64(at: Pa) -> u64;
+    /// Stores an aligned double word (release). Also how table entries are written.
+    fn store64(at: Pa, value: u64);
+    /// Atomically sets bits; returns the value before (acquire and release).
+    fn set_bits64(at: Pa, bits: u64) -> u64;
+    /// Atomically clears bits; returns the value before (acquire and release).
+    fn clear_bits64(at: Pa, bits: u64) -> u64;
+    /// Cleans and invalidates to the point of coherency, for guests that start with caches off.
+    fn clean_to_poc(at: Pa, bytes: u64);
+
+    // Translation.
+
+    /// Translates through both stages of the vCPU that runs here; `None` where either refuses.
+    fn translate(va: GuestVa, access: Access) -> Option<Pa>;
+    /// Makes stores to tables visible to the walkers of all pCPUs.
+    fn publish_tables();
+    /// Uses this stage 2 on this pCPU from now on.
+    fn load_stage2(stage2: Vttbr);
+    /// Forgets translations of `pages` pages from `from`, on all pCPUs, and waits for it.
+    fn invalidate(stage2: Vttbr, from: Ipa, pages: u64);
+    /// Forgets all translations of the VMID, on all pCPUs, and waits for it.
+    fn invalidate_vmid(stage2: Vttbr);
+    /// Forgets the translations of all VMIDs, on all pCPUs, and waits for it.
+    fn invalidate_all_vmids();
+
+    // pCPUs and time.
+
+    /// The pCPU that runs this.
+    fn pcpu() -> PcpuId;
+    /// pCPUs that have come up.
+    fn online() -> usize;
+    /// Makes another pCPU look at its run queue and its vCPU's pending interrupts.
+    fn kick(pcpu: PcpuId);
+    /// Sleeps until an interrupt is pending; interrupts stay masked.
+    fn wait_for_interrupt();
+    /// The time.
+    fn now() -> Ticks;
+    /// Ticks per second.
+    fn frequency() -> u32;
+    /// When this pCPU's timer interrupt is due; `None` never.
+    fn set_deadline(at: Option<Ticks>);
+
+    // Physical interrupts.
+
+    /// Takes the highest pending interrupt of this pCPU; `None` if spurious.
+    fn acknowledge() -> Option<IntId>;
+    /// Drops the running priority; the interrupt stays active until it is deactivated.
+    fn drop_priority(intid: IntId);
+    /// Ends the active state.
+    fn deactivate(intid: IntId);
+    /// Routes a shared interrupt to `pcpu` and enables it; a private one is enabled on this pCPU.
+    fn enable_interrupt(intid: IntId, pcpu: PcpuId);
+    /// Disables an interrupt.
+    fn disable_interrupt(intid: IntId);
+    /// Sets or clears the active state of a private interrupt of this pCPU, for a vCPU whose timer is in flight.
+    fn set_active(intid: IntId, active: bool);
+
+    // The virtual CPU interface of this pCPU.
+
+    /// How many list registers there are (1 to 16).
+    fn list_registers() -> usize;
+    /// Reads `ICH_LR<n>_EL2`.
+    fn read_lr(n: usize) -> u64;
+    /// Writes `ICH_LR<n>_EL2`.
+    fn write_lr(n: usize, value: u64);
+    /// `ICH_ELRSR_EL2`: bit n is set when list register n is free.
+    fn empty_lrs() -> u32;
+    /// Sets or clears the underflow maintenance interrupt (`ICH_HCR_EL2.UIE`).
+    fn notify_underflow(on: bool);
+    /// Saves the virtual CPU interface.
+    fn save_interface(into: &mut VcpuInterface);
+    /// Loads the virtual CPU interface.
+    fn load_interface(from: &VcpuInterface);
+
+    // Registers of the vCPU.
+
+    /// Saves the EL1 state, the virtual timer included, and stops that timer.
+    fn save_el1(into: &mut El1Context);
+    /// Loads the EL1 state, the virtual timer included.
+    fn load_el1(from: &El1Context);
+    /// Saves FP and SIMD.
+    fn save_fp(into: &mut FpContext);
+    /// Loads FP and SIMD.
+    fn load_fp(from: &FpContext);
+    /// Makes the guest's next use of FP or SIMD trap, or not.
+    fn trap_fp(on: bool);
+    /// Reads an identification register of this pCPU by its encoding (op0, op1, CRn, CRm, op2 as in an `MRS`
+    /// syndrome); zero if it is unknown.
+    fn id_register(encoding: u32) -> u64;
+    /// Sets `HCR_EL2.VSE`, so that the guest takes a virtual SError.
+    fn pend_serror();
+
+    // The machine.
+
+    /// Writes to the console at once.
+    fn console(text: &[u8]);
+    /// Switches the machine off.
+    fn power_off() -> !;
+    /// Restarts the machine.
+    fn restart() -> !;
+}

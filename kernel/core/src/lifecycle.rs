@@ -1,0 +1,278 @@
+//! The life of a domain: made, started, paused, shut down, crashed, destroyed.
+
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT};
+use hypercall_abi::errno::XenError;
+use hypercall_abi::evtchn::Virq;
+use hypercall_abi::ids::{DomId, VcpuId};
+use hypercall_abi::sched::ShutdownReason;
+
+use crate::cap::CapTable;
+use crate::context::TrapFrame;
+use crate::domain::{Domain, Life, MAX_VCPUS, Parts, reason_name};
+use crate::evtchn::{Events, close_all, send_global_virq};
+use crate::frame::FrameKind;
+use crate::grant::GrantTable;
+use crate::hw::{Hw, Ticks};
+use crate::kernel::Kernel;
+use crate::local::LocalCpu;
+use crate::p2m::{P2m, Progress};
+use crate::quota::Quota;
+use crate::vcpu::{OFFLINE, PAUSED, STOPPED, Vcpu};
+use crate::vgic::{Distributor, GicLayout, VcpuGic};
+use crate::vuart::Vuart;
+
+/// Ports that one stretch of a destruction closes.
+const PORT_STRETCH: u32 = 128;
+/// Pages that one stretch of a destruction returns.
+const PAGE_STRETCH: u32 = 2048;
+
+/// What a new domain is to be like.
+pub struct Blueprint {
+    /// Its UUID.
+    pub uuid: [u8; 16],
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Pages that it may own.
+    pub max_pages: u64,
+    /// Frames of its grant table.
+    pub max_grant_frames: u32,
+    /// Ports.
+    pub max_ports: u32,
+    /// Whether it has an emulated UART.
+    pub vuart: bool,
+    /// Where its GIC lies.
+    pub gic: GicLayout,
+    /// Shared interrupts that its GIC has.
+    pub spis: u32,
+    /// Whether IPA equals PA.
+    pub direct_mapped: bool,
+    /// Whether it holds the platform's capability.
+    pub privileged: bool,
+}
+
+impl<H: Hw> Kernel<H> {
+    /// Makes a domain: paused once, without memory, its vCPUs offline.
+    pub fn create(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
+        let count = usize::try_from(blueprint.vcpus).map_err(|_| XenError::Inval)?;
+        if count == 0 || count > MAX_VCPUS {
+            return Err(XenError::Inval);
+        }
+        let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
+        let p2m = P2m::new(id).map_err(|_| XenError::NoMem)?;
+        let shared_info = self.shared_info_frame(id)?;
+        let vcpus = self.make_vcpus(id, count)?;
+        if let Some(first) = vcpus.first() {
+            first.set_info(shared_info);
+        }
+        let caps = if blueprint.privileged {
+            Some(H::share(id, CapTable::with_platform()).map_err(|_| XenError::NoMem)?)
+        } else {
+            None
+        };
+        let domain = Domain::<H>::new(Parts {
+            id,
+            uuid: blueprint.uuid,
+            quota: Quota::new(blueprint.max_pages),
+            p2m,
+            grants: GrantTable::new(id, blueprint.max_grant_frames),
+            events: Events::new(id, blueprint.max_ports),
+            dist: Distributor::new(blueprint.spis, blueprint.gic),
+            vuart: blueprint.vuart.then(Vuart::new),
+            caps,
+            shared_info,
+            direct_mapped: blueprint.direct_mapped,
+            vcpus,
+        });
+        domain.pauses.store(1, Ordering::Relaxed);
+        for vcpu in domain.vcpus() {
+            vcpu.hold(PAUSED);
+            vcpu.context.lock().el1.cntvoff_el2 = domain.counter_offset;
+        }
+        let domain = H::share(id, domain).map_err(|_| XenError::NoMem)?;
+        self.domains.insert(domain.clone())?;
+        Ok(domain)
+    }
+
+    fn shared_info_frame(&self, id: DomId) -> Result<crate::addr::Pa, XenError> {
+        let page = H::frames().alloc(id, FrameKind::SharedInfo, 0).map_err(|_| XenError::NoMem)?;
+        H::zero(page, crate::addr::PAGE_SIZE);
+        Ok(page)
+    }
+
+    fn make_vcpus(
+        &self,
+        id: DomId,
+        count: usize,
+    ) -> Result<heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>, XenError> {
+        let mut vcpus = heapless::Vec::new();
+        for n in 0..count {
+            let made = self.take_slot().ok_or(XenError::NoSpc).and_then(|slot| {
+                let vcpu_id = VcpuId(u32::try_from(n).map_err(|_| XenError::Inval)?);
+                H::share(id, Vcpu::new(id, vcpu_id, slot, VcpuGic::new())).map_err(|_| {
+                    self.return_slot(slot);
+                    XenError::NoMem
+                })
+            });
+            match made {
+                Ok(vcpu) => vcpus.push(vcpu).map_err(|_| XenError::Inval)?,
+                Err(error) => {
+                    vcpus.iter().for_each(|vcpu: &H::Shared<Vcpu<H>>| self.return_slot(vcpu.slot));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(vcpus)
+    }
+
+    /// Starts a vCPU at `pc` with `x0`, MMU off; `EEXIST` if it is online already. PSCI `CPU_ON` comes here too.
+    pub fn start_vcpu(
+        &self,
+        domain: &Domain<H>,
+        vcpu: &H::Shared<Vcpu<H>>,
+        pc: u64,
+        x0: u64,
+    ) -> Result<(), XenError> {
+        {
+            // The place's lock makes one of two simultaneous starts the first.
+            let place = vcpu.place.lock();
+            if vcpu.is_online() {
+                return Err(XenError::Exist);
+            }
+            if *place != crate::sched::Place::Nowhere {
+                // It is switching itself off and has not left its pCPU yet.
+                return Err(XenError::Again);
+            }
+            let mut context = vcpu.context.lock();
+            *context = crate::vcpu::VcpuContext::default();
+            context.frame = TrapFrame { pc, pstate: PSR_GUEST64_INIT, ..TrapFrame::default() };
+            context.frame.x[0] = x0;
+            context.el1.sctlr_el1 = SCTLR_GUEST_INIT;
+            context.el1.vmpidr_el2 = crate::vgic::affinity(vcpu.id.0 as usize);
+            context.el1.cntvoff_el2 = domain.counter_offset;
+            context.el1.hcr_el2 = crate::trap::GUEST_HCR;
+            vcpu.release(OFFLINE);
+        }
+        self.sched.make_runnable(vcpu);
+        Ok(())
+    }
+
+    /// Switches off the vCPU that runs here (PSCI `CPU_OFF`).
+    pub fn stop_vcpu(&self, vcpu: &Vcpu<H>) {
+        self.hold(vcpu, OFFLINE);
+    }
+
+    /// Pauses all vCPUs; counted.
+    pub fn pause(&self, domain: &Domain<H>) -> Result<(), XenError> {
+        let counted = domain.pauses.try_update(Ordering::AcqRel, Ordering::Relaxed, |count| count.checked_add(1));
+        counted.map_err(|_| XenError::Overflow)?;
+        for vcpu in domain.vcpus() {
+            self.hold(vcpu, PAUSED);
+        }
+        Ok(())
+    }
+
+    /// Takes back one pause; `EINVAL` if there is none.
+    pub fn unpause(&self, domain: &Domain<H>) -> Result<(), XenError> {
+        let counted = domain.pauses.try_update(Ordering::AcqRel, Ordering::Relaxed, |count| count.checked_sub(1));
+        if counted.map_err(|_| XenError::Inval)? == 1 {
+            for vcpu in domain.vcpus() {
+                self.release(vcpu, PAUSED);
+            }
+        }
+        Ok(())
+    }
+
+    /// Arms the timer behind the domain's watchdogs: they fire through its first vCPU's deadline.
+    pub fn watchdogs_changed(&self, domain: &Domain<H>) {
+        if let (Some(at), Some(vcpu)) = (domain.watchdogs.deadline(), domain.vcpus().first()) {
+            self.timers.arm(H::pcpu(), vcpu, at);
+        }
+    }
+}
+
+/// Shuts the domain down for `reason`: it stops, and the toolstack is told. Dom0's end is the machine's.
+pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: u32) {
+    if !domain.begin_shutdown(reason) {
+        return;
+    }
+    for vcpu in domain.vcpus() {
+        kernel.hold(vcpu, STOPPED);
+    }
+    if domain.id == DomId::DOM0 {
+        kernel.log(format_args!("dom0 has ended ({}): the machine follows", reason_name(reason)));
+        match ShutdownReason::from_raw(reason) {
+            Some(ShutdownReason::Reboot) => H::restart(),
+            Some(_) | None => H::power_off(),
+        }
+    }
+    send_global_virq(kernel, Virq::DomExc);
+}
+
+/// Crashes the domain of the vCPU that runs here: prints why and its registers, then shuts it down as crashed.
+pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame, reason: &str) {
+    let Some(current) = &cpu.current else { return };
+    let (domain, vcpu) = (current.domain.clone(), current.vcpu.id);
+    kernel.log(format_args!("d{}v{vcpu} crashed: {reason}", domain.id));
+    kernel.log(format_args!("  pc {:#018x} pstate {:#x}", frame.pc, frame.pstate));
+    for (n, row) in frame.x.chunks(4).enumerate() {
+        let mut text = heapless::String::<96>::new();
+        for (m, value) in row.iter().enumerate() {
+            use core::fmt::Write;
+            // Four registers fit the line.
+            let _ = write!(text, " x{:<2} {value:016x}", n * 4 + m);
+        }
+        kernel.log(format_args!("  {text}"));
+    }
+    shutdown(kernel, &domain, ShutdownReason::Crash as u32);
+}
+
+/// One stretch of destroying a domain; true when all that can be returned is returned.
+///
+/// The order matters: nothing runs, then nothing is reachable (ports, grants), then memory goes, then the name.
+pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool {
+    if domain.begin_dying() {
+        for vcpu in domain.vcpus() {
+            kernel.hold(vcpu, STOPPED);
+        }
+    }
+    if domain.vcpus().iter().any(|vcpu| vcpu.running_on().is_some()) {
+        return false;
+    }
+    if !close_all(kernel, domain, PORT_STRETCH) {
+        return false;
+    }
+    if !crate::grant::teardown(kernel, domain, PAGE_STRETCH) {
+        return false;
+    }
+    for vcpu in domain.vcpus() {
+        kernel.timers.cancel(vcpu);
+        drop(vcpu.info_frame.lock().take());
+        drop(vcpu.accounting.lock().area.take());
+    }
+    if domain.p2m.teardown(PAGE_STRETCH) == Progress::More {
+        return false;
+    }
+    if kernel.domains.remove(domain.id).is_some() {
+        for vcpu in domain.vcpus() {
+            kernel.return_slot(vcpu.slot);
+        }
+        H::frames().put(domain.shared_info);
+    }
+    true
+}
+
+/// Whether a domain has ended and waits for the toolstack.
+pub fn has_ended<H: Hw>(domain: &Domain<H>) -> bool {
+    domain.life() != Life::Alive
+}
+
+/// What a vCPU's expired deadline may also mean: a watchdog of its domain.
+pub fn check_watchdogs<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, now: Ticks) {
+    let Some(domain) = kernel.domains.get(vcpu.domid) else { return };
+    if domain.watchdogs.expired(now) {
+        kernel.log(format_args!("d{}: watchdog expired", domain.id));
+        shutdown(kernel, &domain, ShutdownReason::Watchdog as u32);
+    }
+}

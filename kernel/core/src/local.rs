@@ -1,0 +1,87 @@
+//! What a pCPU knows of itself: the vCPU that is on it, and how registers get on and off.
+//!
+//! Each pCPU has one of these and nobody else touches it, so there is no lock. FP and SIMD registers are loaded
+//! when the guest first uses them, and saved only if it did.
+
+use crate::context::TrapFrame;
+use crate::domain::Domain;
+use crate::hw::{Hw, PcpuId, Ticks};
+use crate::kernel::Kernel;
+use crate::vcpu::{Vcpu, VcpuContext};
+
+/// The vCPU that is on a pCPU, with its domain.
+pub struct Current<H: Hw> {
+    /// The vCPU.
+    pub vcpu: H::Shared<Vcpu<H>>,
+    /// Its domain, which cannot go away meanwhile.
+    pub domain: H::Shared<Domain<H>>,
+}
+
+/// A pCPU's own data.
+pub struct LocalCpu<H: Hw> {
+    /// Which pCPU this is.
+    pub id: PcpuId,
+    /// What runs here; `None` only inside the scheduler and during a hypercall.
+    pub current: Option<Current<H>>,
+    /// Up to when the running vCPU has been charged for its time.
+    pub charged_at: Ticks,
+    slice_end: Option<Ticks>,
+    fp_loaded: bool,
+}
+
+impl<H: Hw> LocalCpu<H> {
+    /// A pCPU with nothing on it.
+    pub const fn new(id: PcpuId) -> Self {
+        LocalCpu { id, current: None, charged_at: 0, slice_end: None, fp_loaded: false }
+    }
+
+    /// When the running vCPU has to make room; `None` while nobody waits.
+    pub fn slice_end(&self) -> Option<Ticks> {
+        self.slice_end
+    }
+
+    /// Whether the slice has ended.
+    pub fn slice_over(&self, now: Ticks) -> bool {
+        self.slice_end.is_some_and(|end| end <= now)
+    }
+
+    /// Starts a slice, or lets the vCPU run on without one. A slice that is under way goes on.
+    pub fn renew_slice(&mut self, end: Option<Ticks>) {
+        self.slice_end = match (end, self.slice_end) {
+            (Some(_), Some(running)) if running > H::now() => Some(running),
+            (new, _) => new,
+        };
+    }
+
+    /// Takes the registers of `vcpu` off this pCPU.
+    pub fn save(&mut self, vcpu: &Vcpu<H>, frame: &TrapFrame, context: &mut VcpuContext) {
+        context.frame = *frame;
+        H::save_el1(&mut context.el1);
+        H::save_interface(&mut context.interface);
+        vcpu.gic.unload::<H>();
+        if self.fp_loaded {
+            H::save_fp(&mut context.fp);
+            self.fp_loaded = false;
+        }
+    }
+
+    /// Puts the registers of `vcpu` on this pCPU.
+    pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame) {
+        let context = vcpu.context.lock();
+        *frame = context.frame;
+        H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
+        H::load_el1(&context.el1);
+        H::load_interface(&context.interface);
+        vcpu.gic.load::<H>(&context.el1);
+        H::trap_fp(true);
+    }
+
+    /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.
+    pub fn fp_trap(&mut self) {
+        if let Some(current) = &self.current {
+            H::trap_fp(false);
+            H::load_fp(&current.vcpu.context.lock().fp);
+            self.fp_loaded = true;
+        }
+    }
+}

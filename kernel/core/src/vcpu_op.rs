@@ -1,0 +1,127 @@
+//! `vcpu_op` and `vm_assist`: where a vCPU's shared record and its run times lie in guest memory.
+
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::VcpuId;
+use hypercall_abi::shared_info::vcpu_info;
+use hypercall_abi::vcpu::{
+    RegisterMemoryArea, RegisterVcpuInfo, RunstateInfo, VMASST_CMD_DISABLE, VMASST_CMD_ENABLE,
+    VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VcpuOp,
+};
+
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
+use crate::hw::{Access, Hw};
+use crate::hypercall::{Call, CallResult};
+use crate::runstate::RunstateArea;
+use crate::vcpu::Vcpu;
+use crate::{evtchn, guest};
+
+/// `vcpu_op(cmd, vcpu, arg)`.
+pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let id = VcpuId(u32::try_from(call.args[1]).map_err(|_| XenError::NoEnt)?);
+    let command = VcpuOp::try_from(call.arg32(0)).map_err(XenError::from)?;
+    let target = call.domain.vcpu(id).ok_or(XenError::NoEnt)?.clone();
+    let at = GuestVa::new(call.args[2]);
+    match command {
+        VcpuOp::RegisterVcpuInfo => {
+            let arg: RegisterVcpuInfo = guest::read(call.domain, at)?;
+            register_info(call, &target, &arg)
+        }
+        VcpuOp::RegisterRunstateMemoryArea => {
+            let arg: RegisterMemoryArea = guest::read(call.domain, at)?;
+            register_runstate(call, &target, GuestVa::new(arg.addr.0))
+        }
+        VcpuOp::GetRunstateInfo => {
+            let info = target.accounting.lock().info::<H>(H::now());
+            guest::write(call.domain, at, &info)?;
+            Ok(0)
+        }
+        // Arm guests start vCPUs by PSCI and take time from the architected timer (as on Xen).
+        VcpuOp::Initialise
+        | VcpuOp::Up
+        | VcpuOp::Down
+        | VcpuOp::IsUp
+        | VcpuOp::SetPeriodicTimer
+        | VcpuOp::StopPeriodicTimer
+        | VcpuOp::SetSingleshotTimer
+        | VcpuOp::StopSingleshotTimer
+        | VcpuOp::SendNmi
+        | VcpuOp::GetPhysid
+        | VcpuOp::RegisterVcpuTimeMemoryArea => Err(XenError::NoSys.into()),
+    }
+}
+
+/// Moves the vcpu_info into a page of the guest's own, once and for good.
+fn register_info<H: Hw>(call: &Call<'_, H>, target: &H::Shared<Vcpu<H>>, arg: &RegisterVcpuInfo) -> CallResult {
+    let offset = u64::from(arg.offset);
+    if offset > PAGE_SIZE - vcpu_info::SIZE as u64 || offset % 8 != 0 || arg.mfn.0 >> 36 != 0 {
+        return Err(XenError::Inval.into());
+    }
+    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0), true).map_err(XenError::from)?;
+    {
+        let mut slot = target.info_frame.lock();
+        if slot.is_some() {
+            return Err(XenError::Inval.into());
+        }
+        let place = frame.pa().page().add(offset);
+        let mut old = [0; vcpu_info::SIZE];
+        if let Some(info) = target.info() {
+            H::read_bytes(info, &mut old);
+        }
+        H::write_bytes(place, &old);
+        target.set_info(place);
+        *slot = Some(frame);
+    }
+    evtchn::mark_vcpu_pending(call.kernel, target);
+    Ok(0)
+}
+
+/// Keeps a copy of the vCPU's run times in guest memory from now on; a null address ends that.
+fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, at: GuestVa) -> CallResult {
+    let area = if at.raw() == 0 { None } else { Some(runstate_area(call, at)?) };
+    let mut accounting = target.accounting.lock();
+    // The frames of an area registered before are unpinned behind the lock.
+    let before = core::mem::replace(&mut accounting.area, area);
+    accounting.publish::<H>(H::now());
+    drop(accounting);
+    drop(before);
+    Ok(0)
+}
+
+fn runstate_area<H: Hw>(call: &Call<'_, H>, at: GuestVa) -> Result<RunstateArea, XenError> {
+    if !at.is_aligned(8) {
+        return Err(XenError::Inval);
+    }
+    let pin = |va: GuestVa| {
+        let pa = H::translate(va, Access::Write).ok_or(XenError::Fault)?;
+        let frame = H::frames().get(pa, call.domain.id).map_err(|_| XenError::Fault)?;
+        Ok::<_, XenError>((pa, frame))
+    };
+    let size = size_of::<RunstateInfo>();
+    let split = usize::try_from(at.left_in_page()).map_or(size, |left| left.min(size));
+    let (first, frame) = pin(at)?;
+    let rest = if split < size { Some(pin(at.add(split as u64))?) } else { None };
+    let (second, second_frame) = rest.map_or((None, None), |(pa, frame)| (Some(pa), Some(frame)));
+    let flag_updates = call.domain.runstate_flag.load(Ordering::Relaxed);
+    Ok(RunstateArea { first, split, second, flag_updates, frames: [Some(frame), second_frame] })
+}
+
+/// `vm_assist(cmd, type)`.
+pub fn assist<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let on = match call.arg32(0) {
+        VMASST_CMD_ENABLE => true,
+        VMASST_CMD_DISABLE => false,
+        _ => return Err(XenError::NoSys.into()),
+    };
+    if call.arg32(1) != VMASST_TYPE_RUNSTATE_UPDATE_FLAG {
+        return Err(XenError::Inval.into());
+    }
+    call.domain.runstate_flag.store(on, Ordering::Relaxed);
+    for vcpu in call.domain.vcpus() {
+        if let Some(area) = &mut vcpu.accounting.lock().area {
+            area.flag_updates = on;
+        }
+    }
+    Ok(0)
+}
