@@ -15,5 +15,6 @@ pub mod fdt;
 pub mod image;
 pub mod layout;
 pub mod plan;
+pub mod shell;
 pub mod uuid;
 pub mod vdev;

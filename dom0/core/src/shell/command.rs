@@ -1,0 +1,251 @@
+//! Every command of the shell with its arguments, typed.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use hypercall_abi::ids::DomId;
+
+/// A parsed command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// An empty line or a comment.
+    Nothing,
+    /// `xl ...`
+    Xl(Xl),
+    /// `xenstore-...`
+    Store(Store),
+    /// `ls [path...]`
+    Ls {
+        /// What to list; empty for the folder `/store`.
+        paths: Vec<String>,
+        /// `-l`: with sizes.
+        long: bool,
+    },
+    /// `cat file...`
+    Cat(Vec<String>),
+    /// `sleep seconds`, in milliseconds.
+    Sleep(u64),
+    /// Switches the machine off.
+    Poweroff,
+    /// Restarts the machine.
+    Reboot,
+    /// `help [command]`
+    Help(Option<String>),
+}
+
+/// A domain as the user names it: by id or by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DomainRef {
+    /// Digits alone are an id.
+    Id(DomId),
+    /// Anything else is a name.
+    Name(String),
+}
+
+impl DomainRef {
+    /// Reads a domain argument. Digits that fit no domid are left to fail as a name.
+    pub fn parse(text: &str) -> Self {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(id) if digits => Self::Id(DomId(id)),
+            _ => Self::Name(text.into()),
+        }
+    }
+}
+
+impl core::fmt::Display for DomainRef {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One domain, or all but Dom0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `-a`
+    All,
+    /// The one named.
+    One(DomainRef),
+}
+
+/// Which console to attach to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// The PV console.
+    Pv,
+    /// The emulated UART.
+    Vuart,
+}
+
+/// A subcommand of `xl`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Xl {
+    /// `xl create [-c] [-p] FILE [key=value ...]`
+    Create {
+        /// The configuration file.
+        file: String,
+        /// `key=value` arguments.
+        overrides: Vec<String>,
+        /// `-c`: attach to the console.
+        console: bool,
+        /// `-p`: leave it paused.
+        paused: bool,
+    },
+    /// `xl list [-l] [-v] [domain...]`
+    List {
+        /// `-l`: JSON.
+        long: bool,
+        /// `-v`: with UUID and reason.
+        verbose: bool,
+        /// Empty for all.
+        domains: Vec<DomainRef>,
+    },
+    /// `xl destroy domain`
+    Destroy(DomainRef),
+    /// `xl shutdown [-w] -a|domain`
+    Shutdown {
+        /// Whom.
+        target: Target,
+        /// `-w`: until it is gone.
+        wait: bool,
+    },
+    /// `xl reboot [-w] -a|domain`
+    Reboot {
+        /// Whom.
+        target: Target,
+        /// `-w`: until it is back.
+        wait: bool,
+    },
+    /// `xl pause domain`
+    Pause(DomainRef),
+    /// `xl unpause domain`
+    Unpause(DomainRef),
+    /// `xl console [-t pv|vuart] domain`
+    Console {
+        /// Whose.
+        domain: DomainRef,
+        /// Which.
+        kind: ConsoleKind,
+    },
+    /// `xl info`
+    Info,
+    /// `xl dmesg [-c]`
+    Dmesg {
+        /// `-c`: forget what was shown.
+        clear: bool,
+    },
+    /// `xl domid name`
+    Domid(String),
+    /// `xl domname id`
+    Domname(DomId),
+    /// `xl rename domain name`
+    Rename {
+        /// Whom.
+        domain: DomainRef,
+        /// The new name.
+        name: String,
+    },
+    /// `xl vcpu-list [domain...]`
+    VcpuList(Vec<DomainRef>),
+    /// `xl block-attach domain disk-spec...`
+    BlockAttach {
+        /// To whom.
+        domain: DomainRef,
+        /// The specification, its components joined by commas.
+        disk: String,
+    },
+    /// `xl block-detach [-f] domain vdev`
+    BlockDetach {
+        /// From whom.
+        domain: DomainRef,
+        /// The virtual device's name or number.
+        vdev: String,
+        /// `-f`: do not wait for the guest.
+        force: bool,
+    },
+    /// `xl block-list domain...`
+    BlockList(Vec<DomainRef>),
+    /// `xl uptime [-s] [domain...]`
+    Uptime {
+        /// `-s`: one short line each.
+        short: bool,
+        /// Empty for all.
+        domains: Vec<DomainRef>,
+    },
+    /// `xl top [-b] [-d seconds] [-i iterations]`
+    Top {
+        /// `-b`: print on, rather than repaint the screen.
+        batch: bool,
+        /// Milliseconds between two pictures.
+        delay_ms: u64,
+        /// How many pictures; `None` until a key is pressed.
+        iterations: Option<u64>,
+    },
+    /// `xl help [subcommand]`
+    Help(Option<String>),
+}
+
+/// A `xenstore-*` command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    /// `xenstore-ls [-f] [-p] [path]`
+    Ls {
+        /// Where to start.
+        path: String,
+        /// `-f`: whole paths instead of indentation.
+        full: bool,
+        /// `-p`: with permissions.
+        perms: bool,
+    },
+    /// `xenstore-read [-p] [-R] key...`
+    Read {
+        /// What.
+        keys: Vec<String>,
+        /// `-p`: the key before the value.
+        prefix: bool,
+        /// `-R`: the bytes as they are.
+        raw: bool,
+    },
+    /// `xenstore-write [-R] key value [key value...]`
+    Write {
+        /// What, and the value's bytes with escapes resolved.
+        pairs: Vec<(String, Vec<u8>)>,
+    },
+    /// `xenstore-rm [-t] key...`
+    Rm {
+        /// What.
+        keys: Vec<String>,
+        /// `-t`: parents too that become empty.
+        tidy: bool,
+    },
+    /// `xenstore-list [-p] key...`
+    List {
+        /// What.
+        keys: Vec<String>,
+        /// `-p`: with the key before the child's name.
+        prefix: bool,
+    },
+    /// `xenstore-exists key...`
+    Exists(Vec<String>),
+    /// `xenstore-watch [-n NR] key...`
+    Watch {
+        /// What.
+        keys: Vec<String>,
+        /// `-n`: how many events; `None` until a key is pressed.
+        events: Option<u64>,
+    },
+    /// `xenstore-chmod [-u] [-r] key mode...`
+    Chmod {
+        /// What.
+        key: String,
+        /// Modes in wire form, such as `n0` and `r5`; checked.
+        modes: Vec<String>,
+        /// `-u`: all parents too.
+        upto: bool,
+        /// `-r`: all below too.
+        recurse: bool,
+    },
+}

@@ -1,0 +1,23 @@
+//! Dom0's shell: a line of text becomes a typed [`Command`], keys become a line.
+//!
+//! Nothing is executed here. The names, options and messages are those of Xen's `xl` and `xenstore-*` tools, since
+//! people and scripts know them.
+
+mod command;
+mod complete;
+pub mod editor;
+mod help;
+mod options;
+mod parse;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+mod xl;
+
+pub use command::{Command, ConsoleKind, DomainRef, Store, Target, Xl};
+pub use complete::{Completion, Source, completion};
+pub use help::{help, xl_help};
+pub use parse::{UsageError, parse};
+pub use words::{Unclosed, split};

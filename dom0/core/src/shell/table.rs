@@ -1,0 +1,346 @@
+//! The command table: names, usage and descriptions, for parsing, `help` and completion alike.
+
+use super::complete::Source;
+
+/// One command.
+pub(super) struct Spec {
+    /// What the user types.
+    pub name: &'static str,
+    /// Arguments, as usage shows them.
+    pub usage: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Options, one line each; may be empty.
+    pub options: &'static str,
+    /// Fewest positional arguments.
+    pub least: usize,
+    /// Most positional arguments.
+    pub most: usize,
+    /// What its first argument names.
+    pub first: Source,
+    /// What its further arguments name.
+    pub further: Source,
+}
+
+const ANY: usize = usize::MAX;
+
+const fn spec(
+    name: &'static str,
+    usage: &'static str,
+    about: &'static str,
+    options: &'static str,
+    arguments: (usize, usize),
+    sources: (Source, Source),
+) -> Spec {
+    Spec {
+        name,
+        usage,
+        about,
+        options,
+        least: arguments.0,
+        most: arguments.1,
+        first: sources.0,
+        further: sources.1,
+    }
+}
+
+/// The subcommands of `xl`.
+pub(super) const XL: [Spec; 20] = {
+    use Source::{Domain, File, Nothing};
+    [
+        spec(
+            "create",
+            "<ConfigFile> [options] [vars]",
+            "Create a domain from config file <filename>",
+            "-c                      Connect to the console after the domain is created.\n\
+             -p                      Leave the domain paused after it is created.",
+            (1, ANY),
+            (File, Nothing),
+        ),
+        spec(
+            "list",
+            "[options] [Domain]",
+            "List information about all/some domains",
+            "-l, --long              Output all VM details\n\
+             -v, --verbose           Prints out UUIDs and security context",
+            (0, ANY),
+            (Domain, Domain),
+        ),
+        spec(
+            "destroy",
+            "<Domain>",
+            "Terminate a domain immediately",
+            "",
+            (1, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "shutdown",
+            "[options] <-a|Domain>",
+            "Issue a shutdown signal to a domain",
+            "-a, --all               Shutdown all guest domains.\n\
+             -w, --wait              Wait for guest(s) to shutdown.",
+            (0, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "reboot",
+            "[options] <-a|Domain>",
+            "Issue a reboot signal to a domain",
+            "-a, --all               Reboot all guest domains.\n\
+             -w, --wait              Wait for guest(s) to reboot.",
+            (0, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "pause",
+            "<Domain>",
+            "Pause execution of a domain",
+            "",
+            (1, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "unpause",
+            "<Domain>",
+            "Unpause a paused domain",
+            "",
+            (1, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "console",
+            "[options] <Domain>",
+            "Attach to domain's console (Ctrl-] leaves)",
+            "-t <type>               console type, pv or vuart",
+            (1, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "info",
+            "",
+            "Get information about Xen host",
+            "",
+            (0, 0),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "dmesg",
+            "[-c]",
+            "Read and/or clear dmesg buffer",
+            "-c                      Clear dmesg buffer as well as printing it",
+            (0, 0),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "domid",
+            "<DomainName>",
+            "Convert a domain name to domain id",
+            "",
+            (1, 1),
+            (Domain, Nothing),
+        ),
+        spec(
+            "domname",
+            "<DomainId>",
+            "Convert a domain id to domain name",
+            "",
+            (1, 1),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "rename",
+            "<Domain> <NewDomainName>",
+            "Rename a domain",
+            "",
+            (2, 2),
+            (Domain, Nothing),
+        ),
+        spec(
+            "vcpu-list",
+            "[Domain, ...]",
+            "List the VCPUs for all/some domains",
+            "",
+            (0, ANY),
+            (Domain, Domain),
+        ),
+        spec(
+            "block-attach",
+            "<Domain> <disk-spec-component(s)>...",
+            "Create a new virtual block device",
+            "",
+            (2, ANY),
+            (Domain, File),
+        ),
+        spec(
+            "block-detach",
+            "[option] <Domain> <DevId>",
+            "Destroy a domain's virtual block device",
+            "-f, --force             do not wait for the domain to release the device",
+            (2, 2),
+            (Domain, Nothing),
+        ),
+        spec(
+            "block-list",
+            "<Domain(s)>",
+            "List virtual block devices for a domain",
+            "",
+            (1, ANY),
+            (Domain, Domain),
+        ),
+        spec(
+            "uptime",
+            "[-s] [Domain]",
+            "Print uptime for all/some domains",
+            "-s, --short             Print one short line for each domain",
+            (0, ANY),
+            (Domain, Domain),
+        ),
+        spec(
+            "top",
+            "[options]",
+            "Monitor a host and the domains in real time",
+            "-b, --batch             print one picture after the other\n\
+             -d, --delay=SECONDS     seconds between two pictures (default 3)\n\
+             -i, --iterations=COUNT  how many pictures",
+            (0, 0),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "help",
+            "[command]",
+            "Show help for all commands or for one",
+            "",
+            (0, 1),
+            (Source::XlCommand, Nothing),
+        ),
+    ]
+};
+
+/// The commands of the shell itself.
+pub(super) const SHELL: [Spec; 15] = {
+    use Source::{File, Nothing, StorePath};
+    [
+        spec(
+            "xl",
+            "<subcommand> [args]",
+            "Manage domains; see 'xl help'",
+            "",
+            (0, ANY),
+            (Source::XlCommand, Nothing),
+        ),
+        spec(
+            "xenstore-ls",
+            "[-f] [-p] [path]",
+            "List nodes of XenStore with their values",
+            "-f                      whole paths instead of indentation\n\
+             -p                      with permissions",
+            (0, 1),
+            (StorePath, Nothing),
+        ),
+        spec(
+            "xenstore-read",
+            "[-p] [-R] key [...]",
+            "Print values of XenStore",
+            "-p                      with the key before the value\n\
+             -R                      raw bytes",
+            (1, ANY),
+            (StorePath, StorePath),
+        ),
+        spec(
+            "xenstore-write",
+            "[-R] key value [...]",
+            "Write values to XenStore",
+            "-R                      do not resolve escapes in the value",
+            (2, ANY),
+            (StorePath, StorePath),
+        ),
+        spec(
+            "xenstore-rm",
+            "[-t] key [...]",
+            "Remove nodes from XenStore",
+            "-t                      also remove parents that become empty",
+            (1, ANY),
+            (StorePath, StorePath),
+        ),
+        spec(
+            "xenstore-list",
+            "[-p] key [...]",
+            "List names of nodes below a node",
+            "-p                      with the key before the name",
+            (1, ANY),
+            (StorePath, StorePath),
+        ),
+        spec(
+            "xenstore-exists",
+            "key [...]",
+            "Test whether nodes exist",
+            "",
+            (1, ANY),
+            (StorePath, StorePath),
+        ),
+        spec(
+            "xenstore-watch",
+            "[-n NR] key [...]",
+            "Print paths below a node as they change (Ctrl-C ends)",
+            "-n NR                   end after NR events",
+            (1, ANY),
+            (StorePath, StorePath),
+        ),
+        spec(
+            "xenstore-chmod",
+            "[-u] [-r] key <mode [modes...]>",
+            "Set permissions of a node: n, r, w or b followed by a domid",
+            "-u                      all parents too\n\
+             -r                      all nodes below too",
+            (2, ANY),
+            (StorePath, Nothing),
+        ),
+        spec(
+            "ls",
+            "[-l] [path ...]",
+            "List files",
+            "-l                      with sizes",
+            (0, ANY),
+            (File, File),
+        ),
+        spec(
+            "cat",
+            "file [...]",
+            "Print files",
+            "",
+            (1, ANY),
+            (File, File),
+        ),
+        spec("sleep", "seconds", "Wait", "", (1, 1), (Nothing, Nothing)),
+        spec(
+            "poweroff",
+            "",
+            "Switch the machine off",
+            "",
+            (0, 0),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "reboot",
+            "",
+            "Restart the machine",
+            "",
+            (0, 0),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "help",
+            "[command]",
+            "Show help for all commands or for one",
+            "",
+            (0, 1),
+            (Source::Command, Nothing),
+        ),
+    ]
+};
+
+/// The entry of that name.
+pub(super) fn find(table: &'static [Spec], name: &str) -> Option<&'static Spec> {
+    table.iter().find(|spec| spec.name == name)
+}

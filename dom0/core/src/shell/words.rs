@@ -1,0 +1,54 @@
+//! Splitting a line into words: blanks separate, quotes and backslashes protect, `#` starts a comment.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A quote that is not closed, or a backslash at the end of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unclosed;
+
+/// Splits `line` into words by the rules of a POSIX shell, without expansion.
+///
+/// # Errors
+/// A quote that is not closed.
+pub fn split(line: &str) -> Result<Vec<String>, Unclosed> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            ' ' | '\t' | '\r' | '\n' => words.extend(word.take()),
+            '#' if word.is_none() => break,
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next().ok_or(Unclosed)? {
+                        '\'' => break,
+                        c => word.push(c),
+                    }
+                }
+            }
+            '"' => double_quoted(&mut chars, word.get_or_insert_default())?,
+            '\\' => word
+                .get_or_insert_default()
+                .push(chars.next().ok_or(Unclosed)?),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// The rest of a double-quoted part. A backslash protects only what would be special here.
+fn double_quoted(chars: &mut core::str::Chars<'_>, word: &mut String) -> Result<(), Unclosed> {
+    loop {
+        match chars.next().ok_or(Unclosed)? {
+            '"' => return Ok(()),
+            '\\' => match chars.next().ok_or(Unclosed)? {
+                c @ ('"' | '\\' | '$' | '`') => word.push(c),
+                c => word.extend(['\\', c]),
+            },
+            c => word.push(c),
+        }
+    }
+}
