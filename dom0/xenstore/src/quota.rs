@@ -1,9 +1,10 @@
 //! How much of the store one unprivileged domain may use, so that it can only starve itself (XSA-326 and kin).
 //!
-//! Dom0 is exempt. The defaults are those of Xen's xenstored where it has the same limit; the bounds on bytes
-//! and on events replace its memory quota and its timeout on unread events.
+//! Dom0 is exempt but for its unread events, which guests cause. The defaults are those of Xen's xenstored where
+//! it has the same limit; the bounds on bytes and on events replace its memory quota and its timeout on unread
+//! events.
 
-/// Limits per unprivileged domain.
+/// Limits per unprivileged domain, where not said otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Quotas {
     /// Nodes owned, wherever they are.
@@ -26,6 +27,8 @@ pub struct Quotas {
     pub unread_bytes: usize,
     /// Watch events not yet read; beyond them, events of one watch are merged into one.
     pub unread_events: usize,
+    /// The same for each connection of Dom0.
+    pub unread_events_of_dom0: usize,
 }
 
 impl Default for Quotas {
@@ -41,6 +44,7 @@ impl Default for Quotas {
             unread_replies: 20,
             unread_bytes: 32 * 1024,
             unread_events: 256,
+            unread_events_of_dom0: 8192,
         }
     }
 }

@@ -291,10 +291,9 @@ impl Store {
         let Ok(conn) = self.conns.get_mut(to) else {
             return;
         };
-        let limit = if conn.caller.is_privileged() {
-            usize::MAX
-        } else {
-            self.quotas.unread_events
+        let limit = match conn.kind {
+            ConnKind::Local => self.quotas.unread_events_of_dom0,
+            ConnKind::Domain { .. } => self.quotas.unread_events,
         };
         conn.queue
             .push_event(Event { watch: id, path }, &watched, limit);
