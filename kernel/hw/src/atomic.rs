@@ -1,0 +1,157 @@
+//! Words that EL2 and guests write at the same time.
+//!
+//! cortex-a53, a57 and a72 have only load-exclusive and store-exclusive, which a guest that stores to the same
+//! line in a loop can make fail for ever (the class of XSA-295). So attempts are bounded; behind the bound the
+//! pCPUs that have them use the atomic instructions of Armv8.1, which always make progress, and the others a plain
+//! store, which may undo a store of the guest that fights for its own word, and harms nobody else.
+
+use core::arch::asm;
+
+use kernel_core::addr::Pa;
+
+use crate::sysreg::{barrier, mrs};
+
+/// Attempts before the slow path; each waits longer than the one before.
+const ATTEMPTS: u32 = 16;
+
+/// `ID_AA64ISAR0_EL1.Atomic`: whether this pCPU has the atomic instructions.
+fn has_lse() -> bool {
+    mrs!("id_aa64isar0_el1") >> 20 & 0xf >= 2
+}
+
+fn back_off(attempt: u32) {
+    for _ in 0..1u32 << attempt.min(10) {
+        barrier!("yield");
+    }
+}
+
+/// Loads an aligned word, once.
+pub fn load32(at: Pa) -> u32 {
+    let value: u32;
+    // SAFETY: an aligned word in a frame that the caller holds; EL2 maps RAM at its own address.
+    unsafe { asm!("ldr {:w}, [{}]", out(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
+    value
+}
+
+/// Stores an aligned word, after everything before it.
+pub fn store32(at: Pa, value: u32) {
+    // SAFETY: as in `load32`.
+    unsafe { asm!("stlr {:w}, [{}]", in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
+}
+
+/// Loads an aligned double word, before everything after it.
+pub fn load64(at: Pa) -> u64 {
+    let value: u64;
+    // SAFETY: as in `load32`.
+    unsafe { asm!("ldar {}, [{}]", out(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
+    value
+}
+
+/// Stores an aligned double word, after everything before it.
+pub fn store64(at: Pa, value: u64) {
+    // SAFETY: as in `load32`.
+    unsafe { asm!("stlr {}, [{}]", in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
+}
+
+/// Replaces `old` by `new`; returns the value found.
+pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
+    for attempt in 0..ATTEMPTS {
+        let found: u32;
+        let failed: u32;
+        // SAFETY: as in `load32`.
+        unsafe {
+            asm!(
+                "ldaxr {found:w}, [{at}]",
+                "cmp {found:w}, {old:w}",
+                "b.ne 1f",
+                "stlxr {failed:w}, {new:w}, [{at}]",
+                "b 2f",
+                "1: clrex",
+                "mov {failed:w}, wzr",
+                "2:",
+                found = out(reg) found,
+                failed = out(reg) failed,
+                at = in(reg) at.raw(),
+                old = in(reg) old,
+                new = in(reg) new,
+                options(nostack)
+            );
+        }
+        if failed == 0 {
+            return found;
+        }
+        back_off(attempt);
+    }
+    cas32_contended(at, old, new)
+}
+
+#[cold]
+fn cas32_contended(at: Pa, old: u32, new: u32) -> u32 {
+    if has_lse() {
+        let found: u32;
+        // SAFETY: as in `load32`; the pCPU has the instruction.
+        unsafe {
+            asm!(".arch_extension lse", "casal {f:w}, {n:w}, [{at}]",
+                f = inout(reg) old => found, n = in(reg) new, at = in(reg) at.raw(), options(nostack));
+        }
+        return found;
+    }
+    let found = load32(at);
+    if found == old {
+        store32(at, new);
+    }
+    found
+}
+
+/// Defines an atomic change of a double word: by exclusives, by the Armv8.1 instruction, by Rust.
+macro_rules! update64 {
+    ($(#[$doc:meta])* $name:ident, $exclusive:literal, $lse:literal, $plain:expr) => {
+        $(#[$doc])*
+        pub fn $name(at: Pa, bits: u64) -> u64 {
+            for attempt in 0..ATTEMPTS {
+                let found: u64;
+                let failed: u32;
+                // SAFETY: as in `load32`.
+                unsafe {
+                    asm!(
+                        "ldaxr {found}, [{at}]",
+                        concat!($exclusive, " {changed}, {found}, {bits}"),
+                        "stlxr {failed:w}, {changed}, [{at}]",
+                        found = out(reg) found,
+                        changed = out(reg) _,
+                        failed = out(reg) failed,
+                        at = in(reg) at.raw(),
+                        bits = in(reg) bits,
+                        options(nostack, preserves_flags)
+                    );
+                }
+                if failed == 0 {
+                    return found;
+                }
+                back_off(attempt);
+            }
+            let found: u64;
+            if has_lse() {
+                // SAFETY: as in `load32`; the pCPU has the instruction.
+                unsafe {
+                    asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
+                        b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));
+                }
+            } else {
+                found = load64(at);
+                let change: fn(u64, u64) -> u64 = $plain;
+                store64(at, change(found, bits));
+            }
+            found
+        }
+    };
+}
+
+update64! {
+    /// Sets bits; returns the value before.
+    set_bits64, "orr", "ldsetal", |found, bits| found | bits
+}
+update64! {
+    /// Clears bits; returns the value before.
+    clear_bits64, "bic", "ldclral", |found, bits| found & !bits
+}

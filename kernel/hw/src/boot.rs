@@ -1,0 +1,334 @@
+//! From the entry to the first guest: EL2's own address space, the machine's frames, and all pCPUs.
+//!
+//! The steps are called by the image's `main` in the order in which they stand here.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::context::TrapFrame;
+use kernel_core::exit;
+use kernel_core::frame::{FrameEntry, FrameTable};
+use kernel_core::hw::MAX_PCPUS;
+use kernel_core::machine::{Machine, Range};
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+use crate::crash::boot_error;
+use crate::fdt::{self, Discovered};
+use crate::percpu::{self, KERNEL, Percpu};
+use crate::stage1::{self, Access, MapError, Stage1};
+use crate::sysreg::{barrier, mrs, msr};
+use crate::{console, cpu, gic, layout, memory, psci, timer, vectors};
+
+/// EL2's tables. Guards them while they grow, which happens at boot only.
+static STAGE1: EarlyStage1 = EarlyStage1(UnsafeCell::new(Stage1::new()));
+/// The machine's frames, once they are known.
+static FRAMES: Once<FrameTable> = Once::new();
+/// What `frames` says before.
+static NO_FRAMES: FrameTable = FrameTable::new(&[], Pa::new(0));
+/// What the other pCPUs need before they have an MMU, one place for each.
+static STARTS: SpinMutex<[Start; MAX_PCPUS]> = SpinMutex::new([Start::NONE; MAX_PCPUS]);
+/// Lets the other pCPUs look for guests.
+static RELEASED: AtomicBool = AtomicBool::new(false);
+
+/// The tables behind no lock: a lock needs exclusives, and those need the MMU.
+struct EarlyStage1(UnsafeCell<Stage1>);
+
+// SAFETY: `with_stage1` is called by the first pCPU alone, before it starts the others.
+unsafe impl Sync for EarlyStage1 {}
+
+/// Calls `f` with EL2's tables, and makes what it adds visible.
+fn with_stage1(f: impl FnOnce(&mut Stage1) -> Result<(), MapError>) -> Result<(), MapError> {
+    // SAFETY: only `early` and the boot steps of the first pCPU come here, one after the other.
+    let result = f(unsafe { &mut *STAGE1.0.get() });
+    // New entries replace invalid ones, so nothing has to be forgotten; the walkers must see them.
+    barrier!("dsb ishst");
+    barrier!("isb");
+    result
+}
+
+unsafe extern "Rust" {
+    /// The image's `main`.
+    safe fn xenolith_main(fdt: Range) -> !;
+}
+
+/// The first Rust code: maps the image and the FDT, and turns the MMU on.
+///
+/// # Safety
+///
+/// Called by the entry code alone, on the first pCPU's stack, with the address that the boot loader gave.
+pub unsafe extern "C" fn early(fdt: u64) -> ! {
+    let Some(blob) = find_fdt(fdt) else { psci::park() };
+    let mapped = with_stage1(|tables| {
+        tables.map(layout::text(), Access::Execute)?;
+        tables.map(layout::rodata(), Access::Read)?;
+        tables.map(layout::data(), Access::ReadWrite)?;
+        let mut guards = [Range { start: Pa::new(0), size: 0 }; 2 * MAX_PCPUS];
+        for (place, guard) in guards.iter_mut().zip(percpu::guard_pages()) {
+            *place = guard;
+        }
+        stage1::map_around(tables, layout::stacks(), &guards, Access::ReadWrite)?;
+        tables.map(blob, Access::Read)
+    });
+    if mapped.is_err() || !cpu::has_enough_address_bits() {
+        psci::park();
+    }
+    // SAFETY: the tables map the image, this stack and the FDT at their own addresses.
+    unsafe {
+        msr!("mair_el2", cpu::MAIR);
+        msr!("tcr_el2", cpu::tcr());
+        msr!("ttbr0_el2", (*STAGE1.0.get()).root());
+        // Neither TLBs nor the instruction cache may hold what firmware put there.
+        core::arch::asm!("tlbi alle2", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags));
+        msr!("sctlr_el2", cpu::SCTLR);
+    }
+    barrier!("isb");
+    adopt(&percpu::all()[0]);
+    if let Some(uart) = fdt::console(fdt_bytes(blob)) {
+        let page = Range { start: uart.page(), size: PAGE_SIZE };
+        if with_stage1(|tables| tables.map(page, Access::Device)).is_ok() {
+            console::init(uart);
+        }
+    }
+    xenolith_main(blob)
+}
+
+/// The FDT's range, by its header; aligned loads, for the MMU is off.
+fn find_fdt(at: u64) -> Option<Range> {
+    if at == 0 || !at.is_multiple_of(8) {
+        return None;
+    }
+    let words = at as *const u32;
+    // SAFETY: the boot protocol says that an FDT of at least a header is at this address.
+    let (magic, size) = unsafe { (words.read_volatile(), words.add(1).read_volatile()) };
+    Some(Range { start: Pa::new(at), size: fdt::total_size(magic, size)? })
+}
+
+fn fdt_bytes(fdt: Range) -> &'static [u8] {
+    let length = usize::try_from(fdt.size).unwrap_or(0);
+    // SAFETY: `early` mapped these pages read-only for ever, and they are reserved, so nobody gets their frames.
+    unsafe { core::slice::from_raw_parts(fdt.start.raw() as *const u8, length) }
+}
+
+/// Makes `block` this pCPU's, and sets the registers that hold guests in.
+fn adopt(block: &'static Percpu) {
+    percpu::adopt(block);
+    block.mpidr.store(mrs!("mpidr_el1") & 0xff_00ff_ffff, Ordering::Relaxed);
+    // SAFETY: the table has all sixteen entries.
+    unsafe { msr!("vbar_el2", vectors::table()) };
+    barrier!("isb");
+    cpu::init(block.id);
+}
+
+/// Reads the FDT, and maps the GIC and all RAM that firmware does not keep.
+pub fn discover(fdt: Range) -> Discovered {
+    let found = match fdt::discover(fdt_bytes(fdt), fdt, layout::image()) {
+        Ok(found) => found,
+        Err(error) => boot_error(format_args!("{error}")),
+    };
+    let mapped = with_stage1(|tables| {
+        tables.map(found.machine.gicd, Access::Device)?;
+        for region in &found.redistributors {
+            tables.map(*region, Access::Device)?;
+        }
+        let mut holes = found.firmware.clone();
+        if holes.push(layout::image()).is_err() {
+            return Err(MapError::OutOfTables);
+        }
+        found.machine.ram.iter().try_for_each(|bank| stage1::map_around(tables, *bank, &holes, Access::ReadWrite))
+    });
+    match mapped {
+        Ok(()) => found,
+        Err(MapError::TooHigh) => boot_error(format_args!("FDT: RAM or GIC above {} bits", stage1::ADDRESS_BITS)),
+        Err(MapError::OutOfTables) => boot_error(format_args!("FDT: RAM in too many pieces")),
+    }
+}
+
+/// Builds the frame table in the highest RAM that is free, and hands all other free RAM to it.
+pub fn init_frames(machine: &mut Machine) {
+    let (Some(first), Some(last)) = (machine.ram.first(), machine.ram.last()) else {
+        boot_error(format_args!("no RAM"));
+    };
+    let base = first.start;
+    let count = (last.end().raw() - base.raw()) / PAGE_SIZE;
+    let bytes = (count * size_of::<FrameEntry>() as u64).next_multiple_of(PAGE_SIZE);
+    let Some(place) = highest_free(machine, bytes) else {
+        boot_error(format_args!("no {bytes} bytes of RAM for the frame table"));
+    };
+    let length = usize::try_from(count).unwrap_or(0);
+    let entries = place.raw() as *mut FrameEntry;
+    for n in 0..length {
+        // SAFETY: `highest_free` found RAM that is mapped, in no one's use, and page-aligned.
+        unsafe { entries.add(n).write(FrameEntry::default()) };
+    }
+    // SAFETY: all entries are initialised, and stay: the range is reserved below.
+    let entries: &'static [FrameEntry] = unsafe { core::slice::from_raw_parts(entries, length) };
+    if machine.reserved.push(Range { start: place, size: bytes }).is_err() {
+        boot_error(format_args!("FDT: too many reservations"));
+    }
+    let frames = FRAMES.call_once(|| FrameTable::new(entries, base));
+    for bank in &machine.ram {
+        let mut at = bank.start;
+        while let Some(free) = next_free(machine, *bank, at) {
+            frames.release_range(free.start, free.pages());
+            at = free.end();
+        }
+    }
+}
+
+/// The first part of `bank` from `at` on that nothing is reserved in.
+fn next_free(machine: &Machine, bank: Range, at: Pa) -> Option<Range> {
+    let mut start = at;
+    while let Some(taken) = machine.reserved.iter().find(|r| r.start <= start && start < r.end()) {
+        start = taken.end();
+    }
+    if start >= bank.end() {
+        return None;
+    }
+    let end = machine.reserved.iter().map(|r| r.start).filter(|s| *s > start).min().unwrap_or(bank.end());
+    Some(Range { start, size: end.min(bank.end()).raw() - start.raw() })
+}
+
+/// The highest place with `bytes` of free RAM.
+fn highest_free(machine: &Machine, bytes: u64) -> Option<Pa> {
+    let mut best = None;
+    for bank in &machine.ram {
+        let mut at = bank.start;
+        while let Some(free) = next_free(machine, *bank, at) {
+            if free.size >= bytes {
+                best = Some(Pa::new(free.end().raw() - bytes));
+            }
+            at = free.end();
+        }
+    }
+    best
+}
+
+/// The machine's frames.
+pub fn frames() -> &'static FrameTable {
+    FRAMES.get().unwrap_or(&NO_FRAMES)
+}
+
+/// Writes Dom0's FDT to `at` in its RAM: the host's, cut down to `ram`. `room` bytes are free there.
+pub fn write_dom0_fdt(host: Range, at: Pa, room: u64, ram: Range) {
+    if host.size > room {
+        boot_error(format_args!("FDT: {} bytes are more than dom0 has room for", host.size));
+    }
+    memory::copy(at, host.start, host.size);
+    let length = usize::try_from(host.size).unwrap_or(0);
+    // SAFETY: `room` bytes of Dom0's RAM, mapped like all RAM; Dom0 does not run yet, so nobody else uses them.
+    let blob = unsafe { core::slice::from_raw_parts_mut(at.raw() as *mut u8, length) };
+    if let Err(error) = fdt::restrict_memory(blob, ram) {
+        boot_error(format_args!("{error}"));
+    }
+}
+
+/// Sets the GIC up, for this pCPU too, and starts the others; they wait for [`run`].
+pub fn start_pcpus(found: &Discovered) {
+    gic::init_distributor(found.machine.gicd, |intid| found.is_edge(intid));
+    let own = mrs!("mpidr_el1") & 0xff_00ff_ffff;
+    init_interrupts(&found.redistributors);
+    REDISTRIBUTORS.call_once(|| found.redistributors.clone());
+    let others = found.cpus.iter().filter(|mpidr| **mpidr != own);
+    for (block, mpidr) in percpu::all().iter().skip(1).zip(others) {
+        start_pcpu(block, *mpidr);
+    }
+    if found.unused_cpus > 0 {
+        KERNEL.log(format_args!("{} pCPUs stay off: {MAX_PCPUS} are used at most", found.unused_cpus));
+    }
+}
+
+/// Regions of redistributors, for the pCPUs that come later.
+static REDISTRIBUTORS: Once<heapless::Vec<Range, 8>> = Once::new();
+
+fn init_interrupts(regions: &[Range]) {
+    match gic::find_redistributor(regions) {
+        Some(redistributor) => gic::init_pcpu(redistributor),
+        None => boot_error(format_args!("FDT: GICv3: reg: no redistributor of pCPU {}", percpu::this().id.0)),
+    }
+    percpu::this().online.store(true, Ordering::Release);
+}
+
+/// What `secondary_start` loads. The assembly relies on this layout.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Start {
+    mair: u64,
+    tcr: u64,
+    ttbr: u64,
+    sctlr: u64,
+    sp: u64,
+    block: u64,
+}
+
+impl Start {
+    const NONE: Start = Start { mair: 0, tcr: 0, ttbr: 0, sctlr: 0, sp: 0, block: 0 };
+}
+
+unsafe extern "C" {
+    /// Where PSCI starts a pCPU.
+    static secondary_start: u8;
+}
+
+fn start_pcpu(block: &'static Percpu, mpidr: u64) {
+    let mut starts = STARTS.lock();
+    let Some(start) = starts.get_mut(usize::from(block.id.0)) else { return };
+    *start = Start {
+        mair: cpu::MAIR,
+        tcr: cpu::tcr(),
+        ttbr: mrs!("ttbr0_el2"),
+        sctlr: cpu::SCTLR,
+        sp: percpu::initial_sp(block.id),
+        block: core::ptr::from_ref(block) as u64,
+    };
+    let context = core::ptr::from_ref(start) as u64;
+    // The other one reads it with its MMU off.
+    memory::clean_to_poc(Pa::new(context), size_of::<Start>() as u64);
+    if let Err(error) = psci::cpu_on(mpidr, &raw const secondary_start as u64, context) {
+        KERNEL.log(format_args!("pCPU {:#x} does not start: PSCI error {error}", mpidr));
+        return;
+    }
+    // A tenth of a second is much more than firmware takes.
+    let patience = timer::now() + u64::from(timer::frequency()) / 10;
+    while !block.online.load(Ordering::Acquire) {
+        if timer::now() > patience {
+            KERNEL.log(format_args!("pCPU {mpidr:#x} does not come up"));
+            return;
+        }
+    }
+}
+
+/// The first Rust code of another pCPU.
+///
+/// # Safety
+///
+/// Called by `secondary_start` alone, with the MMU on, on the stack that belongs to `block`.
+pub unsafe extern "C" fn secondary(block: &'static Percpu) -> ! {
+    adopt(block);
+    init_interrupts(REDISTRIBUTORS.get().map_or(&[], |regions| regions.as_slice()));
+    while !RELEASED.load(Ordering::Acquire) {
+        barrier!("wfe");
+    }
+    enter()
+}
+
+/// Lets all pCPUs run guests, this one too.
+pub fn run() -> ! {
+    RELEASED.store(true, Ordering::Release);
+    // The store is visible before the event wakes anyone.
+    barrier!("dsb ish");
+    barrier!("sev");
+    enter()
+}
+
+/// Enters this pCPU's first guest.
+fn enter() -> ! {
+    let frame = percpu::initial_sp(percpu::this().id) as *mut TrapFrame;
+    // SAFETY: the stack starts below the frame (`initial_sp`), which nobody else uses; `with_local` names this
+    // caller, and no guest has run here, so no entry of the vectors is active.
+    unsafe {
+        percpu::with_local(|kernel, local| exit::first(kernel, local, &mut *frame));
+        vectors::enter_guest(frame)
+    }
+}

@@ -1,0 +1,202 @@
+//! The control registers that hold a guest in: set once on each pCPU, in the order of the Arm ARM's sections.
+
+use kernel_core::hw::PcpuId;
+
+use crate::stage1::ADDRESS_BITS;
+use crate::sysreg::{barrier, mrs, msr};
+
+/// `MAIR_EL2`: attribute 0 is normal write-back memory, attribute 1 is Device-nGnRE.
+pub const MAIR: u64 = 0x04ff;
+
+/// `SCTLR_EL2`: RES1 bits, MMU, caches, stack alignment check, and WXN, which makes W^X the hardware's rule.
+pub const SCTLR: u64 = 0x30c5_0830 | 1 << 19 | 1 << 12 | 1 << 3 | 1 << 2 | 1;
+
+/// `HCR_EL2` while a guest runs (D24.2.49). Pointer authentication (API, APK), memory tags (ATA), SCXTNUM
+/// (ENSCXT) and nested virtualisation keep their zeros: hidden features trap and come back as undefined.
+pub const HCR: u64 = hcr::VM
+    | hcr::SWIO
+    | hcr::PTW
+    | hcr::FMO
+    | hcr::IMO
+    | hcr::AMO
+    | hcr::FB
+    | hcr::BSU_INNER
+    | hcr::TWI
+    | hcr::TWE
+    | hcr::TID3
+    | hcr::TSC
+    | hcr::TIDCP
+    | hcr::TACR
+    | hcr::TSW
+    | hcr::RW;
+
+/// `HCR_EL2.VSE`: a virtual SError is pending.
+pub const HCR_VSE: u64 = 1 << 8;
+/// `HCR_EL2.TLOR`: limited-ordering regions trap; RES0 on a pCPU that has none.
+const HCR_TLOR: u64 = 1 << 35;
+
+mod hcr {
+    /// Stage 2 translates.
+    pub const VM: u64 = 1;
+    /// A data cache invalidate by set/way also cleans.
+    pub const SWIO: u64 = 1 << 1;
+    /// A stage-1 walk that hits device memory faults.
+    pub const PTW: u64 = 1 << 2;
+    /// Physical FIQs, IRQs and SErrors come to EL2.
+    pub const FMO: u64 = 1 << 3;
+    /// See `FMO`.
+    pub const IMO: u64 = 1 << 4;
+    /// See `FMO`.
+    pub const AMO: u64 = 1 << 5;
+    /// Cache and TLB maintenance reaches all pCPUs, wherever the vCPU ran before.
+    pub const FB: u64 = 1 << 9;
+    /// Barriers reach at least the inner shareable domain, for the same reason.
+    pub const BSU_INNER: u64 = 1 << 10;
+    /// WFI and WFE give the pCPU to somebody else.
+    pub const TWI: u64 = 1 << 13;
+    /// See `TWI`.
+    pub const TWE: u64 = 1 << 14;
+    /// Identification registers show what is virtualised.
+    pub const TID3: u64 = 1 << 18;
+    /// SMC.
+    pub const TSC: u64 = 1 << 19;
+    /// Implementation-defined registers.
+    pub const TIDCP: u64 = 1 << 20;
+    /// Auxiliary control registers.
+    pub const TACR: u64 = 1 << 21;
+    /// Cache maintenance by set/way, which would not respect the p2m.
+    pub const TSW: u64 = 1 << 22;
+    /// EL1 is AArch64.
+    pub const RW: u64 = 1 << 31;
+}
+
+/// `CPTR_EL2`: RES1 bits (SVE and SME trap among them), trace and activity monitors trap.
+const CPTR: u64 = 0x33ff | 1 << 20 | 1 << 30;
+/// `CPTR_EL2.TFP`: FP and SIMD trap.
+const CPTR_TFP: u64 = 1 << 10;
+
+/// `ID_AA64MMFR0_EL1.PARange` as `TCR_EL2.PS` and `VTCR_EL2.PS` take it; 48 bits are enough for 4 KiB granules.
+fn physical_size() -> u64 {
+    (mrs!("id_aa64mmfr0_el1") & 0xf).min(5)
+}
+
+/// Whether this pCPU can address what the tables are made for.
+pub fn has_enough_address_bits() -> bool {
+    const BITS: [u32; 6] = [32, 36, 40, 42, 44, 48];
+    usize::try_from(physical_size()).ok().and_then(|size| BITS.get(size)).is_some_and(|bits| *bits >= ADDRESS_BITS)
+}
+
+/// `TCR_EL2` (D24.2.178): 40 bits, write-back inner shareable walks, 4 KiB granule.
+pub fn tcr() -> u64 {
+    const RES1: u64 = 1 << 31 | 1 << 23;
+    RES1 | physical_size() << 16 | 3 << 12 | 1 << 10 | 1 << 8 | u64::from(64 - ADDRESS_BITS)
+}
+
+/// `VTCR_EL2` (D24.2.184): 40 bits of IPA, walks from level 1 with two roots side by side, as the p2m builds them.
+fn vtcr() -> u64 {
+    const RES1: u64 = 1 << 31;
+    const START_AT_LEVEL_1: u64 = 1 << 6;
+    RES1 | physical_size() << 16 | 3 << 12 | 1 << 10 | 1 << 8 | START_AT_LEVEL_1 | u64::from(64 - ADDRESS_BITS)
+}
+
+/// `MDCR_EL2` (D24.2.91): debug registers, OS lock, debug ROM and the PMU trap; the counters stay EL2's.
+fn mdcr() -> u64 {
+    const TPMCR_TPM: u64 = 1 << 5 | 1 << 6;
+    const TDA_TDOSA_TDRA: u64 = 1 << 9 | 1 << 10 | 1 << 11;
+    const TPMS_TTRF: u64 = 1 << 14 | 1 << 19;
+    // HPMN = PMCR_EL0.N, where there is a PMU (version 1 to 14).
+    let version = mrs!("id_aa64dfr0_el1") >> 8 & 0xf;
+    let counters = if version == 0 || version == 0xf { 0 } else { mrs!("pmcr_el0") >> 11 & 0x1f };
+    TPMCR_TPM | TDA_TDOSA_TDRA | TPMS_TTRF | counters
+}
+
+/// Sets everything that does not belong to a vCPU. Stage 2 and the list registers follow with the first vCPU.
+pub fn init(pcpu: PcpuId) {
+    let lor = if mrs!("id_aa64mmfr1_el1") >> 16 & 0xf == 0 { 0 } else { HCR_TLOR };
+    // SAFETY: these registers shape what EL1 and EL0 can do; none touches EL2's own translation.
+    unsafe {
+        msr!("hcr_el2", HCR | lor);
+        msr!("cptr_el2", CPTR | CPTR_TFP);
+        msr!("hstr_el2", 1 << 15);
+        msr!("mdcr_el2", mdcr());
+        // CNTPCT may be read, the physical timer traps.
+        msr!("cnthctl_el2", 1);
+        msr!("cntvoff_el2", 0);
+        msr!("cntv_ctl_el0", 0);
+        msr!("cnthp_ctl_el2", 0);
+        msr!("vtcr_el2", vtcr());
+        msr!("vttbr_el2", 0);
+        msr!("vpidr_el2", mrs!("midr_el1"));
+        msr!("vmpidr_el2", 1 << 31 | u64::from(pcpu.0));
+    }
+    barrier!("isb");
+    // Entries of the EL1&0 regime that firmware left would be taken for VMID 0's.
+    // SAFETY: invalidating TLBs forgets nothing that the tables do not hold.
+    unsafe { core::arch::asm!("tlbi alle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}
+
+/// What `HCR_EL2` is for a vCPU that has or has not a virtual SError pending.
+pub fn guest_hcr(saved: u64) -> u64 {
+    mrs!("hcr_el2") & !HCR_VSE | saved & HCR_VSE
+}
+
+/// Makes the guest's next use of FP or SIMD trap, or not.
+pub fn trap_fp(on: bool) {
+    // SAFETY: EL2 itself uses no FP register outside of `fp.rs`, which sets this bit as it needs it.
+    unsafe { msr!("cptr_el2", if on { CPTR | CPTR_TFP } else { CPTR }) };
+}
+
+/// Reads an identification register by its `MRS` encoding: the space op0 = 3, op1 = 0, CRn = 0, and a few more.
+pub fn id_register(encoding: u32) -> u64 {
+    macro_rules! by_encoding {
+        ($($name:literal => $op0:literal $op1:literal $crn:literal $crm:literal $op2:literal,)*) => {
+            match encoding {
+                $(code if code == encode($op0, $op1, $crn, $crm, $op2) => mrs!($name),)*
+                _ => 0,
+            }
+        };
+    }
+    by_encoding! {
+        "midr_el1" => 3 0 0 0 0,
+        "revidr_el1" => 3 0 0 0 6,
+        "id_aa64pfr0_el1" => 3 0 0 4 0,
+        "id_aa64pfr1_el1" => 3 0 0 4 1,
+        "id_aa64dfr0_el1" => 3 0 0 5 0,
+        "id_aa64dfr1_el1" => 3 0 0 5 1,
+        "id_aa64afr0_el1" => 3 0 0 5 4,
+        "id_aa64afr1_el1" => 3 0 0 5 5,
+        "id_aa64isar0_el1" => 3 0 0 6 0,
+        "id_aa64isar1_el1" => 3 0 0 6 1,
+        "S3_0_C0_C6_2" => 3 0 0 6 2,
+        "id_aa64mmfr0_el1" => 3 0 0 7 0,
+        "id_aa64mmfr1_el1" => 3 0 0 7 1,
+        "S3_0_C0_C7_2" => 3 0 0 7 2,
+        "id_pfr0_el1" => 3 0 0 1 0,
+        "id_pfr1_el1" => 3 0 0 1 1,
+        "id_dfr0_el1" => 3 0 0 1 2,
+        "id_afr0_el1" => 3 0 0 1 3,
+        "id_mmfr0_el1" => 3 0 0 1 4,
+        "id_mmfr1_el1" => 3 0 0 1 5,
+        "id_mmfr2_el1" => 3 0 0 1 6,
+        "id_mmfr3_el1" => 3 0 0 1 7,
+        "id_isar0_el1" => 3 0 0 2 0,
+        "id_isar1_el1" => 3 0 0 2 1,
+        "id_isar2_el1" => 3 0 0 2 2,
+        "id_isar3_el1" => 3 0 0 2 3,
+        "id_isar4_el1" => 3 0 0 2 4,
+        "id_isar5_el1" => 3 0 0 2 5,
+        "id_mmfr4_el1" => 3 0 0 2 6,
+        "S3_0_C0_C2_7" => 3 0 0 2 7,
+        "mvfr0_el1" => 3 0 0 3 0,
+        "mvfr1_el1" => 3 0 0 3 1,
+        "mvfr2_el1" => 3 0 0 3 2,
+        "ctr_el0" => 3 3 0 0 1,
+        "dczid_el0" => 3 3 0 0 7,
+        "clidr_el1" => 3 1 0 0 1,
+    }
+}
+
+/// Packs an encoding as the ISS of a trapped `MRS` does (D24.2.40): Op0, Op2, Op1, CRn, CRm.
+const fn encode(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
+    op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
+}

@@ -1,0 +1,141 @@
+//! The first instructions: from the boot loader's jump to Rust.
+//!
+//! The image begins with the arm64 `Image` header (Linux, Documentation/arch/arm64/booting.rst). The loader
+//! enters at its first byte with the MMU off, the FDT's address in x0, and the image cleaned to the point of
+//! coherency. Until the MMU is on, all memory is Device memory: no unaligned access, no exclusives, no locks.
+
+use core::arch::global_asm;
+
+use crate::boot;
+use crate::percpu::{FRAME_SIZE, STACK_STRIDE};
+
+global_asm!(
+    r#"
+    .section .head, "ax"
+    .global image_head
+image_head:
+    b       boot_start
+    .long   0
+    .quad   0               // text_offset: at any 2 MiB boundary
+    .quad   image_size      // with BSS and stacks
+    .quad   0xa             // little-endian, 4 KiB pages, anywhere in RAM
+    .quad   0
+    .quad   0
+    .quad   0
+    .ascii  "ARM\x64"
+    .long   0
+
+    .text
+boot_start:
+    msr     daifset, #15
+    mov     x20, x0
+    mrs     x0, CurrentEL
+    cmp     x0, #(2 << 2)
+    b.ne    boot_park       // nothing can be virtualised from EL1, and no console is known
+
+    // No host extensions (E2H), MMU and caches off, whatever the firmware left.
+    mov     x0, #(1 << 31)
+    msr     hcr_el2, x0
+    ldr     x0, =0x30c50830
+    msr     sctlr_el2, x0
+    isb
+
+    // What is written from here on with the MMU off must not be hidden by cache lines that the loader left.
+    adrp    x0, image_start
+    adrp    x1, image_end
+    bl      boot_clean_range
+
+    // Move the pointers: each even entry of .relr.dyn is the address of a word, each odd one a bitmap of
+    // the 63 words behind the last (ELF gABI, "Relative Relocation Table").
+    adrp    x0, image_start
+    adrp    x1, image_relr_start
+    add     x1, x1, :lo12:image_relr_start
+    adrp    x2, image_relr_end
+    add     x2, x2, :lo12:image_relr_end
+1:  cmp     x1, x2
+    b.hs    5f
+    ldr     x3, [x1], #8
+    tbnz    x3, #0, 2f
+    add     x4, x0, x3
+    ldr     x5, [x4]
+    add     x5, x5, x0
+    str     x5, [x4], #8
+    b       1b
+2:  mov     x6, x4
+    add     x4, x4, #(63 * 8)
+3:  lsr     x3, x3, #1
+    cbz     x3, 1b
+    tbz     x3, #0, 4f
+    ldr     x5, [x6]
+    add     x5, x5, x0
+    str     x5, [x6]
+4:  add     x6, x6, #8
+    b       3b
+5:
+    adrp    x0, image_bss_start
+    adrp    x1, image_end
+6:  stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    stp     xzr, xzr, [x0], #16
+    cmp     x0, x1
+    b.lo    6b
+
+    // The first pCPU's stack, below the frame that its first guest will be entered with.
+    adrp    x0, image_stacks_start
+    mov     x1, #{stride}
+    add     x0, x0, x1
+    sub     sp, x0, #{frame}
+    mov     x29, xzr
+    mov     x30, xzr
+    mov     x0, x20
+    bl      {early}
+boot_park:
+    wfe
+    b       boot_park
+
+    // Cleans and invalidates x0..x1 to the point of coherency.
+boot_clean_range:
+    mrs     x2, ctr_el0
+    ubfx    x2, x2, #16, #4     // DminLine: log2 of the words in the smallest line
+    mov     x3, #4
+    lsl     x2, x3, x2
+1:  dc      civac, x0
+    add     x0, x0, x2
+    cmp     x0, x1
+    b.lo    1b
+    dsb     sy
+    ret
+
+    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Start` (percpu.rs).
+    .global secondary_start
+secondary_start:
+    msr     daifset, #15
+    mov     x1, #(1 << 31)
+    msr     hcr_el2, x1
+    isb
+    ldp     x1, x2, [x0]
+    msr     mair_el2, x1
+    msr     tcr_el2, x2
+    ldp     x1, x2, [x0, #16]
+    msr     ttbr0_el2, x1
+    ldr     x3, [x0, #32]
+    mov     sp, x3
+    ldr     x0, [x0, #40]
+    // Nothing of this translation regime is in this pCPU's TLBs or instruction cache that we did not put there.
+    tlbi    alle2
+    ic      iallu
+    dsb     nsh
+    isb
+    msr     sctlr_el2, x2
+    isb
+    mov     x29, xzr
+    mov     x30, xzr
+    bl      {secondary}
+    b       boot_park
+"#,
+    stride = const STACK_STRIDE,
+    frame = const FRAME_SIZE,
+    early = sym boot::early,
+    secondary = sym boot::secondary,
+);

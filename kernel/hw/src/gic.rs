@@ -1,0 +1,237 @@
+//! The physical GICv3 (Arm IHI 0069): distributor, redistributors, CPU interface.
+//!
+//! Our own since a hypervisor needs what arm-gic 0.10 does not offer: priority drop apart from deactivation, the
+//! active state of private interrupts, and the virtual interface
+//! (`interface.rs`). Affinity routing is on; everything is group 1.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use kernel_core::hw::{IntId, MAX_PCPUS, PcpuId};
+use kernel_core::machine::Range;
+
+use crate::sysreg::{barrier, mrs, msr};
+use crate::{crash, interface, mmio, percpu};
+
+/// Offsets in the distributor's frame, and in a redistributor's second frame (sections 12.9 and 12.11).
+mod reg {
+    pub const GICD_CTLR: usize = 0;
+    pub const GICD_TYPER: usize = 4;
+    pub const IGROUPR: usize = 0x80;
+    pub const ISENABLER: usize = 0x100;
+    pub const ICENABLER: usize = 0x180;
+    pub const ICPENDR: usize = 0x280;
+    pub const ISACTIVER: usize = 0x300;
+    pub const ICACTIVER: usize = 0x380;
+    pub const IPRIORITYR: usize = 0x400;
+    pub const ICFGR: usize = 0xc00;
+    pub const GICD_IROUTER: usize = 0x6000;
+    pub const GICR_TYPER: usize = 8;
+    pub const GICR_WAKER: usize = 0x14;
+    /// The frame with the SGIs and PPIs.
+    pub const SGI_FRAME: usize = 0x1_0000;
+}
+
+/// `GICD_CTLR`: register write pending, affinity routing, group 1 enabled (with one or two security states).
+const RWP: u32 = 1 << 31;
+const ARE_AND_GROUP1: u32 = 1 << 4 | 1 << 1 | 1;
+/// A register write that is pending this long never ends; the state machine of the GIC is broken then.
+const PATIENCE: u32 = 1 << 20;
+/// One priority for all: which of two interrupts comes first is decided by software.
+const PRIORITY: u32 = 0xa0a0_a0a0;
+/// SGI 0 asks a pCPU to look at its work.
+const KICK: u32 = 0;
+/// EL2's own private interrupts: maintenance, hypervisor timer, virtual timer (Arm BSA, section 3.8).
+const OWN_PPIS: u32 = 1 << 25 | 1 << 26 | 1 << 27;
+
+/// The distributor's registers. Written once, at boot.
+static DISTRIBUTOR: AtomicUsize = AtomicUsize::new(0);
+
+fn distributor() -> usize {
+    DISTRIBUTOR.load(Ordering::Relaxed)
+}
+
+fn sgi_frame() -> usize {
+    percpu::this().redistributor.load(Ordering::Relaxed) + reg::SGI_FRAME
+}
+
+/// Offset of the word and the bit of an interrupt in a register with one bit for each.
+fn bit(intid: u32) -> (usize, u32) {
+    (intid as usize / 32 * 4, 1 << (intid % 32))
+}
+
+fn wait_for_write(base: usize, pending: u32) {
+    for _ in 0..PATIENCE {
+        if mmio::read32(base) & pending == 0 {
+            return;
+        }
+    }
+}
+
+/// Sets the distributor up; `is_edge` says which shared interrupts are edge-triggered. They stay disabled.
+pub fn init_distributor(registers: Range, is_edge: impl Fn(u32) -> bool) {
+    let base = mmio::address(registers.start);
+    DISTRIBUTOR.store(base, Ordering::Relaxed);
+    mmio::write32(base + reg::GICD_CTLR, 0);
+    wait_for_write(base + reg::GICD_CTLR, RWP);
+    let words = (mmio::read32(base + reg::GICD_TYPER) as usize & 0x1f) + 1;
+    for word in 1..words.min(32) {
+        mmio::write32(base + reg::ICENABLER + word * 4, u32::MAX);
+        mmio::write32(base + reg::ICPENDR + word * 4, u32::MAX);
+        mmio::write32(base + reg::ICACTIVER + word * 4, u32::MAX);
+        mmio::write32(base + reg::IGROUPR + word * 4, u32::MAX);
+        for quarter in 0..8 {
+            mmio::write32(base + reg::IPRIORITYR + word * 32 + quarter * 4, PRIORITY);
+        }
+        for half in 0..2 {
+            let first = word * 32 + half * 16;
+            let edges = (0..16).filter(|n| is_edge((first + n) as u32)).fold(0, |bits, n| bits | 2 << (2 * n));
+            mmio::write32(base + reg::ICFGR + first / 4, edges);
+        }
+    }
+    mmio::write32(base + reg::GICD_CTLR, ARE_AND_GROUP1);
+    wait_for_write(base + reg::GICD_CTLR, RWP);
+}
+
+/// Finds the redistributor with this pCPU's affinity in `regions`.
+pub fn find_redistributor(regions: &[Range]) -> Option<usize> {
+    let mpidr = mrs!("mpidr_el1");
+    // GICR_TYPER holds Aff3 to Aff0 in its upper half.
+    let affinity = mpidr >> 8 & 0xff00_0000 | mpidr & 0x00ff_ffff;
+    for region in regions {
+        let mut at = mmio::address(region.start);
+        let end = mmio::address(region.end());
+        while at < end {
+            let typer = mmio::read64(at + reg::GICR_TYPER);
+            if typer >> 32 == affinity {
+                return Some(at);
+            }
+            // With virtual LPIs (bit 1) there are two more frames; bit 4 marks the last one of a region.
+            if typer & 1 << 4 != 0 {
+                break;
+            }
+            at += if typer & 1 << 1 == 0 { 0x2_0000 } else { 0x4_0000 };
+        }
+    }
+    None
+}
+
+/// Sets up the redistributor and the CPU interface of this pCPU.
+pub fn init_pcpu(redistributor: usize) {
+    percpu::this().redistributor.store(redistributor, Ordering::Relaxed);
+    // Wake: clear ProcessorSleep (bit 1), wait for ChildrenAsleep (bit 2) to follow.
+    let waker = redistributor + reg::GICR_WAKER;
+    mmio::write32(waker, mmio::read32(waker) & !2);
+    wait_for_write(waker, 4);
+    let sgi = redistributor + reg::SGI_FRAME;
+    mmio::write32(sgi + reg::ICENABLER, u32::MAX);
+    mmio::write32(sgi + reg::ICPENDR, u32::MAX);
+    mmio::write32(sgi + reg::ICACTIVER, u32::MAX);
+    mmio::write32(sgi + reg::IGROUPR, u32::MAX);
+    for word in 0..8 {
+        mmio::write32(sgi + reg::IPRIORITYR + word * 4, PRIORITY);
+    }
+    mmio::write32(sgi + reg::ISENABLER, OWN_PPIS | 1 << KICK);
+    wait_for_write(redistributor, 1 << 3);
+    // SAFETY: the CPU interface only decides which interrupts reach this pCPU; EL2 runs with all of them masked.
+    unsafe {
+        // System registers instead of memory, no bypass, EL1 may use its own (section 12.2.23).
+        msr!("S3_4_C12_C9_5", 0xf);
+        barrier!("isb");
+        // Priority drop and deactivation apart.
+        msr!("icc_ctlr_el1", 1 << 1);
+        msr!("icc_pmr_el1", 0xff);
+        msr!("icc_bpr1_el1", 0);
+        msr!("icc_igrpen1_el1", 1);
+        }
+    interface::init();
+}
+
+/// Makes another pCPU exit to EL2.
+pub fn kick(pcpu: PcpuId) {
+    let Some(block) = percpu::all().get(usize::from(pcpu.0)) else { return };
+    let mpidr = block.mpidr.load(Ordering::Relaxed);
+    // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
+    let aff0 = mpidr & 0xff;
+    let target = (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
+    // What the other one will look at must be visible before it is told.
+    barrier!("dsb ishst");
+    // SAFETY: an SGI runs code of ours on the other pCPU when it is ready for it.
+    unsafe { msr!("icc_sgi1r_el1", target | u64::from(KICK) << 24 | 1 << (aff0 & 0xf)) };
+    barrier!("isb");
+}
+
+/// Makes all other pCPUs exit to EL2.
+pub fn kick_all_others() {
+    if distributor() != 0 {
+        barrier!("dsb ishst");
+        // SAFETY: as in `kick`; bit 40 (IRM) means all others.
+        unsafe { msr!("icc_sgi1r_el1", 1 << 40 | u64::from(KICK) << 24) };
+        barrier!("isb");
+    }
+}
+
+/// Takes the highest pending interrupt; `None` if there is none (1020 to 1023). A stopped machine stops here.
+pub fn acknowledge() -> Option<IntId> {
+    let intid = mrs!("icc_iar1_el1") & 0xff_ffff;
+    // The acknowledge is complete before anything of its handling is (section 4.1.1).
+    barrier!("dsb sy");
+    if crash::halted() {
+        crate::psci::park();
+    }
+    u32::try_from(intid).ok().filter(|id| !(1020..=1023).contains(id)).map(IntId)
+}
+
+/// Drops the running priority.
+pub fn drop_priority(intid: IntId) {
+    // SAFETY: ends our own handling of an interrupt that `acknowledge` returned.
+    unsafe { msr!("icc_eoir1_el1", u64::from(intid.0)) };
+    barrier!("isb");
+}
+
+/// Ends the active state.
+pub fn deactivate(intid: IntId) {
+    // SAFETY: lets the interrupt come again.
+    unsafe { msr!("icc_dir_el1", u64::from(intid.0)) };
+    barrier!("isb");
+}
+
+/// Routes a shared interrupt to `pcpu` and enables it; enables a private one here.
+pub fn enable(intid: IntId, pcpu: PcpuId) {
+    let (word, mask) = bit(intid.0);
+    match intid.0 {
+        0..=31 => mmio::write32(sgi_frame() + reg::ISENABLER, mask),
+        32..=1019 => {
+            let block = percpu::all().get(usize::from(pcpu.0)).unwrap_or_else(|| percpu::this());
+            let affinity = block.mpidr.load(Ordering::Relaxed) & 0xff_00ff_ffff;
+            mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
+            mmio::write32(distributor() + reg::ISENABLER + word, mask);
+        }
+        _ => {}
+    }
+}
+
+/// Disables an interrupt, and waits until it cannot come any more.
+pub fn disable(intid: IntId) {
+    let (word, mask) = bit(intid.0);
+    match intid.0 {
+        0..=31 => mmio::write32(sgi_frame() + reg::ICENABLER, mask),
+        32..=1019 => {
+            mmio::write32(distributor() + reg::ICENABLER + word, mask);
+            wait_for_write(distributor() + reg::GICD_CTLR, RWP);
+        }
+        _ => {}
+    }
+}
+
+/// Sets or clears the active state of a private interrupt of this pCPU.
+pub fn set_active(intid: IntId, active: bool) {
+    if let IntId(id @ 0..=31) = intid {
+        let register = if active { reg::ISACTIVER } else { reg::ICACTIVER };
+        mmio::write32(sgi_frame() + register, bit(id).1);
+    }
+}
+
+/// pCPUs that have come up.
+pub fn online() -> usize {
+    percpu::all().iter().filter(|block| block.online.load(Ordering::Acquire)).count().min(MAX_PCPUS)
+}

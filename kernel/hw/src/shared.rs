@@ -1,0 +1,96 @@
+//! Kernel objects in frames of their own, shared by reference count: what `Arc` is elsewhere, without a heap.
+
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+use hypercall_abi::ids::DomId;
+use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::frame::{FrameKind, FrameTable, OutOfFrames};
+
+/// The object behind its count.
+#[repr(C)]
+struct Object<T> {
+    references: AtomicU32,
+    value: ManuallyDrop<T>,
+}
+
+/// A reference to an object in frames.
+pub struct Shared<T> {
+    /// Valid as long as this reference is counted.
+    object: NonNull<Object<T>>,
+}
+
+// SAFETY: a `Shared` gives out `&T` on any pCPU, and may drop `T` on any: so `T` must be Send and Sync.
+unsafe impl<T: Send + Sync> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Shared<T> {}
+
+/// Pages that an object needs.
+const fn pages<T>() -> u64 {
+    (size_of::<Object<T>>() as u64).div_ceil(PAGE_SIZE)
+}
+
+impl<T> Shared<T> {
+    /// Moves `value` into frames that `owner` has to answer for.
+    pub fn new(frames: &'static FrameTable, owner: DomId, value: T) -> Result<Self, OutOfFrames> {
+        const { assert!(align_of::<Object<T>>() as u64 <= PAGE_SIZE) };
+        let pages = pages::<T>();
+        let order = pages.next_power_of_two().trailing_zeros();
+        let at = frames.alloc(owner, FrameKind::Object, u8::try_from(order).map_err(|_| OutOfFrames)?)?;
+        // A block has a power of two of frames; those behind the object go back at once.
+        for extra in pages..1 << order {
+            frames.put(at.add(extra * PAGE_SIZE));
+        }
+        let object = NonNull::new(at.raw() as *mut Object<T>).ok_or(OutOfFrames)?;
+        let new = Object { references: AtomicU32::new(1), value: ManuallyDrop::new(value) };
+        // SAFETY: the frames are ours alone since `alloc`, large enough and page-aligned, and mapped at their own
+        // address like all RAM.
+        unsafe { object.write(new) };
+        Ok(Shared { object })
+    }
+
+    fn object(&self) -> &Object<T> {
+        // SAFETY: initialised in `new`; the frames live until the last reference is gone, and this is one.
+        unsafe { self.object.as_ref() }
+    }
+
+    /// Whether both are the same object.
+    pub fn same(a: &Self, b: &Self) -> bool {
+        a.object == b.object
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.object().value
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        // Relaxed: this reference already orders everything before the new one. The count is bounded by the
+        // places that can hold one, all in objects of at least a page, so it cannot reach 2^32.
+        self.object().references.fetch_add(1, Ordering::Relaxed);
+        Shared { object: self.object }
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        // Release: what this pCPU did with the object comes before its end; acquire: so does what others did.
+        if self.object().references.fetch_sub(1, Ordering::Release) != 1 {
+            return;
+        }
+        fence(Ordering::Acquire);
+        // SAFETY: the last reference is gone, so nobody else can reach the value, and it is dropped once.
+        unsafe { ManuallyDrop::drop(&mut self.object.as_mut().value) };
+        let at = Pa::new(self.object.as_ptr() as u64);
+        for page in 0..pages::<T>() {
+            crate::boot::frames().put(at.add(page * PAGE_SIZE));
+        }
+    }
+}

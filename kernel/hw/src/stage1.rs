@@ -1,0 +1,156 @@
+//! EL2's own translation: virtual is physical, nothing is both writable and executable.
+//!
+//! The tables come from a pool in the image, since they must exist before any frame can be handed out, and they
+//! only grow. Four levels with 40 bits of address: the first one has two entries.
+
+use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::machine::Range;
+
+/// Enough for the image, the FDT, the devices, and sixteen banks whose ends are not aligned to anything.
+const TABLES: usize = 40;
+/// Bits of physical address that are mapped; the same as the guests' IPAs.
+pub const ADDRESS_BITS: u32 = 40;
+
+/// How a range is accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Instructions.
+    Execute,
+    /// Constants.
+    Read,
+    /// Variables and RAM.
+    ReadWrite,
+    /// Device registers.
+    Device,
+}
+
+impl Access {
+    /// Lower and upper attributes of a stage-1 descriptor (Arm ARM, D8.3.2): AF, inner shareable, AttrIndx
+    /// 0 = normal or 1 = device (see [`crate::cpu::MAIR`]), AP[2] read-only, AP[1] RES1, XN.
+    const fn bits(self) -> u64 {
+        const AF_SH_AP1: u64 = 1 << 10 | 3 << 8 | 1 << 6;
+        const READ_ONLY: u64 = 1 << 7;
+        const XN: u64 = 1 << 54;
+        match self {
+            Access::Execute => AF_SH_AP1 | READ_ONLY,
+            Access::Read => AF_SH_AP1 | READ_ONLY | XN,
+            Access::ReadWrite => AF_SH_AP1 | XN,
+            Access::Device => AF_SH_AP1 | XN | 1 << 2,
+        }
+    }
+}
+
+/// Why a range cannot be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// It lies beyond [`ADDRESS_BITS`].
+    TooHigh,
+    /// The pool has no table left.
+    OutOfTables,
+}
+
+/// One table: 512 descriptors.
+#[derive(Clone, Copy)]
+#[repr(C, align(4096))]
+struct Table([u64; 512]);
+
+const VALID: u64 = 1;
+/// At levels 0 to 2 a table, at level 3 a page.
+const TABLE_OR_PAGE: u64 = 1 << 1;
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+
+/// The tables: index 0 is the root.
+pub struct Stage1 {
+    tables: [Table; TABLES],
+    /// Tables in use besides the root. All zero at the start, so that the pool lies in BSS.
+    children: usize,
+}
+
+impl Stage1 {
+    /// No mapping at all.
+    pub const fn new() -> Self {
+        Stage1 { tables: [Table([0; 512]); TABLES], children: 0 }
+    }
+
+    /// What `TTBR0_EL2` must hold.
+    pub fn root(&self) -> u64 {
+        &raw const self.tables as u64
+    }
+
+    /// Maps the pages of `range` where nothing is mapped yet; what is mapped stays as it is.
+    pub fn map(&mut self, range: Range, access: Access) -> Result<(), MapError> {
+        let pages = range.to_pages();
+        if pages.end().raw() > 1 << ADDRESS_BITS || pages.end() < pages.start {
+            return Err(MapError::TooHigh);
+        }
+        self.fill(0, 0, pages.start.raw(), pages.end().raw(), access)
+    }
+
+    /// Fills the entries of a table of `level` that translate `from..to`.
+    fn fill(&mut self, table: usize, level: u32, from: u64, to: u64, access: Access) -> Result<(), MapError> {
+        let size = PAGE_SIZE << (9 * (3 - level));
+        let mut at = from;
+        while at < to {
+            let end = ((at & !(size - 1)) + size).min(to);
+            let slot = slot(at, size);
+            let entry = self.entry(table, slot);
+            let is_table = entry & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE && level < 3;
+            if entry & VALID == 0 && level > 0 && end - at == size {
+                let leaf = if level == 3 { VALID | TABLE_OR_PAGE } else { VALID };
+                self.set(table, slot, at | access.bits() | leaf);
+            } else if is_table {
+                self.fill(self.index_of(entry), level + 1, at, end, access)?;
+            } else if entry & VALID == 0 {
+                let next = self.children + 1;
+                if next >= TABLES {
+                    return Err(MapError::OutOfTables);
+                }
+                self.children = next;
+                let address = self.root() + next as u64 * PAGE_SIZE;
+                self.set(table, slot, address | VALID | TABLE_OR_PAGE);
+                self.fill(next, level + 1, at, end, access)?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, table: usize, slot: usize) -> u64 {
+        self.tables.get(table).and_then(|table| table.0.get(slot)).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, table: usize, slot: usize, value: u64) {
+        if let Some(entry) = self.tables.get_mut(table).and_then(|table| table.0.get_mut(slot)) {
+            // SAFETY: a reference is valid for a volatile store; the walker may read at any time, so it is one store.
+            unsafe { core::ptr::write_volatile(entry, value) };
+        }
+    }
+
+    /// Which of our tables an entry points to.
+    fn index_of(&self, entry: u64) -> usize {
+        let offset = (entry & ADDRESS).wrapping_sub(self.root());
+        usize::try_from(offset / PAGE_SIZE).unwrap_or(TABLES)
+    }
+}
+
+/// Maps `range` without the parts in `holes`, which need not be sorted.
+pub fn map_around(stage1: &mut Stage1, range: Range, holes: &[Range], access: Access) -> Result<(), MapError> {
+    let mut at = range.start.raw();
+    let end = range.end().raw();
+    while at < end {
+        let inside = holes.iter().map(|hole| hole.to_pages()).find(|h| h.start.raw() <= at && at < h.end().raw());
+        if let Some(hole) = inside {
+            at = hole.end().raw();
+            continue;
+        }
+        let next = holes.iter().map(|hole| hole.to_pages().start.raw()).filter(|start| *start > at).min();
+        let stop = next.unwrap_or(end).min(end);
+        stage1.map(Range { start: Pa::new(at), size: stop - at }, access)?;
+        at = stop;
+    }
+    Ok(())
+}
+
+fn slot(address: u64, size: u64) -> usize {
+    usize::try_from(address / size % 512).unwrap_or(0)
+}
