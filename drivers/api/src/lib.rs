@@ -6,6 +6,7 @@
 //! | trait | who implements it | who uses it |
 //! |---|---|---|
 //! | [`Disk`] | physical disks (`virtio-blk`), [`DiskView`] | `blkback`, [`SectorIo`] |
+//! | [`Sectors`] | [`SectorIo`] | `gpt`, `fat32` |
 //! | [`SharedPage`] | the host domain, over a page that another domain also writes | `blkback`, `conback` |
 //! | [`Grants`], [`MappedPage`] | the host domain, over its grant hypercalls | `blkback` |
 //! | [`EventPort`] | the host domain, over a bound event channel | `blkback`, `conback` |
@@ -34,7 +35,7 @@ pub use disk::{BusAddr, Disk, DiskError, DiskInfo, SECTOR_SIZE, Segment, total_s
 pub use dma::DmaMemory;
 pub use event::EventPort;
 pub use grants::{Access, Grants, MapError, MappedPage};
-pub use sector::SectorIo;
+pub use sector::{SectorIo, Sectors};
 pub use shared::{PAGE_SIZE, SharedPage};
 pub use view::{DiskView, Extent, ViewError};
 pub use wait::WaitQueue;

@@ -1,18 +1,44 @@
 //! Reading and writing a disk from the CPU, through a buffer of our own.
 //!
 //! File systems and partition tables want bytes; a disk wants bus addresses that stay valid for as long
-//! as the device may write them. An owned buffer gives both: it lives in this object, and a request
-//! whose future is dropped half way marks it unusable until the device has let go of it.
+//! as the device may write them. An owned buffer gives both. The price: a read or write must be driven to
+//! its end, for if its future is dropped half way the device may still be using the buffer, which then
+//! stays locked for good.
 
 use core::cell::Cell;
 
 use crate::{Disk, DiskError, DiskInfo, DmaMemory, SECTOR_SIZE, Segment, WaitQueue};
 
+/// A disk as bytes in sectors of 512 bytes: what file systems and partition tables are read through.
+#[allow(async_fn_in_trait, reason = "one thread: the futures need not be Send")]
+pub trait Sectors {
+    /// Size and abilities.
+    fn info(&self) -> DiskInfo;
+
+    /// Fills `data`, whole sectors, from `sector` on.
+    ///
+    /// # Errors
+    /// As [`Disk::read`]; [`DiskError::OutOfRange`] if `data` is not whole sectors.
+    async fn read(&self, sector: u64, data: &mut [u8]) -> Result<(), DiskError>;
+
+    /// Writes `data`, whole sectors, to `sector` on.
+    ///
+    /// # Errors
+    /// As [`Disk::write`]; [`DiskError::OutOfRange`] if `data` is not whole sectors.
+    async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes completed writes durable.
+    ///
+    /// # Errors
+    /// As [`Disk::flush`].
+    async fn flush(&self) -> Result<(), DiskError>;
+}
+
 /// Whether the bounce buffer may be used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Bounce {
     Free,
-    /// A request uses it. If its future was dropped, it stays so: the device may still be writing.
+    /// A request uses it, or its future was dropped and the device may still be using it.
     Busy,
 }
 
@@ -40,57 +66,6 @@ impl<D: Disk, B: DmaMemory> SectorIo<D, B> {
         &self.disk
     }
 
-    /// Size and abilities of the disk underneath.
-    pub fn info(&self) -> DiskInfo {
-        self.disk.info()
-    }
-
-    /// Fills `data`, whole sectors, from `sector` on.
-    ///
-    /// # Errors
-    /// As [`Disk::read`]; [`DiskError::OutOfRange`] if `data` is not whole sectors.
-    pub async fn read(&self, sector: u64, data: &mut [u8]) -> Result<(), DiskError> {
-        let chunk = self.chunk(data.len())?;
-        let mut sector = sector;
-        for part in data.chunks_mut(chunk) {
-            let segment = self.claim(part.len()).await?;
-            let result = self.disk.read(sector, &[segment]).await;
-            if result.is_ok() {
-                self.buffer.copy_out(0, part);
-            }
-            self.release();
-            result?;
-            sector += sectors_of(part.len());
-        }
-        Ok(())
-    }
-
-    /// Writes `data`, whole sectors, to `sector` on.
-    ///
-    /// # Errors
-    /// As [`Disk::write`]; [`DiskError::OutOfRange`] if `data` is not whole sectors.
-    pub async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
-        let chunk = self.chunk(data.len())?;
-        let mut sector = sector;
-        for part in data.chunks(chunk) {
-            let segment = self.claim(part.len()).await?;
-            self.buffer.copy_in(0, part);
-            let result = self.disk.write(sector, &[segment]).await;
-            self.release();
-            result?;
-            sector += sectors_of(part.len());
-        }
-        Ok(())
-    }
-
-    /// Makes completed writes durable.
-    ///
-    /// # Errors
-    /// As [`Disk::flush`].
-    pub async fn flush(&self) -> Result<(), DiskError> {
-        self.disk.flush().await
-    }
-
     /// The largest transfer, for data of `len` bytes.
     fn chunk(&self, len: usize) -> Result<usize, DiskError> {
         let sector = SECTOR_SIZE as usize;
@@ -115,6 +90,46 @@ impl<D: Disk, B: DmaMemory> SectorIo<D, B> {
     fn release(&self) {
         self.state.set(Bounce::Free);
         self.turn.wake();
+    }
+}
+
+impl<D: Disk, B: DmaMemory> Sectors for SectorIo<D, B> {
+    fn info(&self) -> DiskInfo {
+        self.disk.info()
+    }
+
+    async fn read(&self, sector: u64, data: &mut [u8]) -> Result<(), DiskError> {
+        let chunk = self.chunk(data.len())?;
+        let mut sector = sector;
+        for part in data.chunks_mut(chunk) {
+            let segment = self.claim(part.len()).await?;
+            let result = self.disk.read(sector, &[segment]).await;
+            if result.is_ok() {
+                self.buffer.copy_out(0, part);
+            }
+            self.release();
+            result?;
+            sector += sectors_of(part.len());
+        }
+        Ok(())
+    }
+
+    async fn write(&self, sector: u64, data: &[u8]) -> Result<(), DiskError> {
+        let chunk = self.chunk(data.len())?;
+        let mut sector = sector;
+        for part in data.chunks(chunk) {
+            let segment = self.claim(part.len()).await?;
+            self.buffer.copy_in(0, part);
+            let result = self.disk.write(sector, &[segment]).await;
+            self.release();
+            result?;
+            sector += sectors_of(part.len());
+        }
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), DiskError> {
+        self.disk.flush().await
     }
 }
 
