@@ -1,2 +1,54 @@
-//! To be filled.
-#![cfg_attr(not(test), no_std)]
+//! Everything between a Rust `main` and the Xen ABI on Arm: start-up, hypercalls, events, grants, XenStore.
+//!
+//! An image that links this crate is an arm64 `Image` that any loader of the boot protocol can start: as a
+//! domain on Xenolith or Xen, or as the control domain itself. The crate is the runtime (one vCPU, an async
+//! executor) and the front ends; see the README for a guest in ten lines.
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+#[allow(unsafe_code)]
+mod sys;
+
+pub mod addr;
+pub mod boot;
+pub mod console;
+#[cfg(feature = "control")]
+pub mod control;
+pub mod evtchn;
+pub mod executor;
+pub mod grant;
+pub mod irq;
+pub mod mmu;
+pub mod shared;
+pub mod shutdown;
+pub mod time;
+
+pub use boot::BootInfo;
+pub use hypercall_abi as abi;
+#[cfg(feature = "alloc")]
+pub use sys::heap;
+pub use sys::{hypercall, pages};
+
+/// Not for use by name: what the exported macros reach for.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::console::print;
+}
+
+/// Names the function that the image starts with: `fn main(boot: BootInfo) -> !`.
+///
+/// It runs on the boot vCPU with the MMU on, the stack guarded and interrupts masked until
+/// [`executor::run`] takes over.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn pv_guest_main(boot: $crate::BootInfo) -> ! {
+            let main: fn($crate::BootInfo) -> ! = $main;
+            main(boot)
+        }
+    };
+}

@@ -1,0 +1,243 @@
+//! What the loader tells the image, and the order in which the runtime starts.
+
+use core::fmt;
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Node, Property};
+use heapless::Vec;
+use hypercall_abi::PAGE_SIZE;
+use hypercall_abi::arm::GUEST_EVTCHN_PPI;
+
+use crate::addr::{Ipa, IpaRange};
+use crate::irq::{self, IrqError, Mode};
+use crate::mmu::MapError;
+use crate::{console, evtchn, mmu, pages, sys, time};
+
+/// Banks of RAM that are looked at.
+const MAX_BANKS: usize = 8;
+
+/// What the device tree says about the domain.
+pub struct BootInfo {
+    fdt: &'static [u8],
+    arguments: &'static str,
+    memory: Vec<IpaRange, MAX_BANKS>,
+    initrd: Option<IpaRange>,
+}
+
+/// Why the runtime cannot start.
+#[derive(Debug)]
+pub enum BootError {
+    /// The device tree cannot be parsed.
+    Fdt(dtoolkit::error::FdtParseError),
+    /// A property or node that must be there is not, or makes no sense.
+    Missing(&'static str),
+    /// The interrupt controller does not work.
+    Irq(IrqError),
+    /// RAM or a special page cannot be mapped.
+    Map(MapError),
+    /// The hypervisor refuses a special page.
+    Xen(hypercall_abi::errno::XenError),
+}
+
+impl From<IrqError> for BootError {
+    fn from(error: IrqError) -> Self {
+        Self::Irq(error)
+    }
+}
+
+impl From<MapError> for BootError {
+    fn from(error: MapError) -> Self {
+        Self::Map(error)
+    }
+}
+
+impl From<hypercall_abi::errno::XenError> for BootError {
+    fn from(error: hypercall_abi::errno::XenError) -> Self {
+        Self::Xen(error)
+    }
+}
+
+impl BootInfo {
+    /// The device tree's bytes, to be parsed further.
+    #[must_use]
+    pub const fn fdt(&self) -> &'static [u8] {
+        self.fdt
+    }
+
+    /// The command line (`/chosen/bootargs`).
+    #[must_use]
+    pub const fn arguments(&self) -> &'static str {
+        self.arguments
+    }
+
+    /// The banks of RAM.
+    #[must_use]
+    pub fn memory(&self) -> &[IpaRange] {
+        &self.memory
+    }
+
+    /// The initial RAM disk, kept out of the page pool and mapped.
+    #[must_use]
+    pub const fn initrd(&self) -> Option<IpaRange> {
+        self.initrd
+    }
+}
+
+impl fmt::Debug for BootInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BootInfo")
+            .field("arguments", &self.arguments)
+            .field("memory", &self.memory)
+            .field("initrd", &self.initrd)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts the runtime; called with the MMU on and only the image and the FDT mapped.
+pub(crate) fn start(fdt: &'static [u8]) -> BootInfo {
+    try_start(fdt).unwrap_or_else(|error| panic!("cannot start: {error:?}"))
+}
+
+fn try_start(bytes: &'static [u8]) -> Result<BootInfo, BootError> {
+    let fdt = Fdt::new(bytes).map_err(BootError::Fdt)?;
+    let chosen = fdt.find_node("/chosen");
+    let info = BootInfo {
+        fdt: bytes,
+        arguments: chosen.and_then(|node| text(node, "bootargs")).unwrap_or(""),
+        memory: memory(fdt)?,
+        initrd: chosen.and_then(initrd),
+    };
+    start_memory(fdt, &info)?;
+    start_interrupts(fdt)?;
+    start_xen(fdt)?;
+    Ok(info)
+}
+
+/// Maps RAM and gives what is free of it to the page pool.
+fn start_memory(fdt: Fdt<'static>, info: &BootInfo) -> Result<(), BootError> {
+    let image = sys::mmu::image_range();
+    let tree = IpaRange::new(Ipa::new(info.fdt.as_ptr() as u64), info.fdt.len() as u64)
+        .ok_or(BootError::Missing("fdt"))?
+        .page_cover();
+    let mut free = Vec::new();
+    for bank in &info.memory {
+        free.push(*bank).map_err(|_| BootError::Missing("room for banks"))?;
+    }
+    cut(&mut free, image)?;
+    cut(&mut free, tree)?;
+    for range in &free {
+        mmu::map_ram(*range)?;
+    }
+    if let Some(initrd) = info.initrd {
+        cut(&mut free, initrd.page_cover())?;
+    }
+    for reserved in fdt.memory_reservations() {
+        if let Some(range) = IpaRange::new(Ipa::new(reserved.address()), reserved.size()) {
+            cut(&mut free, range.page_cover())?;
+        }
+    }
+    if let Some(parent) = fdt.find_node("/reserved-memory") {
+        for node in parent.children() {
+            for range in reg(node) {
+                cut(&mut free, range.page_cover())?;
+            }
+        }
+    }
+    pages::init(free);
+    Ok(())
+}
+
+/// Takes `hole` out of every range.
+fn cut(ranges: &mut Vec<IpaRange, { pages::MAX_RANGES }>, hole: IpaRange) -> Result<(), BootError> {
+    let old = core::mem::take(ranges);
+    for part in old.into_iter().flat_map(|range| range.without(hole)).filter(|part| !part.is_empty()) {
+        ranges.push(part).map_err(|_| BootError::Missing("room for free ranges"))?;
+    }
+    Ok(())
+}
+
+fn start_interrupts(fdt: Fdt<'static>) -> Result<(), BootError> {
+    let gic = fdt.root().children().find(|node| node.is_compatible("arm,gic-v3"));
+    let mut ranges = reg(gic.ok_or(BootError::Missing("arm,gic-v3"))?);
+    let distributor = ranges.next().ok_or(BootError::Missing("GIC distributor"))?;
+    let redistributors = ranges.next().ok_or(BootError::Missing("GIC redistributors"))?;
+    sys::gic::init(distributor, redistributors)?;
+    time::init()?;
+    Ok(())
+}
+
+/// Maps what the hypervisor shares with every domain, and opens the console.
+fn start_xen(fdt: Fdt<'static>) -> Result<(), BootError> {
+    let node = fdt.root().children().find(|node| node.is_compatible("xen,xen"));
+    let node = node.ok_or(BootError::Missing("xen,xen"))?;
+    let region = reg(node).next().ok_or(BootError::Missing("grant table region"))?;
+    // The region is free address space: the grant table grows from its start, the other page stands at its end.
+    let page = PAGE_SIZE as u64;
+    if region.size() < 2 * page || region.start().raw() % page != 0 || region.size() % page != 0 {
+        return Err(BootError::Missing("room in the grant table region"));
+    }
+    mmu::map_window(region)?;
+    evtchn::init(sys::grant_table::shared_info(region)?);
+    sys::grant_table::init(region);
+    irq::register(interrupt(node).unwrap_or(GUEST_EVTCHN_PPI), Mode::Level, evtchn::upcall)?;
+    console::init();
+    Ok(())
+}
+
+/// The number of a node's first interrupt, from the three cells of the GIC's binding.
+fn interrupt(node: FdtNode<'static>) -> Option<u32> {
+    let cells = bytes(node, "interrupts")?;
+    let cell = |i: usize| Some(u32::from_be_bytes(*cells.get(i * 4..)?.first_chunk()?));
+    match (cell(0)?, cell(1)?) {
+        (0, spi) => spi.checked_add(32),
+        (1, ppi) if ppi < 16 => Some(ppi + 16),
+        _ => None,
+    }
+}
+
+fn memory(fdt: Fdt<'static>) -> Result<Vec<IpaRange, MAX_BANKS>, BootError> {
+    let mut banks = Vec::new();
+    for node in fdt.root().children() {
+        if text(node, "device_type") != Some("memory") {
+            continue;
+        }
+        for range in reg(node).filter(|range| !range.is_empty()) {
+            banks.push(range).map_err(|_| BootError::Missing("room for banks"))?;
+        }
+    }
+    if banks.is_empty() { Err(BootError::Missing("/memory")) } else { Ok(banks) }
+}
+
+fn initrd(chosen: FdtNode<'static>) -> Option<IpaRange> {
+    let start = number(chosen, "linux,initrd-start")?;
+    let end = number(chosen, "linux,initrd-end")?;
+    IpaRange::new(Ipa::new(start), end.checked_sub(start)?)
+}
+
+/// The ranges of a node's `reg`, as far as they make sense.
+fn reg(node: FdtNode<'static>) -> impl Iterator<Item = IpaRange> {
+    node.reg().ok().flatten().into_iter().flatten().filter_map(|reg| {
+        let (address, size) = (reg.address::<u64>().ok()?, reg.size::<u64>().ok()?);
+        IpaRange::new(Ipa::new(address), size)
+    })
+}
+
+fn bytes(node: FdtNode<'static>, name: &str) -> Option<&'static [u8]> {
+    node.property(name)?.value_as().ok()
+}
+
+fn text(node: FdtNode<'static>, name: &str) -> Option<&'static str> {
+    let value = bytes(node, name)?;
+    core::str::from_utf8(value).ok()?.split('\0').next()
+}
+
+/// A number of one or two cells.
+fn number(node: FdtNode<'static>, name: &str) -> Option<u64> {
+    let value = bytes(node, name)?;
+    match value.len() {
+        4 => Some(u64::from(u32::from_be_bytes(*value.first_chunk()?))),
+        8 => Some(u64::from_be_bytes(*value.first_chunk()?)),
+        _ => None,
+    }
+}

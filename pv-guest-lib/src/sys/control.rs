@@ -1,0 +1,63 @@
+//! The control calls that pass memory, by the direction in which they use it.
+
+use hypercall_abi::control::Op;
+use hypercall_abi::errno::{XenError, decode};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::hvc::hypercall;
+
+/// A call without a buffer; returns x0, x1 and x2.
+pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
+    let with_buffer = match op {
+        Op::PlatformInfo | Op::PcpuInfo | Op::ConsoleRead | Op::DomainCreate => true,
+        Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo => true,
+        Op::Version | Op::Power | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
+        Op::DomainPause | Op::DomainUnpause | Op::DomainShutdown | Op::DomainMaxPages | Op::Populate => false,
+        Op::VcpuStart | Op::VcpuAffinity | Op::HvmParam | Op::GrantSeed | Op::PortAlloc | Op::VuartInit => false,
+    };
+    if with_buffer {
+        return [XenError::Fault.raw().cast_unsigned(), 0, 0];
+    }
+    // SAFETY: the calls that are left read and write no memory of the caller.
+    unsafe { hypercall(op.number(), args) }
+}
+
+/// A call that fills in a structure, whose address stands behind the first `leading` arguments.
+///
+/// # Errors
+/// As the microkernel answers.
+pub fn fill<T: FromBytes + IntoBytes>(op: Op, args: [u64; 2], leading: usize) -> Result<T, XenError> {
+    let mut value = T::new_zeroed();
+    let address = (&raw mut value) as u64;
+    // SAFETY: the calls used with this function write one structure of the type that the ABI names for them;
+    // any bytes make a valid value.
+    let [x0, ..] = unsafe { hypercall(op.number(), placed(args, leading, address)) };
+    decode(x0)?;
+    Ok(value)
+}
+
+/// A call that reads a structure, whose address stands behind the first `leading` arguments.
+pub fn read_from<T: IntoBytes + Immutable>(op: Op, args: [u64; 2], leading: usize, value: &T) -> [u64; 3] {
+    let address = core::ptr::from_ref(value) as u64;
+    // SAFETY: the call reads one structure of this type.
+    unsafe { hypercall(op.number(), placed(args, leading, address)) }
+}
+
+/// A call of the form `(a, b, buffer, length)` that writes into the buffer.
+pub fn write_to(op: Op, [a, b]: [u64; 2], buffer: &mut [u8]) -> [u64; 3] {
+    // SAFETY: the call writes at most `length` bytes, which are exclusively borrowed.
+    unsafe { hypercall(op.number(), [a, b, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0]) }
+}
+
+/// A call of the form `(a, b, buffer, length)` that reads the buffer.
+pub fn read_slice(op: Op, [a, b]: [u64; 2], buffer: &[u8]) -> [u64; 3] {
+    // SAFETY: the call reads at most `length` bytes.
+    unsafe { hypercall(op.number(), [a, b, buffer.as_ptr() as u64, buffer.len() as u64, 0]) }
+}
+
+fn placed([a, b]: [u64; 2], leading: usize, address: u64) -> [u64; 5] {
+    match leading {
+        1 => [a, address, 0, 0, 0],
+        _ => [a, b, address, 0, 0],
+    }
+}

@@ -1,0 +1,23 @@
+//! All the `unsafe` of the crate: the instructions, registers and raw memory under the safe modules.
+//!
+//! Each file wraps one mechanism into functions that are safe to call, and says in its SAFETY comments what
+//! that rests on.
+
+#[cfg(feature = "control")]
+pub mod control;
+pub mod cpu;
+pub mod gic;
+#[cfg(feature = "alloc")]
+pub mod heap;
+pub mod executor;
+pub mod grant_table;
+pub mod hvc;
+pub mod hypercall;
+mod panic;
+pub mod mmu;
+pub mod pages;
+pub mod raw;
+pub mod special;
+mod start;
+mod vectors;
+pub mod window;
