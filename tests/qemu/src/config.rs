@@ -10,7 +10,7 @@ use std::path::PathBuf;
 const MODULE_BASE: u64 = 0x4900_0000;
 
 /// Room between two modules; no kernel or archive that is tested is larger.
-const MODULE_STEP: u64 = 0x0700_0000;
+const MODULE_STEP: usize = 0x0700_0000;
 
 /// A file that QEMU's `guest-loader` puts into memory and announces as a `multiboot,module` node.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Config {
         if !self.cmdline.is_empty() {
             option("-append", self.cmdline.clone());
         }
-        for (module, address) in self.modules.iter().zip((MODULE_BASE..).step_by(MODULE_STEP as usize)) {
+        for (module, address) in self.modules.iter().zip((MODULE_BASE..).step_by(MODULE_STEP)) {
             option("-device", module.argument(address));
         }
         for disk in &self.disks {

@@ -6,8 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cases;
 pub mod config;
 pub mod console;
 pub mod machine;
 pub mod marks;
+pub mod parse;
+pub mod suite;
 pub mod xen;

@@ -20,9 +20,13 @@ use crate::ui;
 /// What BusyBox's init runs, and keeps running.
 const INITTAB: &str = "\
 ::sysinit:/etc/rc
-::respawn:/bin/setsid /bin/cttyhack /bin/sh -l
+::respawn:/bin/cttyhack /etc/session
 ::ctrlaltdel:/sbin/reboot
 ";
+
+/// The interactive shell is a child of the session's leader: as the leader itself it ends at once on hvc0
+/// when nobody is attached to the console.
+const SESSION: &str = "#!/bin/sh\n/bin/sh -l\n";
 
 /// The demo guest prints its own uptime first, so that the time to user space can be read off the console.
 const RC: &str = r#"#!/bin/sh
@@ -110,6 +114,7 @@ fn pack(packages: &Path, output: &Path) -> Result<()> {
     archive.device("dev/console", 5, 1)?;
     archive.file("etc/inittab", INITTAB.as_bytes())?;
     archive.file("etc/rc", RC.as_bytes())?;
+    archive.file("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
     let folders = [packages];
     let mut packer = Packer::new(&mut archive, &folders);

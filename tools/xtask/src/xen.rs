@@ -72,6 +72,7 @@ xenstore-ls -f /local
 const MODULES: &[&str] =
     &["xen-evtchn", "xen-privcmd", "xenfs", "xen-gntdev", "xen-gntalloc", "xen-blkback", "loop", "brd"];
 
+/// The last one is no program: libc loads it when a thread is cancelled, and nothing names it as needed.
 const PROGRAMS: &[&str] = &[
     "bin/busybox",
     "usr/lib/xen-4.17/bin/xl",
@@ -84,6 +85,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/xenstore-write",
     "usr/bin/xenstore-list",
     "usr/bin/xenstore-rm",
+    "lib/aarch64-linux-gnu/libgcc_s.so.1",
 ];
 
 /// Options of the helper command `cargo xtask xen`.

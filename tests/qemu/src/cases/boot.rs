@@ -1,0 +1,70 @@
+//! Every machine that is promised boots to Dom0's prompt with all its pCPUs and its memory.
+
+use anyhow::{Context, Result, ensure};
+
+use super::case;
+use crate::machine::Machine;
+use crate::parse;
+use crate::suite::{Case, Lab};
+
+pub(super) const CASES: &[Case] = &[
+    case("boots_on_cortex_a53", |lab| on_cpu(lab, "cortex-a53")),
+    case("boots_on_cortex_a57", |lab| on_cpu(lab, "cortex-a57")),
+    case("boots_on_cortex_a72", |lab| on_cpu(lab, "cortex-a72")),
+    case("boots_on_cortex_a76", |lab| on_cpu(lab, "cortex-a76")),
+    case("boots_on_max", |lab| on_cpu(lab, "max")),
+    case("one_to_eight_pcpus_are_brought_up", pcpus),
+    case("memory_from_512_mib_to_16_gib_is_found", memory),
+    case("two_runs_under_icount_reach_the_prompt", icount),
+    case("poweroff_ends_the_machine", poweroff),
+];
+
+fn on_cpu(lab: &Lab, cpu: &str) -> Result<()> {
+    let mut config = lab.config();
+    config.cpu = cpu.to_owned();
+    let mut machine = Machine::boot(&config)?;
+    let domains = parse::list(&machine.ok("xl list")?)?;
+    ensure!(domains.len() == 1 && domains.iter().all(|domain| domain.id == 0 && domain.name == "Domain-0"), "{domains:?}");
+    Ok(())
+}
+
+fn pcpus(lab: &Lab) -> Result<()> {
+    for smp in 1..=8 {
+        let mut config = lab.config();
+        config.smp = smp;
+        let mut machine = Machine::boot(&config).with_context(|| format!("with {smp} pCPUs"))?;
+        let info = machine.ok("xl info")?;
+        let found: u32 = parse::info(&info, "nr_cpus")?.parse()?;
+        ensure!(found == smp, "xl info says {found} pCPUs of {smp}");
+    }
+    Ok(())
+}
+
+fn memory(lab: &Lab) -> Result<()> {
+    for (mem, mib) in [("512M", 512), ("1G", 1024), ("3G", 3072), ("4G", 4096), ("16G", 16384)] {
+        let mut config = lab.config();
+        config.mem = mem.to_owned();
+        let mut machine = Machine::boot(&config).with_context(|| format!("with {mem}"))?;
+        let info = machine.ok("xl info")?;
+        let found: u64 = parse::info(&info, "total_memory")?.parse()?;
+        // The image, the modules and the frame table itself are not for domains.
+        ensure!(found <= mib && found + found / 32 + 64 >= mib, "xl info says {found} MiB of {mem}");
+    }
+    Ok(())
+}
+
+fn icount(lab: &Lab) -> Result<()> {
+    for _ in 0..2 {
+        let mut config = lab.config();
+        config.smp = 1;
+        config.icount = true;
+        Machine::boot(&config)?.ok("xl list")?;
+    }
+    Ok(())
+}
+
+fn poweroff(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    machine.send("poweroff\r")?;
+    machine.end(std::time::Duration::from_secs(20))
+}

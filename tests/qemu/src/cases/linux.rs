@@ -1,0 +1,135 @@
+//! Debian's kernel, unmodified, as a guest.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::case;
+use super::life::wait_gone;
+use crate::machine::Machine;
+use crate::suite::{Case, Lab};
+
+pub(super) const CASES: &[Case] = &[
+    case("linux_boots_with_1_vcpu_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 1)),
+    case("linux_boots_with_2_vcpus_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 2)),
+    case("linux_boots_with_4_vcpus_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 4)),
+    case("linux_reads_xenstore_with_debians_own_tools", xenstore),
+    case("linux_powers_off_when_asked_through_xenstore", shutdown),
+    case("linux_reboots_into_a_new_domain_of_the_same_name", reboot),
+    case("a_panic_of_linux_is_followed_by_on_crash", panic),
+    case("a_disk_attached_while_linux_runs_appears_as_xvdb", attach),
+    case("linux_reaches_user_space_within_0_95_s", quick_boot),
+];
+
+/// The prompt of the demo guest's shell.
+const PROMPT: &str = "linux# ";
+
+/// Time for what a guest does in the emulator on a busy host.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Creates the guest with its console attached and waits for its shell.
+fn start(machine: &mut Machine, overrides: &str) -> Result<String> {
+    machine.send(&format!("xl create -c /store/linux.cfg {overrides}\r"))?;
+    machine.expect("linux: user space after", LONG)?;
+    machine.expect(PROMPT, LONG)
+}
+
+/// Runs a command in the guest that must succeed.
+fn inside(machine: &mut Machine, command: &str) -> Result<String> {
+    let done = machine.inside(PROMPT, command, LONG)?;
+    ensure!(done.status == 0, "`{command}` in the guest failed with {}:\n{}", done.status, done.text);
+    Ok(done.text)
+}
+
+/// Leaves the guest's console.
+fn leave(machine: &mut Machine) -> Result<()> {
+    machine.send("\x1d")?;
+    machine.prompt(LONG)?;
+    Ok(())
+}
+
+fn with_vcpus(lab: &Lab, vcpus: u32) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let said = start(&mut machine, &format!("vcpus={vcpus}"))?;
+    ensure!(said.contains(&format!("{vcpus} vCPU")), "the guest counts other vCPUs:\n{said}");
+    ensure!(said.contains("/dev/xvda is mounted"), "the guest has no disk:\n{said}");
+    inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=64 2>/dev/null")?;
+    inside(&mut machine, "cp /tmp/data /mnt/data && sync && umount /mnt && mount -t ext4 /dev/xvda /mnt")?;
+    inside(&mut machine, "cmp /tmp/data /mnt/data")?;
+    inside(&mut machine, "umount /mnt")?;
+    leave(&mut machine)?;
+    machine.ok("xl destroy linux")?;
+    Ok(())
+}
+
+fn xenstore(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    start(&mut machine, "")?;
+    let said = inside(&mut machine, "xenstore-ls device")?;
+    ensure!(said.contains("51712"), "no disk in the guest's part of XenStore:\n{said}");
+    inside(&mut machine, "xenstore-write data/note here && xenstore-read data/note | grep -q here")?;
+    leave(&mut machine)
+}
+
+fn shutdown(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    start(&mut machine, "")?;
+    leave(&mut machine)?;
+    let done = machine.sh_within("xl shutdown -w linux", LONG)?;
+    ensure!(done.status == 0, "{done:?}");
+    wait_gone(&mut machine, "linux")
+}
+
+fn reboot(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    start(&mut machine, "")?;
+    leave(&mut machine)?;
+    let before = machine.ok("xl domid linux")?;
+    machine.ok("xl reboot linux")?;
+    for _ in 0..120 {
+        machine.ok("sleep 0.5")?;
+        let after = machine.sh("xl domid linux")?;
+        if after.status == 0 && after.text != before {
+            machine.send("xl console linux\r")?;
+            machine.expect(PROMPT, LONG)?;
+            return leave(&mut machine);
+        }
+    }
+    anyhow::bail!("the domain has its old id {before} after a reboot")
+}
+
+fn panic(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    start(&mut machine, "on_crash=\"destroy\"")?;
+    machine.send("echo c > /proc/sysrq-trigger\r")?;
+    machine.expect("Kernel panic", LONG)?;
+    machine.prompt(LONG)?;
+    wait_gone(&mut machine, "linux")
+}
+
+fn attach(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    start(&mut machine, "")?;
+    leave(&mut machine)?;
+    machine.ok("xl block-attach linux /store/scratch.img,raw,xvdb,w")?;
+    machine.send("xl console linux\r")?;
+    machine.send("\r")?;
+    machine.expect(PROMPT, LONG)?;
+    inside(&mut machine, "sleep 1; test -b /dev/xvdb && dd if=/dev/xvdb of=/dev/null bs=1M")?;
+    leave(&mut machine)?;
+    machine.ok("xl block-detach linux xvdb")?;
+    Ok(())
+}
+
+fn quick_boot(lab: &Lab) -> Result<()> {
+    let mut config = lab.config();
+    config.smp = 1;
+    config.icount = true;
+    let mut machine = Machine::boot(&config)?;
+    machine.send("xl create -c /store/linux.cfg\r")?;
+    machine.expect("linux: user space after ", LONG)?;
+    let said = machine.expect(" s", LONG)?;
+    let uptime: f64 = said.trim_end_matches(" s").trim().parse().with_context(|| format!("an uptime: {said:?}"))?;
+    ensure!(uptime <= 0.95, "user space after {uptime} s of the guest's own uptime");
+    Ok(())
+}

@@ -1,0 +1,22 @@
+//! The cases, by what they are about.
+
+use anyhow::Result;
+
+use crate::suite::{Case, Lab, Needs};
+
+mod boot;
+mod disk;
+mod errors;
+mod life;
+mod linux;
+mod peer;
+
+/// A case that needs only our own images.
+const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
+    Case { name, needs: Needs::Nothing, run }
+}
+
+/// All cases, the quick ones first.
+pub fn all() -> Vec<Case> {
+    [boot::CASES, life::CASES, errors::CASES, disk::CASES, linux::CASES, peer::CASES].concat()
+}

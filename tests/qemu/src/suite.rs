@@ -1,0 +1,99 @@
+//! Runs the cases and says what passed.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::cases;
+use crate::config::{Config, Disk, Module};
+use crate::machine::Machine;
+use crate::xen::Peer;
+
+/// What the cases boot from; `cargo xtask test` makes it.
+#[derive(Clone, Debug)]
+pub struct Lab {
+    /// The hypervisor.
+    pub xenolith: PathBuf,
+    /// The control domain.
+    pub dom0: PathBuf,
+    /// The disk with the demo guests and what single cases need besides; no case changes it.
+    pub store: PathBuf,
+    /// Debian's Xen, when a case wants it.
+    pub peer: Option<Peer>,
+}
+
+impl Lab {
+    /// A machine of the usual size; what it writes to its disks is dropped.
+    pub fn config(&self) -> Config {
+        let mut config = Config::new(self.xenolith.clone());
+        config.modules.push(Module::Kernel(self.dom0.clone(), String::new()));
+        config.disks.push(Disk { serial: "store".to_owned(), file: self.store.clone(), snapshot: true });
+        config
+    }
+
+    /// Boots the usual machine to Dom0's prompt.
+    pub fn boot(&self) -> Result<Machine> {
+        Machine::boot(&self.config())
+    }
+
+    /// The peer, or an error that says it was not prepared.
+    pub fn peer(&self) -> Result<&Peer> {
+        self.peer.as_ref().context("Debian's Xen was not prepared")
+    }
+}
+
+/// One test.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// What must hold, as a sentence in snake case.
+    pub name: &'static str,
+    /// What it needs that is not always prepared.
+    pub needs: Needs,
+    /// Fails with the reason.
+    pub run: fn(&Lab) -> Result<()>,
+}
+
+/// What a case needs besides our own images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Debian's Xen.
+    Xen,
+}
+
+/// How many passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Cases whose claim held.
+    pub passed: u32,
+    /// Cases whose claim did not hold.
+    pub failed: u32,
+}
+
+/// The cases whose name holds `filter`.
+pub fn select(filter: &str) -> Vec<Case> {
+    cases::all().into_iter().filter(|case| case.name.contains(filter)).collect()
+}
+
+/// Runs cases one after the other, so that none disturbs another's timing; `report` gets a line as each ends.
+pub fn run(cases: &[Case], lab: &Lab, mut report: impl FnMut(&str)) -> Tally {
+    let mut tally = Tally::default();
+    for case in cases {
+        let start = Instant::now();
+        let result = (case.run)(lab);
+        let seconds = start.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                tally.passed += 1;
+                report(&format!("{} ok ({seconds:.1} s)", case.name));
+            }
+            Err(error) => {
+                tally.failed += 1;
+                report(&format!("{} FAILED ({seconds:.1} s)\n{error:#}", case.name));
+            }
+        }
+    }
+    tally
+}
