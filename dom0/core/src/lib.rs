@@ -11,6 +11,7 @@ pub mod addr;
 pub mod config;
 pub mod devices;
 pub mod disk;
+pub mod domain;
 pub mod fdt;
 pub mod image;
 pub mod layout;

@@ -14,6 +14,7 @@ mod syntax;
 mod tests;
 
 pub use cpus::{Affinity, CpuSet};
+pub(crate) use domain::check_name;
 pub use domain::{Action, DomainConfig, Vuart};
 pub use error::{ConfigError, Problem};
 pub use limits::{MAX_EVENT_CHANNELS, MAX_GRANT_FRAMES, MAX_NAME_LEN, MAX_VCPUS};

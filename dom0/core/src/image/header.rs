@@ -86,6 +86,12 @@ pub(super) fn parse(head: &[u8], file_size: Option<u64>) -> Result<Kernel, Image
             value: size,
         });
     }
+    if let Some(file_size) = file_size.filter(|&file_size| file_size > size) {
+        return Err(ImageError::Field {
+            field: "Image image_size, smaller than the file",
+            value: size.min(file_size),
+        });
+    }
     let start = Ipa::new(RAM0_BASE.get() + text_offset);
     let region = Region::clamped(start, size);
     Ok(Kernel {

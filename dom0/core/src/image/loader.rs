@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use super::elf::{self, Segment};
 use super::error::{ImageError, LoadError};
@@ -11,8 +12,7 @@ use crate::addr::{Ipa, Region};
 
 /// Reads a kernel file piece by piece.
 ///
-/// Feed the head of the file (a few KiB do) until [`Loader::kernel`] tells where the kernel goes, place the guest, then
-/// feed the rest. Writes never leave [`Kernel::region`]. Memory that the file does not fill is expected to be zero.
+/// [`Loader::probe`] tells where the kernel goes, so that the guest can be placed; then a loader is fed the whole file. Writes never leave [`Kernel::region`]. Memory that the file does not fill is expected to be zero.
 pub struct Loader {
     outer: Outer,
     inner: Inner,
@@ -48,6 +48,25 @@ impl Loader {
             outer: Outer::Unknown(Vec::new()),
             inner: Inner::Head(Vec::new()),
             file_size: Some(file_size),
+        }
+    }
+
+    /// What a kernel file of `file_size` bytes says about itself, from its first bytes: 64 KiB do for every format.
+    ///
+    /// # Errors
+    /// A file that is refused by its head, or whose head is not all there.
+    pub fn probe(head: &[u8], file_size: u64) -> Result<Kernel, ImageError> {
+        let mut loader = Self::new(file_size);
+        match loader.feed(head, &mut |_, _| Ok::<(), Infallible>(())) {
+            // An error behind the head is left for the real loading to find.
+            Ok(()) | Err(LoadError::Image(_)) if loader.kernel().is_some() => {}
+            Ok(()) => {}
+            Err(LoadError::Image(error)) => return Err(error),
+            Err(LoadError::Sink(never)) => match never {},
+        }
+        match loader.kernel() {
+            Some(kernel) => Ok(kernel),
+            None => loader.finish(),
         }
     }
 

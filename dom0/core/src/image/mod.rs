@@ -2,7 +2,7 @@
 //!
 //! A kernel is some 30 MB and Dom0 reads it in pieces, so everything here is fed: [`Loader::feed`] takes a piece of the
 //! file and hands out `(address, bytes)` to write into the guest. The head of the file decides where the kernel lies
-//! ([`Loader::kernel`]), which the device tree needs before the rest is read.
+//! ([`Loader::probe`]), which the device tree needs before the rest is read.
 
 mod elf;
 mod error;
