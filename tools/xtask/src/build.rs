@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command;
 use crate::flat;
-use crate::paths::Paths;
+use crate::paths::{Paths, write_if_changed};
 use crate::setup::{self, BARE_TARGET};
 use crate::ui;
 
@@ -53,13 +53,19 @@ pub fn command(paths: &Paths) -> Result<()> {
 
 fn image(paths: &Paths, toolchain: setup::Toolchain, package: &str) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo("build");
-    cargo.current_dir(paths.root()).args(["--release", "--package", package]);
+    cargo
+        .current_dir(paths.root())
+        .args(["--release", "--package", package]);
     if !ui::interactive() {
         cargo.arg("--quiet");
     }
     cargo.stdout(std::io::stderr());
     command::run(&mut cargo)?;
-    let linked = paths.target().join(BARE_TARGET).join("release").join(package);
+    let linked = paths
+        .target()
+        .join(BARE_TARGET)
+        .join("release")
+        .join(package);
     let elf = paths.image(&format!("{package}.elf"));
     let image = paths.image(package);
     convert(&linked, &elf, &image).with_context(|| format!("cannot make {}", image.display()))?;
@@ -68,15 +74,9 @@ fn image(paths: &Paths, toolchain: setup::Toolchain, package: &str) -> Result<Pa
 
 /// Writes the flat image and keeps the ELF beside it, touching neither when nothing changed.
 fn convert(linked: &Path, elf: &Path, image: &Path) -> Result<()> {
-    let data = std::fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    let data =
+        std::fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
     command::make_parent(elf)?;
     write_if_changed(elf, &data)?;
     write_if_changed(image, &flat::from_elf(&data)?)
-}
-
-fn write_if_changed(file: &Path, data: &[u8]) -> Result<()> {
-    if std::fs::read(file).is_ok_and(|had| had == data) {
-        return Ok(());
-    }
-    std::fs::write(file, data).with_context(|| format!("cannot write {}", file.display()))
 }

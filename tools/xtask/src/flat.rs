@@ -1,9 +1,9 @@
 //! From a linked ELF to the bytes that a boot loader copies into memory.
 
 use anyhow::{Context, Result, bail};
+use object::Endianness;
 use object::elf::{FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::Endianness;
 
 /// Where the arm64 `Image` header keeps its magic, and the magic (Linux Documentation/arm64/booting).
 const MAGIC_AT: usize = 56;
@@ -26,7 +26,10 @@ pub fn from_elf(data: &[u8]) -> Result<Vec<u8>> {
     };
     let mut flat = Vec::new();
     for segment in loads {
-        let bytes = segment.data(endian, data).ok().context("a segment lies outside the ELF file")?;
+        let bytes = segment
+            .data(endian, data)
+            .ok()
+            .context("a segment lies outside the ELF file")?;
         let start = segment.p_paddr(endian) - base;
         if start.saturating_add(segment.p_filesz(endian)) > LARGEST {
             bail!("a segment is loaded {start:#x} above the first one");
@@ -84,6 +87,9 @@ mod tests {
     #[test]
     fn an_elf_without_an_image_header_is_refused() {
         let refused = from_elf(&elf(0, &[7; 64])).map_err(|error| error.to_string());
-        assert_eq!(refused, Err("the first segment does not begin with an arm64 Image header".to_owned()));
+        assert_eq!(
+            refused,
+            Err("the first segment does not begin with an arm64 Image header".to_owned())
+        );
     }
 }

@@ -15,6 +15,8 @@ mod rootfs;
 mod run;
 mod setup;
 mod store;
+mod symbolize;
+mod test;
 mod ui;
 mod xen;
 
@@ -41,6 +43,10 @@ enum Cmd {
     Build,
     /// Boots Xenolith in QEMU and leaves you at Dom0's prompt
     Run(run::Options),
+    /// Runs all tests: rules, lints, host tests, then the cases in QEMU
+    Test(test::Options),
+    /// Names the functions and lines of a crash that Xenolith printed
+    Symbolize(symbolize::Options),
     /// Runs a guest on Debian's Xen, to compare
     #[command(hide = true)]
     Xen(xen::Options),
@@ -62,6 +68,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cmd::Doctor => setup::doctor()?,
         Cmd::Build => build::command(&paths)?,
         Cmd::Run(options) => return run::command(&paths, &options),
+        Cmd::Test(options) => return test::command(&paths, &options),
+        Cmd::Symbolize(options) => symbolize::command(&paths, &options)?,
         Cmd::Xen(options) => xen::command(&paths, &options)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -31,7 +31,11 @@ impl Paths {
             Some(dir) => std::path::absolute(dir)?,
             None => target.join("foreign"),
         };
-        Ok(Self { root, target, foreign })
+        Ok(Self {
+            root,
+            target,
+            foreign,
+        })
     }
 
     /// The top folder of the repository.
@@ -68,5 +72,15 @@ pub fn is_fresh(output: &Path, inputs: &[&Path]) -> bool {
     let Ok(made) = modified(output) else {
         return false;
     };
-    inputs.iter().all(|input| modified(input).is_ok_and(|time| time <= made))
+    inputs
+        .iter()
+        .all(|input| modified(input).is_ok_and(|time| time <= made))
+}
+
+/// Writes a file, but leaves one that holds the same, with its date, as it is.
+pub fn write_if_changed(file: &Path, data: &[u8]) -> Result<()> {
+    if std::fs::read(file).is_ok_and(|had| had == data) {
+        return Ok(());
+    }
+    std::fs::write(file, data).with_context(|| format!("cannot write {}", file.display()))
 }

@@ -69,8 +69,15 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         ensure!(disk.is_file(), "--disk {}: no such file", disk.display());
     }
     if options.dry_run {
-        let config = config(paths, options, &store_place(paths, options.store.as_deref())?.1)?;
-        println!("{}", command::line(Command::new("qemu-system-aarch64").args(config.arguments())));
+        let config = config(
+            paths,
+            options,
+            &store_place(paths, options.store.as_deref())?.1,
+        )?;
+        println!(
+            "{}",
+            command::line(Command::new("qemu-system-aarch64").args(config.arguments()))
+        );
         return Ok(ExitCode::SUCCESS);
     }
     setup::qemu()?;
@@ -85,8 +92,14 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
 }
 
 fn read_script(file: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("--script {}", file.display()))?;
-    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect())
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("--script {}", file.display()))?;
+    Ok(text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The folder given with `--store`, and where its image is.
@@ -95,25 +108,32 @@ fn store_place(paths: &Paths, folder: Option<&Path>) -> Result<(Option<PathBuf>,
         return Ok((None, paths.image("store.img")));
     };
     // Each folder has its own image, so that two of them do not overwrite each other's writes.
-    let full = folder.canonicalize().with_context(|| format!("--store {}", folder.display()))?;
-    let name: String = full.to_string_lossy().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+    let full = folder
+        .canonicalize()
+        .with_context(|| format!("--store {}", folder.display()))?;
+    let name: String = full
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_alphanumeric() { c } else { '-' })
+        .collect();
     Ok((Some(full), paths.image(&format!("store{name}.img"))))
 }
 
 /// The image of the store, made anew when the folder is newer than it.
-pub fn prepare_store(paths: &Paths, folder: Option<&Path>) -> Result<PathBuf> {
+fn prepare_store(paths: &Paths, folder: Option<&Path>) -> Result<PathBuf> {
     let (folder, image) = store_place(paths, folder)?;
     let folder = match folder {
         Some(folder) => folder,
         None => store::demo(paths, &linux::guest(paths)?)?,
     };
-    let changed = store::newest_change(&folder)?;
-    let made = image.metadata().and_then(|meta| meta.modified());
-    if !made.is_ok_and(|made| made >= changed) {
-        command::make_parent(&image)?;
-        store::image(&folder, &image)?;
-    }
-    ui::say("store", &format!("/store is {}; Dom0's writes stay in this image", image.display()));
+    store::prepare(&folder, &image)?;
+    ui::say(
+        "store",
+        &format!(
+            "/store is {}; Dom0's writes stay in this image",
+            image.display()
+        ),
+    );
     Ok(image)
 }
 
@@ -124,11 +144,21 @@ fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
     config.mem.clone_from(&options.mem);
     config.icount = options.icount;
     config.gdb = options.gdb;
-    config.modules.push(Module::Kernel(paths.image("dom0"), String::new()));
-    config.disks.push(Disk { serial: "store".to_owned(), file: store.to_path_buf(), snapshot: false });
+    config
+        .modules
+        .push(Module::Kernel(paths.image("dom0"), String::new()));
+    config.disks.push(Disk {
+        serial: "store".to_owned(),
+        file: store.to_path_buf(),
+        snapshot: false,
+    });
     for (index, file) in options.disk.iter().enumerate() {
         let file = std::path::absolute(file)?;
-        config.disks.push(Disk { serial: format!("disk{index}"), file, snapshot: false });
+        config.disks.push(Disk {
+            serial: format!("disk{index}"),
+            file,
+            snapshot: false,
+        });
     }
     Ok(config)
 }
@@ -136,11 +166,18 @@ fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
 /// Hands the terminal to QEMU.
 fn interactive(config: &Config, limit: Option<Duration>) -> Result<ExitCode> {
     ui::say("run", "Ctrl-A X ends QEMU, Ctrl-A H lists its other keys");
-    let mut qemu = Command::new("qemu-system-aarch64").args(config.arguments()).spawn().context("cannot start QEMU")?;
+    let mut qemu = Command::new("qemu-system-aarch64")
+        .args(config.arguments())
+        .spawn()
+        .context("cannot start QEMU")?;
     let until = limit.map(|limit| Instant::now() + limit);
     loop {
         if let Some(status) = qemu.try_wait()? {
-            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(if status.success() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
         }
         if until.is_some_and(|until| Instant::now() >= until) {
             qemu.kill()?;
@@ -159,7 +196,11 @@ fn run_script(config: &Config, lines: &[String], limit: Option<Duration>) -> Res
     let mut filter = Filter::default();
     let listener = Box::new(move |piece: &[u8]| {
         let mut stdout = std::io::stdout().lock();
-        let shown = if piece.is_empty() { std::mem::take(&mut filter).finish() } else { filter.pass(piece) };
+        let shown = if piece.is_empty() {
+            std::mem::take(&mut filter).finish()
+        } else {
+            filter.pass(piece)
+        };
         // When nobody reads stdout any more the machine still runs to its end.
         let _ = stdout.write_all(&shown).and_then(|()| stdout.flush());
     });
@@ -197,7 +238,9 @@ fn type_lines(
                 }
             }
             // The last line may well be `poweroff`.
-            Err(_) if index + 1 == lines.len() && machine.end(Duration::ZERO).is_ok() => return Ok(()),
+            Err(_) if index + 1 == lines.len() && machine.end(Duration::ZERO).is_ok() => {
+                return Ok(());
+            }
             Err(error) => return Err(error),
         }
     }

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use fatfs::{Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
+use crate::command;
 use crate::linux::LinuxGuest;
-use crate::paths::Paths;
+use crate::paths::{Paths, write_if_changed};
 use crate::ui;
 
 /// The name a Linux host shows for the disk.
@@ -68,7 +69,7 @@ pub fn demo(paths: &Paths, linux: &LinuxGuest) -> Result<PathBuf> {
     let folder = paths.images().join("store");
     std::fs::create_dir_all(&folder)?;
     for (name, text) in CONFIGS {
-        std::fs::write(folder.join(name), text)?;
+        write_if_changed(&folder.join(name), text.as_bytes())?;
     }
     for name in ["hello", "blkcheck"] {
         copy(&paths.image(name), &folder.join(name))?;
@@ -76,19 +77,48 @@ pub fn demo(paths: &Paths, linux: &LinuxGuest) -> Result<PathBuf> {
     copy(&linux.kernel, &folder.join("vmlinuz"))?;
     copy(&linux.initramfs, &folder.join("initramfs.cpio.gz"))?;
     copy(&linux.disk, &folder.join("linux.ext4"))?;
-    File::create(folder.join("scratch.img"))?.set_len(SCRATCH_SIZE)?;
+    let scratch = folder.join("scratch.img");
+    if !scratch.is_file() {
+        File::create(scratch)?.set_len(SCRATCH_SIZE)?;
+    }
     Ok(folder)
 }
 
+/// Makes the image of a folder, unless it is there and the folder has not changed since.
+pub fn prepare(folder: &Path, place: &Path) -> Result<()> {
+    ensure!(
+        folder.is_dir(),
+        "--store {}: not a folder",
+        folder.display()
+    );
+    let changed = newest_change(folder)?;
+    let made = place.metadata().and_then(|meta| meta.modified());
+    if !made.is_ok_and(|made| made >= changed) {
+        command::make_parent(place)?;
+        image(folder, place)?;
+    }
+    Ok(())
+}
+
 /// Makes the image of a folder at `image`.
-pub fn image(folder: &Path, image: &Path) -> Result<()> {
-    ensure!(folder.is_dir(), "--store {}: not a folder", folder.display());
+fn image(folder: &Path, image: &Path) -> Result<()> {
     let content = size_of(folder)?;
     // A quarter more for chains, folders and what Dom0 writes.
-    let size = (content + content / 4).next_multiple_of(1 << 20).max(SMALLEST);
-    let bar = ui::bar("store", &format!("{} from {}", ui::size(content), folder.display()), content.max(1));
+    let size = (content + content / 4)
+        .next_multiple_of(1 << 20)
+        .max(SMALLEST);
+    let bar = ui::bar(
+        "store",
+        &format!("{} from {}", ui::size(content), folder.display()),
+        content.max(1),
+    );
     let unfinished = image.with_extension("new");
-    let disk = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
+    let disk = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&unfinished)?;
     disk.set_len(size)?;
     let options = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)
@@ -133,20 +163,32 @@ fn fill(into: &Dir<'_, &File>, folder: &Path, bar: &indicatif::ProgressBar) -> R
 /// The bytes of all files below a folder.
 fn size_of(folder: &Path) -> Result<u64> {
     let mut total = 0;
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
         let path = entry?.path();
-        let meta = path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
-        total += if meta.is_dir() { size_of(&path)? } else { meta.len() };
+        let meta = path
+            .metadata()
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        total += if meta.is_dir() {
+            size_of(&path)?
+        } else {
+            meta.len()
+        };
     }
     Ok(total)
 }
 
 /// The newest change below a folder, to tell whether an image made from it is stale.
-pub fn newest_change(folder: &Path) -> Result<std::time::SystemTime> {
+fn newest_change(folder: &Path) -> Result<std::time::SystemTime> {
     let mut newest = folder.metadata()?.modified()?;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let changed = if path.is_dir() { newest_change(&path)? } else { path.metadata()?.modified()? };
+        let changed = if path.is_dir() {
+            newest_change(&path)?
+        } else {
+            path.metadata()?.modified()?
+        };
         newest = newest.max(changed);
     }
     Ok(newest)
@@ -172,13 +214,28 @@ mod tests {
         let place = std::env::temp_dir().join(format!("xenolith-store-{}", std::process::id()));
         let folder = place.join("store");
         std::fs::create_dir_all(folder.join("a folder"))?;
-        std::fs::write(folder.join("a folder/initramfs of Linux.cpio.gz"), b"content")?;
+        std::fs::write(
+            folder.join("a folder/initramfs of Linux.cpio.gz"),
+            b"content",
+        )?;
         let image = place.join("store.img");
         super::image(&folder, &image)?;
-        let system = FileSystem::new(std::fs::OpenOptions::new().read(true).write(true).open(&image)?, FsOptions::new())?;
+        let system = FileSystem::new(
+            std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&image)?,
+            FsOptions::new(),
+        )?;
         let mut text = String::new();
-        system.root_dir().open_file("a folder/initramfs of Linux.cpio.gz")?.read_to_string(&mut text)?;
-        assert_eq!((text.as_str(), system.fat_type()), ("content", FatType::Fat32));
+        system
+            .root_dir()
+            .open_file("a folder/initramfs of Linux.cpio.gz")?
+            .read_to_string(&mut text)?;
+        assert_eq!(
+            (text.as_str(), system.fat_type()),
+            ("content", FatType::Fat32)
+        );
         std::fs::remove_dir_all(&place)?;
         Ok(())
     }

@@ -1,0 +1,199 @@
+//! `cargo xtask test`: everything that must hold, in the order of how quickly it can fail.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use qemu_tests::suite::{self, Needs, Tally};
+
+use crate::build;
+use crate::command;
+use crate::paths::Paths;
+use crate::setup::{self, Toolchain};
+use crate::ui;
+
+mod edges;
+mod lab;
+mod rules;
+
+/// Options of `cargo xtask test`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Runs only the QEMU cases whose name holds this text
+    #[arg(value_name = "TEXT")]
+    filter: Option<String>,
+    /// Runs only what needs no QEMU
+    #[arg(long, conflicts_with = "filter")]
+    host: bool,
+    /// Prints the names of the QEMU cases and does nothing else
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the tests; the last line says how many passed and failed.
+pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
+    let cases = suite::select(options.filter.as_deref().unwrap_or_default());
+    if options.list {
+        for case in &cases {
+            println!("{}", case.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut tally = Tally::default();
+    let toolchain = setup::toolchain()?;
+    if options.filter.is_none() {
+        host(paths, toolchain, &mut tally)?;
+    }
+    let built = check(&mut tally, "the images build", || {
+        build::images(paths).map(drop)
+    });
+    check(&mut tally, "the hypervisor's image is small", || {
+        rules::image_size(paths)
+    });
+    if !options.host && built {
+        setup::qemu()?;
+        let with_xen = cases.iter().any(|case| case.needs == Needs::Xen);
+        let lab = lab::prepare(paths, with_xen)?;
+        ui::say(
+            "test",
+            &format!("{} cases on {}", cases.len(), setup::qemu_version()?),
+        );
+        let ran = suite::run(&cases, &lab, |line| ui::say("qemu", line));
+        tally.passed += ran.passed;
+        tally.failed += ran.failed;
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What needs no machine: rules about the sources, lints, and the tests of the crates that build on the host.
+fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
+    check(tally, "dependencies point one way", || edges::check(paths));
+    check(tally, "unsafe is where it may be", || {
+        rules::unsafe_code(paths)
+    });
+    check(tally, "the kernel stays within its lines", || {
+        rules::kernel_lines(paths)
+    });
+    if setup::lints() {
+        lints(paths, toolchain, tally);
+    } else {
+        ui::say(
+            "test",
+            "skipped: this compiler comes without clippy and rustfmt",
+        );
+    }
+    unit_tests(paths, tally)
+}
+
+fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
+    check(tally, "the sources are formatted", || {
+        quietly(paths, setup::cargo("fmt").args(["--all", "--check"]))
+    });
+    check(tally, "clippy on the host crates", || {
+        quietly(
+            paths,
+            setup::cargo("clippy").args(["--quiet", "--all-targets", "--", "-D", "warnings"]),
+        )
+    });
+    check(tally, "clippy on the bare-metal crates", || {
+        let mut clippy = toolchain.cargo("clippy");
+        clippy.arg("--quiet");
+        for (package, _) in build::IMAGES {
+            clippy.args(["--package", package]);
+        }
+        quietly(paths, clippy.args(["--", "-D", "warnings"]))
+    });
+}
+
+/// The tests of the default members; each one counts.
+fn unit_tests(paths: &Paths, tally: &mut Tally) -> Result<()> {
+    ui::say("test", "the crates that build on the host");
+    let mut cargo = setup::cargo("test");
+    let cargo = cargo
+        .args(["--quiet", "--no-fail-fast"])
+        .current_dir(paths.root());
+    let done = cargo.output().context("cannot start cargo")?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    let counted = count(&said);
+    tally.passed += counted.passed;
+    tally.failed += counted.failed;
+    if !done.status.success() {
+        eprintln!("{said}{}", String::from_utf8_lossy(&done.stderr));
+        // A crate that does not compile has no tests to count.
+        tally.failed += u32::from(counted.failed == 0);
+    }
+    ui::say(
+        "test",
+        &format!("  {} passed, {} failed", counted.passed, counted.failed),
+    );
+    Ok(())
+}
+
+/// Adds up the lines `test result: ok. 5 passed; 0 failed; ...`.
+fn count(said: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in said
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: "))
+    {
+        let number = |word: &str| {
+            let field = line
+                .split([';', '.'])
+                .find(|field| field.trim_end().ends_with(word))?;
+            field.split_whitespace().next()?.parse::<u32>().ok()
+        };
+        tally.passed += number("passed").unwrap_or_default();
+        tally.failed += number("failed").unwrap_or_default();
+    }
+    tally
+}
+
+/// Runs one step and counts it; true when it held.
+fn check(tally: &mut Tally, name: &str, step: impl FnOnce() -> Result<()>) -> bool {
+    match step() {
+        Ok(()) => {
+            tally.passed += 1;
+            ui::say("test", &format!("{name}: ok"));
+            true
+        }
+        Err(error) => {
+            tally.failed += 1;
+            ui::say("test", &format!("{name}: FAILED\n{error:#}"));
+            false
+        }
+    }
+}
+
+/// Runs a command whose output matters only when it fails.
+fn quietly(paths: &Paths, command: &mut Command) -> Result<()> {
+    let done = command.current_dir(paths.root()).output();
+    let done = done.with_context(|| format!("cannot start {}", command::line(command)))?;
+    if !done.status.success() {
+        let said = [done.stdout, done.stderr].concat();
+        anyhow::bail!(
+            "{}\n{}",
+            command::line(command),
+            String::from_utf8_lossy(&said).trim()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn the_results_of_all_crates_are_added_up() {
+        let tally = count(
+            "running 3 tests\n...\ntest result: ok. 3 passed; 0 failed; 0 ignored; finished in 0.00s\n\
+             test result: FAILED. 2 passed; 1 failed; 0 ignored; finished in 0.00s\n",
+        );
+        assert_eq!((tally.passed, tally.failed), (5, 1));
+    }
+}

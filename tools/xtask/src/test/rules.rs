@@ -1,0 +1,228 @@
+//! Rules about the sources that no lint knows: where `unsafe` may stand, how large the kernel may be.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::paths::Paths;
+use crate::ui;
+
+/// Lines of Rust in `kernel/`, comments included, tests aside (architecture, decision D3).
+const KERNEL_LINES: usize = 10_000;
+
+/// Bytes of the hypervisor's image.
+const IMAGE_SIZE: u64 = 384 << 10;
+
+/// Crates that are made of `unsafe`: all of the hardware layer, and the hypervisor's entry.
+const UNSAFE_CRATES: &[&str] = &["kernel/hw", "kernel"];
+
+/// Entries of images, whose start symbol is an unsafe attribute.
+const ENTRIES: &[&str] = &[
+    "dom0/src/main.rs",
+    "tests/guests/hello/src/main.rs",
+    "tests/guests/blkcheck/src/main.rs",
+];
+
+/// The attribute that most crates carry.
+const FORBID: &str = "#![forbid(unsafe_code)]";
+
+/// Checks that each crate forbids `unsafe`, or keeps it to the files that may have it.
+pub fn unsafe_code(paths: &Paths) -> Result<()> {
+    let mut wrong = Vec::new();
+    for folder in crates(paths.root())? {
+        let name = relative(paths.root(), &folder);
+        if UNSAFE_CRATES.contains(&name.as_str()) {
+            continue;
+        }
+        let sources = sources(&folder.join("src"))?;
+        let root = sources
+            .iter()
+            .find(|file| file.ends_with("src/lib.rs") || file.ends_with("src/main.rs"))
+            .with_context(|| format!("{name} has neither lib.rs nor main.rs"))?;
+        let forbids = std::fs::read_to_string(root)?.contains(FORBID);
+        let has_place = sources
+            .iter()
+            .any(|file| may_be_unsafe(&relative(paths.root(), file)));
+        if !forbids && !has_place {
+            wrong.push(format!("{name} does not say {FORBID}"));
+        }
+        for file in &sources {
+            let path = relative(paths.root(), file);
+            let text = std::fs::read_to_string(file)?;
+            if let Some(line) = first_unsafe(&text)
+                && !may_be_unsafe(&path)
+            {
+                wrong.push(format!(
+                    "{path}:{line}: unsafe outside of kernel/hw, an image's entry or a sys module"
+                ));
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    Ok(())
+}
+
+/// Checks the kernel's size in lines.
+pub fn kernel_lines(paths: &Paths) -> Result<()> {
+    let mut lines = 0;
+    for file in sources(&paths.root().join("kernel"))? {
+        if !is_test_file(&relative(paths.root(), &file)) {
+            lines += lines_without_tests(&std::fs::read_to_string(&file)?);
+        }
+    }
+    ui::say(
+        "test",
+        &format!("kernel/ has {lines} lines of {KERNEL_LINES}"),
+    );
+    ensure!(
+        lines <= KERNEL_LINES,
+        "kernel/ has {lines} lines, {KERNEL_LINES} are allowed"
+    );
+    Ok(())
+}
+
+/// Checks the size of the hypervisor's image.
+pub fn image_size(paths: &Paths) -> Result<()> {
+    let image = paths.image("xenolith");
+    let size = image
+        .metadata()
+        .with_context(|| format!("{} is missing", image.display()))?
+        .len();
+    ui::say(
+        "test",
+        &format!(
+            "the image has {} of {}",
+            ui::size(size),
+            ui::size(IMAGE_SIZE)
+        ),
+    );
+    ensure!(
+        size <= IMAGE_SIZE,
+        "the image has {size} bytes, {IMAGE_SIZE} are allowed"
+    );
+    Ok(())
+}
+
+/// True for the files in which `unsafe` may stand: a module called `sys`, or an image's entry.
+fn may_be_unsafe(path: &str) -> bool {
+    ENTRIES.contains(&path)
+        || path
+            .split('/')
+            .any(|part| part == "sys" || part == "sys.rs")
+}
+
+/// The number of the first line with the keyword `unsafe`, comments and strings aside.
+fn first_unsafe(text: &str) -> Option<usize> {
+    let has_keyword = |line: &str| {
+        let code = line.split("//").next().unwrap_or_default();
+        let quoted = code.split('"').step_by(2);
+        let mut words =
+            quoted.flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        words.any(|word| word == "unsafe")
+    };
+    text.lines().position(has_keyword).map(|line| line + 1)
+}
+
+/// Fakes and long tests live in files of their own.
+fn is_test_file(path: &str) -> bool {
+    let names = ["tests", "tests.rs", "fake", "fake.rs", "fakes", "fakes.rs"];
+    path.split('/').any(|part| names.contains(&part)) || path.ends_with("_tests.rs")
+}
+
+/// Lines up to the module of tests, which stands last in a file.
+fn lines_without_tests(text: &str) -> usize {
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines
+        .windows(2)
+        .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].ends_with('{'));
+    tests.unwrap_or(lines.len())
+}
+
+/// The folders with a crate.
+fn crates(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_dir() && name != "target" && name != "fuzz" && !name.starts_with('.') {
+                if path.join("Cargo.toml").is_file() {
+                    found.push(path.clone());
+                }
+                open.push(path);
+            }
+        }
+    }
+    ensure!(!found.is_empty(), "no crate below {}", root.display());
+    found.sort();
+    Ok(found)
+}
+
+/// The Rust files below a folder.
+fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder)
+            .with_context(|| format!("cannot list {}", folder.display()))?
+        {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn relative(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root)
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{first_unsafe, is_test_file, lines_without_tests, may_be_unsafe};
+
+    #[test]
+    fn the_keyword_is_found_and_talk_about_it_is_not() {
+        assert_eq!(first_unsafe("fn a() {}\nunsafe fn b() {}\n"), Some(2));
+        assert_eq!(first_unsafe("#[unsafe(no_mangle)]"), Some(1));
+        assert_eq!(
+            first_unsafe("// unsafe\n#![forbid(unsafe_code)]\nlet a = \"unsafe\";\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn only_sys_modules_and_entries_may_be_unsafe() {
+        assert!(
+            may_be_unsafe("pv-guest-lib/src/sys/call.rs")
+                && may_be_unsafe("drivers/pl011/src/sys.rs")
+        );
+        assert!(may_be_unsafe("dom0/src/main.rs"));
+        assert!(!may_be_unsafe("dom0/src/shell.rs") && !may_be_unsafe("dom0/core/src/system.rs"));
+    }
+
+    #[test]
+    fn tests_do_not_count_as_lines_of_the_kernel() {
+        assert_eq!(
+            lines_without_tests("a\nb\n#[cfg(test)]\nmod tests {\n    c\n}\n"),
+            2
+        );
+        assert_eq!(lines_without_tests("a\n#[cfg(test)]\nmod tests;\nb\n"), 4);
+        assert!(
+            is_test_file("kernel/core/src/p2m/tests.rs")
+                && is_test_file("kernel/core/src/fake/mem.rs")
+        );
+        assert!(!is_test_file("kernel/core/src/vgic/mod.rs"));
+    }
+}
