@@ -5,6 +5,9 @@
 
 use std::path::PathBuf;
 
+/// QEMU for this architecture.
+pub const EMULATOR: &str = "qemu-system-aarch64";
+
 /// Where the control domain's kernel is put: QEMU puts the FDT at 128 MiB above the start of RAM and reserves
 /// up to 2 MiB for it; the hypervisor itself is at the start.
 const MODULE_BASE: u64 = 0x4900_0000;
@@ -35,6 +38,8 @@ pub struct Disk {
 /// Everything that decides the command line.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The emulator, a program in `PATH` or a path.
+    pub emulator: PathBuf,
     /// QEMU's name of the CPU model.
     pub cpu: String,
     /// Number of pCPUs.
@@ -59,6 +64,7 @@ impl Config {
     /// A machine of the usual size with nothing to run beside the hypervisor.
     pub fn new(kernel: PathBuf) -> Self {
         Self {
+            emulator: EMULATOR.into(),
             cpu: "cortex-a72".to_owned(),
             smp: 2,
             mem: "2G".to_owned(),
@@ -71,7 +77,7 @@ impl Config {
         }
     }
 
-    /// The words after `qemu-system-aarch64`.
+    /// The words after the emulator.
     pub fn arguments(&self) -> Vec<String> {
         let mut words = Vec::new();
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);

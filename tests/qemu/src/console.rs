@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
+use crate::config::Config;
 use crate::marks;
 
 /// Lines of the console that a failure shows.
@@ -59,15 +60,15 @@ pub enum Silence {
 }
 
 impl Console {
-    /// Starts QEMU with these words.
-    pub fn start(arguments: &[String], mut listener: Option<Listener>) -> Result<Self> {
-        let mut child = Command::new("qemu-system-aarch64")
-            .args(arguments)
+    /// Starts the machine.
+    pub fn start(config: &Config, mut listener: Option<Listener>) -> Result<Self> {
+        let mut child = Command::new(&config.emulator)
+            .args(config.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .context("cannot start qemu-system-aarch64")?;
+            .with_context(|| format!("cannot start {}", config.emulator.display()))?;
         let input = child.stdin.take().context("QEMU has no stdin")?;
         let mut output = child.stdout.take().context("QEMU has no stdout")?;
         let shared = Arc::new(Shared::default());

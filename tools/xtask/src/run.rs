@@ -76,7 +76,7 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         )?;
         println!(
             "{}",
-            command::line(Command::new("qemu-system-aarch64").args(config.arguments()))
+            command::line(Command::new(&config.emulator).args(config.arguments()))
         );
         return Ok(ExitCode::SUCCESS);
     }
@@ -166,7 +166,7 @@ fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
 /// Hands the terminal to QEMU.
 fn interactive(config: &Config, limit: Option<Duration>) -> Result<ExitCode> {
     ui::say("run", "Ctrl-A X ends QEMU, Ctrl-A H lists its other keys");
-    let mut qemu = Command::new("qemu-system-aarch64")
+    let mut qemu = Command::new(&config.emulator)
         .args(config.arguments())
         .spawn()
         .context("cannot start QEMU")?;

@@ -1,0 +1,87 @@
+//! The harness itself, against a stand-in for a machine that answers as Dom0's shell does.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Machine, Output, body};
+use crate::config::Config;
+
+const SHORT: Duration = Duration::from_millis(300);
+
+/// A machine that is a script: it prints a boot line and then answers the few commands it knows.
+fn stand_in() -> Result<Machine> {
+    let mut config = Config::new("xenolith".into());
+    config.emulator = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("stand-in.sh");
+    Machine::boot(&config)
+}
+
+#[test]
+fn the_echo_and_the_last_newline_are_no_output() {
+    assert_eq!(body("xenolith# ls\na\nb\n"), "a\nb");
+    assert_eq!(body("xenolith# true\n"), "");
+}
+
+#[test]
+fn a_command_returns_its_status_and_its_text() -> Result<()> {
+    let mut machine = stand_in()?;
+    assert_eq!(
+        machine.sh("two")?,
+        Output {
+            status: 0,
+            text: "one\ntwo".to_owned()
+        }
+    );
+    assert_eq!(
+        machine.sh("bad")?,
+        Output {
+            status: 3,
+            text: "bad: a reason".to_owned()
+        }
+    );
+    machine.fails("bad", &["reason"])?;
+    ensure!(
+        machine.fails("bad", &["something else"]).is_err(),
+        "the word is not in the line"
+    );
+    ensure!(machine.ok("bad").is_err(), "its status is 3");
+    Ok(())
+}
+
+#[test]
+fn a_hang_is_an_error_that_shows_the_console() -> Result<()> {
+    let mut machine = stand_in()?;
+    let error = machine
+        .sh_within("hang", SHORT)
+        .err()
+        .map(|error| format!("{error:#}"))
+        .unwrap_or_default();
+    ensure!(
+        error.contains("`hang`") && error.contains("in time") && error.contains("stand-in boots"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_ends_is_told_from_one_that_hangs() -> Result<()> {
+    let mut machine = stand_in()?;
+    let error = machine
+        .sh("poweroff")
+        .err()
+        .map(|error| format!("{error:#}"))
+        .unwrap_or_default();
+    ensure!(error.contains("before the machine ended"), "{error}");
+    machine.end(Duration::from_secs(5))
+}
+
+#[test]
+fn a_shell_inside_a_domain_gives_its_status_although_it_echoes() -> Result<()> {
+    let mut machine = stand_in()?;
+    machine.send("guest\r")?;
+    machine.expect("linux# ", Duration::from_secs(5))?;
+    let done = machine.inside("linux# ", "false", Duration::from_secs(5))?;
+    assert_eq!(done.status, 1);
+    Ok(())
+}
