@@ -1,0 +1,127 @@
+//! Exceptions that EL2 makes the guest take at its EL1, as the hardware would (Arm ARM DDI 0487, section D1.3).
+
+use crate::addr::GuestVa;
+use crate::context::{El1Context, TrapFrame};
+use crate::hw::Hw;
+
+/// An exception for EL1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exception {
+    /// The instruction does not exist here.
+    Undefined,
+    /// The fetch from this address failed in the memory system.
+    InstructionAbort {
+        /// The address.
+        far: GuestVa,
+        /// It failed while the guest's tables were walked.
+        walk: bool,
+    },
+    /// The access to this address failed in the memory system.
+    DataAbort {
+        /// The address.
+        far: GuestVa,
+        /// It failed while the guest's tables were walked.
+        walk: bool,
+        /// It was a write.
+        write: bool,
+    },
+}
+
+/// Fields of `SPSR_EL2` and `PSTATE` (Arm ARM, section C5.2.19).
+mod pstate {
+    pub(super) const MODE: u64 = 0xF;
+    pub(super) const EL1T: u64 = 0b0100;
+    pub(super) const EL1H: u64 = 0b0101;
+    pub(super) const AARCH32: u64 = 1 << 4;
+    pub(super) const DAIF: u64 = 0xF << 6;
+    pub(super) const SSBS: u64 = 1 << 12;
+    pub(super) const DIT_32: u64 = 1 << 21;
+    pub(super) const PAN: u64 = 1 << 22;
+    pub(super) const DIT: u64 = 1 << 24;
+    pub(super) const NZCV: u64 = 0xF << 28;
+}
+
+/// `SCTLR_EL1.SPAN`: an exception leaves `PSTATE.PAN` alone.
+const SCTLR_SPAN: u64 = 1 << 23;
+/// `SCTLR_EL1.DSSBS`: the value of `PSTATE.SSBS` on an exception.
+const SCTLR_DSSBS: u64 = 1 << 44;
+
+/// The instruction was 32 bits long (`ESR_EL1.IL`).
+const LONG: u64 = 1 << 25;
+/// Fault status: synchronous external abort, at the access and in a walk at level 3.
+const EXTERNAL: u64 = 0x10;
+const EXTERNAL_WALK: u64 = 0x17;
+const WRITE: u64 = 1 << 6;
+
+/// Makes the vCPU on this pCPU take an exception at the instruction where `frame` stands.
+pub fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
+    let mut el1 = El1Context::default();
+    H::save_el1(&mut el1);
+    enter(frame, &mut el1, exception);
+    H::load_el1(&el1);
+}
+
+/// What the hardware does to the registers.
+pub(super) fn enter(frame: &mut TrapFrame, el1: &mut El1Context, exception: Exception) {
+    let old = frame.pstate;
+    let from_el1 = old & pstate::AARCH32 == 0 && old & pstate::MODE != 0;
+    let status = |walk| if walk { EXTERNAL_WALK } else { EXTERNAL };
+    let (class, iss, far) = match exception {
+        Exception::Undefined => (0x00, 0, None),
+        Exception::InstructionAbort { far, walk } => (0x20, status(walk), Some(far)),
+        Exception::DataAbort { far, walk, write } => {
+            (0x24, status(walk) | if write { WRITE } else { 0 }, Some(far))
+        }
+    };
+    // Aborts have a class of their own when they come from the level that takes them.
+    let same = if from_el1 && class != 0 { 1 } else { 0 };
+    el1.esr_el1 = (class | same) << 26 | LONG | iss;
+    if let Some(far) = far {
+        el1.far_el1 = far.raw();
+    }
+    el1.elr_el1 = frame.pc;
+    el1.spsr_el1 = old;
+    frame.pc = el1.vbar_el1.wrapping_add(vector(old));
+    frame.pstate = handler_state(old, el1.sctlr_el1);
+}
+
+/// Offset of the vector for synchronous exceptions from this state (Arm ARM, table D1-5).
+const fn vector(old: u64) -> u64 {
+    if old & pstate::AARCH32 != 0 {
+        return 0x600;
+    }
+    match old & pstate::MODE {
+        pstate::EL1T => 0x000,
+        pstate::EL1H => 0x200,
+        _ => 0x400,
+    }
+}
+
+/// `PSTATE` at the first instruction of the handler.
+const fn handler_state(old: u64, sctlr: u64) -> u64 {
+    let from_32 = old & pstate::AARCH32 != 0;
+    let mut new = pstate::EL1H | pstate::DAIF | old & (pstate::NZCV | pstate::PAN);
+    if from_32 && old & pstate::DIT_32 != 0 || !from_32 && old & pstate::DIT != 0 {
+        new |= pstate::DIT;
+    }
+    if sctlr & SCTLR_SPAN == 0 {
+        new |= pstate::PAN;
+    }
+    if sctlr & SCTLR_DSSBS != 0 {
+        new |= pstate::SSBS;
+    }
+    new
+}
+
+/// Goes on behind the instruction that trapped, `long` if it has 32 bits. In AArch32 the state of an IT block moves
+/// on too (Arm ARM, section G1.5).
+pub(super) fn skip(frame: &mut TrapFrame, long: bool) {
+    frame.pc = frame.pc.wrapping_add(if long { 4 } else { 2 });
+    if frame.pstate & pstate::AARCH32 == 0 {
+        return;
+    }
+    // IT[7:2] is at 15:10, IT[1:0] at 26:25.
+    let it = frame.pstate >> 8 & 0xFC | frame.pstate >> 25 & 3;
+    let next = if it & 7 == 0 { 0 } else { it & 0xE0 | it << 1 & 0x1F };
+    frame.pstate = frame.pstate & !(0xFC << 8 | 3 << 25) | (next & 0xFC) << 8 | (next & 3) << 25;
+}

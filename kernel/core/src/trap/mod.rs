@@ -1,0 +1,84 @@
+//! Synchronous exceptions of a guest: decoded, and answered by the part that emulates what trapped.
+//!
+//! A guest may execute anything and touch any address. What EL2 does not provide comes back to it as the exception
+//! that hardware without it would raise; nothing ends the domain but an SError, which cannot be undone.
+
+mod id;
+mod inject;
+mod mmio;
+mod registers;
+mod syndrome;
+#[cfg(test)]
+mod tests;
+
+use hypercall_abi::arm::HYPERCALL_TAG;
+
+use crate::context::{Syndrome, TrapFrame};
+use crate::hw::Hw;
+use crate::kernel::Kernel;
+use crate::local::LocalCpu;
+use crate::{hypercall, lifecycle, smccc};
+
+pub use inject::{Exception, inject};
+pub use syndrome::{Cause, DataAccess, Fault, FaultKind, RegisterAccess, Transfer, encoding};
+
+/// `HCR_EL2` bits of its own that a vCPU starts with: no virtual SError. The rest is the same for all, and set by
+/// the machine's side.
+pub const GUEST_HCR: u64 = 0;
+
+/// Handles a synchronous exception of the vCPU that runs here.
+pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, syndrome: Syndrome) {
+    let long = syndrome::is_long(syndrome.esr);
+    match Cause::decode(syndrome) {
+        Cause::Hvc(HYPERCALL_TAG) => hypercall::dispatch(kernel, cpu, frame),
+        Cause::Hvc(0) => smccc::call(kernel, cpu, frame),
+        Cause::Hvc(_) => {
+            // HVC returns behind itself; the exception stands at the instruction.
+            frame.pc = frame.pc.wrapping_sub(4);
+            inject::<H>(frame, Exception::Undefined);
+        }
+        Cause::Smc(0) => {
+            // SMC returns to itself. A call that starts another vCPU or ends this one sees the final state.
+            frame.skip_instruction();
+            smccc::call(kernel, cpu, frame);
+        }
+        Cause::DataAbort(fault, access) => mmio::data_abort(kernel, cpu, frame, fault, access, long),
+        Cause::Register(access) => {
+            if registers::access(kernel, cpu, frame, access) {
+                inject::skip(frame, long);
+            } else {
+                inject::<H>(frame, Exception::Undefined);
+            }
+        }
+        Cause::Wait { event } => {
+            inject::skip(frame, long);
+            wait(kernel, cpu, event);
+        }
+        Cause::Fp => cpu.fp_trap(),
+        Cause::InstructionAbort(fault) => mmio::instruction_abort(cpu, frame, fault),
+        Cause::Smc(_) | Cause::Unexpected => inject::<H>(frame, Exception::Undefined),
+    }
+}
+
+/// `WFI` sleeps until an interrupt is pending. `WFE` stands in a loop that spins, so it lets others run.
+fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, event: bool) {
+    if event {
+        kernel.sched.poke(cpu.id);
+    } else if let Some(current) = &cpu.current {
+        kernel.block(&current.vcpu);
+    }
+}
+
+/// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.
+pub fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    let mut reason = heapless::String::<48>::new();
+    // The text and 16 digits fit.
+    let _ = core::fmt::Write::write_fmt(&mut reason, format_args!("SError, ESR_EL2 {esr:#x}"));
+    lifecycle::crash(kernel, cpu, frame, &reason);
+}
+
+/// The low half of a register value.
+#[allow(clippy::cast_possible_truncation, reason = "the upper half is not wanted")]
+const fn low(value: u64) -> u32 {
+    value as u32
+}

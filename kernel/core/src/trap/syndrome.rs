@@ -1,0 +1,169 @@
+//! `ESR_EL2` as a value (Arm ARM DDI 0487, section D24.2.40).
+//!
+//! Decoding is total: a class that is not expected, because nothing here makes it trap, is [`Cause::Unexpected`].
+
+use crate::addr::{GuestVa, Ipa};
+use crate::context::Syndrome;
+
+/// Why a guest trapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `WFI` or `WFE`.
+    Wait {
+        /// It was `WFE`.
+        event: bool,
+    },
+    /// Access to FP, SIMD or SVE registers while these are off.
+    Fp,
+    /// `HVC` with this immediate.
+    Hvc(u16),
+    /// `SMC` with this immediate.
+    Smc(u16),
+    /// `MRS`, `MSR` or a system instruction.
+    Register(RegisterAccess),
+    /// A fetch that stage 2 refused, or an external abort of it.
+    InstructionAbort(Fault),
+    /// A load or store that stage 2 refused, or an external abort of it.
+    DataAbort(Fault, DataAccess),
+    /// Any other class.
+    Unexpected,
+}
+
+/// The system register of a trapped access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisterAccess {
+    /// The encoding, see [`encoding`].
+    pub encoding: u32,
+    /// The general register that is read or written.
+    pub register: u8,
+    /// Whether the system register is read.
+    pub read: bool,
+}
+
+/// What is wrong with an access to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where, as the guest sees it.
+    pub far: GuestVa,
+    /// Where, after stage 1. Valid for [`FaultKind::Translation`] only.
+    pub ipa: Ipa,
+    /// What is wrong.
+    pub kind: FaultKind,
+    /// It happened while stage 1 was walked, not at the access itself.
+    pub walk: bool,
+}
+
+/// Kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Stage 2 has no such page.
+    Translation,
+    /// Stage 2 does not allow it.
+    Permission,
+    /// The memory system answered with an error.
+    External,
+    /// Alignment, address size, atomics on the wrong memory and their like.
+    Other,
+}
+
+/// A load or store, as far as the syndrome says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataAccess {
+    /// It was a write.
+    pub write: bool,
+    /// It was a cache maintenance instruction by address.
+    pub maintenance: bool,
+    /// What moves between which registers; `None` for pairs, atomics and others that cannot be told.
+    pub transfer: Option<Transfer>,
+}
+
+/// One register's load or store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// General register.
+    pub register: u8,
+    /// A load extends the sign.
+    pub signed: bool,
+    /// The register is used as 64 bits.
+    pub wide: bool,
+}
+
+/// The encoding of a system register, laid out as in a syndrome with the general register and the direction cleared.
+pub const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
+    op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
+}
+
+/// The bits of [`encoding`].
+const ENCODING: u32 = 0x3F_FC1E;
+
+const fn bit(esr: u64, n: u32) -> bool {
+    esr >> n & 1 != 0
+}
+
+/// The five bits from `n`.
+#[allow(clippy::cast_possible_truncation, reason = "five bits")]
+const fn register(esr: u64, n: u32) -> u8 {
+    (esr >> n & 31) as u8
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the immediate is the low 16 bits")]
+const fn immediate(esr: u64) -> u16 {
+    esr as u16
+}
+
+impl Cause {
+    /// Reads the syndrome registers.
+    pub fn decode(syndrome: Syndrome) -> Cause {
+        let esr = syndrome.esr;
+        match esr >> 26 & 0x3F {
+            0x16 => Cause::Hvc(immediate(esr)),
+            0x24 => Cause::DataAbort(fault(syndrome), data(esr)),
+            0x18 => Cause::Register(RegisterAccess {
+                encoding: super::low(esr) & ENCODING,
+                register: register(esr, 5),
+                read: bit(esr, 0),
+            }),
+            0x01 => Cause::Wait { event: esr & 3 == 1 },
+            0x07 => Cause::Fp,
+            0x17 => Cause::Smc(immediate(esr)),
+            0x20 => Cause::InstructionAbort(fault(syndrome)),
+            _ => Cause::Unexpected,
+        }
+    }
+}
+
+/// Whether the instruction that trapped is 32 bits long (`ESR_EL2.IL`).
+pub(super) const fn is_long(esr: u64) -> bool {
+    bit(esr, 25)
+}
+
+fn fault(syndrome: Syndrome) -> Fault {
+    let esr = syndrome.esr;
+    let status = esr & 0x3F;
+    let kind = match status {
+        // Access flag faults count as translation faults: no entry here has the flag clear.
+        0x04..=0x0B => FaultKind::Translation,
+        0x0C..=0x0F => FaultKind::Permission,
+        0x10 | 0x13..=0x1F => FaultKind::External,
+        _ => FaultKind::Other,
+    };
+    Fault {
+        far: GuestVa::new(syndrome.far),
+        // HPFAR_EL2.FIPA is bits 47:12 of the address, in bits 43:4 of the register.
+        ipa: Ipa::new((syndrome.hpfar & 0xFFF_FFFF_FFF0) << 8 | syndrome.far & 0xFFF),
+        kind,
+        walk: bit(esr, 7),
+    }
+}
+
+fn data(esr: u64) -> DataAccess {
+    let transfer = Transfer {
+        size: 1 << (esr >> 22 & 3),
+        register: register(esr, 16),
+        signed: bit(esr, 21),
+        wide: bit(esr, 15),
+    };
+    DataAccess { write: bit(esr, 6), maintenance: bit(esr, 8), transfer: bit(esr, 24).then_some(transfer) }
+}

@@ -1,0 +1,135 @@
+//! The virtual timer, which the guest programs itself, and the physical timer, which traps.
+//!
+//! The virtual timer's physical interrupt comes to EL2 and is passed on linked, so that the guest's own
+//! deactivation ends it. While a vCPU is on no pCPU its deadline goes to the kernel's timers. The physical timer
+//! (`CNTP_*_EL0`) is only registers here, with the kernel's timers behind them.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::context::El1Context;
+use crate::hw::{Hw, IntId, Ticks};
+use crate::kernel::Kernel;
+use crate::local::LocalCpu;
+use crate::vcpu::Vcpu;
+
+/// Interrupt of the virtual timer (Arm BSA, section 3.8; the same at EL2 and in the guest).
+pub const VIRTUAL_PPI: u32 = 27;
+/// Interrupt of the physical timer of EL1.
+pub const PHYSICAL_PPI: u32 = 30;
+
+/// `CNT*_CTL_EL0.ENABLE`.
+const ENABLE: u64 = 1 << 0;
+/// `CNT*_CTL_EL0.IMASK`.
+const IMASK: u64 = 1 << 1;
+/// `CNT*_CTL_EL0.ISTATUS`.
+const ISTATUS: u64 = 1 << 2;
+
+/// Whether the virtual timer of a vCPU with these registers wants to interrupt at `now`.
+pub fn is_due(el1: &El1Context, now: Ticks) -> bool {
+    el1.cntv_ctl_el0 & (ENABLE | IMASK) == ENABLE && now.wrapping_sub(el1.cntvoff_el2) >= el1.cntv_cval_el0
+}
+
+/// When the virtual timer of a vCPU with these registers will interrupt; `None` if it is off, or past all time.
+pub fn deadline(el1: &El1Context) -> Option<Ticks> {
+    let armed = el1.cntv_ctl_el0 & (ENABLE | IMASK) == ENABLE;
+    if armed { el1.cntv_cval_el0.checked_add(el1.cntvoff_el2) } else { None }
+}
+
+/// Whether the virtual timer of the vCPU on this pCPU holds its interrupt line high. Saves and loads the whole EL1
+/// state for it: only a guest that asks the GIC about its timer's pending bit pays.
+pub(crate) fn line<H: Hw>() -> bool {
+    let mut el1 = El1Context::default();
+    H::save_el1(&mut el1);
+    H::load_el1(&el1);
+    is_due(&el1, H::now())
+}
+
+/// The physical interrupt of the virtual timer has come in. It stays active until the guest ends it.
+pub fn on_physical<H: Hw>(_: &Kernel<H>, cpu: &LocalCpu<H>) {
+    match &cpu.current {
+        Some(current) => current.vcpu.gic.raise_timer(),
+        // The timer of a vCPU that has just been taken off; it stands in the kernel's queue already.
+        None => H::deactivate(IntId(VIRTUAL_PPI)),
+    }
+}
+
+/// The emulated physical timer of a vCPU. Only the vCPU itself writes, so that two words need no lock.
+#[derive(Debug, Default)]
+pub struct PhysicalTimer {
+    control: AtomicU64,
+    compare: AtomicU64,
+}
+
+/// A register of the physical timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    /// `CNTP_CTL_EL0`.
+    Control,
+    /// `CNTP_CVAL_EL0`.
+    Compare,
+    /// `CNTP_TVAL_EL0`.
+    Value,
+}
+
+impl PhysicalTimer {
+    /// When it will interrupt; `None` if it is off.
+    pub fn deadline(&self) -> Option<Ticks> {
+        // Once the line is high there is nothing to wait for; the guest lowers it by writing a register.
+        let control = self.control.load(Ordering::Relaxed);
+        (control & (ENABLE | IMASK | ISTATUS) == ENABLE).then(|| self.compare.load(Ordering::Relaxed))
+    }
+
+    /// Whether the line is high at `now`; also notes it, so that the deadline is not waited for again.
+    fn line(&self, now: Ticks) -> bool {
+        let control = self.control.load(Ordering::Relaxed);
+        let high = control & (ENABLE | IMASK) == ENABLE && now >= self.compare.load(Ordering::Relaxed);
+        let noted = control & !ISTATUS | if high { ISTATUS } else { 0 };
+        self.control.store(noted, Ordering::Relaxed);
+        high
+    }
+
+    fn read(&self, register: Register, now: Ticks) -> u64 {
+        let compare = self.compare.load(Ordering::Relaxed);
+        match register {
+            Register::Control => {
+                let control = self.control.load(Ordering::Relaxed) & (ENABLE | IMASK);
+                let met = control & ENABLE != 0 && now >= compare;
+                control | if met { ISTATUS } else { 0 }
+            }
+            Register::Compare => compare,
+            Register::Value => compare.wrapping_sub(now) & 0xFFFF_FFFF,
+        }
+    }
+
+    fn write(&self, register: Register, value: u64, now: Ticks) {
+        match register {
+            Register::Control => self.control.store(value & (ENABLE | IMASK), Ordering::Relaxed),
+            Register::Compare => self.compare.store(value, Ordering::Relaxed),
+            Register::Value => {
+                // The 32 bits count as signed.
+                let distance = i64::from((value & 0xFFFF_FFFF) as u32 as i32);
+                self.compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A trapped read of the physical timer.
+pub fn read<H: Hw>(vcpu: &Vcpu<H>, register: Register) -> u64 {
+    vcpu.ptimer.read(register, H::now())
+}
+
+/// A trapped write to the physical timer of the vCPU that runs here.
+pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, register: Register, value: u64) {
+    let now = H::now();
+    vcpu.ptimer.write(register, value, now);
+    vcpu.gic.set_level::<H>(PHYSICAL_PPI, vcpu.ptimer.line(now));
+    kernel.timers.program(cpu);
+}
+
+/// A deadline of the vCPU has passed: the line of its physical timer rises if that was it.
+pub fn expire<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
+    if vcpu.ptimer.line(now) && vcpu.gic.set_level::<H>(PHYSICAL_PPI, true) {
+        kernel.notify(vcpu);
+    }
+}
