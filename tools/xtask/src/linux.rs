@@ -101,7 +101,7 @@ pub fn guest(paths: &Paths) -> Result<LinuxGuest> {
     let disk = made.join("linux.ext4");
     if !paths::is_fresh(&disk, &[]) {
         ui::say("guest", "ext4 disk for Linux");
-        make_disk(&made, &disk)?;
+        make_disk(&made, &disk, DISK_SIZE)?;
     }
     Ok(LinuxGuest {
         kernel,
@@ -147,7 +147,8 @@ pub fn busybox_links(archive: &mut Archive) -> Result<()> {
     Ok(())
 }
 
-fn make_disk(folder: &Path, disk: &Path) -> Result<()> {
+/// Makes an ext4 disk; `folder` is where its content is prepared.
+pub fn make_disk(folder: &Path, disk: &Path, size: &str) -> Result<()> {
     setup::mkfs()?;
     let content = folder.join("disk");
     std::fs::create_dir_all(&content)?;
@@ -161,7 +162,7 @@ fn make_disk(folder: &Path, disk: &Path) -> Result<()> {
             .args(["-q", "-F", "-L", "linux", "-d"])
             .arg(&content)
             .arg(&unfinished)
-            .arg(DISK_SIZE),
+            .arg(size),
     )?;
     std::fs::rename(&unfinished, disk)?;
     Ok(())

@@ -124,7 +124,11 @@ fn prepare_store(paths: &Paths, folder: Option<&Path>) -> Result<PathBuf> {
     let (folder, image) = store_place(paths, folder)?;
     let folder = match folder {
         Some(folder) => folder,
-        None => store::demo(paths, &linux::guest(paths)?)?,
+        None => {
+            let folder = paths.images().join("store");
+            store::demo(paths, &linux::guest(paths)?, &folder)?;
+            folder
+        }
     };
     store::prepare(&folder, &image)?;
     ui::say(

@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use fatfs::{Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions};
@@ -64,10 +64,9 @@ const CONFIGS: &[(&str, &str)] = &[
 /// The disk that blkcheck overwrites.
 const SCRATCH_SIZE: u64 = 16 << 20;
 
-/// Fills the folder of the demo guests.
-pub fn demo(paths: &Paths, linux: &LinuxGuest) -> Result<PathBuf> {
-    let folder = paths.images().join("store");
-    std::fs::create_dir_all(&folder)?;
+/// Fills a folder with the demo guests.
+pub fn demo(paths: &Paths, linux: &LinuxGuest, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
     for (name, text) in CONFIGS {
         write_if_changed(&folder.join(name), text.as_bytes())?;
     }
@@ -81,7 +80,7 @@ pub fn demo(paths: &Paths, linux: &LinuxGuest) -> Result<PathBuf> {
     if !scratch.is_file() {
         File::create(scratch)?.set_len(SCRATCH_SIZE)?;
     }
-    Ok(folder)
+    Ok(())
 }
 
 /// Makes the image of a folder, unless it is there and the folder has not changed since.

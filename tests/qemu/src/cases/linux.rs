@@ -34,10 +34,10 @@ pub(super) const CASES: &[Case] = &[
 const PROMPT: &str = "linux# ";
 
 /// Time for what a guest does in the emulator on a busy host.
-const LONG: Duration = Duration::from_secs(120);
+pub(super) const LONG: Duration = Duration::from_secs(120);
 
 /// Creates the guest with its console attached and waits for its shell.
-fn start(machine: &mut Machine, overrides: &str) -> Result<String> {
+pub(super) fn start(machine: &mut Machine, overrides: &str) -> Result<String> {
     machine.send(&format!("xl create -c /store/linux.cfg {overrides}\r"))?;
     machine.expect("linux: user space after", LONG)?;
     machine.expect(PROMPT, LONG)
@@ -56,7 +56,7 @@ fn inside(machine: &mut Machine, command: &str) -> Result<String> {
 }
 
 /// Leaves the guest's console.
-fn leave(machine: &mut Machine) -> Result<()> {
+pub(super) fn leave(machine: &mut Machine) -> Result<()> {
     machine.send("\x1d")?;
     machine.prompt(LONG)?;
     Ok(())

@@ -9,6 +9,7 @@ mod disk;
 mod errors;
 mod life;
 mod linux;
+mod many;
 mod peer;
 
 /// A case that needs only our own images.
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         errors::CASES,
         disk::CASES,
         linux::CASES,
+        many::CASES,
         peer::CASES,
     ]
     .concat()

@@ -24,9 +24,20 @@ const ON_XEN: &[(&str, &str)] = &[
     ),
 ];
 
+/// A disk for each of the guests that run at once.
+const DISKS: u32 = 8;
+const DISK_SIZE: &str = "16M";
+
 /// Prepares the images, and Debian's Xen when it is wanted.
 pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
-    let folder = store::demo(paths, &linux::guest(paths)?)?;
+    let folder = paths.images().join("test-store");
+    store::demo(paths, &linux::guest(paths)?, &folder)?;
+    for index in 0..DISKS {
+        let disk = folder.join(format!("disk{index}.ext4"));
+        if !disk.is_file() {
+            linux::make_disk(&paths.foreign().join("guest"), &disk, DISK_SIZE)?;
+        }
+    }
     // Not the image of `run`: a person may have changed that one from Dom0's prompt.
     let image = paths.image("test-store.img");
     store::prepare(&folder, &image)?;
