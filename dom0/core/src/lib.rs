@@ -13,6 +13,7 @@ pub mod devices;
 pub mod disk;
 pub mod domain;
 pub mod fdt;
+pub mod format;
 pub mod image;
 pub mod layout;
 pub mod plan;

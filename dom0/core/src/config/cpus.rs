@@ -16,6 +16,11 @@ impl CpuSet {
         self.0
     }
 
+    /// The set with that mask, as the microkernel gives it.
+    pub const fn from_mask(mask: u64) -> Self {
+        Self(mask)
+    }
+
     /// The set of all CPUs.
     pub const fn all() -> Self {
         Self(u64::MAX)
