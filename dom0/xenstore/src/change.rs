@@ -77,20 +77,23 @@ fn perms_bytes(perms: &Perms) -> usize {
     perms.entries() * size_of::<crate::perms::Grant>()
 }
 
-/// Whether `caller` may make the change. Notes in the lens what the answer depends on.
-pub(crate) fn permit(lens: &mut Lens<'_>, caller: &Caller, change: &Change) -> Result<(), Error> {
+/// Whether `caller` may make the change, and where. Notes in the lens what the answer depends on.
+pub(crate) fn permit<'c>(
+    lens: &mut Lens<'_>,
+    caller: &Caller,
+    change: &'c Change,
+) -> Result<Spot<'c>, Error> {
     match change {
-        Change::Write { path, .. } | Change::Mkdir { path } => {
-            lens.find(caller, path, Need::Write).map(|_| ())
-        }
+        Change::Write { path, .. } | Change::Mkdir { path } => lens.find(caller, path, Need::Write),
         Change::Remove { path } => permit_removal(lens, caller, path),
         Change::SetPerms { path, perms } => {
-            let Spot::Found(id) = lens.find(caller, path, Need::Own)? else {
+            let spot = lens.find(caller, path, Need::Own)?;
+            let Spot::Found(id) = spot else {
                 return Err(Error::NoNode);
             };
             let owner = lens.tree().get(id).map(|node| node.perms.owner);
             if caller.is_privileged() || owner == Some(perms.owner) {
-                Ok(())
+                Ok(spot)
             } else {
                 Err(Error::OwnerFixed)
             }
@@ -98,30 +101,35 @@ pub(crate) fn permit(lens: &mut Lens<'_>, caller: &Caller, change: &Change) -> R
     }
 }
 
-fn permit_removal(lens: &mut Lens<'_>, caller: &Caller, whole: &str) -> Result<(), Error> {
-    match lens.find(caller, whole, Need::Write)? {
+fn permit_removal<'c>(
+    lens: &mut Lens<'_>,
+    caller: &Caller,
+    whole: &'c str,
+) -> Result<Spot<'c>, Error> {
+    let spot = lens.find(caller, whole, Need::Write)?;
+    match spot {
         Spot::Found(NodeId::ROOT) => Err(Error::RootStays),
         Spot::Found(id) => {
             lens.note_removal(id);
-            Ok(())
+            Ok(spot)
         }
         // Removing what is not there is fine when its parent is.
-        Spot::Missing { gap, .. } if gap == whole => Ok(()),
+        Spot::Missing { gap, .. } if gap == whole => Ok(spot),
         Spot::Missing { .. } => Err(Error::NoNode),
     }
 }
 
 /// Makes a permitted change and tells `touched` of it: before a removal, after anything else.
 ///
-/// `quotas` bind an unprivileged caller; a refused change leaves the tree as it was.
+/// `spot` is where the change's path leads in this tree. `quotas` bind an unprivileged caller; a refused change leaves the tree as it was.
 pub(crate) fn apply(
     tree: &mut Tree,
     caller: &Caller,
     change: &Change,
+    spot: Spot<'_>,
     quotas: &Quotas,
     touched: &mut dyn FnMut(&Tree, Touch<'_>),
 ) -> Result<(), Error> {
-    let spot = tree.resolve(change.path());
     match (change, spot) {
         (Change::Write { path, value }, spot) => {
             let perms = match spot {

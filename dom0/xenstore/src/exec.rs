@@ -14,7 +14,7 @@ use crate::perms::{Caller, Perms};
 use crate::request::{self, Reply, Request};
 use crate::store::Store;
 use crate::transaction::Transaction;
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Spot, Tree};
 use crate::watch::Watch;
 use crate::{Error, Resource};
 
@@ -150,8 +150,8 @@ impl Store {
         let conn = self.conns.get_mut(id)?;
         let caller = conn.caller;
         if tx == TxId::NONE {
-            change::permit(&mut Lens::new(&self.tree, None), &caller, &change)?;
-            self.apply(&caller, &change)?;
+            let spot = change::permit(&mut Lens::new(&self.tree, None), &caller, &change)?;
+            self.apply(&caller, &change, spot)?;
         } else {
             let transaction = conn.transactions.get_mut(&tx).ok_or(Error::NoTransaction)?;
             transaction.change(&self.tree, &caller, &self.quotas, change)?;
@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// Makes a change in the real tree and notes which watches it fires.
-    pub(crate) fn apply(&mut self, caller: &Caller, change: &Change) -> Result<(), Error> {
+    fn apply(&mut self, caller: &Caller, change: &Change, spot: Spot<'_>) -> Result<(), Error> {
         let Self {
             tree,
             watches,
@@ -173,7 +173,7 @@ impl Store {
             let report = |watch, path| fired.push((watch, path));
             watches.concerned(tree, touch, |conn| conns.caller(conn), report);
         };
-        change::apply(tree, caller, change, quotas, &mut touched)
+        change::apply(tree, caller, change, spot, quotas, &mut touched)
     }
 
     fn watch(&mut self, id: ConnId, given: &str, token: &[u8]) -> Result<Reply, Error> {
@@ -229,7 +229,8 @@ impl Store {
         let changes = transaction.finish(&self.tree)?;
         let before = self.tree.clone();
         for change in &changes {
-            if let Err(error) = self.apply(&caller, change) {
+            let spot = self.tree.resolve(change.path());
+            if let Err(error) = self.apply(&caller, change, spot) {
                 self.tree = before;
                 self.fired.clear();
                 return Err(error);

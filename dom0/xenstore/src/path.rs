@@ -1,4 +1,4 @@
-//! Paths: what is one, relative ones made absolute, and the relation "lies below".
+//! Paths: what is one, relative ones made absolute, the names along one.
 //!
 //! A path is kept as one string, as it stands in events, and is cut into names while walking. The rules are
 //! those of docs/misc/xenstore.txt: ASCII letters, digits and `-/_@`, no doubled or trailing slash, at most
@@ -64,12 +64,23 @@ pub(crate) fn is_special(path: &str) -> bool {
     path.starts_with('@')
 }
 
+/// The characters of paths, as a table: every request checks every byte of its path.
+const ALLOWED: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        allowed[byte as usize] =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
+        byte += 1;
+    }
+    allowed
+};
+
 /// Right characters only, no empty name, no slash at the end.
 fn is_clean(path: &str) -> bool {
     let mut previous = 0;
-    for byte in path.bytes() {
-        let allowed = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
-        if !allowed || (byte == b'/' && previous == b'/') {
+    for &byte in path.as_bytes() {
+        if !ALLOWED[usize::from(byte)] || (byte == b'/' && previous == b'/') {
             return false;
         }
         previous = byte;
@@ -77,29 +88,33 @@ fn is_clean(path: &str) -> bool {
     previous != b'/' || path.len() == 1
 }
 
-/// The names along an absolute path, from the root; none for `/`.
-pub(crate) fn names(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|name| !name.is_empty())
+/// The names along a path, from the root; none for `/`.
+pub(crate) fn names(path: &str) -> Names<'_> {
+    Names { rest: path }
 }
 
-/// The path one level up; `/` for the root and for children of the root.
-pub(crate) fn parent(path: &str) -> &str {
-    match path.rfind('/') {
-        Some(0) | None => "/",
-        Some(slash) => path.get(..slash).unwrap_or("/"),
-    }
+/// See [`names`]. Names are short, so a plain loop beats `str::split` and its search for a pattern.
+#[derive(Clone, Debug)]
+pub(crate) struct Names<'a> {
+    rest: &'a str,
 }
 
-/// The part of `path` below `above` (empty when they are equal), or nothing when it does not lie there.
-pub(crate) fn below<'a>(path: &'a str, above: &str) -> Option<&'a str> {
-    if above == "/" {
-        return path.strip_prefix('/');
-    }
-    let rest = path.strip_prefix(above)?;
-    if rest.is_empty() {
-        Some(rest)
-    } else {
-        rest.strip_prefix('/')
+impl<'a> Iterator for Names<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let tail = self.rest.strip_prefix('/').unwrap_or(self.rest);
+        if tail.is_empty() {
+            return None;
+        }
+        let end = tail
+            .as_bytes()
+            .iter()
+            .position(|&byte| byte == b'/')
+            .unwrap_or(tail.len());
+        let (name, rest) = tail.split_at_checked(end)?;
+        self.rest = rest;
+        Some(name)
     }
 }
 
@@ -147,11 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn below_follows_names_and_not_letters() {
-        assert_eq!(below("/a/b/c", "/a"), Some("b/c"));
-        assert_eq!(below("/a", "/a"), Some(""));
-        assert_eq!(below("/ab", "/a"), None);
-        assert_eq!(below("/a/b", "/"), Some("a/b"));
-        assert_eq!(below("@releaseDomain", "/"), None);
+    fn names_are_what_stands_between_slashes() {
+        let all = |path| names(path).collect::<alloc::vec::Vec<_>>();
+        assert!(all("/").is_empty());
+        assert_eq!(all("/a/bc/d"), ["a", "bc", "d"]);
+        assert_eq!(all("@releaseDomain"), ["@releaseDomain"]);
     }
 }

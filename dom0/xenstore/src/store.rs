@@ -269,8 +269,13 @@ impl Store {
 
     /// Queues the events of what was just done, and parks transactions that hold on to too much history.
     pub(crate) fn settle(&mut self) {
-        for (watch, path) in core::mem::take(&mut self.fired) {
-            self.queue_event(watch, path);
+        if !self.fired.is_empty() {
+            let mut fired = core::mem::take(&mut self.fired);
+            for (watch, path) in fired.drain(..) {
+                self.queue_event(watch, path);
+            }
+            // Its allocation serves again.
+            self.fired = fired;
         }
         let now = self.tree.clock();
         if now.0.saturating_sub(self.swept.0) > PARK_AFTER / 4 {

@@ -95,10 +95,9 @@ impl Transaction {
         quotas: &Quotas,
         change: Change,
     ) -> Result<(), Error> {
-        let mut lens = self.lens(tree, caller, quotas)?;
-        change::permit(&mut lens, caller, &change)?;
+        let spot = change::permit(&mut self.lens(tree, caller, quotas)?, caller, &change)?;
         if let Copies::Live { work, .. } = &mut self.copies {
-            change::apply(work, caller, &change, quotas, &mut |_, _| {})?;
+            change::apply(work, caller, &change, spot, quotas, &mut |_, _| {})?;
         }
         self.log_bytes += change.bytes();
         self.log.push(change);
@@ -148,7 +147,10 @@ impl Transaction {
         }
         let mut work = tree.clone();
         if self.fate == Fate::Open {
-            let replay = |change| change::apply(&mut work, caller, change, quotas, &mut |_, _| {});
+            let replay = |change: &Change| {
+                let spot = work.resolve(change.path());
+                change::apply(&mut work, caller, change, spot, quotas, &mut |_, _| {})
+            };
             let replayed =
                 self.footprint.holds_in(tree) && self.log.iter().try_for_each(replay).is_ok();
             if !replayed {

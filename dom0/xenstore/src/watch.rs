@@ -1,14 +1,13 @@
 //! Watches, found by the path that changed.
 //!
-//! They stand in one map ordered by path. Watches on a path's ancestors are found by searching downwards from the
-//! path: the greatest key not above it either is an ancestor, or shows by its common prefix how far up the next
-//! possible ancestor is. So a change costs a few searches, however many watches other domains have set and however
-//! long the path is. Watches below a removed node are a range of the map.
+//! They stand in a map by a hash of their path, and the hash can be carried on name by name. So one pass over the
+//! changed path finds the watches on all its ancestors, and a removal finds those below while it goes through
+//! the removed nodes: a change costs the same however many watches there are elsewhere. A domain that makes its
+//! paths collide slows down nothing but comparisons, by as many as it may have watches.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Bound;
 
 use slab::Slab;
 
@@ -45,7 +44,24 @@ impl Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     all: Slab<Watch>,
-    by_path: BTreeMap<Arc<str>, Vec<WatchId>>,
+    by_hash: BTreeMap<PathHash, Vec<WatchId>>,
+}
+
+/// FNV-1a over the names of a path, each after a slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PathHash(u64);
+
+impl PathHash {
+    const ROOT: Self = Self(0xCBF2_9CE4_8422_2325);
+
+    fn below(self, name: &str) -> Self {
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        Self(name.bytes().fold(step(self.0, b'/'), step))
+    }
+
+    fn of(path: &str) -> Self {
+        path::names(path).fold(Self::ROOT, Self::below)
+    }
 }
 
 impl Watches {
@@ -53,9 +69,9 @@ impl Watches {
         if self.find(watch.conn, &watch.path, &watch.token).is_some() {
             return Err(Error::WatchExists);
         }
-        let path = watch.path.clone();
+        let hash = PathHash::of(&watch.path);
         let id = WatchId(self.all.insert(watch));
-        self.by_path.entry(path).or_default().push(id);
+        self.by_hash.entry(hash).or_default().push(id);
         Ok(id)
     }
 
@@ -73,10 +89,11 @@ impl Watches {
         let Some(watch) = self.all.try_remove(id.0) else {
             return;
         };
-        if let Some(ids) = self.by_path.get_mut(&watch.path) {
+        let hash = PathHash::of(&watch.path);
+        if let Some(ids) = self.by_hash.get_mut(&hash) {
             ids.retain(|&other| other != id);
             if ids.is_empty() {
-                self.by_path.remove(&watch.path);
+                self.by_hash.remove(&hash);
             }
         }
     }
@@ -96,21 +113,19 @@ impl Watches {
             Effect::Permitted(old) => Some(old),
             Effect::Written | Effect::Removed => None,
         };
-        self.for_each_above(touch.path, |id, watch| {
-            if caller_of(watch.conn).is_some_and(|caller| may_know(tree, touch.node, old, &caller))
-            {
+        let told = |watch: &Watch, node, old| {
+            caller_of(watch.conn).is_some_and(|caller| may_know(tree, node, old, &caller))
+        };
+        let hash = self.for_each_above(touch.path, |id, watch| {
+            if told(watch, touch.node, old) {
                 report(id, touch.path.clone());
             }
         });
         if !matches!(touch.effect, Effect::Removed) {
             return;
         }
-        self.for_each_below(touch.path, |id, watch, rest| {
-            let mut names = path::names(rest);
-            let Some(gone) = names.try_fold(touch.node, |at, name| tree.child(at, name)) else {
-                return;
-            };
-            if caller_of(watch.conn).is_some_and(|caller| may_know(tree, gone, None, &caller)) {
+        self.for_each_below(tree, touch.node, hash, |id, watch, gone| {
+            if told(watch, gone, None) {
                 report(id, watch.path.clone());
             }
         });
@@ -132,50 +147,58 @@ impl Watches {
         }
     }
 
-    fn at(&self, path: &str) -> impl Iterator<Item = (WatchId, &Watch)> {
-        self.resolve(self.by_path.get(path).map_or(&[], Vec::as_slice))
+    fn at<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (WatchId, &'a Watch)> {
+        self.hashed(PathHash::of(path), path)
     }
 
-    fn resolve<'a>(&'a self, ids: &'a [WatchId]) -> impl Iterator<Item = (WatchId, &'a Watch)> {
-        ids.iter().filter_map(|&id| Some((id, self.get(id)?)))
+    /// The watches on a path whose hash is known.
+    fn hashed<'a>(
+        &'a self,
+        hash: PathHash,
+        path: &'a str,
+    ) -> impl Iterator<Item = (WatchId, &'a Watch)> {
+        let ids = self.by_hash.get(&hash).map_or(&[][..], Vec::as_slice);
+        let known = ids.iter().filter_map(|&id| Some((id, self.get(id)?)));
+        known.filter(move |(_, watch)| *watch.path == *path)
     }
 
-    fn for_each_above(&self, path: &str, mut each: impl FnMut(WatchId, &Watch)) {
-        let mut upto = path;
-        loop {
-            let range = (Bound::Unbounded, Bound::Included(upto));
-            let Some((key, ids)) = self.by_path.range::<str, _>(range).next_back() else {
-                return;
-            };
-            let next = if path::below(upto, key).is_some() {
-                self.resolve(ids).for_each(|(id, watch)| each(id, watch));
-                path::parent(upto.get(..key.len()).unwrap_or("/"))
-            } else {
-                let common = upto
-                    .bytes()
-                    .zip(key.bytes())
-                    .take_while(|(one, other)| one == other)
-                    .count();
-                path::parent(upto.get(..=common).unwrap_or("/"))
-            };
-            if next.len() >= upto.len() {
-                return;
-            }
-            upto = next;
+    /// Goes through the watches on a path and on what is above it, from the root; returns the path's hash.
+    fn for_each_above(&self, path: &str, mut each: impl FnMut(WatchId, &Watch)) -> PathHash {
+        let mut hash = PathHash::ROOT;
+        if !path::is_special(path) {
+            self.hashed(hash, "/")
+                .for_each(|(id, watch)| each(id, watch));
         }
+        let mut length = 0;
+        for name in path::names(path) {
+            hash = hash.below(name);
+            length += 1 + name.len();
+            let upto = path.get(..length).unwrap_or(path);
+            self.hashed(hash, upto)
+                .for_each(|(id, watch)| each(id, watch));
+        }
+        hash
     }
 
-    fn for_each_below(&self, path: &str, mut each: impl FnMut(WatchId, &Watch, &str)) {
-        let range = (Bound::Excluded(path), Bound::Unbounded);
-        for (key, ids) in self.by_path.range::<str, _>(range) {
-            if !key.starts_with(path) {
-                return;
+    /// Goes through the watches on what is below a node, given the hash of the node's path.
+    fn for_each_below(
+        &self,
+        tree: &Tree,
+        node: NodeId,
+        hash: PathHash,
+        mut each: impl FnMut(WatchId, &Watch, NodeId),
+    ) {
+        let mut pending = alloc::vec![(node, hash)];
+        while let Some((at, hash)) = pending.pop() {
+            for (name, &child) in tree.get(at).iter().flat_map(|node| &node.children) {
+                let hash = hash.below(name);
+                if self.by_hash.contains_key(&hash) {
+                    let path = tree.path_of(child);
+                    self.hashed(hash, &path)
+                        .for_each(|(id, watch)| each(id, watch, child));
+                }
+                pending.push((child, hash));
             }
-            let Some(rest) = path::below(key, path) else {
-                continue;
-            };
-            self.resolve(ids)
-                .for_each(|(id, watch)| each(id, watch, rest));
         }
     }
 }
@@ -234,9 +257,9 @@ mod tests {
             "@releaseDomain",
             "/a/b/c/d",
         ]);
-        assert_eq!(above(&watches, "/a/b/c"), ["/a/b/c", "/a/b", "/a", "/"]);
-        assert_eq!(above(&watches, "/a/b/cc/x"), ["/a/b", "/a", "/"]);
-        assert_eq!(above(&watches, "/a-b"), ["/a-b", "/"]);
+        assert_eq!(above(&watches, "/a/b/c"), ["/", "/a", "/a/b", "/a/b/c"]);
+        assert_eq!(above(&watches, "/a/b/cc/x"), ["/", "/a", "/a/b"]);
+        assert_eq!(above(&watches, "/a-b"), ["/", "/a-b"]);
         assert_eq!(above(&watches, "/c/d"), ["/"]);
         assert_eq!(above(&watches, "/"), ["/"]);
     }

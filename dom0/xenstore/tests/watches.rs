@@ -52,7 +52,7 @@ fn removal_fires_below_with_the_watched_path_where_something_was() {
         world.watch_quietly(dom0, path, token);
     }
     world.rm(dom0, "/a/b").unwrap();
-    assert_eq!(world.events(dom0), ["/a/b here", "/a/b up", "/a/b/c down"]);
+    assert_eq!(world.events(dom0), ["/a/b up", "/a/b here", "/a/b/c down"]);
     world.rm(dom0, "/a/b").unwrap();
     assert!(
         world.events(dom0).is_empty(),
