@@ -25,6 +25,7 @@ pub mod mmu;
 pub mod shared;
 pub mod shutdown;
 pub mod time;
+pub mod xenstore;
 
 pub use boot::BootInfo;
 pub use hypercall_abi as abi;

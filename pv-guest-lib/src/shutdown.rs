@@ -11,3 +11,55 @@ pub fn poweroff() -> ! {
 pub fn shutdown(reason: ShutdownReason) -> ! {
     crate::hypercall::shutdown(reason)
 }
+
+use crate::xenstore::{XenStore, XsError};
+
+/// What the tool stack asks of the domain through its node `control/shutdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// End.
+    Poweroff,
+    /// End, to be started again.
+    Reboot,
+    /// Get ready to be saved.
+    Suspend,
+    /// Something that this library has no name for.
+    Unknown,
+}
+
+impl Request {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" => None,
+            "poweroff" | "halt" => Some(Self::Poweroff),
+            "reboot" => Some(Self::Reboot),
+            "suspend" => Some(Self::Suspend),
+            _ => Some(Self::Unknown),
+        }
+    }
+}
+
+/// Waits until the tool stack asks for something, and acknowledges that it was seen.
+///
+/// # Errors
+/// As the store refuses.
+pub async fn requested(store: &XenStore) -> Result<Request, XsError> {
+    const NODE: &str = "control/shutdown";
+    let mut watch = store.watch(NODE).await?;
+    let request = loop {
+        watch.changed().await;
+        let mut buffer = [0; 32];
+        match store.read_text(NODE, &mut buffer).await {
+            Ok(text) => {
+                if let Some(request) = Request::parse(text) {
+                    break request;
+                }
+            }
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error),
+        }
+    };
+    store.write(NODE, b"").await?;
+    store.unwatch(watch).await?;
+    Ok(request)
+}

@@ -1,0 +1,118 @@
+//! Watches: which token belongs to whom.
+//!
+//! Events carry no news but that something changed, and several before one wait are one; the watcher reads the
+//! node again anyhow.
+
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::{Poll, Waker};
+
+use critical_section::Mutex;
+
+use super::{Path, XsError};
+
+/// Watches that can be open at once.
+const MAX_WATCHES: usize = 32;
+
+/// A token as text.
+type Token = heapless::String<12>;
+
+struct Slots {
+    slots: [Option<Slot>; MAX_WATCHES],
+    next: u32,
+}
+
+struct Slot {
+    number: u32,
+    fired: bool,
+    waker: Option<Waker>,
+}
+
+static SLOTS: Mutex<RefCell<Slots>> =
+    Mutex::new(RefCell::new(Slots { slots: [const { None }; MAX_WATCHES], next: 0 }));
+
+impl Slots {
+    fn find(&mut self, number: u32) -> Option<&mut Slot> {
+        self.slots.iter_mut().flatten().find(|slot| slot.number == number)
+    }
+}
+
+/// An open watch. Dropping it ignores its events from then on; [`unwatch`](super::XenStore::unwatch) tells the
+/// store as well.
+#[derive(Debug)]
+pub struct Watch {
+    number: u32,
+    path: Path,
+}
+
+impl Watch {
+    pub(super) fn open(path: &str) -> Result<Self, XsError> {
+        let path = Path::try_from(path).map_err(|_| XsError::TooLong)?;
+        let number = critical_section::with(|cs| {
+            let mut slots = SLOTS.borrow(cs).borrow_mut();
+            let number = slots.next;
+            slots.next = number.wrapping_add(1);
+            let free = slots.slots.iter_mut().find(|slot| slot.is_none()).ok_or(XsError::TooLong)?;
+            *free = Some(Slot { number, fired: false, waker: None });
+            Ok(number)
+        })?;
+        Ok(Self { number, path })
+    }
+
+    /// The watched node.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn token(&self) -> Token {
+        let mut token = Token::new();
+        // A 'w' and ten digits fit.
+        let _ = core::fmt::write(&mut token, format_args!("w{}", self.number));
+        token
+    }
+
+    /// Waits until something changed since the last wait ended.
+    pub async fn changed(&mut self) {
+        poll_fn(|context| {
+            critical_section::with(|cs| {
+                let mut slots = SLOTS.borrow(cs).borrow_mut();
+                let Some(slot) = slots.find(self.number) else { return Poll::Pending };
+                if core::mem::take(&mut slot.fired) {
+                    return Poll::Ready(());
+                }
+                slot.waker = Some(context.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        critical_section::with(|cs| {
+            for slot in &mut SLOTS.borrow(cs).borrow_mut().slots {
+                if slot.as_ref().is_some_and(|slot| slot.number == self.number) {
+                    *slot = None;
+                }
+            }
+        });
+    }
+}
+
+/// Delivers the payload of a watch event: path, NUL, token, NUL.
+pub(super) fn deliver(payload: &[u8]) {
+    let mut fields = payload.split(|&byte| byte == 0);
+    let token = fields.nth(1).and_then(|token| core::str::from_utf8(token).ok());
+    let Some(number) = token.and_then(|token| token.strip_prefix('w')?.parse().ok()) else { return };
+    let waker = critical_section::with(|cs| {
+        let mut slots = SLOTS.borrow(cs).borrow_mut();
+        let slot = slots.find(number)?;
+        slot.fired = true;
+        slot.waker.take()
+    });
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
