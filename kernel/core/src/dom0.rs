@@ -26,6 +26,8 @@ const ALIGNMENT: u64 = 2 << 20;
 const FDT_ROOM: u64 = 2 << 20;
 /// Size of the window for grants.
 const WINDOW: u64 = 4 << 30;
+/// Size of the region for its own grant table.
+const SPECIAL: u64 = 16 << 20;
 /// Where the window starts must be a multiple of this.
 const WINDOW_ALIGNMENT: u64 = 1 << 30;
 /// Shared interrupts of Dom0's GIC: QEMU's `virt` has 256, and most boards fewer.
@@ -48,7 +50,12 @@ pub struct Dom0Layout {
     pub fdt_room: u64,
     /// Its entry point.
     pub entry: Pa,
-    /// An empty piece of its IPA space, for grants.
+    /// An empty piece of its IPA space for its grant table and shared page: what `/hypervisor` in its FDT names as
+    /// `reg`, as Xen's Dom0 has it (Linux, Documentation/devicetree/bindings/arm/xen.txt).
+    pub special: Ipa,
+    /// Its length.
+    pub special_size: u64,
+    /// An empty piece of its IPA space, for pages that others grant it.
     pub window: Ipa,
     /// The window's length.
     pub window_size: u64,
@@ -135,12 +142,15 @@ impl<H: Hw> Kernel<H> {
             domain.p2m.map(at, device.start, device.pages(), MapKind::Device)?;
         }
         let top = machine.ram.iter().map(|bank| bank.end().raw()).max().unwrap_or(0);
+        let behind_ram = top.next_multiple_of(WINDOW_ALIGNMENT);
         let layout = Dom0Layout {
             ram,
             fdt: ram.end().add(0u64.wrapping_sub(FDT_ROOM)),
             fdt_room: FDT_ROOM,
             entry,
-            window: Ipa::new(top.next_multiple_of(WINDOW_ALIGNMENT)),
+            special: Ipa::new(behind_ram),
+            special_size: SPECIAL,
+            window: Ipa::new(behind_ram + WINDOW_ALIGNMENT),
             window_size: WINDOW,
         };
         self.set_dom0_layout(layout);

@@ -56,7 +56,7 @@ pub fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> CallResult {
 /// `DomainLookup`.
 pub fn lookup<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> CallResult {
     let from = DomId(u16::try_from(call.args[1]).map_err(|_| XenError::Srch)?);
-    let domain = call.kernel.domains.at_or_after(from).ok_or(XenError::Srch)?;
+    let domain = call.kernel.domains.at_or_after(from).ok_or(XenError::NoEnt)?;
     let id = domain.id;
     let cap = caps.add(domain)?;
     call.out = [u64::from(cap.index()), u64::from(id.0)];
