@@ -61,6 +61,7 @@ impl<H: Hw> Kernel<H> {
         }
         let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
         let p2m = P2m::new(id).map_err(|_| XenError::NoMem)?;
+        p2m.size_pool(blueprint.max_pages);
         let shared_info = self.shared_info_frame(id)?;
         let vcpus = self.make_vcpus(id, count)?;
         if let Some(first) = vcpus.first() {

@@ -107,7 +107,7 @@ pub fn info<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> CallResult {
         online_vcpus: u32::try_from(online).unwrap_or(0),
         vcpus: u32::try_from(target.vcpus().len()).unwrap_or(0),
         domid: u32::from(target.id.0),
-        kernel_pages: u32::try_from(target.quota.kernel()).unwrap_or(u32::MAX),
+        kernel_pages: u32::try_from(target.quota.kernel() + target.p2m.table_frames()).unwrap_or(u32::MAX),
     };
     guest::write(call.domain, GuestVa::new(call.args[1]), &record)?;
     Ok(0)

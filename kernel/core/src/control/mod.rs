@@ -77,7 +77,10 @@ fn domain_op<H: Hw>(
         Op::DomainPause => call.kernel.pause(target)?,
         Op::DomainUnpause => call.kernel.unpause(target)?,
         Op::DomainShutdown => domain::shutdown(call, target)?,
-        Op::DomainMaxPages => target.quota.set_max(call.args[1]),
+        Op::DomainMaxPages => {
+            target.quota.set_max(call.args[1]);
+            target.p2m.size_pool(call.args[1]);
+        }
         Op::Populate => return memory::populate(call, target),
         Op::MemoryWrite => return memory::write(call, target),
         Op::MemoryRead => return memory::read(call, target),

@@ -52,8 +52,16 @@ impl MapKind {
     /// Whether a reference on the frame goes away with the mapping.
     pub const fn holds_reference(self) -> bool {
         match self {
-            MapKind::RamRw | MapKind::RamRo | MapKind::GrantRw | MapKind::GrantRo | MapKind::Foreign => true,
-            MapKind::Device | MapKind::Shared => false,
+            MapKind::RamRw | MapKind::RamRo | MapKind::Foreign => true,
+            MapKind::GrantRw | MapKind::GrantRo | MapKind::Device | MapKind::Shared => false,
+        }
+    }
+
+    /// Whether it is a mapped grant.
+    pub const fn is_grant(self) -> bool {
+        match self {
+            MapKind::GrantRw | MapKind::GrantRo => true,
+            MapKind::RamRw | MapKind::RamRo | MapKind::Foreign | MapKind::Device | MapKind::Shared => false,
         }
     }
 

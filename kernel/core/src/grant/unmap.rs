@@ -1,0 +1,127 @@
+//! `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
+
+use heapless::Vec;
+use hypercall_abi::grant::{GrantStatus, UnmapGrantRef};
+use hypercall_abi::ids::{GrantHandle, GuestPtr};
+
+use super::maptrack::Map;
+use super::{Batch, active};
+use crate::domain::Domain;
+use crate::hw::Hw;
+use crate::hypercall::{Call, CallResult};
+use crate::kernel::Kernel;
+use crate::p2m::{P2mError, Removal};
+
+/// Mappings that share one round of TLB invalidations.
+const ROUND: usize = 16;
+
+/// Mappings that are out of the tables, but not yet out of all TLBs.
+struct Round<'a, H: Hw> {
+    kernel: &'static Kernel<H>,
+    user: &'a Domain<H>,
+    removal: Removal<'a, H>,
+    ended: Vec<(GrantHandle, Map), ROUND>,
+    granter: Option<H::Shared<Domain<H>>>,
+}
+
+pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let user = call.domain.clone();
+    let mut batch = Batch::new::<UnmapGrantRef>(call);
+    let mut round = Round::new(call.kernel, &user);
+    while let Some(at) = batch.next(call) {
+        let at = at?;
+        let arg: UnmapGrantRef = batch.read(call, at)?;
+        let status = round.take(&arg).err().unwrap_or(GrantStatus::Okay);
+        let status_at = at.add(core::mem::offset_of!(UnmapGrantRef, status) as u64);
+        batch.array.write(call.domain, status_at, &status.raw())?;
+        if batch.pauses(call) {
+            break;
+        }
+    }
+    drop(round);
+    batch.finish(call)
+}
+
+/// `GNTTABOP_unmap_and_replace` (handle at 16, status at 20 of 24 bytes): page tables of x86 only.
+pub(super) fn and_replace<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let mut batch = Batch::new::<UnmapAndReplace>(call);
+    while let Some(at) = batch.next(call) {
+        let status_at = at?.add(core::mem::offset_of!(UnmapAndReplace, status) as u64);
+        batch.array.write(call.domain, status_at, &GrantStatus::GeneralError.raw())?;
+        if batch.pauses(call) {
+            break;
+        }
+    }
+    batch.finish(call)
+}
+
+/// `struct gnttab_unmap_and_replace` (Xen public/grant_table.h), of which only the status is written.
+#[repr(C)]
+struct UnmapAndReplace {
+    host_addr: u64,
+    new_addr: GuestPtr,
+    handle: GrantHandle,
+    status: i16,
+}
+
+const _: () = assert!(size_of::<UnmapAndReplace>() == 24);
+
+impl<'a, H: Hw> Round<'a, H> {
+    fn new(kernel: &'static Kernel<H>, user: &'a Domain<H>) -> Self {
+        Round { kernel, user, removal: user.p2m.removal(), ended: Vec::new(), granter: None }
+    }
+
+    /// Takes one mapping out of the tables.
+    fn take(&mut self, arg: &UnmapGrantRef) -> Result<(), GrantStatus> {
+        if self.ended.is_full() {
+            self.finish();
+        }
+        let map = {
+            let mut maps = self.user.grants.maps.lock();
+            let map = maps.get(arg.handle).ok_or(GrantStatus::BadHandle)?;
+            if arg.host_addr == 0 {
+                return Ok(());
+            }
+            if arg.host_addr != map.ipa.raw() {
+                return Err(GrantStatus::GeneralError);
+            }
+            // From here on the handle is ours alone: a second call with it finds nothing.
+            maps.claim(arg.handle);
+            map
+        };
+        let is_ours = |found: crate::p2m::Mapping| {
+            if found.kind.is_grant() && found.pa == map.frame { Ok(()) } else { Err(P2mError::Absent) }
+        };
+        // Nothing else removes a grant's mapping; should it be gone, the use ends all the same.
+        let _ = self.removal.take(map.ipa, is_ours);
+        let _ = self.ended.push((arg.handle, map));
+        Ok(())
+    }
+
+    /// Waits for the TLBs, and only then lets the frames go and the granters know.
+    fn finish(&mut self) {
+        self.removal.flush();
+        for (handle, map) in &self.ended {
+            end_use(self.kernel, &mut self.granter, map);
+            self.user.grants.maps.lock().release(*handle);
+        }
+        self.ended.clear();
+    }
+}
+
+impl<H: Hw> Drop for Round<'_, H> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Ends the use behind a mapping that no TLB knows any more. The granter may be gone; its page is not.
+pub(super) fn end_use<H: Hw>(kernel: &Kernel<H>, kept: &mut Option<H::Shared<Domain<H>>>, map: &Map) {
+    if kept.as_ref().is_none_or(|granter| granter.id != map.granter) {
+        *kept = kernel.domains.get(map.granter);
+    }
+    match kept.as_ref().filter(|granter| granter.grants.serial == map.serial) {
+        Some(granter) => active::end(granter, map.gref, map.frame, map.write),
+        None => H::frames().put(map.frame),
+    }
+}

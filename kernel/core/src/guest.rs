@@ -1,0 +1,131 @@
+//!
+//! Every page is translated by the hardware with the guest's own rights, its frame pinned under the caller's
+//! ownership, and only then copied; so a pointer can name nothing but memory that the guest could have used
+//! itself, and the frame cannot change hands under the copy. Whatever is wrong with a pointer is `-EFAULT`.
+//! A value is read once into a private copy and judged there.
+
+use hypercall_abi::errno::XenError;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::addr::{GuestVa, Pa};
+use crate::domain::Domain;
+use crate::frame::FrameRef;
+use crate::hw::{Access, Hw};
+
+/// Reads a value; no alignment is asked for.
+pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
+    let mut value = T::new_zeroed();
+    copy_in(domain, va, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes a value; no alignment is asked for.
+pub fn write<H: Hw, T: IntoBytes + Immutable>(domain: &Domain<H>, va: GuestVa, value: &T) -> Result<(), XenError> {
+    copy_out(domain, va, value.as_bytes())
+}
+
+/// Copies from the guest. On an error, what came before the bad page may have been copied.
+pub fn copy_in<H: Hw>(domain: &Domain<H>, va: GuestVa, into: &mut [u8]) -> Result<(), XenError> {
+    let mut va = in_bounds(va, into.len())?;
+    let mut rest = into;
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at_mut(rest.len().min(to_page_end(va)));
+        let page = pin(domain, va, Access::Read)?;
+        H::read_bytes(page.pa().add(va.offset()), part);
+        va = va.add(part.len() as u64);
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// Copies to the guest. On an error, what came before the bad page may have been copied.
+pub fn copy_out<H: Hw>(domain: &Domain<H>, va: GuestVa, from: &[u8]) -> Result<(), XenError> {
+    let mut va = in_bounds(va, from.len())?;
+    let mut rest = from;
+    while !rest.is_empty() {
+        let (part, behind) = rest.split_at(rest.len().min(to_page_end(va)));
+        let page = pin(domain, va, Access::Write)?;
+        H::write_bytes(page.pa().add(va.offset()), part);
+        va = va.add(part.len() as u64);
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// A reference on the page at `va`, as the guest may access it.
+pub fn pin<H: Hw>(domain: &Domain<H>, va: GuestVa, access: Access) -> Result<FrameRef, XenError> {
+    let pa = H::translate(va, access).ok_or(XenError::Fault)?;
+    H::frames().get(pa, domain.id).map_err(|_| XenError::Fault)
+}
+
+/// The start of a range that does not wrap around the end of the address space.
+fn in_bounds(va: GuestVa, bytes: usize) -> Result<GuestVa, XenError> {
+    va.checked_add(bytes as u64).map(|_| va).ok_or(XenError::Fault)
+}
+
+fn to_page_end(va: GuestVa) -> usize {
+    usize::try_from(va.left_in_page()).unwrap_or(0)
+}
+
+/// An array of the guest that a call walks: the page at hand stays pinned, so that a batch pays for translation
+/// once per page. The guest may change its own map meanwhile; the call keeps to the page it found.
+pub struct Array<H: Hw> {
+    page: Option<Page>,
+    access: Access,
+    hw: core::marker::PhantomData<H>,
+}
+
+struct Page {
+    va: GuestVa,
+    pin: FrameRef,
+}
+
+impl<H: Hw> Array<H> {
+    /// An array whose elements are read, and written too if `access` says so.
+    pub const fn new(access: Access) -> Self {
+        Array { page: None, access, hw: core::marker::PhantomData }
+    }
+
+    /// Reads the element at `va`.
+    pub fn read<T: FromBytes + IntoBytes>(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
+        let mut value = T::new_zeroed();
+        if size_of::<T>() as u64 > va.left_in_page() {
+            copy_in(domain, va, value.as_mut_bytes())?;
+        } else {
+            H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
+        }
+        Ok(value)
+    }
+
+    /// Writes a value at `va`.
+    pub fn write<T: IntoBytes + Immutable>(
+        &mut self,
+        domain: &Domain<H>,
+        va: GuestVa,
+        value: &T,
+    ) -> Result<(), XenError> {
+        if size_of::<T>() as u64 > va.left_in_page() || self.access == Access::Read {
+            return copy_out(domain, va, value.as_bytes());
+        }
+        H::write_bytes(self.at(domain, va)?, value.as_bytes());
+        Ok(())
+    }
+
+    fn at(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
+        if let Some(page) = &self.page
+            && page.va == va.page()
+        {
+            return Ok(page.pin.pa().add(va.offset()));
+        }
+        self.page = None;
+        let pin = pin(domain, va, self.access)?;
+        let at = pin.pa().add(va.offset());
+        self.page = Some(Page { va: va.page(), pin });
+        Ok(at)
+    }
+}
+
+/// The address of element `index` of an array with elements of `size` bytes; `EFAULT` where it would wrap.
+pub fn element(base: GuestVa, index: u64, size: usize) -> Result<GuestVa, XenError> {
+    index.checked_mul(size as u64).and_then(|bytes| base.checked_add(bytes)).ok_or(XenError::Fault)
+}
