@@ -46,7 +46,7 @@ pub fn vcpu_list<'a>(
     for row in rows {
         write!(out, "{:<32} {:>5} {:>5}", row.name, row.domid, row.vcpu)?;
         match row.pcpu {
-            None => write!(out, "{:>5} {:>3}{}p ", '-', '-', '-')?,
+            None => out.write_str("    -   --p ")?,
             Some(pcpu) => {
                 write!(
                     out,

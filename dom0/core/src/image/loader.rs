@@ -57,16 +57,13 @@ impl Loader {
     /// A file that is refused by its head, or whose head is not all there.
     pub fn probe(head: &[u8], file_size: u64) -> Result<Kernel, ImageError> {
         let mut loader = Self::new(file_size);
-        match loader.feed(head, &mut |_, _| Ok::<(), Infallible>(())) {
-            // An error behind the head is left for the real loading to find.
-            Ok(()) | Err(LoadError::Image(_)) if loader.kernel().is_some() => {}
-            Ok(()) => {}
-            Err(LoadError::Image(error)) => return Err(error),
-            Err(LoadError::Sink(never)) => match never {},
-        }
-        match loader.kernel() {
-            Some(kernel) => Ok(kernel),
-            None => loader.finish(),
+        let fed = loader.feed(head, &mut |_, _| Ok::<(), Infallible>(()));
+        // Once the kernel is known, an error behind the head is left for the real loading to find.
+        match (loader.kernel(), fed) {
+            (Some(kernel), _) => Ok(kernel),
+            (None, Ok(())) => loader.finish(),
+            (None, Err(LoadError::Image(error))) => Err(error),
+            (None, Err(LoadError::Sink(never))) => match never {},
         }
     }
 
