@@ -4,9 +4,14 @@
 
 use core::panic::PanicInfo;
 
+use kernel_core::addr::Pa;
 use kernel_core::hw::Hw;
 use kernel_core::machine::Range;
+use kernel_hw::fdt::Dom0View;
 use kernel_hw::{Arm, KERNEL, boot, crash};
+
+/// Address space of Dom0's grant table and shared pages: as much as Xen gives a guest (Xen public/arch-arm.h).
+const GRANT_REGION: u64 = 16 << 20;
 
 /// Called by the entry code with the MMU on and, if the FDT names one, a console.
 // SAFETY: the name is declared in kernel_hw::boot, with this signature.
@@ -22,7 +27,10 @@ fn xenolith_main(fdt: Range) -> ! {
     KERNEL.set_machine(found.machine);
     match KERNEL.build_dom0() {
         Ok(dom0) => {
-            boot::write_dom0_fdt(fdt, dom0.fdt, dom0.fdt_room, dom0.ram);
+            // The grant table's region lies behind the window for mapped grants.
+            let grants = Range { start: Pa::new(dom0.window.raw()).add(dom0.window_size), size: GRANT_REGION };
+            let arguments = KERNEL.machine().map_or("", |machine| &machine.dom0_args);
+            boot::write_dom0_fdt(fdt, dom0.fdt, dom0.fdt_room, &Dom0View { ram: dom0.ram, arguments, grants });
             KERNEL.log(format_args!("dom0: {} MiB at {}, entry {}", dom0.ram.size >> 20, dom0.ram.start, dom0.entry));
         }
         Err(error) => crash::boot_error(format_args!("{error}")),

@@ -15,7 +15,7 @@ use spin::Once;
 use spin::mutex::SpinMutex;
 
 use crate::crash::boot_error;
-use crate::fdt::{self, Discovered};
+use crate::fdt::{self, Discovered, Dom0View};
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{self, Access, MapError, Stage1};
 use crate::sysreg::{barrier, mrs, msr};
@@ -210,16 +210,16 @@ pub fn frames() -> &'static FrameTable {
     FRAMES.get().unwrap_or(&NO_FRAMES)
 }
 
-/// Writes Dom0's FDT to `at` in its RAM: the host's, cut down to `ram`. `room` bytes are free there.
-pub fn write_dom0_fdt(host: Range, at: Pa, room: u64, ram: Range) {
+/// Writes Dom0's FDT to `at` in its RAM, where `room` bytes are free.
+pub fn write_dom0_fdt(host: Range, at: Pa, room: u64, view: &Dom0View<'_>) {
     if host.size > room {
         boot_error(format_args!("FDT: {} bytes are more than dom0 has room for", host.size));
     }
     memory::copy(at, host.start, host.size);
-    let length = usize::try_from(host.size).unwrap_or(0);
+    let length = usize::try_from(room).unwrap_or(0);
     // SAFETY: `room` bytes of Dom0's RAM, mapped like all RAM; Dom0 does not run yet, so nobody else uses them.
-    let blob = unsafe { core::slice::from_raw_parts_mut(at.raw() as *mut u8, length) };
-    if let Err(error) = fdt::restrict_memory(blob, ram) {
+    let room = unsafe { core::slice::from_raw_parts_mut(at.raw() as *mut u8, length) };
+    if let Err(error) = fdt::for_dom0(room, view) {
         boot_error(format_args!("{error}"));
     }
 }

@@ -3,6 +3,7 @@
 //! It comes from firmware and boot loader, who could do anything to us anyway; still a malformed one must end in
 //! an error that names the node and the field, not in a panic.
 
+mod blob;
 mod cells;
 mod discover;
 mod edit;
@@ -10,7 +11,7 @@ mod error;
 mod walk;
 
 pub use discover::{Discovered, console, discover};
-pub use edit::restrict_memory;
+pub use edit::{Dom0View, for_dom0};
 pub use error::{Fault, FdtError};
 
 /// Length of the FDT whose header begins with these words (magic, total size); `None` if it is none, or larger

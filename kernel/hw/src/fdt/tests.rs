@@ -13,7 +13,7 @@ use kernel_core::machine::Range;
 use vm_fdt::{Error, FdtReserveEntry, FdtWriter};
 
 use super::walk::Place;
-use super::{console, discover, restrict_memory};
+use super::{Dom0View, console, discover, for_dom0};
 
 const GIC: u32 = 1;
 
@@ -184,7 +184,8 @@ fn no_byte_of_the_file_can_make_the_reader_panic() {
             broken[position] = value;
             let _ = console(&broken);
             let _ = discover(&broken, at, image());
-            let _ = restrict_memory(&mut broken, range(0x4000_0000, 0x400_0000));
+            broken.resize(blob.len() + 1024, 0);
+            let _ = for_dom0(&mut broken, &dom0());
         }
     }
     for length in 0..blob.len() {
@@ -192,22 +193,50 @@ fn no_byte_of_the_file_can_make_the_reader_panic() {
     }
 }
 
+fn dom0() -> Dom0View<'static> {
+    let (ram, grants) = (range(0x5000_0000, 0x400_0000), range(0x2_0000_0000, 0x100_0000));
+    Dom0View { ram, arguments: "a command line that is longer than the host's", grants }
+}
+
 #[test]
-fn dom0_sees_its_own_ram_and_no_other() -> Result<(), super::FdtError> {
-    let mut blob = usual();
-    let ram = range(0x5000_0000, 0x400_0000);
-    restrict_memory(&mut blob, ram)?;
-    let Ok(fdt) = Fdt::new(&blob) else { panic!("no FDT any more") };
+fn dom0_sees_its_own_ram_command_line_and_hypervisor() -> Result<(), super::FdtError> {
+    let mut room = usual();
+    room.resize(room.len() + 1024, 0);
+    for_dom0(&mut room, &dom0())?;
+    let length = u32::from_be_bytes([room[4], room[5], room[6], room[7]]) as usize;
+    let fdt = match Fdt::new(&room[..length]) {
+        Ok(fdt) => fdt,
+        Err(error) => panic!("no FDT any more: {error}"),
+    };
     let mut seen = Vec::new();
+    let mut hypervisor = false;
     Place::root(fdt).walk(&mut |place| {
-        if place.name() == "memory" {
-            place.ranges(|range| {
+        match place.name() {
+            "memory" => place.ranges(|range| {
                 seen.push(range);
                 Ok(())
-            })?;
+            })?,
+            "chosen" => {
+                assert_eq!(place.text("bootargs"), Some(dom0().arguments));
+                assert_eq!(place.text("stdout-path"), Some("/soc/serial@1000:115200"));
+            }
+            "hypervisor" => {
+                assert!(place.is_compatible("xen,xen"));
+                assert_eq!(place.first_range()?, Some(dom0().grants));
+                assert_eq!(place.bytes("interrupts"), Some(&[0, 0, 0, 1, 0, 0, 0, 15, 0, 0, 0xf, 8][..]));
+                hypervisor = true;
+            }
+            _ => {}
         }
-        Ok(false)
+        Ok(true)
     })?;
-    assert_eq!(seen, [ram, range(0, 0)]);
+    assert_eq!((seen, hypervisor), (Vec::from([dom0().ram, range(0, 0)]), true));
     Ok(())
+}
+
+#[test]
+fn an_fdt_that_has_no_room_to_grow_is_an_error() {
+    let mut room = usual();
+    let error = for_dom0(&mut room, &dom0()).map_err(|error| error.to_string());
+    assert_eq!(error, Err("FDT: (file): total size: too long".to_string()));
 }
