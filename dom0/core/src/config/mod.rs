@@ -1,7 +1,7 @@
 //! `xl.cfg`: the text of a configuration becomes a [`DomainConfig`], or one line that names the culprit.
 //!
-//! Three steps in three files, so that each can be wrong in its own way only: [`lexer`] knows characters, [`syntax`]
-//! knows assignments and lists, [`domain`] knows keys, types and ranges.
+//! Three steps in three files, so that each can be wrong in its own way only: `lexer` knows characters, `syntax`
+//! knows assignments and lists, `domain` knows keys, types and ranges.
 
 mod cpus;
 mod domain;

@@ -1,6 +1,6 @@
 //! The guest's device tree, as Xen's toolstack builds it for Arm guests.
 //!
-//! `dtoolkit` serialises and parses; only [`node`] and [`partial`] know it, so that the library can be exchanged.
+//! `dtoolkit` serialises and parses; only `node` and `partial` know it, so that the library can be exchanged.
 
 mod node;
 mod partial;
