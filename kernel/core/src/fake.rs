@@ -7,6 +7,7 @@
 mod arena;
 mod machine;
 mod tlb;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use arena::{RAM_BASE, RAM_PAGES};
 use arena::Arena;
 pub use machine::{reset, with};
 use tlb::Tlb;
+pub use world::{GUEST_RAM, World, frame_of, peek, poke, poke_bytes};
 
 /// The fake machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

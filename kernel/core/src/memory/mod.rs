@@ -4,6 +4,8 @@ mod foreign;
 mod physmap;
 mod populate;
 mod reservation;
+#[cfg(test)]
+mod tests;
 
 
 use hypercall_abi::errno::XenError;

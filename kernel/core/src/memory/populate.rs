@@ -25,8 +25,13 @@ pub fn populate<H: Hw>(domain: &Domain<H>, ipa: Ipa, pages: u64) -> (u64, Result
     (done, Ok(()))
 }
 
-/// Gives the largest block that is aligned, wanted and free.
+/// Gives the largest block that is aligned, wanted, allowed and free.
 fn block<H: Hw>(domain: &Domain<H>, ipa: Ipa, wanted: u64) -> Result<u64, XenError> {
+    let room = domain.quota.max().saturating_sub(domain.quota.owned());
+    let wanted = wanted.min(room);
+    if wanted == 0 {
+        return Err(XenError::NoMem);
+    }
     let aligned = ipa.number().trailing_zeros().min(u32::from(MAX_ORDER));
     let largest = u8::try_from(wanted.ilog2().min(aligned)).unwrap_or(0);
     let (order, at) = (0..=largest)

@@ -1,0 +1,125 @@
+//! A microkernel on the fake machine, with domains whose hypercalls a test makes for them.
+
+use hypercall_abi::ids::DomId;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Fake, Shared};
+use crate::addr::{Ipa, PAGE_SIZE, Pa};
+use crate::context::TrapFrame;
+use crate::domain::Domain;
+use crate::hw::{Hw, PcpuId};
+use crate::hypercall::dispatch;
+use crate::kernel::Kernel;
+use crate::lifecycle::{Blueprint, destroy};
+use crate::local::{Current, LocalCpu};
+use crate::memory::populate;
+use crate::vgic::GicLayout;
+
+/// Where the RAM of test domains starts. The first page is for arguments.
+pub const GUEST_RAM: u64 = 0x4000_0000;
+
+/// A microkernel, and the pCPU that the test plays.
+pub struct World {
+    /// The microkernel.
+    pub kernel: &'static Kernel<Fake>,
+    /// Rounds that the last call took.
+    pub rounds: u32,
+    cpu: LocalCpu<Fake>,
+}
+
+impl World {
+    /// A fresh machine with a privileged domain that has 16 pages.
+    pub fn new() -> (World, Shared<Domain<Fake>>) {
+        super::reset();
+        let mut world =
+            World { kernel: Box::leak(Box::new(Kernel::new())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
+        let dom0 = world.domain_with(16, true);
+        (world, dom0)
+    }
+
+    /// A domain with RAM, which may own as much again.
+    pub fn domain(&mut self, pages: u64) -> Shared<Domain<Fake>> {
+        self.domain_with(pages, false)
+    }
+
+    fn domain_with(&mut self, pages: u64, privileged: bool) -> Shared<Domain<Fake>> {
+        let blueprint = Blueprint {
+            uuid: [0; 16],
+            vcpus: 1,
+            max_pages: pages * 2,
+            max_grant_frames: 4,
+            max_ports: 0,
+            vuart: false,
+            gic: GicLayout::GUEST,
+            spis: 32,
+            direct_mapped: false,
+            privileged,
+        };
+        let domain = self.kernel.create(&blueprint).expect("the domain can be made");
+        assert_eq!(populate(&domain, Ipa::new(GUEST_RAM), pages), (pages, Ok(())));
+        domain
+    }
+
+    /// Makes a hypercall as the domain's first vCPU, in as many rounds as it takes; returns x0.
+    pub fn call(&mut self, domain: &Shared<Domain<Fake>>, number: u32, args: &[u64]) -> i64 {
+        Fake::load_stage2(domain.p2m.vttbr(&self.kernel.vmids, PcpuId(0)));
+        let vcpu = domain.vcpus()[0].clone();
+        self.cpu.current = Some(Current { vcpu, domain: domain.clone() });
+        let mut frame = TrapFrame { pc: 4, ..TrapFrame::default() };
+        frame.x[..args.len()].copy_from_slice(args);
+        frame.x[16] = u64::from(number);
+        self.rounds = 0;
+        loop {
+            self.rounds += 1;
+            assert!(self.rounds < 100_000, "the call makes no progress");
+            dispatch(self.kernel, &mut self.cpu, &mut frame);
+            if frame.pc == 4 {
+                break;
+            }
+            frame.pc = 4;
+        }
+        self.cpu.current = None;
+        frame.x[0].cast_signed()
+    }
+
+    /// Destroys a domain to the end.
+    pub fn destroy(&mut self, domain: &Shared<Domain<Fake>>) {
+        for _ in 0..100_000 {
+            if destroy(self.kernel, domain) {
+                return;
+            }
+        }
+        panic!("the destruction of d{} does not end", domain.id);
+    }
+
+    /// The domain with this id, if it is still there.
+    pub fn find(&self, id: DomId) -> Option<Shared<Domain<Fake>>> {
+        self.kernel.domains.get(id)
+    }
+}
+
+/// The frame behind a page of the domain.
+pub fn frame_of(domain: &Domain<Fake>, ipa: u64) -> Pa {
+    domain.p2m.lookup(Ipa::new(ipa)).expect("the page is mapped").pa
+}
+
+/// Writes into the domain's memory, across pages.
+pub fn poke_bytes(domain: &Domain<Fake>, ipa: u64, bytes: &[u8]) {
+    for (at, byte) in (ipa..).zip(bytes) {
+        Fake::write_bytes(frame_of(domain, at).add(at % PAGE_SIZE), &[*byte]);
+    }
+}
+
+/// Writes a value into the domain's memory.
+pub fn poke<T: IntoBytes + Immutable>(domain: &Domain<Fake>, ipa: u64, value: &T) {
+    poke_bytes(domain, ipa, value.as_bytes());
+}
+
+/// Reads a value from the domain's memory.
+pub fn peek<T: FromBytes + IntoBytes>(domain: &Domain<Fake>, ipa: u64) -> T {
+    let mut value = T::new_zeroed();
+    for (at, byte) in (ipa..).zip(value.as_mut_bytes()) {
+        Fake::read_bytes(frame_of(domain, at).add(at % PAGE_SIZE), core::slice::from_mut(byte));
+    }
+    value
+}
