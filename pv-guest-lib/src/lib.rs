@@ -13,6 +13,7 @@ extern crate alloc;
 mod sys;
 
 pub mod addr;
+pub mod blk;
 pub mod boot;
 pub mod console;
 #[cfg(feature = "control")]
@@ -25,6 +26,7 @@ pub mod mmu;
 pub mod shared;
 pub mod shutdown;
 pub mod time;
+pub mod xenbus;
 pub mod xenstore;
 
 pub use boot::BootInfo;

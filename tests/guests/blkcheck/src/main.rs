@@ -1,13 +1,182 @@
 //! Opens every disk it was given, writes and verifies patterns, and says whether all was as it should be.
+//!
+//! The last line is `blkcheck: PASS` or `blkcheck: FAIL` with the numbers; then the guest powers itself off. A
+//! writable disk is overwritten. `mib=N` on the command line sets how much of each disk is used (default 8).
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
-use pv_guest_lib::{BootInfo, entry, println, shutdown};
+extern crate alloc;
+
+mod pattern;
+
+use alloc::vec;
+
+use pv_guest_lib::blk::{BlkError, Disk, DiskInfo, Runner, Storage};
+use pv_guest_lib::executor::{self, Spawner};
+use pv_guest_lib::xenstore::{self, XenStore};
+use pv_guest_lib::{BootInfo, entry, heap, pages, println, shutdown, time, xenbus};
 
 entry!(main);
 
-fn main(_boot: BootInfo) -> ! {
-    println!("blkcheck: no disk");
+/// Disks that are looked at.
+const MAX_DISKS: usize = 4;
+/// Request sizes in sectors, from the smallest to one that needs several requests.
+const SIZES: [u64; 7] = [1, 3, 8, 9, 64, 88, 1000];
+
+static DISKS: [Storage; MAX_DISKS] = [const { Storage::new() }; MAX_DISKS];
+
+fn main(boot: BootInfo) -> ! {
+    if heap::init(pages::free_pages() / 2).is_err() {
+        println!("blkcheck: FAIL, no memory for a heap");
+        shutdown::poweroff();
+    }
+    executor::run(|spawner| {
+        if let Ok(task) = blkcheck(spawner, boot) {
+            spawner.spawn(task);
+        }
+    })
+}
+
+/// What was done to the disks.
+#[derive(Default)]
+struct Tally {
+    disks: u64,
+    written: u64,
+    verified: u64,
+    failures: u64,
+}
+
+#[embassy_executor::task]
+async fn blkcheck(spawner: Spawner, boot: BootInfo) {
+    let mib = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix("mib=")?.parse().ok());
+    let mut tally = Tally::default();
+    match xenstore::start(spawner) {
+        Some(store) => check_all(spawner, &store, mib.unwrap_or(8), &mut tally).await,
+        None => println!("blkcheck: no store"),
+    }
+    let verdict = if tally.failures == 0 && tally.disks > 0 { "PASS" } else { "FAIL" };
+    println!(
+        "blkcheck: {verdict} disks={} written={} verified={} failures={}",
+        tally.disks, tally.written, tally.verified, tally.failures
+    );
     shutdown::poweroff()
+}
+
+async fn check_all(spawner: Spawner, store: &XenStore, mib: u64, tally: &mut Tally) {
+    let devices = match xenbus::devices(store, "vbd").await {
+        Ok(devices) => devices,
+        Err(error) => {
+            println!("blkcheck: no list of disks: {error}");
+            return;
+        }
+    };
+    for (path, storage) in devices.iter().zip(&DISKS) {
+        tally.disks += 1;
+        let checked = async {
+            let (disk, runner) = Disk::connect(store, path, storage).await?;
+            if let Ok(task) = serve(runner) {
+                spawner.spawn(task);
+            }
+            check(path, disk, mib, tally).await
+        };
+        if let Err(error) = checked.await {
+            println!("blkcheck: {path}: {error}");
+            tally.failures += 1;
+        }
+    }
+}
+
+#[embassy_executor::task(pool_size = MAX_DISKS)]
+async fn serve(runner: Runner) {
+    if let Err(error) = runner.run().await {
+        println!("blkcheck: a disk is gone: {error}");
+    }
+}
+
+async fn check(path: &str, disk: Disk, mib: u64, tally: &mut Tally) -> Result<(), BlkError> {
+    let info = disk.info()?;
+    println!("blkcheck: {path}: {info:?}");
+    let start = time::now_us();
+    let before = (tally.written, tally.verified);
+    let end = info.sectors.min(mib * 2048);
+    if info.read_only {
+        if disk.write(0, &vec![0; info.sector_size as usize]).await != Err(BlkError::ReadOnly) {
+            println!("blkcheck: {path}: a read-only disk was written");
+            tally.failures += 1;
+        }
+        read_all(disk, end, tally).await?;
+    } else {
+        for (round, &size) in SIZES.iter().enumerate() {
+            round_trip(path, disk, info, end, size, round as u64, tally).await?;
+        }
+        disk.flush().await?;
+    }
+    edges(path, disk, info, tally).await;
+    let micros = (time::now_us() - start).max(1);
+    let bytes = (tally.written - before.0) + (tally.verified - before.1);
+    println!("blkcheck: {path}: {} KiB in {micros} us, {} KiB/s", bytes / 1024, bytes * 1_000_000 / 1024 / micros);
+    Ok(())
+}
+
+/// Writes a pattern in pieces of `size` sectors over the start of the disk, flushes, and reads it back.
+async fn round_trip(
+    path: &str,
+    disk: Disk,
+    info: DiskInfo,
+    end: u64,
+    size: u64,
+    round: u64,
+    tally: &mut Tally,
+) -> Result<(), BlkError> {
+    let unit = u64::from(info.sector_size / 512);
+    let size = size.next_multiple_of(unit);
+    // Small pieces would take long over the whole range; a share of it shows the same.
+    let end = end.min(size * 256);
+    let mut buffer = vec![0; usize::try_from(size * 512).unwrap_or(0)];
+    let mut sector = 0;
+    while sector + size <= end {
+        pattern::fill(&mut buffer, sector, round);
+        disk.write(sector, &buffer).await?;
+        tally.written += buffer.len() as u64;
+        sector += size;
+    }
+    disk.flush().await?;
+    sector = 0;
+    while sector + size <= end {
+        buffer.fill(0);
+        disk.read(sector, &mut buffer).await?;
+        if let Some(at) = pattern::first_difference(&buffer, sector, round) {
+            println!("blkcheck: {path}: sector {} is not what was written, size {size}", sector + at / 512);
+            tally.failures += 1;
+        }
+        tally.verified += buffer.len() as u64;
+        sector += size;
+    }
+    Ok(())
+}
+
+async fn read_all(disk: Disk, end: u64, tally: &mut Tally) -> Result<(), BlkError> {
+    let mut buffer = vec![0; 128 * 512];
+    let mut sector = 0;
+    while sector + 128 <= end {
+        disk.read(sector, &mut buffer).await?;
+        tally.verified += buffer.len() as u64;
+        sector += 128;
+    }
+    Ok(())
+}
+
+/// The end of the disk: its last sector can be read, the one behind it not.
+async fn edges(path: &str, disk: Disk, info: DiskInfo, tally: &mut Tally) {
+    let mut buffer = vec![0; info.sector_size as usize];
+    let last = info.sectors - u64::from(info.sector_size / 512);
+    if let Err(error) = disk.read(last, &mut buffer).await {
+        println!("blkcheck: {path}: the last sector: {error}");
+        tally.failures += 1;
+    }
+    if disk.read(info.sectors, &mut buffer).await != Err(BlkError::OutOfRange) {
+        println!("blkcheck: {path}: a sector behind the end was read");
+        tally.failures += 1;
+    }
 }
