@@ -40,8 +40,9 @@ impl DomainVmid {
 
 /// Who has which VMID.
 pub struct VmidAllocator {
-    /// The generation, in the bits above the VMID. Changed under the lock.
-    generation: AtomicU64,
+    /// Generations that began after the first, in the bits above the VMID: an unused allocator is all zeros, which
+    /// costs nothing in the image. Changed under the lock.
+    later: AtomicU64,
     /// What each pCPU runs with; 0 right after a new generation began.
     active: [AtomicU64; MAX_PCPUS],
     /// Guards the map of VMIDs of this generation. Innermost.
@@ -49,6 +50,7 @@ pub struct VmidAllocator {
 }
 
 struct State {
+    /// VMIDs that are taken; the bit of VMID 0 does not count.
     used: [u64; VMIDS / 64],
     /// What each pCPU ran with when the generation began.
     reserved: [u64; MAX_PCPUS],
@@ -58,9 +60,9 @@ impl VmidAllocator {
     /// All VMIDs free. VMID 0 is nobody's: a pCPU without a domain has it.
     pub const fn new() -> Self {
         VmidAllocator {
-            generation: AtomicU64::new(FIRST_GENERATION),
+            later: AtomicU64::new(0),
             active: [const { AtomicU64::new(0) }; MAX_PCPUS],
-            state: SpinMutex::new(State { used: [1, 0, 0, 0], reserved: [0; MAX_PCPUS] }),
+            state: SpinMutex::new(State { used: [0; VMIDS / 64], reserved: [0; MAX_PCPUS] }),
         }
     }
 
@@ -88,12 +90,16 @@ impl VmidAllocator {
         value & VMID_MASK
     }
 
+    fn generation(&self) -> u64 {
+        FIRST_GENERATION + self.later.load(Ordering::Acquire)
+    }
+
     fn is_current(&self, value: u64) -> bool {
-        (value ^ self.generation.load(Ordering::Acquire)) >> VMID_BITS == 0
+        (value ^ self.generation()) >> VMID_BITS == 0
     }
 
     fn assign<H: Hw>(&self, state: &mut State, old: u64) -> u64 {
-        let generation = self.generation.load(Ordering::Relaxed);
+        let generation = self.generation();
         if old != 0 {
             let renewed = generation | old & VMID_MASK;
             // A pCPU ran with it when the generation began: it stays the domain's, on all pCPUs.
@@ -113,7 +119,7 @@ impl VmidAllocator {
             return generation | vmid;
         }
         let generation = generation + FIRST_GENERATION;
-        self.generation.store(generation, Ordering::Release);
+        self.later.store(generation - FIRST_GENERATION, Ordering::Release);
         self.begin_generation(state);
         H::invalidate_all_vmids();
         // There are more VMIDs than pCPUs, so one is free.
@@ -121,7 +127,7 @@ impl VmidAllocator {
     }
 
     fn begin_generation(&self, state: &mut State) {
-        state.used = [1, 0, 0, 0];
+        state.used = [0; VMIDS / 64];
         for (active, reserved) in self.active.iter().zip(state.reserved.iter_mut()) {
             // Zero sends the pCPU to the lock at its next switch. If it was zero already, the pCPU has not switched
             // since the last time and still runs with what was reserved then.
@@ -153,8 +159,9 @@ impl State {
     }
 
     fn take_any(&mut self) -> Option<u64> {
-        let (n, word) = self.used.iter_mut().enumerate().find(|(_, word)| **word != u64::MAX)?;
-        let bit = word.trailing_ones();
+        let nobodys = |n: usize| u64::from(n == 0);
+        let (n, word) = self.used.iter_mut().enumerate().find(|(n, word)| **word | nobodys(*n) != u64::MAX)?;
+        let bit = (*word | nobodys(n)).trailing_ones();
         *word |= 1 << bit;
         Some(n as u64 * 64 + u64::from(bit))
     }
