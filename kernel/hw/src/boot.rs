@@ -145,7 +145,7 @@ pub fn discover(fdt: Range) -> Discovered {
     }
 }
 
-/// Builds the frame table in the highest RAM that is free, and hands all other free RAM to it.
+/// Builds the frame table in the lowest RAM that is free, and hands all other free RAM to it.
 pub fn init_frames(machine: &mut Machine) {
     let (Some(first), Some(last)) = (machine.ram.first(), machine.ram.last()) else {
         boot_error(format_args!("no RAM"));
@@ -153,13 +153,13 @@ pub fn init_frames(machine: &mut Machine) {
     let base = first.start;
     let count = (last.end().raw() - base.raw()) / PAGE_SIZE;
     let bytes = (count * size_of::<FrameEntry>() as u64).next_multiple_of(PAGE_SIZE);
-    let Some(place) = highest_free(machine, bytes) else {
+    let Some(place) = lowest_free(machine, bytes) else {
         boot_error(format_args!("no {bytes} bytes of RAM for the frame table"));
     };
     let length = usize::try_from(count).unwrap_or(0);
     let entries = place.raw() as *mut FrameEntry;
     for n in 0..length {
-        // SAFETY: `highest_free` found RAM that is mapped, in no one's use, and page-aligned.
+        // SAFETY: `lowest_free` found RAM that is mapped, in no one's use, and page-aligned.
         unsafe { entries.add(n).write(FrameEntry::default()) };
     }
     // SAFETY: all entries are initialised, and stay: the range is reserved below.
@@ -190,19 +190,18 @@ fn next_free(machine: &Machine, bank: Range, at: Pa) -> Option<Range> {
     Some(Range { start, size: end.min(bank.end()).raw() - start.raw() })
 }
 
-/// The highest place with `bytes` of free RAM.
-fn highest_free(machine: &Machine, bytes: u64) -> Option<Pa> {
-    let mut best = None;
+/// The lowest place with `bytes` of free RAM: near the image, so that large blocks elsewhere stay whole.
+fn lowest_free(machine: &Machine, bytes: u64) -> Option<Pa> {
     for bank in &machine.ram {
         let mut at = bank.start;
         while let Some(free) = next_free(machine, *bank, at) {
             if free.size >= bytes {
-                best = Some(Pa::new(free.end().raw() - bytes));
+                return Some(free.start);
             }
             at = free.end();
         }
     }
-    best
+    None
 }
 
 /// The machine's frames.
