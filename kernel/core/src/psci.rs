@@ -1,9 +1,7 @@
 //! PSCI 1.1 for guests: switching vCPUs on and off, and the end of the domain (Arm DEN0022).
 
 use hypercall_abi::errno::XenError;
-use hypercall_abi::psci::{
-    AFFINITY_OFF, AFFINITY_ON, MIGRATE_NOT_REQUIRED, PSCI_VERSION_1_1, PsciFn, PsciResult,
-};
+use hypercall_abi::psci::{AFFINITY_OFF, AFFINITY_ON, MIGRATE_NOT_REQUIRED, PSCI_VERSION_1_1, PsciFn, PsciResult};
 use hypercall_abi::sched::ShutdownReason;
 
 use crate::domain::Domain;
@@ -102,7 +100,8 @@ fn affinity_info<H: Hw>(domain: &Domain<H>, target: u64, level: u64) -> u64 {
         _ => return answer(PsciResult::InvalidParameters),
     };
     let wanted = target & AFFINITY & !ignored;
-    let mut members = (0..).zip(domain.vcpus()).filter(|(n, _)| crate::vgic::affinity(*n) & !ignored == wanted).peekable();
+    let mut members =
+        (0..).zip(domain.vcpus()).filter(|(n, _)| crate::vgic::affinity(*n) & !ignored == wanted).peekable();
     if members.peek().is_none() {
         return answer(PsciResult::InvalidParameters);
     }

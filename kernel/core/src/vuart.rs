@@ -44,7 +44,12 @@ const ENABLED: u64 = 0x301;
 /// The eight identification registers of a PL011 revision 3.
 const IDS: [u8; 8] = [0x11, 0x10, 0x34, 0x00, 0x0D, 0xF0, 0x05, 0xB1];
 /// Free bytes from which on there is room to write.
-const ROOM: u32 = OUT_SIZE as u32 / 2;
+const ROOM: u32 = OUT_LEN / 2;
+/// Sizes of the rings, as their indices count.
+#[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
+const IN_LEN: u32 = IN_SIZE as u32;
+#[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
+const OUT_LEN: u32 = OUT_SIZE as u32;
 
 struct Ring {
     /// Keeps the page from being given away.
@@ -91,10 +96,7 @@ impl Ring {
     fn level<H: Hw>(&self) -> Level {
         let readable = self.index::<H>(IN_PROD).wrapping_sub(self.index::<H>(IN_CONS));
         let unsent = self.index::<H>(OUT_PROD).wrapping_sub(self.index::<H>(OUT_CONS));
-        Level {
-            readable: if readable > IN_SIZE as u32 { 0 } else { readable },
-            unsent: unsent.min(OUT_SIZE as u32),
-        }
+        Level { readable: if readable > IN_LEN { 0 } else { readable }, unsent: unsent.min(OUT_LEN) }
     }
 
     /// Fetches a byte; `None` if there is none.
@@ -111,7 +113,7 @@ impl Ring {
 
     /// Adds a byte; false if there is no room.
     fn write<H: Hw>(&self, byte: u8) -> bool {
-        if self.level::<H>().unsent == OUT_SIZE as u32 {
+        if self.level::<H>().unsent == OUT_LEN {
             return false;
         }
         let producer = self.index::<H>(OUT_PROD);
@@ -135,7 +137,7 @@ impl State {
         if level.unsent == 0 {
             flags |= TX_EMPTY;
         }
-        if level.unsent == OUT_SIZE as u32 {
+        if level.unsent == OUT_LEN {
             flags |= TX_FULL;
         }
         flags
@@ -145,7 +147,7 @@ impl State {
     fn raw<H: Hw>(&self) -> u32 {
         let level = self.level::<H>();
         let rx = if level.readable > 0 { RX | RX_TIMEOUT } else { 0 };
-        let tx = if OUT_SIZE as u32 - level.unsent >= ROOM { TX } else { 0 };
+        let tx = if OUT_LEN - level.unsent >= ROOM { TX } else { 0 };
         (rx | tx) & !self.cleared
     }
 

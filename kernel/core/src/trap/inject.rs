@@ -69,9 +69,7 @@ pub(super) fn enter(frame: &mut TrapFrame, el1: &mut El1Context, exception: Exce
     let (class, iss, far) = match exception {
         Exception::Undefined => (0x00, 0, None),
         Exception::InstructionAbort { far, walk } => (0x20, status(walk), Some(far)),
-        Exception::DataAbort { far, walk, write } => {
-            (0x24, status(walk) | if write { WRITE } else { 0 }, Some(far))
-        }
+        Exception::DataAbort { far, walk, write } => (0x24, status(walk) | if write { WRITE } else { 0 }, Some(far)),
     };
     // Aborts have a class of their own when they come from the level that takes them.
     let same = if from_el1 && class != 0 { 1 } else { 0 };

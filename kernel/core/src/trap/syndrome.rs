@@ -151,7 +151,7 @@ fn fault(syndrome: Syndrome) -> Fault {
     };
     Fault {
         far: GuestVa::new(syndrome.far),
-        // HPFAR_EL2.FIPA is bits 47:12 of the address, in bits 43:4 of the register.
+        // HPFAR_EL2.FIPA is bits 51:12 of the address, in bits 43:4 of the register.
         ipa: Ipa::new((syndrome.hpfar & 0xFFF_FFFF_FFF0) << 8 | syndrome.far & 0xFFF),
         kind,
         walk: bit(esr, 7),
@@ -159,11 +159,7 @@ fn fault(syndrome: Syndrome) -> Fault {
 }
 
 fn data(esr: u64) -> DataAccess {
-    let transfer = Transfer {
-        size: 1 << (esr >> 22 & 3),
-        register: register(esr, 16),
-        signed: bit(esr, 21),
-        wide: bit(esr, 15),
-    };
+    let transfer =
+        Transfer { size: 1 << (esr >> 22 & 3), register: register(esr, 16), signed: bit(esr, 21), wide: bit(esr, 15) };
     DataAccess { write: bit(esr, 6), maintenance: bit(esr, 8), transfer: bit(esr, 24).then_some(transfer) }
 }

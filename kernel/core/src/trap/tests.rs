@@ -1,0 +1,142 @@
+//! Decoding, ID registers and the entry into the guest's handlers.
+
+use proptest::prelude::*;
+
+use super::inject::{Exception, enter, skip};
+use super::mmio::extend;
+use super::*;
+use crate::addr::{GuestVa, Ipa};
+use crate::context::El1Context;
+use crate::fake::{Fake, reset, with};
+
+fn esr(class: u64, iss: u64) -> Syndrome {
+    Syndrome { esr: class << 26 | 1 << 25 | iss, far: 0xFFFF_0000_0300_1004, hpfar: 0x0300_1000 >> 8 }
+}
+
+#[test]
+fn a_load_from_a_device_is_decoded_with_its_address_and_register() {
+    // LDR w3: ISV, SAS 2, SRT 3, translation fault at level 3.
+    let cause = Cause::decode(esr(0x24, 1 << 24 | 2 << 22 | 3 << 16 | 0x07));
+    let Cause::DataAbort(fault, access) = cause else { panic!("{cause:?}") };
+    assert_eq!((fault.ipa, fault.kind, fault.walk), (Ipa::new(0x0300_1004), FaultKind::Translation, false));
+    assert!(!access.write && !access.maintenance);
+    assert_eq!(access.transfer, Some(Transfer { size: 4, register: 3, signed: false, wide: false }));
+}
+
+#[test]
+fn an_access_without_a_valid_syndrome_has_no_transfer() {
+    let cause = Cause::decode(esr(0x24, 1 << 6 | 0x07));
+    assert!(matches!(cause, Cause::DataAbort(_, DataAccess { write: true, transfer: None, .. })));
+}
+
+#[test]
+fn a_register_access_is_decoded_to_the_encoding_of_its_instruction() {
+    // MSR ICC_SGI1R_EL1, x5.
+    let iss = u64::from(encoding(3, 0, 12, 11, 5)) | 5 << 5;
+    let expected = RegisterAccess { encoding: encoding(3, 0, 12, 11, 5), register: 5, read: false };
+    assert_eq!(Cause::decode(esr(0x18, iss)), Cause::Register(expected));
+}
+
+#[test]
+fn loads_extend_as_the_instruction_says() {
+    let byte = |signed, wide| Transfer { size: 1, register: 0, signed, wide };
+    assert_eq!(extend(0xFFF_FF80, byte(false, true)), 0x80);
+    assert_eq!(extend(0x80, byte(true, true)), 0xFFFF_FFFF_FFFF_FF80);
+    assert_eq!(extend(0x80, byte(true, false)), 0xFFFF_FF80);
+    assert_eq!(extend(0x7F, byte(true, true)), 0x7F);
+    assert_eq!(extend(u64::MAX, Transfer { size: 8, register: 0, signed: true, wide: true }), u64::MAX);
+}
+
+fn guest(pstate: u64) -> (TrapFrame, El1Context) {
+    let frame = TrapFrame { pc: 0x4000, pstate, ..TrapFrame::default() };
+    (frame, El1Context { vbar_el1: 0x8_0000, sctlr_el1: 1 << 23, ..El1Context::default() })
+}
+
+#[test]
+fn an_exception_enters_the_vector_of_the_mode_that_it_came_from() {
+    for (pstate, offset) in [(0x4, 0x000), (0x5, 0x200), (0x0, 0x400), (0x10, 0x600), (0x30, 0x600)] {
+        let (mut frame, mut el1) = guest(pstate | 1 << 30);
+        enter(&mut frame, &mut el1, Exception::Undefined);
+        assert_eq!(frame.pc, 0x8_0000 + offset);
+        assert_eq!(frame.pstate, 0x3C5 | 1 << 30, "EL1h, masked, flags kept");
+        assert_eq!((el1.elr_el1, el1.spsr_el1, el1.esr_el1), (0x4000, pstate | 1 << 30, 1 << 25));
+    }
+}
+
+#[test]
+fn an_abort_says_where_it_was_and_from_which_level_it_came() {
+    let abort = Exception::DataAbort { far: GuestVa::new(0x1234), walk: false, write: true };
+    let (mut frame, mut el1) = guest(0x5);
+    enter(&mut frame, &mut el1, abort);
+    assert_eq!((el1.esr_el1, el1.far_el1), (0x25 << 26 | 1 << 25 | 1 << 6 | 0x10, 0x1234));
+    let (mut frame, mut el1) = guest(0x0);
+    enter(&mut frame, &mut el1, Exception::InstructionAbort { far: GuestVa::new(0x10), walk: true });
+    assert_eq!(el1.esr_el1, 0x20 << 26 | 1 << 25 | 0x17);
+}
+
+#[test]
+fn an_exception_sets_pan_and_ssbs_as_the_guest_configured() {
+    let (mut frame, mut el1) = guest(0x5);
+    el1.sctlr_el1 = 1 << 44;
+    enter(&mut frame, &mut el1, Exception::Undefined);
+    assert_eq!(frame.pstate, 0x3C5 | 1 << 22 | 1 << 12);
+}
+
+#[test]
+fn skipping_a_thumb_instruction_moves_the_it_block_on() {
+    // ITTT: IT[7:0] = 0b0000_0001 after the last, so start with three left: cond 0000, mask 0010.
+    let it = |value: u64| (value & 0xFC) << 8 | (value & 3) << 25;
+    let mut frame = TrapFrame { pc: 0x100, pstate: 0x30 | it(0b0000_0110), ..TrapFrame::default() };
+    skip(&mut frame, false);
+    assert_eq!((frame.pc, frame.pstate), (0x102, 0x30 | it(0b0000_1100)));
+    skip(&mut frame, true);
+    assert_eq!((frame.pc, frame.pstate), (0x106, 0x30 | it(0b0001_1000)));
+    skip(&mut frame, true);
+    assert_eq!(frame.pstate, 0x30, "the last instruction of the block ends it");
+}
+
+fn id_register(crm: u32, op2: u32, host: u64) -> u64 {
+    reset();
+    let register = encoding(3, 0, 0, crm, op2);
+    with(|s| s.id_registers.insert(register, host));
+    id::read::<Fake>(register)
+}
+
+#[test]
+fn a_guest_is_not_shown_what_is_not_virtualised() {
+    let all = u64::MAX;
+    let field = |value: u64, bit: u32| value >> bit & 0xF;
+    let pfr0 = id_register(4, 0, all);
+    for (name, bit) in [("EL2", 8), ("EL3", 12), ("RAS", 28), ("SVE", 32), ("MPAM", 40), ("AMU", 44), ("RME", 52)] {
+        assert_eq!(field(pfr0, bit), 0, "{name}");
+    }
+    assert_eq!((field(pfr0, 24), field(pfr0, 56)), (1, 1), "GIC, CSV2");
+    assert_eq!(id_register(4, 1, all) >> 8, 0, "MTE, SME");
+    assert_eq!(id_register(4, 4, all) | id_register(4, 5, all), 0, "SVE and SME features");
+    let dfr0 = id_register(5, 0, all);
+    for (name, bit) in [("trace", 4), ("PMU", 8), ("SPE", 32), ("filter", 40), ("buffer", 44)] {
+        assert_eq!(field(dfr0, bit), 0, "{name}");
+    }
+    let isar1 = id_register(6, 1, all);
+    for bit in [4, 8, 24, 28] {
+        assert_eq!(field(isar1, bit), 0, "pointer authentication");
+    }
+    assert_eq!(field(id_register(7, 0, all), 0), 2, "40 bits of IPA");
+    assert_eq!(field(id_register(7, 0, 0), 0), 0, "or what the machine has");
+    let mmfr1 = id_register(7, 1, all);
+    assert_eq!((field(mmfr1, 8), field(mmfr1, 16)), (0, 0), "VHE, LORegions");
+    assert_eq!(field(id_register(7, 2, all), 24), 0, "nesting");
+    assert_eq!(id_register(7, 3, all), 0, "registers of later revisions");
+    assert_eq!(id_register(2, 0, 0x1234), 0x1234, "instruction sets of AArch32");
+}
+
+proptest! {
+    #[test]
+    fn every_syndrome_decodes(esr: u64, far: u64, hpfar: u64) {
+        let cause = Cause::decode(Syndrome { esr, far, hpfar });
+        if let Cause::DataAbort(fault, access) = cause {
+            prop_assert!(fault.ipa.raw() < 1 << 52);
+            prop_assert!(access.transfer.is_none_or(|transfer| transfer.register < 32));
+        }
+    }
+}

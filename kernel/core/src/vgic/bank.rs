@@ -10,8 +10,8 @@ use crate::hw::{Hw, IntId};
 
 /// Where the interrupts of a bank go, and where they may be now.
 pub(super) trait Homes {
-    /// Hands an interrupt to the vCPU that shall take it; `i` is its number in the bank.
-    fn deliver(&mut self, i: u32, entry: Waiting);
+    /// Hands an interrupt to the vCPU that shall take it; `i` is its number in the bank. False if there is none.
+    fn deliver(&mut self, i: u32, entry: Waiting) -> bool;
     /// Takes its pending or active state back from where it is.
     fn withdraw<H: Hw>(&mut self, i: u32, irq: u16, state: Flags) -> Withdrawn;
     /// Lets it stay where it was to be taken back.
@@ -48,17 +48,7 @@ impl Bank {
     /// Interrupts `base` to `base + 31`. They reset to group 1, so that a guest that takes itself for the
     /// non-secure side of a GIC, where the group cannot be seen, gets them as IRQs.
     pub(super) const fn new(base: u16, exists: u32) -> Self {
-        Bank {
-            base,
-            exists,
-            enabled: 0,
-            latch: 0,
-            level: 0,
-            edge: 0,
-            group1: exists,
-            linked: 0,
-            priority: [0; 32],
-        }
+        Bank { base, exists, enabled: 0, latch: 0, level: 0, edge: 0, group1: exists, linked: 0, priority: [0; 32] }
     }
 
     fn irq(&self, i: u32) -> u16 {
@@ -85,8 +75,9 @@ impl Bank {
         let bit = 1 << (i & 31);
         if (self.latch | self.lines()) & self.enabled & bit != 0 {
             let entry = self.entry(i, Flags::PENDING);
-            self.latch &= !bit;
-            homes.deliver(i, entry);
+            if homes.deliver(i, entry) {
+                self.latch &= !bit;
+            }
         }
     }
 

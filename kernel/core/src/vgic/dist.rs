@@ -49,14 +49,14 @@ pub(super) struct Routes<'a, V: ?Sized> {
 }
 
 impl<V: Vcpus + ?Sized> Homes for Routes<'_, V> {
-    fn deliver(&mut self, i: u32, entry: Waiting) {
+    fn deliver(&mut self, i: u32, entry: Waiting) -> bool {
         let (i, target) = (i as usize & 31, self.route[i as usize & 31]);
-        if let Some(gic) = self.vcpus.gic(usize::from(target)) {
-            self.home[i] = target;
-            if gic.push(entry) {
-                self.wake.add(usize::from(target));
-            }
+        let Some(gic) = self.vcpus.gic(usize::from(target)) else { return false };
+        self.home[i] = target;
+        if gic.push(entry) {
+            self.wake.add(usize::from(target));
         }
+        true
     }
 
     fn withdraw<H: Hw>(&mut self, i: u32, irq: u16, state: Flags) -> Withdrawn {

@@ -143,8 +143,8 @@ pub const fn affinity(index: usize) -> u64 {
 
 /// The vCPU with this affinity (`Aff3` to `Aff0`, as in `MPIDR_EL1`), whether it exists or not.
 pub const fn index_of(mpidr: u64) -> Option<usize> {
-    let (aff0, rest) = (mpidr & 0xFF, mpidr >> 8 & 0xFF_FFFF & !0x7F_0000 | mpidr >> 32 << 24);
-    if aff0 < 16 && rest & !0xFF_00FF == 0 && rest < 256 { Some((rest << 4 | aff0) as usize) } else { None }
+    let (aff0, aff1, above) = (low(mpidr) & 0xFF, low(mpidr) >> 8 & 0xFF, mpidr & 0xFF_00FF_0000);
+    if aff0 < 16 && above == 0 { Some((aff1 << 4 | aff0) as usize) } else { None }
 }
 
 /// A shared interrupt of the machine has come in and is active: it goes to Dom0, which has all of them, and the

@@ -122,15 +122,7 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        Queue {
-            waiting: Vec::new(),
-            lrs: [0; MAX_LRS],
-            used: 0,
-            suspect: 0,
-            groups: 0,
-            underflow: false,
-            on: None,
-        }
+        Queue { waiting: Vec::new(), lrs: [0; MAX_LRS], used: 0, suspect: 0, groups: 0, underflow: false, on: None }
     }
 
     fn forwards(&self, entry: Waiting) -> bool {
@@ -271,11 +263,13 @@ impl Queue {
         let room = H::list_registers().min(MAX_LRS);
         let (mut again, mut full) = (false, false);
         let mut i = self.waiting.len();
-        while i > 0 && !full {
+        while i > 0 {
             i -= 1;
             let Some(entry) = self.waiting.get(i).copied().filter(|entry| self.forwards(*entry)) else { continue };
             let placed = match self.find(entry.irq) {
                 Some(n) => self.merge::<H>(n, entry),
+                // What comes after is no more urgent, but may have a list register already.
+                None if full => Placed::Full,
                 None => self.fill::<H>(room, entry),
             };
             match placed {
@@ -285,6 +279,7 @@ impl Queue {
                 Placed::Instead(evicted) => {
                     self.waiting.remove(i);
                     self.push(evicted);
+                    full = true;
                 }
                 Placed::Blocked => again = true,
                 Placed::Full => full = true,

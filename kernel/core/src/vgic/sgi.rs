@@ -26,10 +26,11 @@ impl Sgi {
         if value >> 40 & 1 != 0 {
             return Sgi { irq, group1, targets: Targets::Others };
         }
-        let (aff3, aff2, aff1, range) = (value >> 48 & 0xFF, value >> 32 & 0xFF, value >> 16 & 0xFF, value >> 44 & 0xF);
+        let (aff3, aff2, range) = (value >> 48 & 0xFF, value >> 32 & 0xFF, value >> 44 & 0xF);
         // Affinity 0 ends at 15, so that every other range of it is empty.
         let mask = if aff3 | aff2 | range == 0 { super::low16(super::low(value)) } else { 0 };
-        Sgi { irq, group1, targets: Targets::Some { first: aff1 as usize * 16, mask } }
+        let first = (super::low(value) >> 16 & 0xFF) as usize * 16;
+        Sgi { irq, group1, targets: Targets::Some { first, mask } }
     }
 }
 

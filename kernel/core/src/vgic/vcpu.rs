@@ -4,10 +4,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
+use super::PRIVATE;
 use super::bank::{Bank, Homes};
 use super::dist::Distributor;
 use super::queue::{Flags, Queue, Waiting, Withdrawn};
-use super::PRIVATE;
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId};
 use crate::vtimer;
@@ -37,8 +37,9 @@ pub(super) struct Own<'a> {
 }
 
 impl Homes for Own<'_> {
-    fn deliver(&mut self, _: u32, entry: Waiting) {
+    fn deliver(&mut self, _: u32, entry: Waiting) -> bool {
         self.woken |= self.queue.push(entry);
+        true
     }
 
     fn withdraw<H: Hw>(&mut self, _: u32, irq: u16, state: Flags) -> Withdrawn {
