@@ -169,7 +169,7 @@ async fn table<S: Sectors>(disk: &S, block: u64, ratio: u64) -> Result<Vec<Parti
     let header = check_header(&mut sector, block)?;
 
     let (count, size) = (header.entry_count.get(), header.entry_size.get());
-    if size < 128 || size > MAX_ENTRY_SIZE || !size.is_power_of_two() {
+    if !(128..=MAX_ENTRY_SIZE).contains(&size) || !size.is_power_of_two() {
         return Err(GptError::Bad("entry size"));
     }
     if count > MAX_ENTRIES {
