@@ -29,7 +29,7 @@ pub struct BootInfo {
 #[derive(Debug)]
 pub enum BootError {
     /// The device tree cannot be parsed.
-    Fdt(dtoolkit::error::FdtParseError),
+    Fdt,
     /// A property or node that must be there is not, or makes no sense.
     Missing(&'static str),
     /// The interrupt controller does not work.
@@ -100,7 +100,7 @@ pub(crate) fn start(fdt: &'static [u8]) -> BootInfo {
 }
 
 fn try_start(bytes: &'static [u8]) -> Result<BootInfo, BootError> {
-    let fdt = Fdt::new(bytes).map_err(BootError::Fdt)?;
+    let fdt = Fdt::new(bytes).map_err(|_| BootError::Fdt)?;
     let chosen = fdt.find_node("/chosen");
     let info = BootInfo {
         fdt: bytes,

@@ -27,7 +27,33 @@ pv_guest_entry:
     adrp    x20, __image_start
     add     x20, x20, :lo12:__image_start
 
-    adrp    x21, __rela_start
+    // Pointers that follow each other: an even word names one, an odd word tells of the 63 behind the last.
+    adrp    x21, __relr_start
+    add     x21, x21, :lo12:__relr_start
+    adrp    x22, __relr_end
+    add     x22, x22, :lo12:__relr_end
+1:  cmp     x21, x22
+    b.hs    4f
+    ldr     x0, [x21], #8
+    tbnz    x0, #0, 2f
+    add     x1, x20, x0             // where the pointer stands
+    ldr     x2, [x1]
+    add     x2, x2, x20
+    str     x2, [x1], #8
+    b       1b
+2:  mov     x3, x1
+    add     x1, x1, #63 * 8
+3:  lsr     x0, x0, #1
+    cbz     x0, 1b
+    tbz     x0, #0, 5f
+    ldr     x2, [x3]
+    add     x2, x2, x20
+    str     x2, [x3]
+5:  add     x3, x3, #8
+    b       3b
+
+    // The others, one record each.
+4:  adrp    x21, __rela_start
     add     x21, x21, :lo12:__rela_start
     adrp    x22, __rela_end
     add     x22, x22, :lo12:__rela_end

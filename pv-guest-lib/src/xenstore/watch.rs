@@ -18,22 +18,29 @@ const MAX_WATCHES: usize = 32;
 type Token = heapless::String<12>;
 
 struct Slots {
-    slots: [Option<Slot>; MAX_WATCHES],
-    next: u32,
+    slots: [Slot; MAX_WATCHES],
+    /// The number that was given last.
+    last: u32,
 }
 
 struct Slot {
+    /// Which watch has the slot; 0 for none.
     number: u32,
     fired: bool,
     waker: Option<Waker>,
 }
 
 static SLOTS: Mutex<RefCell<Slots>> =
-    Mutex::new(RefCell::new(Slots { slots: [const { None }; MAX_WATCHES], next: 0 }));
+    Mutex::new(RefCell::new(Slots { slots: [const { Slot::FREE }; MAX_WATCHES], last: 0 }));
+
+impl Slot {
+    #[expect(clippy::declare_interior_mutable_const, reason = "a template to fill slots with")]
+    const FREE: Self = Self { number: 0, fired: false, waker: None };
+}
 
 impl Slots {
     fn find(&mut self, number: u32) -> Option<&mut Slot> {
-        self.slots.iter_mut().flatten().find(|slot| slot.number == number)
+        self.slots.iter_mut().find(|slot| slot.number == number)
     }
 }
 
@@ -50,10 +57,10 @@ impl Watch {
         let path = Path::try_from(path).map_err(|_| XsError::TooLong)?;
         let number = critical_section::with(|cs| {
             let mut slots = SLOTS.borrow(cs).borrow_mut();
-            let number = slots.next;
-            slots.next = number.wrapping_add(1);
-            let free = slots.slots.iter_mut().find(|slot| slot.is_none()).ok_or(XsError::TooLong)?;
-            *free = Some(Slot { number, fired: false, waker: None });
+            let number = slots.last.wrapping_add(1).max(1);
+            slots.last = number;
+            let free = slots.find(0).ok_or(XsError::TooLong)?;
+            *free = Slot { number, ..Slot::FREE };
             Ok(number)
         })?;
         Ok(Self { number, path })
@@ -92,10 +99,8 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         critical_section::with(|cs| {
-            for slot in &mut SLOTS.borrow(cs).borrow_mut().slots {
-                if slot.as_ref().is_some_and(|slot| slot.number == self.number) {
-                    *slot = None;
-                }
+            if let Some(slot) = SLOTS.borrow(cs).borrow_mut().find(self.number) {
+                *slot = Slot::FREE;
             }
         });
     }
@@ -105,7 +110,8 @@ impl Drop for Watch {
 pub(super) fn deliver(payload: &[u8]) {
     let mut fields = payload.split(|&byte| byte == 0);
     let token = fields.nth(1).and_then(|token| core::str::from_utf8(token).ok());
-    let Some(number) = token.and_then(|token| token.strip_prefix('w')?.parse().ok()) else { return };
+    let number = token.and_then(|token| token.strip_prefix('w')?.parse().ok());
+    let Some(number) = number.filter(|number| *number != 0) else { return };
     let waker = critical_section::with(|cs| {
         let mut slots = SLOTS.borrow(cs).borrow_mut();
         let slot = slots.find(number)?;

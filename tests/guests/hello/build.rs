@@ -3,7 +3,8 @@
 fn main() {
     let script = std::env::var("DEP_PV_GUEST_LIB_LINKER_SCRIPT").expect("pv-guest-lib names its linker script");
     println!("cargo::rerun-if-changed={script}");
-    for argument in ["-pie", "--no-dynamic-linker", "-znotext", "--build-id=none", &format!("-T{script}")] {
+    for argument in ["-pie", "--no-dynamic-linker", "-znotext", "-zpack-relative-relocs", "--build-id=none"] {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
+    println!("cargo::rustc-link-arg-bins=-T{script}");
 }
