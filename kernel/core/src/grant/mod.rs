@@ -15,6 +15,8 @@ mod maptrack;
 mod query;
 mod table;
 mod teardown;
+#[cfg(test)]
+mod tests;
 
 mod unmap;
 
