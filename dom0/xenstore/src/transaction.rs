@@ -163,3 +163,46 @@ impl Transaction {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConnKind, Reply, Request, Store, TxId};
+
+    #[test]
+    fn an_idle_transaction_lets_go_of_its_copies_after_many_changes() {
+        let mut store = Store::default();
+        let idle = store.connect(ConnKind::Local).unwrap();
+        let busy = store.connect(ConnKind::Local).unwrap();
+        let start = store.request(idle, TxId::NONE, Request::TransactionStart);
+        let Ok(Reply::Transaction(tx)) = start else {
+            panic!("{start:?}")
+        };
+        let parked = |store: &Store| {
+            let transaction = store
+                .conns
+                .get(idle)
+                .unwrap()
+                .transactions
+                .get(&tx)
+                .unwrap();
+            matches!(transaction.copies, Copies::Parked)
+        };
+        let write = Request::Write {
+            path: "/a",
+            value: b"",
+        };
+        for _ in 0..PARK_AFTER / 2 {
+            store.request(busy, TxId::NONE, write).unwrap();
+        }
+        assert!(!parked(&store));
+        for _ in 0..PARK_AFTER {
+            store.request(busy, TxId::NONE, write).unwrap();
+        }
+        assert!(parked(&store));
+        store
+            .request(idle, tx, Request::Read { path: "/" })
+            .unwrap();
+        assert!(!parked(&store));
+    }
+}
