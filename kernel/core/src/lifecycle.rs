@@ -252,6 +252,9 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
         drop(vcpu.info_frame.lock().take());
         drop(vcpu.accounting.lock().area.take());
     }
+    if let Some(uart) = &domain.vuart {
+        uart.disconnect();
+    }
     if domain.p2m.teardown(PAGE_STRETCH) == Progress::More {
         return false;
     }

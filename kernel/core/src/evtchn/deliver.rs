@@ -41,6 +41,11 @@ pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) ->
     if state.binding == Binding::Closed {
         return Ok(());
     }
+    if let Some(uart) = domain.vuart.as_ref().filter(|uart| uart.listens_on(port)) {
+        // The emulated UART is the one that listens here, not the guest.
+        uart.on_event(kernel, domain);
+        return Ok(());
+    }
     let pending = word_at(domain.shared_info, layout::EVTCHN_PENDING, word);
     // A port that is pending already has told its vCPU, or will when it is unmasked.
     if H::load64(pending) & (1 << bit) != 0 || H::set_bits64(pending, 1 << bit) & (1 << bit) != 0 {

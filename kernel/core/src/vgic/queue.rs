@@ -168,8 +168,12 @@ impl Queue {
             same.flags |= entry.flags;
         } else {
             let urgent = self.waiting.iter().rev().take_while(|other| other.priority <= entry.priority).count();
-            let inserted = self.waiting.insert(self.waiting.len() - urgent, entry);
-            debug_assert!(inserted.is_ok(), "there is room for every interrupt once");
+            let last = self.waiting.len();
+            let added = self.waiting.push(entry);
+            debug_assert!(added.is_ok(), "there is room for every interrupt once");
+            for at in (last - urgent..last).rev() {
+                self.waiting.swap(at, at + 1);
+            }
         }
         self.forwards(entry)
     }
@@ -177,7 +181,11 @@ impl Queue {
     /// Whether anything is pending that the guest could take.
     pub(super) fn is_deliverable<H: Hw>(&self) -> bool {
         self.waiting.iter().any(|entry| entry.flags.contains(Flags::PENDING) && self.forwards(*entry))
-            || self.used().any(|n| self.peek::<H>(n) & lr::PENDING != 0)
+            || self.used().any(|n| {
+                let value = self.peek::<H>(n);
+                // One whose end has not been reported yet may be pending again at once.
+                value & lr::PENDING != 0 || value & (lr::STATE | lr::HW | lr::EOI) == lr::EOI
+            })
     }
 
     /// Which of the 32 interrupts from `base` are pending or active here.
@@ -273,6 +281,8 @@ impl Queue {
                 None => self.fill::<H>(room, entry),
             };
             match placed {
+                // The common case: there is one, and it goes.
+                Placed::Yes if i + 1 == self.waiting.len() => self.waiting.truncate(i),
                 Placed::Yes => {
                     self.waiting.remove(i);
                 }
