@@ -121,7 +121,8 @@ fn permit_removal<'c>(
 
 /// Makes a permitted change and tells `touched` of it: before a removal, after anything else.
 ///
-/// `spot` is where the change's path leads in this tree. `quotas` bind an unprivileged caller; a refused change leaves the tree as it was.
+/// `spot` is where the change's path leads in this tree. `quotas` bind an unprivileged caller; a refused change
+/// leaves the tree as it was.
 pub(crate) fn apply(
     tree: &mut Tree,
     caller: &Caller,

@@ -1,62 +1,13 @@
-//! Guests that break the rules on purpose: exhausted pools, a broken protocol, reused domids. After each, the store
-//! serves others, and nothing is left when the guest is gone.
+//! Guests that break the rules on purpose: exhausted pools, a broken protocol. After each, the store serves others, and
+//! nothing is left when the guest is gone.
 
 mod common;
 
+use common::scene::Scene;
 use common::{World, header, message};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::xs_wire::XsOp;
-use xenstore::{Error, Fault, Quotas, Reply, Request, Resource, TxId};
-
-/// A world with a victim, whose attacker must leave no trace.
-struct Scene {
-    world: World,
-    victim: xenstore::ConnId,
-    attacker: xenstore::ConnId,
-    nodes: usize,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let mut world = World::new();
-        let victim = world.guest(1);
-        world.write(victim, "data", "precious").unwrap();
-        let nodes = world.check();
-        let attacker = world.guest(2);
-        Self {
-            world,
-            victim,
-            attacker,
-            nodes,
-        }
-    }
-
-    /// The victim is served and unharmed; after the attacker's end the node count is as before.
-    fn check(mut self) {
-        self.world.check();
-        let reply = self.world.reply_to(self.victim, XsOp::Read, b"data\0");
-        assert_eq!(reply.text(), "precious");
-        self.world.store.domain_died(DomId(2));
-        assert_eq!(self.world.check(), self.nodes);
-    }
-
-    fn flood(&mut self, request: impl Fn(usize) -> Vec<u8>) -> (usize, String) {
-        for count in 0..100_000 {
-            let replies = self.world.receive_all(self.attacker, &request(count));
-            if let Some(error) = replies.iter().find(|reply| reply.op == XsOp::Error) {
-                return (count, error.text().trim_end_matches('\0').to_owned());
-            }
-        }
-        panic!("no limit was met");
-    }
-}
-
-impl World {
-    fn receive_all(&mut self, conn: xenstore::ConnId, bytes: &[u8]) -> Vec<common::Message> {
-        assert_eq!(self.store.input(conn, bytes), Ok(bytes.len()));
-        self.receive(conn)
-    }
-}
+use xenstore::{Error, Fault, Quotas, Resource, TxId};
 
 #[test]
 fn nodes_are_limited_wherever_a_domain_makes_them() {
@@ -324,145 +275,6 @@ fn reset_watches_inside_a_transaction_ends_that_transaction() {
 }
 
 #[test]
-fn a_domain_that_dies_in_the_middle_leaves_no_watch_transaction_or_message() {
-    let mut scene = Scene::new();
-    let (world, attacker) = (&mut scene.world, scene.attacker);
-    world.watch(attacker, "/local/domain/1/data", "t").unwrap();
-    let tx = world.start(attacker);
-    world.write_in(attacker, tx, "a", "1").unwrap();
-    world.store.input(attacker, b"\x0b\0\0").unwrap();
-    world.store.domain_died(DomId(2));
-    assert_eq!(world.store.input(attacker, b"x"), Err(Fault::Closed));
-    assert_eq!(world.read(attacker, "a"), Err(Error::NoConnection));
-    world.write(scene.victim, "data", "precious").unwrap();
-    assert!(world.store.output(attacker).is_empty());
-    let heir = world.guest(2);
-    assert_eq!(world.commit(heir, tx), Err(Error::NoTransaction));
-    assert!(world.events(heir).is_empty());
-    assert_eq!(world.reply_to(heir, XsOp::Read, b"a\0").text(), "ENOENT\0");
-    scene.check();
-}
-
-#[test]
-fn a_new_domain_inherits_no_right_of_the_old_one() {
-    let mut scene = Scene::new();
-    let (world, victim) = (&mut scene.world, scene.victim);
-    world.write(victim, "shared", "secret").unwrap();
-    world.set_perms(victim, "shared", "n1 r2").unwrap();
-    world
-        .set_perms(world.dom0, xenstore::RELEASE_DOMAIN, "n0 r2")
-        .unwrap();
-    let tx = world.start(victim);
-    let perms = &common::perms("n1 r2");
-    let share = Request::SetPerms {
-        path: "data",
-        perms,
-    };
-    world.store.request(victim, tx, share).unwrap();
-    world.store.domain_died(DomId(2));
-    let heir = world.guest(2);
-    let foreign = "/local/domain/1/shared";
-    assert_eq!(world.read(heir, foreign), Err(Error::AccessDenied));
-    assert_eq!(world.get_perms(victim, "shared").unwrap(), "n1");
-    assert_eq!(
-        world
-            .get_perms(world.dom0, xenstore::RELEASE_DOMAIN)
-            .unwrap(),
-        "n0"
-    );
-    assert_eq!(world.commit(victim, tx), Err(Error::Conflict));
-    assert_eq!(
-        world.read(heir, "/local/domain/1/data"),
-        Err(Error::AccessDenied)
-    );
-    world.rm(victim, "shared").unwrap();
-    scene.check();
-}
-
-#[test]
-fn a_new_domain_owns_no_node_of_the_old_one() {
-    let mut scene = Scene::new();
-    let (world, victim) = (&mut scene.world, scene.victim);
-    world.set_perms(victim, "data", "b1").unwrap();
-    world
-        .write(scene.attacker, "/local/domain/1/data/mine/deep", "x")
-        .unwrap();
-    world.watch_quietly(victim, "data/mine", "t");
-    world.store.domain_died(DomId(2));
-    assert_eq!(world.events(victim), ["data/mine t"]);
-    assert!(world.list(victim, "data").unwrap().is_empty());
-    scene.check();
-}
-
-#[test]
-fn rights_cannot_be_laid_out_for_a_domain_that_does_not_exist_yet() {
-    let mut scene = Scene::new();
-    let (world, attacker) = (&mut scene.world, scene.attacker);
-    world.write(attacker, "bait", "").unwrap();
-    world.set_perms(attacker, "bait", "n2 b9 r1").unwrap();
-    assert_eq!(world.get_perms(attacker, "bait").unwrap(), "n2 r1");
-    let nine = world.guest(9);
-    assert_eq!(
-        world.read(nine, "/local/domain/2/bait"),
-        Err(Error::AccessDenied)
-    );
-    world.store.domain_died(DomId(9));
-    scene.check();
-}
-
-#[test]
-fn what_the_toolstack_prepared_for_a_domain_never_introduced_goes_with_it() {
-    let mut scene = Scene::new();
-    let world = &mut scene.world;
-    world.write(world.dom0, "/local/domain/9/x", "").unwrap();
-    world
-        .set_perms(world.dom0, "/local/domain/9", "n9")
-        .unwrap();
-    world.set_perms(world.dom0, "/local", "n0 r9").unwrap();
-    world.store.domain_died(DomId(9));
-    assert_eq!(world.get_perms(world.dom0, "/local").unwrap(), "n0");
-    assert_eq!(world.list(world.dom0, "/local/domain").unwrap(), ["1", "2"]);
-    scene.check();
-}
-
-#[test]
-fn special_watches_and_the_root_survive_an_owner_that_dies() {
-    let mut scene = Scene::new();
-    let world = &mut scene.world;
-    for path in ["/", xenstore::RELEASE_DOMAIN, xenstore::INTRODUCE_DOMAIN] {
-        world.set_perms(world.dom0, path, "r2").unwrap();
-    }
-    world.store.domain_died(DomId(2));
-    for path in ["/", xenstore::RELEASE_DOMAIN, xenstore::INTRODUCE_DOMAIN] {
-        assert_eq!(world.get_perms(world.dom0, path).unwrap(), "r0");
-    }
-    scene.check();
-}
-
-#[test]
-fn introducing_a_domain_twice_resets_it_and_another_page_is_refused() {
-    let mut scene = Scene::new();
-    let (world, attacker) = (&mut scene.world, scene.attacker);
-    world.watch_quietly(attacker, "a", "t");
-    world.actions();
-    world.introduce(2).unwrap();
-    assert_eq!(world.actions().len(), 1);
-    world.write(world.dom0, "/local/domain/2/a", "").unwrap();
-    assert!(world.events(attacker).is_empty());
-    let port = hypercall_abi::ids::Port(1);
-    let elsewhere = Request::Introduce {
-        domid: DomId(2),
-        gfn: hypercall_abi::ids::Gfn(1),
-        port,
-    };
-    assert_eq!(
-        world.ask(world.dom0, elsewhere),
-        Err(Error::IntroducedElsewhere)
-    );
-    scene.check();
-}
-
-#[test]
 fn dom0_is_bound_by_no_quota_but_by_the_size_of_a_message() {
     let none = Quotas {
         nodes: 0,
@@ -480,27 +292,5 @@ fn dom0_is_bound_by_no_quota_but_by_the_size_of_a_message() {
     assert_eq!(
         world.write(dom0, "/a", &"v".repeat(4096)),
         Err(Error::TooLong)
-    );
-}
-
-#[test]
-fn ten_thousand_lives_of_a_domain_leave_the_store_as_it_was() {
-    let mut world = World::new();
-    world.write(world.dom0, "/local/domain", "").unwrap();
-    let nodes = world.check();
-    for _ in 0..10_000 {
-        let guest = world.guest(5);
-        world.watch(guest, "device", "t").unwrap();
-        world.write(guest, "device/vbd/51712/state", "1").unwrap();
-        let tx = world.start(guest);
-        world.write_in(guest, tx, "device/x", "1").unwrap();
-        world.store.domain_died(DomId(5));
-        world.actions();
-        while world.store.take_ready().is_some() {}
-    }
-    assert_eq!(world.check(), nodes);
-    assert_eq!(
-        world.ask(world.dom0, Request::IsDomainIntroduced { domid: DomId(5) }),
-        Ok(Reply::Introduced(false))
     );
 }

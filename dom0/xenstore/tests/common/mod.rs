@@ -1,6 +1,8 @@
 //! A store with a toolstack and guests, and a client that speaks bytes.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod scene;
+
 use hypercall_abi::ids::{DomId, Gfn, Port};
 use hypercall_abi::xs_wire::{Header, XsOp};
 use xenstore::{Action, ConnId, ConnKind, Error, Perms, Quotas, Reply, Request, Store, TxId};
