@@ -23,7 +23,7 @@ const ACTIVE_ORDER: u8 = 1;
 /// Frames that one page of the table costs.
 const UNIT_FRAMES: u64 = 1 + (1 << ACTIVE_ORDER);
 
-const _: () = assert!(ENTRIES_V1_PER_PAGE * ACTIVE_SIZE == (PAGE_SIZE as usize) << ACTIVE_ORDER);
+const _: () = assert!((ENTRIES_V1_PER_PAGE * ACTIVE_SIZE) as u64 == PAGE_SIZE << ACTIVE_ORDER);
 
 /// One page of the table.
 #[derive(Clone, Copy)]

@@ -45,7 +45,7 @@ fn a_page_that_was_ballooned_out_can_come_back_and_is_zero() {
     let (mut world, _) = World::new();
     let domain = world.domain(8);
     let free = Fake::frames().free_pages();
-    poke(&domain, GUEST_RAM + 0x3000, &0x5EC2_E7u64);
+    poke(&domain, GUEST_RAM + 0x3000, &0x005E_C2E7u64);
     let arg = reservation(&domain, &[FIRST + 3], 0);
     assert_eq!(op(&mut world, &domain, MemoryOp::DecreaseReservation, &arg), 1);
     assert_eq!(domain.p2m.lookup(Ipa::new(GUEST_RAM + 0x3000)), None);

@@ -70,12 +70,12 @@ fn requests_that_make_no_sense_fail_and_cost_nothing() {
         ..MapGrantRef::default()
     };
     for (arg, status) in [
-        (MapGrantRef { flags: 0, ..good }, GrantStatus::BadGntRef),
+        (MapGrantRef { flags: GNTMAP_READONLY, ..good }, GrantStatus::BadGntRef),
         (MapGrantRef { flags: GNTMAP_HOST_MAP | GNTMAP_CONTAINS_PTE, ..good }, GrantStatus::GeneralError),
         (MapGrantRef { flags: GNTMAP_DEVICE_MAP, ..good }, GrantStatus::GeneralError),
         (MapGrantRef { host_addr: SLOTS + 1, ..good }, GrantStatus::BadVirtAddr),
         (MapGrantRef { host_addr: 1 << 40, ..good }, GrantStatus::BadVirtAddr),
-        (MapGrantRef { host_addr: u64::MAX & !0xFFF, ..good }, GrantStatus::BadVirtAddr),
+        (MapGrantRef { host_addr: !0xFFF, ..good }, GrantStatus::BadVirtAddr),
         (MapGrantRef { host_addr: GUEST_RAM + PAGE_SIZE, ..good }, GrantStatus::GeneralError),
         (MapGrantRef { dom: DomId(99), ..good }, GrantStatus::BadDomain),
         (MapGrantRef { dom: DomId::SELF, ..good }, GrantStatus::BadDomain),
