@@ -230,9 +230,8 @@ pub fn start_pcpus(found: &Discovered) {
     init_interrupts(&found.redistributors);
     REDISTRIBUTORS.call_once(|| found.redistributors.clone());
     let others = found.cpus.iter().filter(|mpidr| **mpidr != own);
-    for (block, mpidr) in percpu::all().iter().skip(1).zip(others) {
-        start_pcpu(block, *mpidr);
-    }
+    let started = percpu::all().iter().skip(1).zip(others).filter(|(block, mpidr)| start_pcpu(block, **mpidr)).count();
+    await_online(1 + started);
     if found.unused_cpus > 0 {
         KERNEL.log(format_args!("{} pCPUs stay off: {MAX_PCPUS} are used at most", found.unused_cpus));
     }
@@ -270,9 +269,10 @@ unsafe extern "C" {
     static secondary_start: u8;
 }
 
-fn start_pcpu(block: &'static Percpu, mpidr: u64) {
+/// Starts a pCPU; whether firmware says that it did.
+fn start_pcpu(block: &'static Percpu, mpidr: u64) -> bool {
     let mut starts = STARTS.lock();
-    let Some(start) = starts.get_mut(usize::from(block.id.0)) else { return };
+    let Some(start) = starts.get_mut(usize::from(block.id.0)) else { return false };
     *start = Start {
         mair: cpu::MAIR,
         tcr: cpu::tcr(),
@@ -284,15 +284,22 @@ fn start_pcpu(block: &'static Percpu, mpidr: u64) {
     let context = core::ptr::from_ref(start) as u64;
     // The other one reads it with its MMU off.
     memory::clean_to_poc(Pa::new(context), size_of::<Start>() as u64);
-    if let Err(error) = psci::cpu_on(mpidr, &raw const secondary_start as u64, context) {
-        KERNEL.log(format_args!("pCPU {:#x} does not start: PSCI error {error}", mpidr));
-        return;
+    match psci::cpu_on(mpidr, &raw const secondary_start as u64, context) {
+        Ok(()) => true,
+        Err(error) => {
+            KERNEL.log(format_args!("pCPU {mpidr:#x} does not start: PSCI error {error}"));
+            false
+        }
     }
-    // A tenth of a second is much more than firmware takes.
-    let patience = timer::now() + u64::from(timer::frequency()) / 10;
-    while !block.online.load(Ordering::Acquire) {
+}
+
+/// Waits for pCPUs that have been started.
+fn await_online(started: usize) {
+    // Two seconds are much more than firmware takes, and little for a person who waits for an answer.
+    let patience = timer::now() + 2 * u64::from(timer::frequency());
+    while gic::online() < started {
         if timer::now() > patience {
-            KERNEL.log(format_args!("pCPU {mpidr:#x} does not come up"));
+            KERNEL.log(format_args!("{} pCPUs do not come up", started - gic::online()));
             return;
         }
     }

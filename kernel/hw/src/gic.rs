@@ -68,7 +68,7 @@ fn wait_for_write(base: usize, pending: u32) {
 }
 
 /// Sets the distributor up; `is_edge` says which shared interrupts are edge-triggered. They stay disabled.
-pub fn init_distributor(registers: Range, is_edge: impl Fn(u32) -> bool) {
+pub fn init_distributor(registers: Range, is_edge: impl Fn(usize) -> bool) {
     let base = mmio::address(registers.start);
     DISTRIBUTOR.store(base, Ordering::Relaxed);
     mmio::write32(base + reg::GICD_CTLR, 0);
@@ -84,7 +84,7 @@ pub fn init_distributor(registers: Range, is_edge: impl Fn(u32) -> bool) {
         }
         for half in 0..2 {
             let first = word * 32 + half * 16;
-            let edges = (0..16).filter(|n| is_edge((first + n) as u32)).fold(0, |bits, n| bits | 2 << (2 * n));
+            let edges = (0..16).filter(|n| is_edge(first + n)).fold(0, |bits, n| bits | 2 << (2 * n));
             mmio::write32(base + reg::ICFGR + first / 4, edges);
         }
     }

@@ -31,8 +31,8 @@ pub struct Discovered {
 
 impl Discovered {
     /// Whether an interrupt is edge-triggered.
-    pub fn is_edge(&self, intid: u32) -> bool {
-        self.edges.get(intid as usize / 32).is_some_and(|word| word >> (intid % 32) & 1 == 1)
+    pub fn is_edge(&self, intid: usize) -> bool {
+        self.edges.get(intid / 32).is_some_and(|word| word >> (intid % 32) & 1 == 1)
     }
 }
 
@@ -100,13 +100,13 @@ pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Discovered, FdtE
         psci: false,
     };
     root.walk(&mut |place| found.machine_node(place))?;
+    found.check()?;
     root.walk(&mut |place| found.device_node(place))?;
     for (address, size) in reservations(blob) {
         found.reserve(&root, "memory reservation block", Range { start: Pa::new(address), size })?;
     }
     found.reserve(&root, "image", image)?;
     found.reserve(&root, "fdt", at)?;
-    found.check()?;
     Ok(found)
 }
 

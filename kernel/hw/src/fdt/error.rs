@@ -9,7 +9,7 @@ use heapless::String;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FdtError {
     /// Path of the node; cut when it is longer than this.
-    pub path: String<128>,
+    pub path: String<48>,
     /// The property, or the part of the file.
     pub field: &'static str,
     /// What is wrong.

@@ -22,16 +22,11 @@ struct Window {
     size: u64,
 }
 
-/// How the addresses of a node's children become physical.
-#[derive(Clone, Debug)]
-enum Translation {
-    /// They are.
-    Identity,
-    /// Through windows, whose parent addresses are physical already.
-    Windows(Vec<Window, MAX_WINDOWS>),
-    /// Not at all: no `ranges`.
-    None,
-}
+/// How the addresses of a bus become physical ones: where its windows put them.
+type Windows = Vec<Window, MAX_WINDOWS>;
+
+/// Everything, at its own address.
+const IDENTITY: Window = Window { child: 0, parent: 0, size: u64::MAX };
 
 /// A node and what its ancestors say about it.
 pub struct Place<'a> {
@@ -45,20 +40,24 @@ pub struct Place<'a> {
     pub cells: Cells,
     /// Handle of the interrupt controller that its `interrupts` go to.
     pub interrupt_parent: Option<u64>,
-    translation: Translation,
+    /// Those of the bus that it is on.
+    bus: Windows,
 }
 
 impl<'a> Place<'a> {
     /// The root node.
     pub fn root(fdt: Fdt<'a>) -> Self {
         let node = fdt.root();
+        let mut bus = Windows::new();
+        // There is room for one.
+        let _ = bus.push(IDENTITY);
         Place {
             node,
             path: String::new(),
             depth: 0,
             cells: Cells { address: 2, size: 1 },
             interrupt_parent: number(&node, "interrupt-parent"),
-            translation: Translation::Identity,
+            bus,
         }
     }
 
@@ -119,38 +118,31 @@ impl<'a> Place<'a> {
 
     fn translate(&self, address: u64, size: u64) -> Result<Option<u64>, FdtError> {
         let end = address.checked_add(size).ok_or_else(|| self.error("reg", Fault::Malformed))?;
-        Ok(match &self.translation {
-            Translation::Identity => Some(address),
-            Translation::None => None,
-            Translation::Windows(windows) => windows
-                .iter()
-                .find(|w| w.child <= address && end - w.child <= w.size)
-                .map(|w| w.parent.wrapping_add(address - w.child)),
-        })
+        let window = self.bus.iter().find(|w| w.child <= address && end - w.child <= w.size);
+        Ok(window.map(|w| w.parent.wrapping_add(address - w.child)))
     }
 
-    /// The physical ranges behind this bus's windows (`ranges`).
-    pub fn windows(&self) -> Result<Vec<Range, MAX_WINDOWS>, FdtError> {
-        let mut ranges = Vec::new();
-        if let Translation::Windows(windows) = self.child_translation()? {
-            for window in windows {
-                let range = Range { start: Pa::new(window.parent), size: window.size };
-                ranges.push(range).map_err(|_| self.error("ranges", Fault::TooMany))?;
-            }
-        }
-        Ok(ranges)
+    /// The physical ranges behind this bus's windows (`ranges`); none if it is one with its parent.
+    pub fn windows(&self) -> Result<impl Iterator<Item = Range>, FdtError> {
+        let windows = if self.bytes("ranges").is_some_and(|bytes| !bytes.is_empty()) {
+            self.child_bus()?
+        } else {
+            Windows::new()
+        };
+        Ok(windows.into_iter().map(|window| Range { start: Pa::new(window.parent), size: window.size }))
     }
 
-    fn child_translation(&self) -> Result<Translation, FdtError> {
+    /// The windows of the bus below this node. Without `ranges` nothing of it can be reached.
+    fn child_bus(&self) -> Result<Windows, FdtError> {
         if self.depth == 0 {
-            return Ok(Translation::Identity);
+            return Ok(self.bus.clone());
         }
-        let Some(mut rest) = self.bytes("ranges") else { return Ok(Translation::None) };
+        let Some(mut rest) = self.bytes("ranges") else { return Ok(Windows::new()) };
         if rest.is_empty() {
-            return Ok(self.translation.clone());
+            return Ok(self.bus.clone());
         }
         let cells = self.child_cells()?;
-        let mut windows = Vec::new();
+        let mut windows = Windows::new();
         let broken = || self.error("ranges", Fault::Malformed);
         while !rest.is_empty() {
             let (child, tail) = take(rest, cells.address).ok_or_else(broken)?;
@@ -165,7 +157,7 @@ impl<'a> Place<'a> {
             }
             rest = tail;
         }
-        Ok(Translation::Windows(windows))
+        Ok(windows)
     }
 
     /// Calls `visit` with every node below this one that is not disabled; `visit` says whether to go on below it.
@@ -174,7 +166,7 @@ impl<'a> Place<'a> {
             return Err(self.error("depth", Fault::TooMany));
         }
         let cells = self.child_cells()?;
-        let translation = self.child_translation()?;
+        let bus = self.child_bus()?;
         for node in self.node.children() {
             let mut path = self.path.clone();
             path.push('/')
@@ -186,7 +178,7 @@ impl<'a> Place<'a> {
                 depth: self.depth + 1,
                 cells,
                 interrupt_parent: number(&node, "interrupt-parent").or(self.interrupt_parent),
-                translation: translation.clone(),
+                bus: bus.clone(),
             };
             let in_use = place.text("status").is_none_or(|status| status == "okay" || status == "ok");
             if in_use && visit(&place)? {
