@@ -63,6 +63,12 @@ pub fn image_range() -> IpaRange {
     range(&raw const __image_start, &raw const __image_end)
 }
 
+/// Whether `length` bytes at `address` are on the stack, or on that of faults.
+pub fn on_stack(address: u64, length: u64) -> bool {
+    let stack = range(&raw const __stack_start, &raw const __image_end);
+    stack.start().raw() <= address && address.checked_add(length).is_some_and(|end| end <= stack.end().raw())
+}
+
 fn range(start: *const u8, end: *const u8) -> IpaRange {
     let start_at = start as u64;
     IpaRange::new(crate::addr::Ipa::new(start_at), end as u64 - start_at).unwrap_or_else(|| unreachable!())

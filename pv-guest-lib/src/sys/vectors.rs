@@ -11,7 +11,7 @@ global_asm!(
     add     x9, x9, :lo12:__fault_stack_end
     mov     x4, sp
     mov     sp, x9
-    mov     x3, x30
+    mov     x3, x29
     mov     x0, #\kind
     mrs     x1, esr_el1
     mrs     x2, elr_el1
@@ -81,13 +81,13 @@ extern "C" fn pv_guest_irq() {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pv_guest_fault(kind: u64, syndrome: u64, pc: u64, link: u64, stack: u64) -> ! {
+extern "C" fn pv_guest_fault(kind: u64, syndrome: u64, pc: u64, frame: u64, stack: u64) -> ! {
     let far: u64;
     // SAFETY: reading the fault address has no effect.
     unsafe { core::arch::asm!("mrs {}, far_el1", out(reg) far, options(nostack, nomem, preserves_flags)) };
-    let base = super::mmu::image_base();
-    panic!(
-        "exception {kind}: ESR {syndrome:#x} FAR {far:#x} PC {pc:#x} (image+{:#x}) LR {link:#x} SP {stack:#x}",
-        pc.wrapping_sub(base)
+    super::panic::report(
+        format_args!("exception {kind}: ESR {syndrome:#x} FAR {far:#x} PC {pc:#x} SP {stack:#x}"),
+        frame,
     );
+    super::hypercall::shutdown(hypercall_abi::sched::ShutdownReason::Crash)
 }
