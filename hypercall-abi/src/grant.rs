@@ -18,7 +18,7 @@ wire_enum! {
         DumpTable = 3,
         /// Give a page away; not available on Arm.
         Transfer = 4,
-        /// Copy between domains: [`Copy`].
+        /// Copy between domains: [`struct@Copy`].
         Copy = 5,
         /// Learn the table's size: [`QuerySize`].
         QuerySize = 6,

@@ -5,6 +5,7 @@
 //! belong to the driver, not with the caller's buffer.
 
 mod connect;
+mod device;
 mod error;
 mod ring;
 

@@ -34,7 +34,6 @@ static SLOTS: Mutex<RefCell<Slots>> =
     Mutex::new(RefCell::new(Slots { slots: [const { Slot::FREE }; MAX_WATCHES], last: 0 }));
 
 impl Slot {
-    #[expect(clippy::declare_interior_mutable_const, reason = "a template to fill slots with")]
     const FREE: Self = Self { number: 0, fired: false, waker: None };
 }
 
