@@ -185,6 +185,7 @@ impl<H: Hw> Kernel<H> {
 }
 
 /// `console_io(cmd, count, buffer)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match ConsoleIo::try_from(call.arg32(0)).map_err(XenError::from)? {
         ConsoleIo::Write => {

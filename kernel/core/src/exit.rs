@@ -1,4 +1,7 @@
 //! From an exception to EL2 and back to a guest: every exit of every vCPU comes through [`handle`].
+//!
+//! What it calls is kept out of line wherever it does more than a few instructions, here and in `trap` and
+//! `hypercall`: else every exit would save the registers that only the longest of them needs.
 
 use crate::context::{Exit, TrapFrame};
 use crate::hw::{Hw, IntId};
@@ -16,6 +19,7 @@ pub const VTIMER_PPI: IntId = IntId(27);
 const BATCH: usize = 8;
 
 /// Handles an exit. On return `frame` holds the registers of the vCPU that runs next, and it may be entered.
+#[inline(always)]
 pub fn handle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, exit: Exit) {
     match exit {
         Exit::Sync(syndrome) => trap::sync(kernel, cpu, frame, syndrome),
@@ -43,6 +47,7 @@ fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut 
 }
 
 /// Takes the physical interrupts that are pending on this pCPU.
+#[inline(never)]
 pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
     for _ in 0..BATCH {
         let Some(intid) = H::acknowledge() else { return };

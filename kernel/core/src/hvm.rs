@@ -41,6 +41,7 @@ impl Default for Params {
 }
 
 /// `hvm_op(cmd, arg)`. A guest reads its own parameters and sets only how it wants to be told of events.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let at = GuestVa::new(call.args[1]);
     let command = HvmOp::try_from(call.arg32(0)).map_err(XenError::from)?;

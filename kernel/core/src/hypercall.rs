@@ -85,20 +85,18 @@ pub fn dispatch<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame:
     };
     #[allow(clippy::cast_possible_truncation, reason = "only the low 32 bits of x16 count")]
     let number = frame.x[16] as u32;
-    let result = route(&mut call, number);
-    let (args, out) = (call.args, call.out);
-    cpu.current = Some(current);
-    match result {
-        Ok(value) => finish(frame, number, value, out),
-        Err(Stop::Error(error)) => finish(frame, number, encode(Err(error)), out),
+    match route(&mut call, number) {
+        Ok(value) => finish(frame, number, value, &call.out),
+        Err(Stop::Error(error)) => finish(frame, number, encode(Err(error)), &call.out),
         Err(Stop::Again) => {
-            frame.x[..6].copy_from_slice(&args);
+            frame.x[..6].copy_from_slice(&call.args);
             frame.pc = frame.pc.wrapping_sub(4);
         }
     }
+    cpu.put_back(current);
 }
 
-fn finish(frame: &mut TrapFrame, number: u32, value: u64, out: [u64; 2]) {
+fn finish(frame: &mut TrapFrame, number: u32, value: u64, out: &[u64; 2]) {
     frame.x[0] = value;
     if number >= control::BASE {
         frame.x[1] = out[0];

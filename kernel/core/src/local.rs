@@ -53,6 +53,14 @@ impl<H: Hw> LocalCpu<H> {
         };
     }
 
+    /// Puts the vCPU back that was taken out of `current` for the time of a hypercall.
+    pub fn put_back(&mut self, current: Current<H>) {
+        // Nothing was put there meanwhile. Saying what would happen keeps the drop of it out of the way.
+        if let Some(other) = self.current.replace(current) {
+            drop_late(other);
+        }
+    }
+
     /// Takes the registers of `vcpu` off this pCPU.
     pub fn save(&mut self, vcpu: &Vcpu<H>, frame: &TrapFrame, context: &mut VcpuContext) {
         context.frame = *frame;
@@ -77,6 +85,7 @@ impl<H: Hw> LocalCpu<H> {
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.
+    #[inline(never)]
     pub fn fp_trap(&mut self) {
         if let Some(current) = &self.current {
             H::trap_fp(false);
@@ -84,4 +93,10 @@ impl<H: Hw> LocalCpu<H> {
             self.fp_loaded = true;
         }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_late<H: Hw>(other: Current<H>) {
+    drop(other);
 }

@@ -11,6 +11,7 @@ use crate::hypercall::{Call, CallResult, Stop, route};
 
 /// `multicall(entries, count)`. Each entry gets its result before the next one starts. A multicall cannot hold
 /// another one, nor control calls, whose results need registers.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut args = call.args;
     while args[1] & u64::from(u32::MAX) > 0 {

@@ -46,6 +46,7 @@ impl Default for Watchdogs {
 }
 
 /// `sched_op(cmd, arg)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let at = GuestVa::new(call.args[1]);
     match SchedOp::try_from(call.arg32(0)).map_err(XenError::from)? {

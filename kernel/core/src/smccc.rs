@@ -35,6 +35,7 @@ const STANDARD_BASE: u32 = 0x8400_0000;
 const HYPERVISOR_BASE: u32 = 0x8600_0000;
 
 /// Carries out the call of the vCPU that runs here. `frame` stands behind the instruction.
+#[inline(never)]
 pub fn call<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame) {
     let Some(current) = &cpu.current else { return };
     #[allow(clippy::cast_possible_truncation, reason = "the function is in w0")]

@@ -18,6 +18,7 @@ use crate::vcpu::Vcpu;
 use crate::{evtchn, guest};
 
 /// `vcpu_op(cmd, vcpu, arg)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let id = VcpuId(u32::try_from(call.args[1]).map_err(|_| XenError::NoEnt)?);
     let command = VcpuOp::try_from(call.arg32(0)).map_err(XenError::from)?;
@@ -108,6 +109,7 @@ fn runstate_area<H: Hw>(call: &Call<'_, H>, at: GuestVa) -> Result<RunstateArea,
 }
 
 /// `vm_assist(cmd, type)`.
+#[inline(never)]
 pub fn assist<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let on = match call.arg32(0) {
         VMASST_CMD_ENABLE => true,

@@ -18,6 +18,7 @@ const EXTRAVERSION: &str = ".0-xenolith";
 const CAPABILITIES: &str = "xen-3.0-aarch64 ";
 
 /// `xen_version(cmd, arg)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match VersionOp::try_from(call.arg32(0)).map_err(XenError::from)? {
         VersionOp::Version => Ok(VERSION),
@@ -43,6 +44,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     }
 }
 
+#[inline(never)]
 fn text<H: Hw, const N: usize>(call: &Call<'_, H>, text: &str) -> CallResult {
     let mut field = [0; N];
     // The last byte stays zero, as the field is a C string.
@@ -52,11 +54,13 @@ fn text<H: Hw, const N: usize>(call: &Call<'_, H>, text: &str) -> CallResult {
     bytes(call, &field)
 }
 
+#[inline(never)]
 fn bytes<H: Hw>(call: &Call<'_, H>, bytes: &[u8]) -> CallResult {
     guest::copy_out(call.domain, GuestVa::new(call.args[1]), bytes)?;
     Ok(0)
 }
 
+#[inline(never)]
 fn features<H: Hw>(call: &Call<'_, H>) -> CallResult {
     let at = GuestVa::new(call.args[1]);
     let mut info: FeatureInfo = guest::read(call.domain, at)?;

@@ -14,6 +14,7 @@ use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 
 /// A control call; `number` is the hypercall's.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
     let Some(caps) = call.domain.caps.clone() else { return Err(XenError::Perm.into()) };
     let op = Op::from_number(number).ok_or(XenError::NoSys)?;

@@ -20,6 +20,7 @@ use crate::hypercall::{Call, CallResult, Stop};
 const RESET_STRETCH: u32 = 64;
 
 /// `event_channel_op(cmd, arg)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let at = GuestVa::new(call.args[1]);
     match EvtchnOp::try_from(call.arg32(0)).map_err(XenError::from)? {

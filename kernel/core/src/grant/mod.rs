@@ -65,6 +65,7 @@ impl<H: Hw> GrantTable<H> {
 }
 
 /// `grant_table_op(cmd, array, count)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let command = call.arg32(0) & ((1 << COMMAND_BITS) - 1);
     let op = GrantOp::try_from(command).map_err(XenError::from)?;

@@ -25,6 +25,7 @@ pub use populate::populate;
 const PROGRESS_SHIFT: u32 = MEMOP_CMD_MASK.count_ones();
 
 /// `memory_op(cmd, arg)`.
+#[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let op = MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)?;
     match op {

@@ -14,6 +14,7 @@ use crate::runstate::ticks;
 use crate::vcpu::{BLOCKED, Vcpu};
 
 /// Chooses anew what this pCPU runs. On return a vCPU is on, and `frame` holds its registers.
+#[inline(never)]
 pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     let pcpu = kernel.sched.pcpu(cpu.id);
     pcpu.again.store(false, Ordering::SeqCst);

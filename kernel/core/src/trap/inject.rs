@@ -54,6 +54,7 @@ const EXTERNAL_WALK: u64 = 0x17;
 const WRITE: u64 = 1 << 6;
 
 /// Makes the vCPU on this pCPU take an exception at the instruction where `frame` stands.
+#[inline(never)]
 pub fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
     let mut el1 = El1Context::default();
     H::save_el1(&mut el1);

@@ -15,6 +15,7 @@ use crate::vgic::Frame;
 use crate::vuart;
 
 /// Handles a data abort of the vCPU that runs here.
+#[inline(never)]
 pub(super) fn data_abort<H: Hw>(
     kernel: &Kernel<H>,
     cpu: &LocalCpu<H>,
@@ -43,6 +44,7 @@ pub(super) fn data_abort<H: Hw>(
 }
 
 /// Handles an instruction abort of the vCPU that runs here.
+#[inline(never)]
 pub(super) fn instruction_abort<H: Hw>(cpu: &LocalCpu<H>, frame: &mut TrapFrame, fault: Fault) {
     let Some(current) = &cpu.current else { return };
     if !is_mapped_by_now(current, fault, false) {

@@ -63,6 +63,7 @@ pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mu
 }
 
 /// `WFI` sleeps until an interrupt is pending. `WFE` stands in a loop that spins, so it lets others run.
+#[inline(never)]
 fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, event: bool) {
     if event {
         kernel.sched.poke(cpu.id);
@@ -72,6 +73,7 @@ fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, event: bool) {
 }
 
 /// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.
+#[inline(never)]
 pub fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let mut reason = heapless::String::<48>::new();
     // The text and 16 digits fit.

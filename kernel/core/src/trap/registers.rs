@@ -43,6 +43,7 @@ const CLAIM_TAGS: u64 = 0xFF;
 const MDSCR_GUEST: u64 = 1 << 0 | 1 << 12 | 1 << 13 | 1 << 15;
 
 /// Carries out a trapped access. False if there is no such register.
+#[inline(never)]
 pub(super) fn access<H: Hw>(
     kernel: &Kernel<H>,
     cpu: &LocalCpu<H>,

@@ -140,6 +140,7 @@ impl VcpuGic {
     }
 
     /// Brings the list registers of this pCPU, where the vCPU runs, up to date.
+    #[inline(never)]
     pub fn flush<H: Hw>(&self, dist: &Distributor) {
         self.dirty.store(false, Ordering::Relaxed);
         let mut state = self.state.lock();
