@@ -77,10 +77,6 @@ impl Storage {
 
     fn wake_all(&self) {
         self.answered.iter().for_each(AtomicWaker::wake);
-        let _ = self.with(|connected| {
-            connected.waiting.wake();
-            Ok(())
-        });
     }
 }
 
@@ -106,9 +102,16 @@ impl Runner {
     /// disk is closed in either case.
     pub async fn run(mut self) -> Result<(), BlkError> {
         let outcome = self.serve().await;
-        critical_section::with(|cs| self.storage.connected.borrow(cs).replace(None));
+        let mut connected = critical_section::with(|cs| self.storage.connected.borrow(cs).replace(None));
         self.storage.wake_all();
+        if let Some(connected) = &mut connected {
+            connected.waiting.wake();
+        }
         self.device.set_state(XenbusState::Closed).await?;
+        // The back end unmaps our pages before it says that it is closed; until then they are not ours to reuse.
+        let gone = |state| matches!(state, XenbusState::Closed | XenbusState::Unknown | XenbusState::InitWait);
+        self.device.wait_backend(&mut self.watch, gone).await?;
+        drop(connected);
         self.device.unwatch(self.watch).await?;
         outcome
     }

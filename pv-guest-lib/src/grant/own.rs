@@ -73,8 +73,14 @@ impl Entry {
             Access::ReadOnly => GTF_READONLY,
             Access::ReadWrite => 0,
         };
-        grant_table::permit(gref, domid, frame, read_only)?;
-        Ok(Self { gref })
+        let entry = Self { gref };
+        match grant_table::permit(gref, domid, frame, read_only) {
+            Ok(()) => Ok(entry),
+            Err(error) => {
+                entry.end();
+                Err(error)
+            }
+        }
     }
 
     /// Ends the access; `false` when the other side still has the page mapped.
