@@ -89,15 +89,27 @@ impl<H: Hw> Array<H> {
     /// Reads the element at `va`.
     pub fn read<T: FromBytes + IntoBytes>(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
         let mut value = T::new_zeroed();
-        if size_of::<T>() as u64 > va.left_in_page() {
-            copy_in(domain, va, value.as_mut_bytes())?;
-        } else {
-            H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
-        }
+        self.read_into(domain, va, &mut value)?;
         Ok(value)
     }
 
+    /// Reads the element at `va` into a place that is there already.
+    #[inline]
+    pub fn read_into<T: FromBytes + IntoBytes>(
+        &mut self,
+        domain: &Domain<H>,
+        va: GuestVa,
+        value: &mut T,
+    ) -> Result<(), XenError> {
+        if size_of::<T>() as u64 > va.left_in_page() {
+            return copy_in(domain, va, value.as_mut_bytes());
+        }
+        H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
+        Ok(())
+    }
+
     /// Writes a value at `va`.
+    #[inline]
     pub fn write<T: IntoBytes + Immutable>(
         &mut self,
         domain: &Domain<H>,
@@ -111,12 +123,16 @@ impl<H: Hw> Array<H> {
         Ok(())
     }
 
+    #[inline]
     fn at(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
-        if let Some(page) = &self.page
-            && page.va == va.page()
-        {
-            return Ok(page.pin.pa().add(va.offset()));
+        match &self.page {
+            Some(page) if page.va == va.page() => Ok(page.pin.pa().add(va.offset())),
+            _ => self.turn_to(domain, va),
         }
+    }
+
+    /// Lets the page at hand go and takes the one at `va`.
+    fn turn_to(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
         self.page = None;
         let pin = pin(domain, va, self.access)?;
         let at = pin.pa().add(va.offset());

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
-use crate::addr::{PAGE_SIZE, Pa};
+use crate::addr::{PAGE_SHIFT, PAGE_SIZE, Pa};
 use buddy::Buddy;
 pub use buddy::MAX_ORDER;
 pub use state::FrameKind;
@@ -77,7 +77,7 @@ impl FrameTable {
     pub fn release_range(&self, from: Pa, pages: u64) {
         let mut done = 0;
         while done < pages {
-            let Some((index, _)) = self.entry(from.add(done * PAGE_SIZE)) else { return };
+            let Some(index) = self.index(from.add(done * PAGE_SIZE)) else { return };
             let mut buddy = self.buddy.lock();
             let order = buddy.order_at(index, pages - done);
             let order = if self.all_reserved(index, order) { order } else { 0 };
@@ -101,7 +101,7 @@ impl FrameTable {
     pub fn adopt(&self, from: Pa, pages: u64, owner: DomId, kind: FrameKind) -> Result<(), WrongOwner> {
         let live = State::live(owner, kind).raw();
         for n in 0..pages {
-            let (_, entry) = self.entry(from.add(n * PAGE_SIZE)).ok_or(WrongOwner)?;
+            let entry = self.entry(from.add(n * PAGE_SIZE)).ok_or(WrongOwner)?;
             entry
                 .state
                 .compare_exchange(State::RESERVED.raw(), live, Ordering::AcqRel, Ordering::Relaxed)
@@ -126,28 +126,36 @@ impl FrameTable {
     }
 
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
+    #[inline]
     pub fn get(&'static self, pa: Pa, owner: DomId) -> Result<FrameRef, WrongOwner> {
-        let (_, entry) = self.entry(pa).ok_or(WrongOwner)?;
-        entry
-            .state
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |raw| {
-                let state = State::from_raw(raw);
-                if !state.is_seen_by(owner) {
-                    return None;
-                }
-                state.one_more().map(State::raw)
-            })
-            .map_err(|_| WrongOwner)?;
-        Ok(FrameRef { table: self, pa: pa.page() })
+        let entry = self.entry(pa).ok_or(WrongOwner)?;
+        let mut raw = entry.state.load(Ordering::Relaxed);
+        // Only pCPUs that count on the same frame at the same moment make this go round again.
+        loop {
+            let state = State::from_raw(raw);
+            let next = state.one_more().filter(|_| state.is_seen_by(owner)).ok_or(WrongOwner)?;
+            match entry.state.compare_exchange_weak(raw, next.raw(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(FrameRef { table: self, pa: pa.page() }),
+                Err(now) => raw = now,
+            }
+        }
     }
 
     /// Drops a reference; the last one frees the frame.
+    #[inline]
     pub fn put(&self, pa: Pa) {
-        let Some((index, entry)) = self.entry(pa) else { return };
-        let dropped = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |raw| {
-            State::from_raw(raw).one_less().map(State::raw)
-        });
-        if dropped.is_ok_and(|before| State::from_raw(before).is_last()) {
+        let Some(entry) = self.entry(pa) else { return };
+        match State::from_raw(entry.state.fetch_sub(1, Ordering::AcqRel)).references() {
+            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
+            0 => drop(entry.state.fetch_add(1, Ordering::Relaxed)),
+            1 => self.free(pa),
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn free(&self, pa: Pa) {
+        if let Some(index) = self.index(pa) {
             self.buddy.lock().free(self.entries, index);
         }
     }
@@ -155,7 +163,7 @@ impl FrameTable {
     /// First half of giving a page back: nobody can take a new reference from now on. The caller removes the
     /// mapping, waits for the TLBs and then calls [`put`](Self::put).
     pub fn withdraw(&self, pa: Pa, owner: DomId) -> Result<(), FrameBusy> {
-        let (_, entry) = self.entry(pa).ok_or(FrameBusy)?;
+        let entry = self.entry(pa).ok_or(FrameBusy)?;
         let live = State::live(owner, FrameKind::Ram).raw();
         let leaving = State::live(owner, FrameKind::Leaving).raw();
         entry
@@ -168,7 +176,7 @@ impl FrameTable {
     /// A dying domain lets go of its page: it belongs to nobody from now on, and is free when the last peer that
     /// still maps it lets go too.
     pub fn abandon(&self, pa: Pa) {
-        let Some((_, entry)) = self.entry(pa) else { return };
+        let Some(entry) = self.entry(pa) else { return };
         let _ = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |raw| {
             Some(State::from_raw(raw).orphaned().raw())
         });
@@ -177,7 +185,7 @@ impl FrameTable {
 
     /// A number that whoever allocated the frame keeps with it; zero at first.
     pub fn note(&self, pa: Pa) -> Option<&AtomicU32> {
-        self.entry(pa).map(|(_, entry)| &entry.prev)
+        self.entry(pa).map(|entry| &entry.prev)
     }
 
     /// What the frame is now.
@@ -211,13 +219,19 @@ impl FrameTable {
     }
 
     fn state(&self, pa: Pa) -> State {
-        self.entry(pa).map_or(State::RESERVED, |(_, entry)| State::from_raw(entry.state.load(Ordering::Acquire)))
+        self.entry(pa).map_or(State::RESERVED, |entry| State::from_raw(entry.state.load(Ordering::Acquire)))
     }
 
-    fn entry(&self, pa: Pa) -> Option<(u32, &FrameEntry)> {
-        let index = pa.raw().checked_sub(self.base.raw())? / PAGE_SIZE;
-        let entry = self.entries.get(usize::try_from(index).ok()?)?;
-        Some((u32::try_from(index).ok()?, entry))
+    #[inline]
+    fn entry(&self, pa: Pa) -> Option<&FrameEntry> {
+        // An address below the base wraps around to an index far behind the end.
+        let index = pa.raw().wrapping_sub(self.base.raw()) >> PAGE_SHIFT;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    fn index(&self, pa: Pa) -> Option<u32> {
+        self.entry(pa)?;
+        u32::try_from(pa.raw().wrapping_sub(self.base.raw()) >> PAGE_SHIFT).ok()
     }
 }
 

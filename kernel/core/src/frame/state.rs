@@ -107,18 +107,9 @@ impl State {
         self.owner() == owner && self.kind().is_seen_by_guests() && self.references() != 0
     }
 
-    pub(super) const fn is_last(self) -> bool {
-        self.references() == 1
-    }
-
     /// With one more reference; `None` when the count is exhausted.
     pub(super) const fn one_more(self) -> Option<Self> {
         if self.references() < MAX_REFERENCES { Some(State(self.0 + 1)) } else { None }
-    }
-
-    /// With one reference less; `None` when there was none to drop.
-    pub(super) const fn one_less(self) -> Option<Self> {
-        if self.references() > 0 { Some(State(self.0 - 1)) } else { None }
     }
 
     /// The same, owned by nobody.

@@ -8,8 +8,6 @@ use hypercall_abi::ids::{DomId, GrantRef};
 
 use super::{Batch, Peers, active};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::domain::Domain;
-use crate::frame::FrameRef;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 use crate::memory::copy_frames;
@@ -18,9 +16,10 @@ use crate::p2m::IPA_PAGES;
 pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut batch = Batch::new::<Copy>(call);
     let (mut source, mut dest) = (Side::new(false), Side::new(true));
+    let mut arg = Copy::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
-        let arg: Copy = batch.read(call, at)?;
+        batch.read(call, at, &mut arg)?;
         let status = copy_one(call, &mut source, &mut dest, &arg).err().unwrap_or(GrantStatus::Okay);
         let status_at = at.add(core::mem::offset_of!(Copy, status) as u64);
         batch.array.write(call.domain, status_at, &status.raw())?;
@@ -31,6 +30,7 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     batch.finish(call)
 }
 
+#[inline]
 fn copy_one<H: Hw>(
     call: &Call<'_, H>,
     source: &mut Side<H>,
@@ -51,44 +51,50 @@ fn copy_one<H: Hw>(
 /// One side of the copies of a batch, with the page that the last one used.
 struct Side<H: Hw> {
     write: bool,
-    peers: Peers<H>,
-    page: Option<Page<H>>,
-}
-
-/// What the guest asked for, and what holds it.
-struct Page<H: Hw> {
+    /// What the guest called the page at hand.
     name: (u64, DomId, bool),
-    hold: Hold<H>,
+    frame: Pa,
+    hold: Hold,
+    /// The granter of the page at hand, or of an earlier one.
+    peers: Peers<H>,
 }
 
-enum Hold<H: Hw> {
-    /// A page of the caller.
-    Own(FrameRef),
-    /// A use of a grant; it ends when this is dropped.
-    Granted { granter: H::Shared<Domain<H>>, gref: GrantRef, frame: Pa, write: bool },
+/// What keeps the page at hand.
+enum Hold {
+    /// There is none.
+    Nothing,
+    /// A reference on a page of the caller.
+    Own,
+    /// A use of the peer's grant.
+    Grant(GrantRef),
 }
 
 impl<H: Hw> Side<H> {
     const fn new(write: bool) -> Self {
-        Side { write, peers: Peers::new(), page: None }
+        Side { write, name: (0, DomId::INVALID, false), frame: Pa::new(0), hold: Hold::Nothing, peers: Peers::new() }
     }
 
     /// The frame that `ptr` names, held until the next call or the end.
+    #[inline]
     fn pin(&mut self, call: &Call<'_, H>, ptr: &CopyPtr, granted: bool) -> Result<Pa, GrantStatus> {
         let name = (ptr.u, ptr.domid, granted);
-        if let Some(page) = &self.page
-            && page.name == name
-        {
-            return Ok(page.hold.frame());
+        if self.name != name || matches!(self.hold, Hold::Nothing) {
+            self.turn_to(call, ptr, granted)?;
+            self.name = name;
         }
-        self.page = None;
-        let hold = if granted { self.pin_granted(call, ptr)? } else { self.pin_own(call, ptr)? };
-        let frame = hold.frame();
-        self.page = Some(Page { name, hold });
-        Ok(frame)
+        Ok(self.frame)
     }
 
-    fn pin_own(&self, call: &Call<'_, H>, ptr: &CopyPtr) -> Result<Hold<H>, GrantStatus> {
+    fn turn_to(&mut self, call: &Call<'_, H>, ptr: &CopyPtr, granted: bool) -> Result<(), GrantStatus> {
+        self.let_go();
+        if granted {
+            #[allow(clippy::cast_possible_truncation, reason = "the reference is the low half of the union")]
+            let gref = GrantRef(ptr.u as u32);
+            let granter = self.peers.get(call, call.domain.resolve(ptr.domid))?;
+            self.frame = active::begin(granter, gref, call.domain.id, self.write)?;
+            self.hold = Hold::Grant(gref);
+            return Ok(());
+        }
         // Frame numbers are for the caller's own memory only, whoever it is.
         if ptr.domid != DomId::SELF {
             return Err(GrantStatus::PermissionDenied);
@@ -97,31 +103,23 @@ impl<H: Hw> Side<H> {
             return Err(GrantStatus::BadPage);
         }
         let page = call.domain.p2m.pin(Ipa::from_number(ptr.u), self.write).map_err(|_| GrantStatus::BadPage)?;
-        Ok(Hold::Own(page))
+        self.frame = page.keep();
+        self.hold = Hold::Own;
+        Ok(())
     }
 
-    fn pin_granted(&mut self, call: &Call<'_, H>, ptr: &CopyPtr) -> Result<Hold<H>, GrantStatus> {
-        #[allow(clippy::cast_possible_truncation, reason = "the reference is the low half of the union")]
-        let gref = GrantRef(ptr.u as u32);
-        let granter = self.peers.get(call, call.domain.resolve(ptr.domid))?;
-        let frame = active::begin(granter, gref, call.domain.id, self.write)?;
-        Ok(Hold::Granted { granter: granter.clone(), gref, frame, write: self.write })
-    }
-}
-
-impl<H: Hw> Hold<H> {
-    fn frame(&self) -> Pa {
-        match self {
-            Hold::Own(page) => page.pa(),
-            Hold::Granted { frame, .. } => *frame,
+    fn let_go(&mut self) {
+        match (core::mem::replace(&mut self.hold, Hold::Nothing), self.peers.last()) {
+            (Hold::Grant(gref), Some(granter)) => active::end(granter, gref, self.frame, self.write),
+            (Hold::Own, _) => H::frames().put(self.frame),
+            // A use without its granter does not exist: the peer changes only after the page was let go.
+            (Hold::Nothing | Hold::Grant(_), _) => {}
         }
     }
 }
 
-impl<H: Hw> Drop for Hold<H> {
+impl<H: Hw> Drop for Side<H> {
     fn drop(&mut self) {
-        if let Hold::Granted { granter, gref, frame, write } = self {
-            active::end(granter, *gref, *frame, *write);
-        }
+        self.let_go();
     }
 }

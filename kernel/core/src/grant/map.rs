@@ -12,9 +12,10 @@ use crate::p2m::{IPA_BITS, MapKind};
 pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut batch = Batch::new::<MapGrantRef>(call);
     let mut peers = Peers::new();
+    let mut arg = MapGrantRef::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
-        let mut arg: MapGrantRef = batch.read(call, at)?;
+        batch.read(call, at, &mut arg)?;
         let status = map_one(call, &mut peers, &mut arg).err().unwrap_or(GrantStatus::Okay);
         arg.status = status.raw();
         batch.array.write(call.domain, at, &arg)?;

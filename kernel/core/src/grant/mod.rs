@@ -112,8 +112,14 @@ impl<H: Hw> Batch<H> {
         Some(at)
     }
 
-    fn read<T: FromBytes + IntoBytes>(&mut self, call: &Call<'_, H>, at: GuestVa) -> Result<T, XenError> {
-        self.array.read(call.domain, at)
+    #[inline]
+    fn read<T: FromBytes + IntoBytes>(
+        &mut self,
+        call: &Call<'_, H>,
+        at: GuestVa,
+        into: &mut T,
+    ) -> Result<(), XenError> {
+        self.array.read_into(call.domain, at, into)
     }
 
     /// Whether to stop here and go on with what is left in the next round.
@@ -140,11 +146,16 @@ impl<H: Hw> Peers<H> {
         Peers(None)
     }
 
+    /// The peer that was asked for last.
+    fn last(&self) -> Option<&Domain<H>> {
+        self.0.as_deref()
+    }
+
     /// The live domain with this id, for new uses of its grants.
     fn get(&mut self, call: &Call<'_, H>, id: DomId) -> Result<&H::Shared<Domain<H>>, GrantStatus> {
-        let kept = self.0.take().filter(|peer| peer.id == id);
-        let peer = kept.or_else(|| call.kernel.domains.get(id)).filter(|peer| !peer.is_dying());
-        self.0 = peer;
-        self.0.as_ref().ok_or(GrantStatus::BadDomain)
+        if self.0.as_ref().is_none_or(|peer| peer.id != id) {
+            self.0 = call.kernel.domains.get(id);
+        }
+        self.0.as_ref().filter(|peer| !peer.is_dying()).ok_or(GrantStatus::BadDomain)
     }
 }

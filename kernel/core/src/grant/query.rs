@@ -81,9 +81,10 @@ pub(super) fn get_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 /// `GNTTABOP_swap_grant_ref`: exchanges two entries of the caller that nobody uses.
 pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut batch = Batch::new::<SwapGrantRef>(call);
+    let mut arg = SwapGrantRef::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
-        let mut arg: SwapGrantRef = batch.read(call, at)?;
+        batch.read(call, at, &mut arg)?;
         arg.status = swap_one(call.domain, &arg).err().unwrap_or(GrantStatus::Okay).raw();
         batch.array.write(call.domain, at, &arg)?;
         if batch.pauses(call) {

@@ -28,9 +28,10 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let user = call.domain.clone();
     let mut batch = Batch::new::<UnmapGrantRef>(call);
     let mut round = Round::new(call.kernel, &user);
+    let mut arg = UnmapGrantRef::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
-        let arg: UnmapGrantRef = batch.read(call, at)?;
+        batch.read(call, at, &mut arg)?;
         let status = round.take(&arg).err().unwrap_or(GrantStatus::Okay);
         let status_at = at.add(core::mem::offset_of!(UnmapGrantRef, status) as u64);
         batch.array.write(call.domain, status_at, &status.raw())?;

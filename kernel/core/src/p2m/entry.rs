@@ -23,15 +23,19 @@ pub enum MapKind {
 }
 
 impl MapKind {
-    const ALL: [MapKind; 7] = [
-        MapKind::RamRw,
-        MapKind::RamRo,
-        MapKind::GrantRw,
-        MapKind::GrantRo,
-        MapKind::Foreign,
-        MapKind::Device,
-        MapKind::Shared,
-    ];
+    /// What our software bits in a leaf say; we alone write leaves.
+    #[inline]
+    const fn of(leaf: u64) -> Self {
+        match leaf >> KIND_SHIFT & 0xF {
+            0 => MapKind::RamRw,
+            1 => MapKind::RamRo,
+            2 => MapKind::GrantRw,
+            3 => MapKind::GrantRo,
+            4 => MapKind::Foreign,
+            5 => MapKind::Device,
+            _ => MapKind::Shared,
+        }
+    }
 
     /// Whether the domain can write there.
     pub const fn is_writable(self) -> bool {
@@ -168,8 +172,50 @@ impl Entry {
         if raw & TABLE_OR_PAGE != 0 && level != Level::Three {
             return Entry::Table(pa);
         }
-        let kind = raw >> KIND_SHIFT & 0xF;
-        MapKind::ALL.into_iter().find(|k| *k as u64 == kind).map_or(Entry::Empty, |kind| Entry::Leaf(pa, kind))
+        Entry::Leaf(pa, MapKind::of(raw))
+    }
+}
+
+/// The entry of one page as [`Tables::find`](super::tables::Tables::find) returns it: of a block, the part for the
+/// page. Look-ups on hot paths test its bits and build nothing from it.
+#[derive(Clone, Copy)]
+pub(super) struct PageEntry(u64);
+
+impl PageEntry {
+    pub(super) const NONE: PageEntry = PageEntry(0);
+
+    /// The table that `raw` names, at a level above the last.
+    #[inline]
+    pub(super) const fn table(raw: u64) -> Option<Pa> {
+        if raw & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE { Some(Pa::new(raw & ADDRESS)) } else { None }
+    }
+
+    /// The part for `ipa` of a leaf that covers `1 << shift` bytes, or of an empty entry.
+    #[inline]
+    pub(super) const fn part(raw: u64, level: Level, ipa: Ipa) -> Self {
+        PageEntry(raw | ipa.page().raw() & (level.size() - 1))
+    }
+
+    #[inline]
+    pub(super) const fn is_valid(self) -> bool {
+        self.0 & VALID != 0
+    }
+
+    #[inline]
+    pub(super) const fn pa(self) -> Pa {
+        Pa::new(self.0 & ADDRESS)
+    }
+
+    #[inline]
+    pub(super) const fn kind(self) -> MapKind {
+        MapKind::of(self.0)
+    }
+
+    /// Whether it is the domain's own RAM, for reading or (if `write`) writing.
+    #[inline]
+    pub(super) const fn is_ram_for(self, write: bool) -> bool {
+        let needed = if write { VALID | WRITE } else { VALID };
+        self.0 & needed == needed && self.kind().is_ram()
     }
 }
 
@@ -177,10 +223,20 @@ impl Entry {
 mod tests {
     use super::*;
 
+    const KINDS: [MapKind; 7] = [
+        MapKind::RamRw,
+        MapKind::RamRo,
+        MapKind::GrantRw,
+        MapKind::GrantRo,
+        MapKind::Foreign,
+        MapKind::Device,
+        MapKind::Shared,
+    ];
+
     #[test]
     fn what_is_written_to_an_entry_is_read_from_it() {
         for level in [Level::One, Level::Two, Level::Three] {
-            for kind in MapKind::ALL {
+            for kind in KINDS {
                 let leaf = Entry::Leaf(Pa::new(0xAB_C000_0000), kind);
                 assert_eq!(Entry::decode(leaf.encode(level), level), leaf);
             }

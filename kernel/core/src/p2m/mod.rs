@@ -119,18 +119,19 @@ impl<H: Hw> P2m<H> {
 
     /// What is mapped in the page at `ipa`.
     pub fn lookup(&self, ipa: Ipa) -> Option<Mapping> {
-        self.tables.lock().lookup(ipa)
+        let found = self.tables.lock().find(ipa);
+        found.is_valid().then(|| Mapping { pa: found.pa(), kind: found.kind() })
     }
 
     /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read (or write) it.
     pub fn pin(&self, ipa: Ipa, write: bool) -> Result<FrameRef, P2mError> {
         // The reference is taken under the lock: between look-up and use the page cannot be given away.
         let tables = self.tables.lock();
-        let mapping = tables.lookup(ipa).ok_or(P2mError::Absent)?;
-        if !mapping.kind.is_ram() || write && !mapping.kind.is_writable() {
+        let found = tables.find(ipa);
+        if !found.is_ram_for(write) {
             return Err(P2mError::Absent);
         }
-        H::frames().get(mapping.pa, self.owner).map_err(|_| P2mError::Busy)
+        H::frames().get(found.pa(), self.owner).map_err(|_| P2mError::Busy)
     }
 
     /// Maps `pages` pages from `pa` at `ipa`, where nothing may be mapped yet; all of them or none. For a kind

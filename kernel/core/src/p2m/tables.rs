@@ -8,8 +8,8 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::ids::DomId;
 
-use super::entry::{Entry, Level, MapKind};
-use super::{IPA_BITS, Mapping, P2mError};
+use super::entry::{Entry, Level, MapKind, PageEntry};
+use super::{IPA_BITS, P2mError};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::frame::FrameKind;
 use crate::hw::Hw;
@@ -69,17 +69,17 @@ impl<H: Hw> Tables<H> {
         }
     }
 
-    pub(super) fn lookup(&self, ipa: Ipa) -> Option<Mapping> {
+    /// The entry of the page at `ipa`.
+    #[inline]
+    pub(super) fn find(&self, ipa: Ipa) -> PageEntry {
         if self.dead || ipa.raw() >> IPA_BITS != 0 {
-            return None;
+            return PageEntry::NONE;
         }
-        match self.walk(ipa, Level::Three) {
-            (slot, Entry::Leaf(pa, kind)) => {
-                let inside = ipa.page().raw() & (slot.level.size() - 1);
-                Some(Mapping { pa: pa.add(inside), kind })
-            }
-            (_, Entry::Empty | Entry::Table(_)) => None,
-        }
+        let one = H::load64(self.root.add(Level::One.offset(ipa)));
+        let Some(table) = PageEntry::table(one) else { return PageEntry::part(one, Level::One, ipa) };
+        let two = H::load64(table.add(Level::Two.offset(ipa)));
+        let Some(table) = PageEntry::table(two) else { return PageEntry::part(two, Level::Two, ipa) };
+        PageEntry::part(H::load64(table.add(Level::Three.offset(ipa))), Level::Three, ipa)
     }
 
     /// Maps the largest block that starts at both addresses and has at most `pages` pages; returns its pages.
