@@ -201,15 +201,42 @@ impl MapRequest {
     }
 }
 
+impl MappedGrant {
+    /// Unmaps several pages with few hypercalls.
+    pub fn unmap_each(pages: impl IntoIterator<Item = Self>) {
+        let mut pages = pages.into_iter().peekable();
+        while pages.peek().is_some() {
+            let mut ops = [UnmapGrantRef::default(); BATCH];
+            let mut count = 0;
+            for (op, page) in ops.iter_mut().zip(pages.by_ref().take(BATCH)) {
+                *op = page.unmapping();
+                count += 1;
+                // The operation does what the drop would have done.
+                core::mem::forget(page);
+            }
+            unmap(ops.get_mut(..count).unwrap_or_default());
+        }
+    }
+
+    fn unmapping(&self) -> UnmapGrantRef {
+        UnmapGrantRef { host_addr: self.at.raw(), handle: self.handle, status: i16::MIN, ..Default::default() }
+    }
+}
+
 impl Drop for MappedGrant {
     fn drop(&mut self) {
-        let mut ops = [UnmapGrantRef { host_addr: self.at.raw(), handle: self.handle, ..Default::default() }];
-        let called = window::unmap(&mut ops);
-        let [op] = ops;
-        if called.is_ok() && op.status == GrantStatus::Okay.raw() {
-            critical_section::with(|cs| WINDOW.borrow(cs).borrow_mut().put(self.at));
+        unmap(&mut [self.unmapping()]);
+    }
+}
+
+/// Unmaps, and gives the places back to the window where that went well.
+fn unmap(ops: &mut [UnmapGrantRef]) {
+    let called = window::unmap(ops);
+    for op in ops {
+        if op.status == GrantStatus::Okay.raw() {
+            critical_section::with(|cs| WINDOW.borrow(cs).borrow_mut().put(Ipa::new(op.host_addr)));
         } else {
-            log::error!("page {} stays mapped: unmap answers {called:?}, status {}", self.at, op.status);
+            log::error!("page {:#x} stays mapped: unmap answers {called:?}, status {}", op.host_addr, op.status);
         }
     }
 }
