@@ -16,7 +16,7 @@
 //! state sits in `Cell`s. What an interrupt handler may call says so.
 //!
 //! [`sys::Window`] implements the memory traits over a raw pointer; it is the crate's only unsafe code.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
 extern crate alloc;
@@ -30,6 +30,9 @@ mod shared;
 pub mod sys;
 mod view;
 mod wait;
+
+#[cfg(test)]
+mod tests;
 
 pub use disk::{BusAddr, Disk, DiskError, DiskInfo, SECTOR_SIZE, Segment, total_sectors};
 pub use dma::DmaMemory;
