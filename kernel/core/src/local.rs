@@ -3,6 +3,8 @@
 //! Each pCPU has one of these and nobody else touches it, so there is no lock. FP and SIMD registers are loaded
 //! when the guest first uses them, and saved only if it did.
 
+use hypercall_abi::ids::DomId;
+
 use crate::context::TrapFrame;
 use crate::domain::Domain;
 use crate::hw::{Hw, PcpuId, Ticks};
@@ -23,6 +25,8 @@ pub struct LocalCpu<H: Hw> {
     pub id: PcpuId,
     /// What runs here; `None` only inside the scheduler and during a hypercall.
     pub current: Option<Current<H>>,
+    /// Whose registers are here, during a hypercall too: what a report of a crash names.
+    pub domain: Option<DomId>,
     /// Up to when the running vCPU has been charged for its time.
     pub charged_at: Ticks,
     slice_end: Option<Ticks>,
@@ -32,7 +36,7 @@ pub struct LocalCpu<H: Hw> {
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, charged_at: 0, slice_end: None, fp_loaded: false }
+        LocalCpu { id, current: None, domain: None, charged_at: 0, slice_end: None, fp_loaded: false }
     }
 
     /// When the running vCPU has to make room; `None` while nobody waits.
@@ -75,6 +79,7 @@ impl<H: Hw> LocalCpu<H> {
 
     /// Puts the registers of `vcpu` on this pCPU.
     pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame) {
+        self.domain = Some(domain.id);
         let context = vcpu.context.lock();
         *frame = context.frame;
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));

@@ -87,7 +87,10 @@ fn write_report(
 ) -> core::fmt::Result {
     let out = &mut LastWords;
     writeln!(out, "\n(xenolith) *** pCPU {} failed: {reason}", percpu::this().id.0)?;
-    writeln!(out, "(xenolith) domain at fault: VTTBR {:#x}, {}", mrs!("vttbr_el2"), percpu::current())?;
+    match percpu::domain() {
+        Some(domain) => writeln!(out, "(xenolith) domain at fault: d{domain} (VTTBR_EL2 {:#x})", mrs!("vttbr_el2"))?,
+        None => writeln!(out, "(xenolith) domain at fault: none has run here")?,
+    }
     if let Some(registers) = registers {
         writeln!(out, "  pc {:#018x}  sp {:#018x}", registers.pc, registers.sp)?;
         for (n, x) in registers.x.iter().enumerate() {

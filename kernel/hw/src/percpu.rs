@@ -7,6 +7,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use hypercall_abi::ids::DomId;
 use kernel_core::addr::{PAGE_SIZE, Pa};
 use kernel_core::context::TrapFrame;
 use kernel_core::hw::{MAX_PCPUS, PcpuId};
@@ -129,13 +130,9 @@ pub fn is_on_a_stack(at: u64) -> bool {
     offset < stacks.size && at.is_multiple_of(8) && mapped
 }
 
-/// Who runs here, for a report of a crash: it may have interrupted the change that it prints.
-pub fn current() -> impl core::fmt::Display {
-    core::fmt::from_fn(|f| {
-        // SAFETY: this pCPU never leaves the report, so the reference it interrupted is not used again.
-        match unsafe { &(*this().local.get()).current } {
-            Some(current) => write!(f, "domain {}", current.domain.id.0),
-            None => f.write_str("no domain"),
-        }
-    })
+/// Whose vCPU was here last, for a report of a crash.
+pub fn domain() -> Option<DomId> {
+    // SAFETY: a copy of a plain value of this pCPU's own block; this pCPU never leaves the report, so whatever
+    // change it interrupted does not go on.
+    unsafe { (&raw const (*this().local.get()).domain).read() }
 }
