@@ -94,29 +94,15 @@ impl Config {
         if !self.cmdline.is_empty() {
             option("-append", self.cmdline.clone());
         }
-        for (module, address) in self
-            .modules
-            .iter()
-            .zip((MODULE_BASE..).step_by(MODULE_STEP))
-        {
+        for (module, address) in self.modules.iter().zip((MODULE_BASE..).step_by(MODULE_STEP)) {
             option("-device", module.argument(address));
         }
         for disk in &self.disks {
-            let Disk {
-                serial,
-                file,
-                snapshot,
-            } = disk;
+            let Disk { serial, file, snapshot } = disk;
             let snapshot = if *snapshot { ",snapshot=on" } else { "" };
             let file = escape(&file.display().to_string());
-            option(
-                "-drive",
-                format!("if=none,id={serial},format=raw,discard=unmap{snapshot},file={file}"),
-            );
-            option(
-                "-device",
-                format!("virtio-blk-device,drive={serial},serial={serial}"),
-            );
+            option("-drive", format!("if=none,id={serial},format=raw,discard=unmap{snapshot},file={file}"));
+            option("-device", format!("virtio-blk-device,drive={serial},serial={serial}"));
         }
         words.push("-nographic".to_owned());
         if self.gdb {
@@ -131,18 +117,12 @@ impl Module {
         match self {
             Module::Kernel(file, bootargs) => {
                 let file = escape(&file.display().to_string());
-                let bootargs = if bootargs.is_empty() {
-                    String::new()
-                } else {
-                    format!(",bootargs={}", escape(bootargs))
-                };
+                let bootargs =
+                    if bootargs.is_empty() { String::new() } else { format!(",bootargs={}", escape(bootargs)) };
                 format!("guest-loader,addr={address:#x},kernel={file}{bootargs}")
             }
             Module::Ramdisk(file) => {
-                format!(
-                    "guest-loader,addr={address:#x},initrd={}",
-                    escape(&file.display().to_string())
-                )
+                format!("guest-loader,addr={address:#x},initrd={}", escape(&file.display().to_string()))
             }
         }
     }
@@ -160,28 +140,17 @@ mod tests {
     #[test]
     fn commas_in_file_names_and_boot_arguments_do_not_end_the_option() {
         let mut config = Config::new("xenolith".into());
-        config
-            .modules
-            .push(Module::Kernel("dom0".into(), "a=1,2".to_owned()));
-        config.disks.push(Disk {
-            serial: "store".to_owned(),
-            file: "a,b.img".into(),
-            snapshot: true,
-        });
+        config.modules.push(Module::Kernel("dom0".into(), "a=1,2".to_owned()));
+        config.disks.push(Disk { serial: "store".to_owned(), file: "a,b.img".into(), snapshot: true });
         let line = config.arguments().join(" ");
-        assert!(
-            line.contains("guest-loader,addr=0x49000000,kernel=dom0,bootargs=a=1,,2"),
-            "{line}"
-        );
+        assert!(line.contains("guest-loader,addr=0x49000000,kernel=dom0,bootargs=a=1,,2"), "{line}");
         assert!(line.contains("snapshot=on,file=a,,b.img"), "{line}");
     }
 
     #[test]
     fn the_modules_do_not_overlap() {
         let mut config = Config::new("xen".into());
-        config
-            .modules
-            .push(Module::Kernel("Image".into(), String::new()));
+        config.modules.push(Module::Kernel("Image".into(), String::new()));
         config.modules.push(Module::Ramdisk("dom0.cpio".into()));
         let line = config.arguments().join(" ");
         assert!(line.contains("addr=0x49000000,kernel=Image"), "{line}");

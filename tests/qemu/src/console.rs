@@ -44,9 +44,7 @@ pub struct Console {
 
 impl fmt::Debug for Console {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Console")
-            .field("pid", &self.child.id())
-            .finish_non_exhaustive()
+        f.debug_struct("Console").field("pid", &self.child.id()).finish_non_exhaustive()
     }
 }
 
@@ -91,28 +89,16 @@ impl Console {
                 }
             }
         });
-        Ok(Self {
-            child,
-            input,
-            shared,
-            reader: Some(reader),
-        })
+        Ok(Self { child, input, shared, reader: Some(reader) })
     }
 
     /// Types these bytes.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.input
-            .write_all(bytes)
-            .and_then(|()| self.input.flush())
-            .context("QEMU takes no more input")
+        self.input.write_all(bytes).and_then(|()| self.input.flush()).context("QEMU takes no more input")
     }
 
     /// Waits until `look` finds what it wants in everything said so far.
-    pub fn wait<T>(
-        &self,
-        until: Instant,
-        mut look: impl FnMut(&[u8]) -> Option<T>,
-    ) -> Result<T, Silence> {
+    pub fn wait<T>(&self, until: Instant, mut look: impl FnMut(&[u8]) -> Option<T>) -> Result<T, Silence> {
         let mut said = lock(&self.shared.said);
         loop {
             if let Some(found) = look(&said.bytes) {
@@ -137,11 +123,7 @@ impl Console {
 
     /// The bytes said from `from` on.
     pub fn since(&self, from: usize) -> Vec<u8> {
-        lock(&self.shared.said)
-            .bytes
-            .get(from..)
-            .unwrap_or_default()
-            .to_vec()
+        lock(&self.shared.said).bytes.get(from..).unwrap_or_default().to_vec()
     }
 
     /// The last lines, for a person.
@@ -157,10 +139,7 @@ impl Console {
             Silence::Timeout => "in time",
             Silence::Ended => "before the machine ended",
         };
-        anyhow!(
-            "{what} {why}; the end of the console:\n{}",
-            indent(&self.last_lines())
-        )
+        anyhow!("{what} {why}; the end of the console:\n{}", indent(&self.last_lines()))
     }
 
     /// Waits for the machine to end by itself.
@@ -168,9 +147,7 @@ impl Console {
         let until = Instant::now() + within;
         match self.wait(until, |_| None::<()>) {
             Err(Silence::Ended) => Ok(self.child.wait()?),
-            Ok(()) | Err(Silence::Timeout) => {
-                Err(self.error("the machine did not power off", Silence::Timeout))
-            }
+            Ok(()) | Err(Silence::Timeout) => Err(self.error("the machine did not power off", Silence::Timeout)),
         }
     }
 

@@ -41,10 +41,7 @@ impl Machine {
 
     /// Starts without waiting; `listener` gets a copy of the console.
     pub fn start(config: &Config, listener: Option<Listener>) -> Result<Self> {
-        Ok(Self {
-            console: Console::start(config, listener)?,
-            seen: 0,
-        })
+        Ok(Self { console: Console::start(config, listener)?, seen: 0 })
     }
 
     /// Waits for the next prompt and returns the status of the command before it, if there was one.
@@ -79,49 +76,29 @@ impl Machine {
     pub fn sh_within(&mut self, command: &str, within: Duration) -> Result<Output> {
         let from = self.seen;
         self.console.send(format!("{command}\r").as_bytes())?;
-        let status = self
-            .prompt(within)
-            .with_context(|| format!("`{command}`"))?;
+        let status = self.prompt(within).with_context(|| format!("`{command}`"))?;
         let status = status.with_context(|| format!("`{command}` ended without a status mark"))?;
         let said = self.console.since(from);
         // What follows the mark, the prompt, belongs to the next command.
         let said = marks::plain(said.get(..self.seen - from).unwrap_or(&said));
-        Ok(Output {
-            status,
-            text: body(&said),
-        })
+        Ok(Output { status, text: body(&said) })
     }
 
     /// Runs a command that must succeed, and returns what it printed.
     pub fn ok(&mut self, command: &str) -> Result<String> {
         let Output { status, text } = self.sh(command)?;
-        ensure!(
-            status == 0,
-            "`{command}` failed with status {status}:\n{text}"
-        );
+        ensure!(status == 0, "`{command}` failed with status {status}:\n{text}");
         Ok(text)
     }
 
     /// Runs a command that must fail with one line that holds each of `words`; returns the line.
     pub fn fails(&mut self, command: &str, words: &[&str]) -> Result<String> {
         let Output { status, text } = self.sh(command)?;
-        ensure!(
-            status != 0,
-            "`{command}` should have failed but printed:\n{text}"
-        );
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        ensure!(
-            lines.len() == 1,
-            "`{command}` should fail with one line but printed:\n{text}"
-        );
+        ensure!(status != 0, "`{command}` should have failed but printed:\n{text}");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        ensure!(lines.len() == 1, "`{command}` should fail with one line but printed:\n{text}");
         for word in words {
-            ensure!(
-                text.contains(word),
-                "the error of `{command}` should name {word}: {text}"
-            );
+            ensure!(text.contains(word), "the error of `{command}` should name {word}: {text}");
         }
         Ok(text)
     }
@@ -141,10 +118,7 @@ impl Machine {
         let end = self
             .console
             .wait(Instant::now() + within, look)
-            .map_err(|silence| {
-                self.console
-                    .error(&format!("the console did not say {text:?}"), silence)
-            })?;
+            .map_err(|silence| self.console.error(&format!("the console did not say {text:?}"), silence))?;
         let said = self.console.since(from);
         self.seen = end;
         Ok(marks::plain(said.get(..end - from).unwrap_or(&said)))
@@ -158,19 +132,12 @@ impl Machine {
         // The echo of the typed line holds `status=$`, so only the answer holds a digit after the sign.
         let mut text = String::new();
         loop {
-            text.push_str(
-                &self
-                    .expect("status=", within)
-                    .with_context(|| format!("`{command}` in the domain"))?,
-            );
+            text.push_str(&self.expect("status=", within).with_context(|| format!("`{command}` in the domain"))?);
             let rest = self.expect("\n", within)?;
             if let Ok(status) = rest.trim().parse() {
                 self.expect(prompt, within)?;
                 let text = text.trim_end_matches("status=");
-                return Ok(Output {
-                    status,
-                    text: text.to_owned(),
-                });
+                return Ok(Output { status, text: text.to_owned() });
             }
             text.clear();
         }

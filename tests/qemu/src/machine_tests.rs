@@ -26,25 +26,10 @@ fn the_echo_and_the_last_newline_are_no_output() {
 #[test]
 fn a_command_returns_its_status_and_its_text() -> Result<()> {
     let mut machine = stand_in()?;
-    assert_eq!(
-        machine.sh("two")?,
-        Output {
-            status: 0,
-            text: "one\ntwo".to_owned()
-        }
-    );
-    assert_eq!(
-        machine.sh("bad")?,
-        Output {
-            status: 3,
-            text: "bad: a reason".to_owned()
-        }
-    );
+    assert_eq!(machine.sh("two")?, Output { status: 0, text: "one\ntwo".to_owned() });
+    assert_eq!(machine.sh("bad")?, Output { status: 3, text: "bad: a reason".to_owned() });
     machine.fails("bad", &["reason"])?;
-    ensure!(
-        machine.fails("bad", &["something else"]).is_err(),
-        "the word is not in the line"
-    );
+    ensure!(machine.fails("bad", &["something else"]).is_err(), "the word is not in the line");
     ensure!(machine.ok("bad").is_err(), "its status is 3");
     Ok(())
 }
@@ -52,26 +37,15 @@ fn a_command_returns_its_status_and_its_text() -> Result<()> {
 #[test]
 fn a_hang_is_an_error_that_shows_the_console() -> Result<()> {
     let mut machine = stand_in()?;
-    let error = machine
-        .sh_within("hang", SHORT)
-        .err()
-        .map(|error| format!("{error:#}"))
-        .unwrap_or_default();
-    ensure!(
-        error.contains("`hang`") && error.contains("in time") && error.contains("stand-in boots"),
-        "{error}"
-    );
+    let error = machine.sh_within("hang", SHORT).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(error.contains("`hang`") && error.contains("in time") && error.contains("stand-in boots"), "{error}");
     Ok(())
 }
 
 #[test]
 fn a_machine_that_ends_is_told_from_one_that_hangs() -> Result<()> {
     let mut machine = stand_in()?;
-    let error = machine
-        .sh("poweroff")
-        .err()
-        .map(|error| format!("{error:#}"))
-        .unwrap_or_default();
+    let error = machine.sh("poweroff").err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(error.contains("before the machine ended"), "{error}");
     machine.end(Duration::from_secs(5))
 }

@@ -43,11 +43,7 @@ pub fn next(bytes: &[u8], from: usize) -> Option<Found> {
         None if text == "A" => Mark::Prompt,
         None | Some(_) => Mark::Other,
     };
-    Some(Found {
-        mark,
-        start,
-        end: start + START.len() + length + 1,
-    })
+    Some(Found { mark, start, end: start + START.len() + length + 1 })
 }
 
 /// What a person reads: no marks, no other terminal sequences, no carriage returns.
@@ -117,18 +113,12 @@ fn unfinished(bytes: &[u8]) -> usize {
     };
     let open = &tail[escape..];
     let shared = open.len().min(START.len());
-    if open[..shared] == START[..shared] {
-        open.len()
-    } else {
-        0
-    }
+    if open[..shared] == START[..shared] { open.len() } else { 0 }
 }
 
 /// Where `needle` first stands in `bytes`.
 pub fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
+    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -140,36 +130,20 @@ mod tests {
     #[test]
     fn the_status_comes_before_the_prompt() {
         let first = next(STREAM, 0);
-        assert_eq!(
-            first,
-            Some(Found {
-                mark: Mark::Finished(0),
-                start: 6,
-                end: 16
-            })
-        );
+        assert_eq!(first, Some(Found { mark: Mark::Finished(0), start: 6, end: 16 }));
         assert_eq!(next(STREAM, 16).map(|found| found.mark), Some(Mark::Prompt));
         assert_eq!(next(STREAM, 24), None);
     }
 
     #[test]
     fn a_negative_status_is_a_status_and_nonsense_is_not() {
-        assert_eq!(
-            next(b"\x1b]133;D;-1\x07", 0).map(|found| found.mark),
-            Some(Mark::Finished(-1))
-        );
-        assert_eq!(
-            next(b"\x1b]133;D;x\x07", 0).map(|found| found.mark),
-            Some(Mark::Other)
-        );
+        assert_eq!(next(b"\x1b]133;D;-1\x07", 0).map(|found| found.mark), Some(Mark::Finished(-1)));
+        assert_eq!(next(b"\x1b]133;D;x\x07", 0).map(|found| found.mark), Some(Mark::Other));
     }
 
     #[test]
     fn plain_text_has_no_terminal_sequences() {
-        assert_eq!(
-            plain(b"a\x1b[1;31mb\x1b[0m\x1b]133;A\x07c\x08d\r\n"),
-            "abd\n"
-        );
+        assert_eq!(plain(b"a\x1b[1;31mb\x1b[0m\x1b]133;A\x07c\x08d\r\n"), "abd\n");
     }
 
     #[test]

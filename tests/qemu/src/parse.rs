@@ -24,13 +24,8 @@ pub fn list(text: &str) -> Result<Vec<Listed>> {
     let mut lines = text.lines();
     let heading = lines.next().context("`xl list` printed nothing")?;
     let names: Vec<&str> = heading.split_whitespace().collect();
-    ensure!(
-        names == ["Name", "ID", "Mem", "VCPUs", "State", "Time(s)"],
-        "`xl list` has the heading {heading:?}"
-    );
-    lines
-        .map(|line| listed(line).with_context(|| format!("`xl list` has the line {line:?}")))
-        .collect()
+    ensure!(names == ["Name", "ID", "Mem", "VCPUs", "State", "Time(s)"], "`xl list` has the heading {heading:?}");
+    lines.map(|line| listed(line).with_context(|| format!("`xl list` has the line {line:?}"))).collect()
 }
 
 fn listed(line: &str) -> Result<Listed> {
@@ -46,10 +41,7 @@ fn listed(line: &str) -> Result<Listed> {
     };
     let letters = found.state.chars().zip("rbpscd".chars());
     ensure!(
-        found.state.len() == 6
-            && letters
-                .into_iter()
-                .all(|(had, letter)| had == letter || had == '-'),
+        found.state.len() == 6 && letters.into_iter().all(|(had, letter)| had == letter || had == '-'),
         "the state is {:?}",
         found.state
     );
@@ -85,12 +77,8 @@ pub struct Vcpu {
 
 /// Reads `xl vcpu-list`.
 pub fn vcpu_list(text: &str) -> Result<Vec<Vcpu>> {
-    let lines = text
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("Name"));
-    lines
-        .map(|line| vcpu(line).with_context(|| format!("`xl vcpu-list` has the line {line:?}")))
-        .collect()
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("Name"));
+    lines.map(|line| vcpu(line).with_context(|| format!("`xl vcpu-list` has the line {line:?}"))).collect()
 }
 
 fn vcpu(line: &str) -> Result<Vcpu> {
@@ -120,13 +108,8 @@ guest                                        1   256     2     -b----       1.7"
     #[test]
     fn the_list_of_xen_itself_is_read() -> anyhow::Result<()> {
         let domains = list(LIST)?;
-        let [dom0, guest] = domains.as_slice() else {
-            anyhow::bail!("{} lines", domains.len())
-        };
-        assert_eq!(
-            (dom0.id, dom0.state.as_str(), guest.name.as_str()),
-            (0, "r-----", "guest")
-        );
+        let [dom0, guest] = domains.as_slice() else { anyhow::bail!("{} lines", domains.len()) };
+        assert_eq!((dom0.id, dom0.state.as_str(), guest.name.as_str()), (0, "r-----", "guest"));
         assert_eq!((guest.mem, guest.vcpus), (256, 2));
         Ok(())
     }
@@ -140,13 +123,7 @@ guest                                        1   256     2     -b----       1.7"
 
     #[test]
     fn a_key_of_xl_info_is_found_whatever_stands_before_the_colon() -> anyhow::Result<()> {
-        assert_eq!(
-            info(
-                "host                   : xenolith\nfree_memory : 12",
-                "free_memory"
-            )?,
-            "12"
-        );
+        assert_eq!(info("host                   : xenolith\nfree_memory : 12", "free_memory")?, "12");
         assert!(info("", "free_memory").is_err());
         Ok(())
     }

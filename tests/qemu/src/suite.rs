@@ -27,14 +27,8 @@ impl Lab {
     /// A machine of the usual size; what it writes to its disks is dropped.
     pub fn config(&self) -> Config {
         let mut config = Config::new(self.xenolith.clone());
-        config
-            .modules
-            .push(Module::Kernel(self.dom0.clone(), String::new()));
-        config.disks.push(Disk {
-            serial: "store".to_owned(),
-            file: self.store.clone(),
-            snapshot: true,
-        });
+        config.modules.push(Module::Kernel(self.dom0.clone(), String::new()));
+        config.disks.push(Disk { serial: "store".to_owned(), file: self.store.clone(), snapshot: true });
         config
     }
 
@@ -80,10 +74,7 @@ pub struct Tally {
 
 /// The cases whose name holds `filter`.
 pub fn select(filter: &str) -> Vec<Case> {
-    cases::all()
-        .into_iter()
-        .filter(|case| case.name.contains(filter))
-        .collect()
+    cases::all().into_iter().filter(|case| case.name.contains(filter)).collect()
 }
 
 /// Runs cases one after the other, so that none disturbs another's timing; `report` gets a line as each ends.

@@ -25,10 +25,7 @@ impl Peer {
         config.smp = 1;
         config.mem = "4G".to_owned();
         config.cmdline = "dom0_mem=1024M dom0_max_vcpus=1 console=dtuart".to_owned();
-        config.modules.push(Module::Kernel(
-            self.kernel.clone(),
-            "console=hvc0 rdinit=/init quiet".to_owned(),
-        ));
+        config.modules.push(Module::Kernel(self.kernel.clone(), "console=hvc0 rdinit=/init quiet".to_owned()));
         config.modules.push(Module::Ramdisk(self.archive.clone()));
         config
     }

@@ -53,19 +53,13 @@ pub fn command(paths: &Paths) -> Result<()> {
 
 fn image(paths: &Paths, toolchain: setup::Toolchain, package: &str) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo("build");
-    cargo
-        .current_dir(paths.root())
-        .args(["--release", "--package", package]);
+    cargo.current_dir(paths.root()).args(["--release", "--package", package]);
     if !ui::interactive() {
         cargo.arg("--quiet");
     }
     cargo.stdout(std::io::stderr());
     command::run(&mut cargo)?;
-    let linked = paths
-        .target()
-        .join(BARE_TARGET)
-        .join("release")
-        .join(package);
+    let linked = paths.target().join(BARE_TARGET).join("release").join(package);
     let elf = paths.image(&format!("{package}.elf"));
     let image = paths.image(package);
     convert(&linked, &elf, &image).with_context(|| format!("cannot make {}", image.display()))?;
@@ -74,8 +68,7 @@ fn image(paths: &Paths, toolchain: setup::Toolchain, package: &str) -> Result<Pa
 
 /// Writes the flat image and keeps the ELF beside it, touching neither when nothing changed.
 fn convert(linked: &Path, elf: &Path, image: &Path) -> Result<()> {
-    let data =
-        std::fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    let data = std::fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
     command::make_parent(elf)?;
     write_if_changed(elf, &data)?;
     write_if_changed(image, &flat::from_elf(&data)?)

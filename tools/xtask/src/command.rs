@@ -7,9 +7,7 @@ use anyhow::{Context, Result, bail};
 
 /// Runs to the end with the terminal inherited; a failure names the command line.
 pub fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     if !status.success() {
         bail!("{} failed ({status})", line(command));
     }
@@ -18,17 +16,10 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs to the end and returns stdout; a failure carries stderr.
 pub fn output(command: &mut Command) -> Result<String> {
-    let done = command
-        .output()
-        .with_context(|| format!("cannot start {}", line(command)))?;
+    let done = command.output().with_context(|| format!("cannot start {}", line(command)))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        bail!(
-            "{} failed ({}):\n{}",
-            line(command),
-            done.status,
-            said.trim()
-        );
+        bail!("{} failed ({}):\n{}", line(command), done.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }

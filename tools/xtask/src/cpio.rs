@@ -57,15 +57,11 @@ impl Archive {
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), data: &[u8]) -> Result<()> {
         self.inode += 1;
         let links = if mode == DIRECTORY { 2 } else { 1 };
-        let size = u32::try_from(data.len())
-            .with_context(|| format!("{path} is too large for the archive"))?;
+        let size = u32::try_from(data.len()).with_context(|| format!("{path} is too large for the archive"))?;
         let name = u32::try_from(path.len() + 1)?;
         self.bytes.extend_from_slice(b"070701");
-        for field in [
-            self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name, 0,
-        ] {
-            self.bytes
-                .extend_from_slice(format!("{field:08x}").as_bytes());
+        for field in [self.inode, mode, 0, 0, links, 0, size, 0, 0, device.0, device.1, name, 0] {
+            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(path.as_bytes());
         self.bytes.push(0);
@@ -109,9 +105,7 @@ mod tests {
         archive.link("usr/bin/b", "a")?;
         let bytes = archive.finish()?;
         let text = String::from_utf8_lossy(&bytes);
-        let places: Vec<_> = ["usr\0", "usr/bin\0", "usr/bin/a\0", "usr/bin/b\0"]
-            .map(|name| text.find(name))
-            .into();
+        let places: Vec<_> = ["usr\0", "usr/bin\0", "usr/bin/a\0", "usr/bin/b\0"].map(|name| text.find(name)).into();
         assert!(places.iter().all(Option::is_some) && places.is_sorted());
         assert_eq!(text.matches("usr/bin\0").count(), 1);
         Ok(())

@@ -26,10 +26,7 @@ pub fn from_elf(data: &[u8]) -> Result<Vec<u8>> {
     };
     let mut flat = Vec::new();
     for segment in loads {
-        let bytes = segment
-            .data(endian, data)
-            .ok()
-            .context("a segment lies outside the ELF file")?;
+        let bytes = segment.data(endian, data).ok().context("a segment lies outside the ELF file")?;
         let start = segment.p_paddr(endian) - base;
         if start.saturating_add(segment.p_filesz(endian)) > LARGEST {
             bail!("a segment is loaded {start:#x} above the first one");
@@ -87,9 +84,6 @@ mod tests {
     #[test]
     fn an_elf_without_an_image_header_is_refused() {
         let refused = from_elf(&elf(0, &[7; 64])).map_err(|error| error.to_string());
-        assert_eq!(
-            refused,
-            Err("the first segment does not begin with an arm64 Image header".to_owned())
-        );
+        assert_eq!(refused, Err("the first segment does not begin with an arm64 Image header".to_owned()));
     }
 }

@@ -78,8 +78,7 @@ pub fn fetch(cache: &Path, set: Set) -> Result<PathBuf> {
     let debs = apt.download(set.name, &names)?;
     // A half-unpacked folder of an earlier try is replaced; it holds nothing but what we put there.
     if folder.exists() {
-        std::fs::remove_dir_all(&folder)
-            .with_context(|| format!("cannot replace {}", folder.display()))?;
+        std::fs::remove_dir_all(&folder).with_context(|| format!("cannot replace {}", folder.display()))?;
     }
     std::fs::create_dir_all(&folder)?;
     for deb in &debs {
@@ -99,8 +98,7 @@ impl Apt {
     fn open(cache: &Path) -> Result<Self> {
         let folder = cache.join("apt");
         for part in ["lists/partial", "cache/archives/partial", "debs"] {
-            std::fs::create_dir_all(folder.join(part))
-                .with_context(|| format!("cannot create {part} in the cache"))?;
+            std::fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {part} in the cache"))?;
         }
         std::fs::write(folder.join("status"), "")?;
         let apt = Self { folder };
@@ -145,9 +143,8 @@ impl Apt {
             return Ok(name.to_owned());
         };
         let all = command::output(self.command("apt-cache").arg("pkgnames").arg(before))?;
-        newest(&all, before, after).with_context(|| {
-            format!("the package sources of this host have no {name} for arm64 (Debian 12 has)")
-        })
+        newest(&all, before, after)
+            .with_context(|| format!("the package sources of this host have no {name} for arm64 (Debian 12 has)"))
     }
 
     /// Downloads the packages and returns their files.
@@ -157,28 +154,15 @@ impl Apt {
             std::fs::remove_dir_all(&debs)?;
         }
         std::fs::create_dir_all(&debs)?;
-        let bar = ui::bar(
-            "fetch",
-            &format!("{} packages for arm64: {set}", names.len()),
-            100,
-        );
+        let bar = ui::bar("fetch", &format!("{} packages for arm64: {set}", names.len()), 100);
         let mut command = self.command("apt-get");
-        command
-            .args(["-qq", "-o", "APT::Status-Fd=1", "download"])
-            .args(names);
-        let mut child = command
-            .current_dir(&debs)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start apt-get")?;
+        command.args(["-qq", "-o", "APT::Status-Fd=1", "download"]).args(names);
+        let mut child = command.current_dir(&debs).stdout(Stdio::piped()).spawn().context("cannot start apt-get")?;
         if let Some(pipe) = child.stdout.take() {
             for line in BufReader::new(pipe).lines() {
                 // dlstatus:<item>:<percent of all, with decimals>:<text>
                 let line = line?;
-                let percent = line
-                    .split([':', '.'])
-                    .nth(2)
-                    .and_then(|field| field.parse().ok());
+                let percent = line.split([':', '.']).nth(2).and_then(|field| field.parse().ok());
                 if let Some(percent) = percent {
                     bar.set_position(percent);
                 }
@@ -189,18 +173,10 @@ impl Apt {
         if !status.success() {
             bail!("apt-get could not download {} ({status})", names.join(" "));
         }
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&debs)?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&debs)?.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| file.extension().is_some_and(|ext| ext == "deb"));
         if files.len() != names.len() {
-            bail!(
-                "apt-get downloaded {} of {} packages into {}",
-                files.len(),
-                names.len(),
-                debs.display()
-            );
+            bail!("apt-get downloaded {} of {} packages into {}", files.len(), names.len(), debs.display());
         }
         Ok(files)
     }
@@ -208,30 +184,18 @@ impl Apt {
 
 /// Of the names `before<number>after`, the one with the highest number.
 fn newest(names: &str, before: &str, after: &str) -> Option<String> {
-    let number = |name: &str| {
-        name.strip_prefix(before)?
-            .strip_suffix(after)?
-            .parse::<u64>()
-            .ok()
-    };
-    let best = names
-        .lines()
-        .filter_map(|name| Some((number(name)?, name)))
-        .max()?;
+    let number = |name: &str| name.strip_prefix(before)?.strip_suffix(after)?.parse::<u64>().ok();
+    let best = names.lines().filter_map(|name| Some((number(name)?, name))).max()?;
     Some(best.1.to_owned())
 }
 
 /// The file or folder in `folder` whose name starts with `prefix`.
 pub fn with_prefix(folder: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     entries
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
-        })
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
         .with_context(|| format!("no {prefix}* in {}", folder.display()))
 }
 
@@ -244,13 +208,6 @@ mod tests {
         let names = "linux-image-6.1.0-9-arm64\nlinux-image-6.1.0-47-cloud-arm64\nlinux-image-6.1.0-31-arm64\n";
         let found = newest(names, "linux-image-6.1.0-", "-arm64");
         assert_eq!(found.as_deref(), Some("linux-image-6.1.0-31-arm64"));
-        assert_eq!(
-            newest(
-                "linux-image-6.1.0-47-rt-arm64",
-                "linux-image-6.1.0-",
-                "-arm64"
-            ),
-            None
-        );
+        assert_eq!(newest("linux-image-6.1.0-47-rt-arm64", "linux-image-6.1.0-", "-arm64"), None);
     }
 }

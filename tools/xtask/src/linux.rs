@@ -55,8 +55,7 @@ export PS1='linux# '
 ";
 
 /// What the disk holds besides its file system.
-const README: &str =
-    "This disk reached you through Xenolith's block back end and Linux's xen-blkfront.\n";
+const README: &str = "This disk reached you through Xenolith's block back end and Linux's xen-blkfront.\n";
 
 /// Room on the disk: a test writes 64 MiB beside the journal.
 const DISK_SIZE: &str = "128M";
@@ -103,11 +102,7 @@ pub fn guest(paths: &Paths) -> Result<LinuxGuest> {
         ui::say("guest", "ext4 disk for Linux");
         make_disk(&made, &disk, DISK_SIZE)?;
     }
-    Ok(LinuxGuest {
-        kernel,
-        initramfs,
-        disk,
-    })
+    Ok(LinuxGuest { kernel, initramfs, disk })
 }
 
 fn pack(packages: &Path, output: &Path) -> Result<()> {
@@ -132,8 +127,7 @@ fn pack(packages: &Path, output: &Path) -> Result<()> {
     archive.link("init", "bin/busybox")?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(&archive.finish()?)?;
-    std::fs::write(output, encoder.finish()?)
-        .with_context(|| format!("cannot write {}", output.display()))
+    std::fs::write(output, encoder.finish()?).with_context(|| format!("cannot write {}", output.display()))
 }
 
 /// Names under which BusyBox is called before a shell could find its applets, or by the kernel itself.
@@ -158,11 +152,7 @@ pub fn make_disk(folder: &Path, disk: &Path, size: &str) -> Result<()> {
     drop(File::create(&unfinished)?);
     let mkfs = command::find("mkfs.ext4").context("mkfs.ext4 is missing")?;
     command::output(
-        Command::new(mkfs)
-            .args(["-q", "-F", "-L", "linux", "-d"])
-            .arg(&content)
-            .arg(&unfinished)
-            .arg(size),
+        Command::new(mkfs).args(["-q", "-F", "-L", "linux", "-d"]).arg(&content).arg(&unfinished).arg(size),
     )?;
     std::fs::rename(&unfinished, disk)?;
     Ok(())

@@ -18,11 +18,7 @@ impl Paths {
     /// Finds the workspace from the place this program was built in, and the target folder as cargo would.
     pub fn find() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = here
-            .ancestors()
-            .nth(2)
-            .context("tools/xtask is not two folders below the workspace")?
-            .to_path_buf();
+        let root = here.ancestors().nth(2).context("tools/xtask is not two folders below the workspace")?.to_path_buf();
         let target = match std::env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => std::path::absolute(dir)?,
             None => root.join("target"),
@@ -31,11 +27,7 @@ impl Paths {
             Some(dir) => std::path::absolute(dir)?,
             None => target.join("foreign"),
         };
-        Ok(Self {
-            root,
-            target,
-            foreign,
-        })
+        Ok(Self { root, target, foreign })
     }
 
     /// The top folder of the repository.
@@ -72,9 +64,7 @@ pub fn is_fresh(output: &Path, inputs: &[&Path]) -> bool {
     let Ok(made) = modified(output) else {
         return false;
     };
-    inputs
-        .iter()
-        .all(|input| modified(input).is_ok_and(|time| time <= made))
+    inputs.iter().all(|input| modified(input).is_ok_and(|time| time <= made))
 }
 
 /// Writes a file, but leaves one that holds the same, with its date, as it is.

@@ -12,12 +12,7 @@ use object::{Endianness, Object, ObjectSection};
 use crate::cpio::Archive;
 
 /// Where the dynamic loader of the packages looks; the loader itself must stay in the first.
-const LIBRARIES: &[&str] = &[
-    "lib",
-    "lib/aarch64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu",
-    "usr/lib",
-];
+const LIBRARIES: &[&str] = &["lib", "lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib"];
 
 /// Copies from unpacked packages into an archive.
 #[derive(Debug)]
@@ -30,11 +25,7 @@ pub struct Packer<'a> {
 impl<'a> Packer<'a> {
     /// Packs into `archive` what is found in any of the folders `packages`.
     pub fn new(archive: &'a mut Archive, packages: &'a [&'a Path]) -> Self {
-        Self {
-            archive,
-            packages,
-            had: BTreeSet::new(),
-        }
+        Self { archive, packages, had: BTreeSet::new() }
     }
 
     /// Adds the program at this path of the packages, under the same path, and its libraries.
@@ -42,15 +33,10 @@ impl<'a> Packer<'a> {
         if !self.had.insert(path.to_owned()) {
             return Ok(());
         }
-        let source = self
-            .find(path)
-            .with_context(|| format!("no package brought {path}"))?;
-        let data =
-            std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let source = self.find(path).with_context(|| format!("no package brought {path}"))?;
+        let data = std::fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
         self.archive.file(path, &data)?;
-        for library in
-            needed(&data).with_context(|| format!("cannot read the libraries of {path}"))?
-        {
+        for library in needed(&data).with_context(|| format!("cannot read the libraries of {path}"))? {
             let place = LIBRARIES
                 .iter()
                 .map(|folder| format!("{folder}/{library}"))
@@ -63,9 +49,7 @@ impl<'a> Packer<'a> {
 
     /// Adds modules of the kernel and what they depend on to `/modules`, with the order to load them in.
     pub fn modules(&mut self, names: &[&str]) -> Result<()> {
-        let kernel = self
-            .find("lib/modules")
-            .context("no package brought lib/modules")?;
+        let kernel = self.find("lib/modules").context("no package brought lib/modules")?;
         let mut files = BTreeMap::new();
         index_modules(&kernel, &mut files)?;
         let mut order = Vec::new();
@@ -74,21 +58,15 @@ impl<'a> Packer<'a> {
         }
         let mut list = String::new();
         for name in &order {
-            let file = files
-                .get(name)
-                .with_context(|| format!("no module {name}"))?;
-            self.archive
-                .file(&format!("modules/{name}.ko"), &std::fs::read(file)?)?;
+            let file = files.get(name).with_context(|| format!("no module {name}"))?;
+            self.archive.file(&format!("modules/{name}.ko"), &std::fs::read(file)?)?;
             list.push_str(&format!("{name}\n"));
         }
         self.archive.file("modules/order", list.as_bytes())
     }
 
     fn find(&self, path: &str) -> Option<PathBuf> {
-        self.packages
-            .iter()
-            .map(|folder| folder.join(path))
-            .find(|file| file.exists())
+        self.packages.iter().map(|folder| folder.join(path)).find(|file| file.exists())
     }
 }
 
@@ -128,11 +106,7 @@ fn index_modules(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result
 }
 
 /// Appends a module after everything it depends on.
-fn load_order(
-    name: &str,
-    files: &BTreeMap<String, PathBuf>,
-    order: &mut Vec<String>,
-) -> Result<()> {
+fn load_order(name: &str, files: &BTreeMap<String, PathBuf>, order: &mut Vec<String>) -> Result<()> {
     let name = kernel_name(name);
     if order.contains(&name) {
         return Ok(());
@@ -150,19 +124,10 @@ fn load_order(
 /// What the `depends=` field of a module's information says.
 fn dependencies(module: &[u8]) -> Result<Vec<String>> {
     let elf = object::File::parse(module).context("a module is not an ELF")?;
-    let section = elf
-        .section_by_name(".modinfo")
-        .context("a module has no .modinfo")?;
+    let section = elf.section_by_name(".modinfo").context("a module has no .modinfo")?;
     let text = String::from_utf8_lossy(section.data()?).into_owned();
-    let depends = text
-        .split('\0')
-        .find_map(|field| field.strip_prefix("depends="))
-        .unwrap_or_default();
-    Ok(depends
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect())
+    let depends = text.split('\0').find_map(|field| field.strip_prefix("depends=")).unwrap_or_default();
+    Ok(depends.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
 /// The kernel takes `-` and `_` in module names for the same.

@@ -69,15 +69,8 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         ensure!(disk.is_file(), "--disk {}: no such file", disk.display());
     }
     if options.dry_run {
-        let config = config(
-            paths,
-            options,
-            &store_place(paths, options.store.as_deref())?.1,
-        )?;
-        println!(
-            "{}",
-            command::line(Command::new(&config.emulator).args(config.arguments()))
-        );
+        let config = config(paths, options, &store_place(paths, options.store.as_deref())?.1)?;
+        println!("{}", command::line(Command::new(&config.emulator).args(config.arguments())));
         return Ok(ExitCode::SUCCESS);
     }
     setup::qemu()?;
@@ -92,8 +85,7 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
 }
 
 fn read_script(file: &Path) -> Result<Vec<String>> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("--script {}", file.display()))?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("--script {}", file.display()))?;
     Ok(text
         .lines()
         .map(str::trim)
@@ -108,14 +100,8 @@ fn store_place(paths: &Paths, folder: Option<&Path>) -> Result<(Option<PathBuf>,
         return Ok((None, paths.image("store.img")));
     };
     // Each folder has its own image, so that two of them do not overwrite each other's writes.
-    let full = folder
-        .canonicalize()
-        .with_context(|| format!("--store {}", folder.display()))?;
-    let name: String = full
-        .to_string_lossy()
-        .chars()
-        .map(|c| if c.is_alphanumeric() { c } else { '-' })
-        .collect();
+    let full = folder.canonicalize().with_context(|| format!("--store {}", folder.display()))?;
+    let name: String = full.to_string_lossy().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     Ok((Some(full), paths.image(&format!("store{name}.img"))))
 }
 
@@ -131,13 +117,7 @@ fn prepare_store(paths: &Paths, folder: Option<&Path>) -> Result<PathBuf> {
         }
     };
     store::prepare(&folder, &image)?;
-    ui::say(
-        "store",
-        &format!(
-            "/store is {}; Dom0's writes stay in this image",
-            image.display()
-        ),
-    );
+    ui::say("store", &format!("/store is {}; Dom0's writes stay in this image", image.display()));
     Ok(image)
 }
 
@@ -148,21 +128,11 @@ fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
     config.mem.clone_from(&options.mem);
     config.icount = options.icount;
     config.gdb = options.gdb;
-    config
-        .modules
-        .push(Module::Kernel(paths.image("dom0"), String::new()));
-    config.disks.push(Disk {
-        serial: "store".to_owned(),
-        file: store.to_path_buf(),
-        snapshot: false,
-    });
+    config.modules.push(Module::Kernel(paths.image("dom0"), String::new()));
+    config.disks.push(Disk { serial: "store".to_owned(), file: store.to_path_buf(), snapshot: false });
     for (index, file) in options.disk.iter().enumerate() {
         let file = std::path::absolute(file)?;
-        config.disks.push(Disk {
-            serial: format!("disk{index}"),
-            file,
-            snapshot: false,
-        });
+        config.disks.push(Disk { serial: format!("disk{index}"), file, snapshot: false });
     }
     Ok(config)
 }
@@ -170,18 +140,11 @@ fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
 /// Hands the terminal to QEMU.
 fn interactive(config: &Config, limit: Option<Duration>) -> Result<ExitCode> {
     ui::say("run", "Ctrl-A X ends QEMU, Ctrl-A H lists its other keys");
-    let mut qemu = Command::new(&config.emulator)
-        .args(config.arguments())
-        .spawn()
-        .context("cannot start QEMU")?;
+    let mut qemu = Command::new(&config.emulator).args(config.arguments()).spawn().context("cannot start QEMU")?;
     let until = limit.map(|limit| Instant::now() + limit);
     loop {
         if let Some(status) = qemu.try_wait()? {
-            return Ok(if status.success() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            });
+            return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         if until.is_some_and(|until| Instant::now() >= until) {
             qemu.kill()?;
@@ -200,11 +163,7 @@ fn run_script(config: &Config, lines: &[String], limit: Option<Duration>) -> Res
     let mut filter = Filter::default();
     let listener = Box::new(move |piece: &[u8]| {
         let mut stdout = std::io::stdout().lock();
-        let shown = if piece.is_empty() {
-            std::mem::take(&mut filter).finish()
-        } else {
-            filter.pass(piece)
-        };
+        let shown = if piece.is_empty() { std::mem::take(&mut filter).finish() } else { filter.pass(piece) };
         // When nobody reads stdout any more the machine still runs to its end.
         let _ = stdout.write_all(&shown).and_then(|()| stdout.flush());
     });
@@ -225,12 +184,7 @@ fn run_script(config: &Config, lines: &[String], limit: Option<Duration>) -> Res
     Ok(ExitCode::from(u8::try_from(result).unwrap_or(u8::MAX)))
 }
 
-fn type_lines(
-    machine: &mut Machine,
-    lines: &[String],
-    left: impl Fn() -> Duration,
-    result: &mut i32,
-) -> Result<()> {
+fn type_lines(machine: &mut Machine, lines: &[String], left: impl Fn() -> Duration, result: &mut i32) -> Result<()> {
     machine.prompt(left())?;
     for (index, line) in lines.iter().enumerate() {
         machine.send(&format!("{line}\r"))?;

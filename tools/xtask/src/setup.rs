@@ -41,10 +41,7 @@ impl Toolchain {
         if self == Toolchain::BuildStd {
             cargo.env("RUSTC_BOOTSTRAP", "1");
             cargo.arg("-Zbuild-std=core,alloc,compiler_builtins");
-            cargo.env(
-                "CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER",
-                "ld.lld",
-            );
+            cargo.env("CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER", "ld.lld");
         }
         cargo
     }
@@ -66,8 +63,7 @@ pub fn lints() -> bool {
     if !present() && command::find("rustup").is_some() {
         ui::say("setup", "rustup component add clippy rustfmt");
         // When this fails the answer below says so.
-        let _ =
-            command::run(Command::new("rustup").args(["component", "add", "clippy", "rustfmt"]));
+        let _ = command::run(Command::new("rustup").args(["component", "add", "clippy", "rustfmt"]));
     }
     present()
 }
@@ -125,10 +121,7 @@ pub fn doctor() -> Result<()> {
             ui::say("missing", &format!("{name}: {error:#}"));
         }
     };
-    report(
-        "compiler",
-        toolchain().map(|route| route.describe().to_owned()),
-    );
+    report("compiler", toolchain().map(|route| route.describe().to_owned()));
     report("QEMU", qemu().and_then(|()| qemu_version()));
     report("mkfs.ext4", mkfs().map(|()| "present".to_owned()));
     report("apt", dpkg().map(|()| "present".to_owned()));
@@ -150,25 +143,16 @@ fn program(name: &str, packages: &[&str]) -> Result<()> {
     }
     install(packages)?;
     if command::find(name).is_none() {
-        bail!(
-            "{name} is still missing after installing {}",
-            packages.join(" ")
-        );
+        bail!("{name} is still missing after installing {}", packages.join(" "));
     }
     Ok(())
 }
 
 /// Installs Debian packages, or fails with the command that would.
 fn install(packages: &[&str]) -> Result<()> {
-    let typed = format!(
-        "apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    );
+    let typed = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if !is_debian() {
-        bail!(
-            "{} needed; on Debian type: sudo {typed}",
-            packages.join(" ")
-        );
+        bail!("{} needed; on Debian type: sudo {typed}", packages.join(" "));
     }
     if !is_root() {
         bail!("type: sudo {typed}");
@@ -176,10 +160,7 @@ fn install(packages: &[&str]) -> Result<()> {
     ui::say("setup", &typed);
     let apt = |words: &[&str]| {
         let mut command = Command::new("apt-get");
-        command
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(["-qq", "-y"])
-            .args(words);
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-y"]).args(words);
         // Its stdout is chatter, and ours belongs to the console of the machine.
         command.stdout(std::io::stderr());
         command
@@ -193,8 +174,7 @@ fn install(packages: &[&str]) -> Result<()> {
 
 fn is_debian() -> bool {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    text.lines()
-        .any(|line| line == "ID=debian" || line.starts_with("ID_LIKE=") && line.contains("debian"))
+    text.lines().any(|line| line == "ID=debian" || line.starts_with("ID_LIKE=") && line.contains("debian"))
 }
 
 fn is_root() -> bool {
@@ -203,28 +183,18 @@ fn is_root() -> bool {
 
 /// True when the compiler has a `core` for the target.
 fn target_library_is_present() -> bool {
-    let asked = command::output(Command::new("rustc").args([
-        "--print",
-        "target-libdir",
-        "--target",
-        BARE_TARGET,
-    ]));
+    let asked = command::output(Command::new("rustc").args(["--print", "target-libdir", "--target", BARE_TARGET]));
     let Ok(folder) = asked else {
         return false;
     };
-    std::fs::read_dir(folder.trim()).is_ok_and(|files| {
-        files
-            .flatten()
-            .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
-    })
+    std::fs::read_dir(folder.trim())
+        .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-")))
 }
 
 /// True when the compiler's folder holds the source of `core`.
 fn source_of_core_is_present() -> bool {
     let asked = command::output(Command::new("rustc").args(["--print", "sysroot"]));
     asked.is_ok_and(|root| {
-        std::path::Path::new(root.trim())
-            .join("lib/rustlib/src/rust/library/core/src/lib.rs")
-            .is_file()
+        std::path::Path::new(root.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()
     })
 }

@@ -85,11 +85,7 @@ pub fn demo(paths: &Paths, linux: &LinuxGuest, folder: &Path) -> Result<()> {
 
 /// Makes the image of a folder, unless it is there and the folder has not changed since.
 pub fn prepare(folder: &Path, place: &Path) -> Result<()> {
-    ensure!(
-        folder.is_dir(),
-        "--store {}: not a folder",
-        folder.display()
-    );
+    ensure!(folder.is_dir(), "--store {}: not a folder", folder.display());
     let changed = newest_change(folder)?;
     let made = place.metadata().and_then(|meta| meta.modified());
     if !made.is_ok_and(|made| made >= changed) {
@@ -103,26 +99,12 @@ pub fn prepare(folder: &Path, place: &Path) -> Result<()> {
 fn image(folder: &Path, image: &Path) -> Result<()> {
     let content = size_of(folder)?;
     // A quarter more for chains, folders and what Dom0 writes.
-    let size = (content + content / 4)
-        .next_multiple_of(1 << 20)
-        .max(SMALLEST);
-    let bar = ui::bar(
-        "store",
-        &format!("{} from {}", ui::size(content), folder.display()),
-        content.max(1),
-    );
+    let size = (content + content / 4).next_multiple_of(1 << 20).max(SMALLEST);
+    let bar = ui::bar("store", &format!("{} from {}", ui::size(content), folder.display()), content.max(1));
     let unfinished = image.with_extension("new");
-    let disk = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&unfinished)?;
+    let disk = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
     disk.set_len(size)?;
-    let options = FormatVolumeOptions::new()
-        .fat_type(FatType::Fat32)
-        .bytes_per_cluster(CLUSTER)
-        .volume_label(LABEL);
+    let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(CLUSTER).volume_label(LABEL);
     fatfs::format_volume(&disk, options).context("cannot format the store")?;
     let system = FileSystem::new(&disk, FsOptions::new()).context("cannot open the new store")?;
     fill(&system.root_dir(), folder, &bar)?;
@@ -162,18 +144,10 @@ fn fill(into: &Dir<'_, &File>, folder: &Path, bar: &indicatif::ProgressBar) -> R
 /// The bytes of all files below a folder.
 fn size_of(folder: &Path) -> Result<u64> {
     let mut total = 0;
-    for entry in
-        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
-    {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        let meta = path
-            .metadata()
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        total += if meta.is_dir() {
-            size_of(&path)?
-        } else {
-            meta.len()
-        };
+        let meta = path.metadata().with_context(|| format!("cannot read {}", path.display()))?;
+        total += if meta.is_dir() { size_of(&path)? } else { meta.len() };
     }
     Ok(total)
 }
@@ -183,11 +157,7 @@ fn newest_change(folder: &Path) -> Result<std::time::SystemTime> {
     let mut newest = folder.metadata()?.modified()?;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let changed = if path.is_dir() {
-            newest_change(&path)?
-        } else {
-            path.metadata()?.modified()?
-        };
+        let changed = if path.is_dir() { newest_change(&path)? } else { path.metadata()?.modified()? };
         newest = newest.max(changed);
     }
     Ok(newest)
@@ -213,28 +183,14 @@ mod tests {
         let place = std::env::temp_dir().join(format!("xenolith-store-{}", std::process::id()));
         let folder = place.join("store");
         std::fs::create_dir_all(folder.join("a folder"))?;
-        std::fs::write(
-            folder.join("a folder/initramfs of Linux.cpio.gz"),
-            b"content",
-        )?;
+        std::fs::write(folder.join("a folder/initramfs of Linux.cpio.gz"), b"content")?;
         let image = place.join("store.img");
         super::image(&folder, &image)?;
-        let system = FileSystem::new(
-            std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&image)?,
-            FsOptions::new(),
-        )?;
+        let system =
+            FileSystem::new(std::fs::OpenOptions::new().read(true).write(true).open(&image)?, FsOptions::new())?;
         let mut text = String::new();
-        system
-            .root_dir()
-            .open_file("a folder/initramfs of Linux.cpio.gz")?
-            .read_to_string(&mut text)?;
-        assert_eq!(
-            (text.as_str(), system.fat_type()),
-            ("content", FatType::Fat32)
-        );
+        system.root_dir().open_file("a folder/initramfs of Linux.cpio.gz")?.read_to_string(&mut text)?;
+        assert_eq!((text.as_str(), system.fat_type()), ("content", FatType::Fat32));
         std::fs::remove_dir_all(&place)?;
         Ok(())
     }

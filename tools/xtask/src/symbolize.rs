@@ -26,25 +26,16 @@ pub struct Options {
 /// Prints the text again, with what each frame is after its address.
 pub fn command(paths: &Paths, options: &Options) -> Result<()> {
     let text = match &options.file {
-        Some(file) => {
-            std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?
-        }
+        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?,
         None => {
             let mut text = Vec::new();
             std::io::stdin().read_to_end(&mut text)?;
             text
         }
     };
-    let elf = options
-        .elf
-        .clone()
-        .unwrap_or_else(|| paths.image("xenolith.elf"));
+    let elf = options.elf.clone().unwrap_or_else(|| paths.image("xenolith.elf"));
     let symbols = Symbols::open(&elf)?;
-    print!(
-        "{}",
-        resolve(&String::from_utf8_lossy(&text), |offset| symbols
-            .frames(offset))?
-    );
+    print!("{}", resolve(&String::from_utf8_lossy(&text), |offset| symbols.frames(offset))?);
     Ok(())
 }
 
@@ -87,9 +78,7 @@ fn frame(line: &str) -> Option<u64> {
 /// The hexadecimal number that a text begins with.
 fn address(text: &str) -> Option<u64> {
     let digits = text.trim_start().strip_prefix("0x")?;
-    let end = digits
-        .find(|c: char| !c.is_ascii_hexdigit())
-        .unwrap_or(digits.len());
+    let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len());
     u64::from_str_radix(digits.get(..end)?, 16).ok()
 }
 
@@ -102,13 +91,8 @@ struct Symbols {
 impl Symbols {
     fn open(elf: &Path) -> Result<Self> {
         let data = std::fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
-        let file =
-            object::File::parse(data.as_slice()).with_context(|| format!("{}", elf.display()))?;
-        let base = file
-            .segments()
-            .map(|segment| segment.address())
-            .min()
-            .context("the ELF has nothing to load")?;
+        let file = object::File::parse(data.as_slice()).with_context(|| format!("{}", elf.display()))?;
+        let base = file.segments().map(|segment| segment.address()).min().context("the ELF has nothing to load")?;
         let loader = Loader::new(elf).map_err(|error| anyhow!("{}: {error}", elf.display()))?;
         Ok(Self { loader, base })
     }
@@ -119,29 +103,16 @@ impl Symbols {
         let mut names = Vec::new();
         if let Ok(mut frames) = self.loader.find_frames(probe) {
             while let Ok(Some(frame)) = frames.next() {
-                let name = frame
-                    .function
-                    .as_ref()
-                    .and_then(|function| function.demangle().ok().map(String::from));
-                let place = frame.location.map(|location| {
-                    format!(
-                        "{}:{}",
-                        location.file.unwrap_or("?"),
-                        location.line.unwrap_or_default()
-                    )
-                });
-                names.push(format!(
-                    "{} at {}",
-                    name.as_deref().unwrap_or("?"),
-                    place.as_deref().unwrap_or("?")
-                ));
+                let name = frame.function.as_ref().and_then(|function| function.demangle().ok().map(String::from));
+                let place = frame
+                    .location
+                    .map(|location| format!("{}:{}", location.file.unwrap_or("?"), location.line.unwrap_or_default()));
+                names.push(format!("{} at {}", name.as_deref().unwrap_or("?"), place.as_deref().unwrap_or("?")));
             }
         }
         if names.is_empty() {
             let symbol = self.loader.find_symbol(probe);
-            names.push(symbol.map_or("?".to_owned(), |name| {
-                rustc_demangle::demangle(name).to_string()
-            }));
+            names.push(symbol.map_or("?".to_owned(), |name| rustc_demangle::demangle(name).to_string()));
         }
         names
     }

@@ -69,16 +69,8 @@ echo "-- store"
 xenstore-ls -f /local
 "#;
 
-const MODULES: &[&str] = &[
-    "xen-evtchn",
-    "xen-privcmd",
-    "xenfs",
-    "xen-gntdev",
-    "xen-gntalloc",
-    "xen-blkback",
-    "loop",
-    "brd",
-];
+const MODULES: &[&str] =
+    &["xen-evtchn", "xen-privcmd", "xenfs", "xen-gntdev", "xen-gntalloc", "xen-blkback", "loop", "brd"];
 
 /// The last one is no program: libc loads it when a thread is cancelled, and nothing names it as needed.
 const PROGRAMS: &[&str] = &[
@@ -119,10 +111,7 @@ pub struct Options {
 /// Fetches and makes what the peer is booted from.
 pub fn peer(paths: &Paths) -> Result<Peer> {
     let linux = linux::guest(paths)?;
-    let packages = [
-        foreign::fetch(paths.foreign(), foreign::LINUX)?,
-        foreign::fetch(paths.foreign(), foreign::XEN)?,
-    ];
+    let packages = [foreign::fetch(paths.foreign(), foreign::LINUX)?, foreign::fetch(paths.foreign(), foreign::XEN)?];
     let hypervisor = packages[1].join("boot/xen-4.17-arm64");
     ensure!(hypervisor.is_file(), "{} is missing", hypervisor.display());
     let archive = paths.foreign().join("xen-dom0.cpio");
@@ -131,26 +120,12 @@ pub fn peer(paths: &Paths) -> Result<Peer> {
         let folders = packages.each_ref().map(PathBuf::as_path);
         std::fs::write(&archive, dom0(&folders)?)?;
     }
-    Ok(Peer {
-        hypervisor,
-        kernel: linux.kernel,
-        archive,
-    })
+    Ok(Peer { hypervisor, kernel: linux.kernel, archive })
 }
 
 fn dom0(packages: &[&Path]) -> Result<Vec<u8>> {
     let mut archive = Archive::default();
-    for folder in [
-        "proc",
-        "sys",
-        "dev",
-        "mnt",
-        "tmp",
-        "root",
-        "run",
-        "var/lib/xen",
-        "var/lib/xenstored",
-    ] {
+    for folder in ["proc", "sys", "dev", "mnt", "tmp", "root", "run", "var/lib/xen", "var/lib/xenstored"] {
         archive.folder(folder)?;
     }
     // xenconsoled ends silently when this is missing.
@@ -173,8 +148,7 @@ fn dom0(packages: &[&Path]) -> Result<Vec<u8>> {
 
 /// Writes Dom0's archive with further files in `/guest`; Linux reads archives that follow one another as one.
 pub fn with_files(peer: &Peer, files: &[(String, Vec<u8>)], output: &Path) -> Result<Peer> {
-    let mut bytes = std::fs::read(&peer.archive)
-        .with_context(|| format!("cannot read {}", peer.archive.display()))?;
+    let mut bytes = std::fs::read(&peer.archive).with_context(|| format!("cannot read {}", peer.archive.display()))?;
     let mut more = Archive::default();
     for (name, data) in files {
         more.file(&format!("guest/{name}"), data)?;
@@ -182,41 +156,22 @@ pub fn with_files(peer: &Peer, files: &[(String, Vec<u8>)], output: &Path) -> Re
     bytes.extend(more.finish()?);
     command::make_parent(output)?;
     std::fs::write(output, bytes)?;
-    Ok(Peer {
-        archive: output.to_path_buf(),
-        ..peer.clone()
-    })
+    Ok(Peer { archive: output.to_path_buf(), ..peer.clone() })
 }
 
 /// Runs a guest on Xen and prints what it said.
 pub fn command(paths: &Paths, options: &Options) -> Result<()> {
     setup::qemu()?;
-    let read = |file: &Path| {
-        std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
-    };
-    let cfg = format!(
-        "name = \"guest\"\nkernel = \"/guest/kernel\"\nmemory = 64\nvcpus = 1\n{}\n",
-        options.cfg.join("\n")
-    );
-    let mut files = vec![
-        ("kernel".to_owned(), read(&options.guest)?),
-        ("guest.cfg".to_owned(), cfg.into_bytes()),
-    ];
-    files.push((
-        "run".to_owned(),
-        WATCH
-            .replace("SECONDS", &options.seconds.to_string())
-            .into_bytes(),
-    ));
+    let read = |file: &Path| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let cfg =
+        format!("name = \"guest\"\nkernel = \"/guest/kernel\"\nmemory = 64\nvcpus = 1\n{}\n", options.cfg.join("\n"));
+    let mut files = vec![("kernel".to_owned(), read(&options.guest)?), ("guest.cfg".to_owned(), cfg.into_bytes())];
+    files.push(("run".to_owned(), WATCH.replace("SECONDS", &options.seconds.to_string()).into_bytes()));
     for file in &options.file {
-        let name = file
-            .file_name()
-            .with_context(|| format!("{} has no name", file.display()))?;
+        let name = file.file_name().with_context(|| format!("{} has no name", file.display()))?;
         files.push((name.to_string_lossy().into_owned(), read(file)?));
     }
-    let place = paths
-        .images()
-        .join(format!("xen-dom0-{}.cpio", std::process::id()));
+    let place = paths.images().join(format!("xen-dom0-{}.cpio", std::process::id()));
     let peer = with_files(&peer(paths)?, &files, &place)?;
     ui::say("xen", "booting Debian's Xen 4.17");
     let mut config = peer.config();
@@ -225,11 +180,7 @@ pub fn command(paths: &Paths, options: &Options) -> Result<()> {
     let booted = machine.expect(PROMPT, Duration::from_secs(90));
     std::fs::remove_file(&place)?;
     booted?;
-    let done = machine.inside(
-        PROMPT,
-        "sh /guest/run",
-        Duration::from_secs(options.seconds * 3 + 60),
-    )?;
+    let done = machine.inside(PROMPT, "sh /guest/run", Duration::from_secs(options.seconds * 3 + 60))?;
     println!("{}", done.text);
     Ok(())
 }

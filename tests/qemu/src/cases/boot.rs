@@ -25,10 +25,7 @@ fn on_cpu(lab: &Lab, cpu: &str) -> Result<()> {
     let mut machine = Machine::boot(&config)?;
     let domains = parse::list(&machine.ok("xl list")?)?;
     ensure!(
-        domains.len() == 1
-            && domains
-                .iter()
-                .all(|domain| domain.id == 0 && domain.name == "Domain-0"),
+        domains.len() == 1 && domains.iter().all(|domain| domain.id == 0 && domain.name == "Domain-0"),
         "{domains:?}"
     );
     Ok(())
@@ -47,23 +44,14 @@ fn pcpus(lab: &Lab) -> Result<()> {
 }
 
 fn memory(lab: &Lab) -> Result<()> {
-    for (mem, mib) in [
-        ("512M", 512),
-        ("1G", 1024),
-        ("3G", 3072),
-        ("4G", 4096),
-        ("16G", 16384),
-    ] {
+    for (mem, mib) in [("512M", 512), ("1G", 1024), ("3G", 3072), ("4G", 4096), ("16G", 16384)] {
         let mut config = lab.config();
         config.mem = mem.to_owned();
         let mut machine = Machine::boot(&config).with_context(|| format!("with {mem}"))?;
         let info = machine.ok("xl info")?;
         let found: u64 = parse::info(&info, "total_memory")?.parse()?;
         // The image, the modules and the frame table itself are not for domains.
-        ensure!(
-            found <= mib && found + found / 32 + 64 >= mib,
-            "xl info says {found} MiB of {mem}"
-        );
+        ensure!(found <= mib && found + found / 32 + 64 >= mib, "xl info says {found} MiB of {mem}");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ pub(super) const CASES: &[Case] = &[case("blkcheck_verifies_every_pattern_it_wri
 fn blkcheck(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     machine.send("xl create -c /store/blkcheck.cfg\r")?;
-    machine.expect("blkcheck: ok", std::time::Duration::from_secs(90))?;
+    machine.expect("blkcheck: PASS", std::time::Duration::from_secs(90))?;
     machine.prompt(std::time::Duration::from_secs(30))?;
     wait_gone(&mut machine, "blkcheck")
 }

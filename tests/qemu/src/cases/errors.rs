@@ -10,37 +10,26 @@ pub(super) const CASES: &[Case] = &[
     case("a_missing_config_is_named", missing_config),
     case("a_missing_kernel_is_named_with_its_key", missing_kernel),
     case("an_unknown_key_is_named", unknown_key),
-    case(
-        "too_little_memory_is_refused_and_leaves_nothing",
-        too_little_memory,
-    ),
+    case("too_little_memory_is_refused_and_leaves_nothing", too_little_memory),
     case("a_second_domain_of_the_same_name_is_refused", same_name),
     case("an_unknown_domain_is_named", unknown_domain),
     case("an_unknown_command_is_named", unknown_command),
 ];
 
 fn missing_config(lab: &Lab) -> Result<()> {
-    lab.boot()?
-        .fails("xl create /store/nowhere.cfg", &["/store/nowhere.cfg"])?;
+    lab.boot()?.fails("xl create /store/nowhere.cfg", &["/store/nowhere.cfg"])?;
     Ok(())
 }
 
 fn missing_kernel(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
-    machine.fails(
-        "xl create /store/hello.cfg kernel=\"/store/nothing\"",
-        &["kernel", "/store/nothing"],
-    )?;
-    ensure!(
-        listed(&mut machine, "hello")?.is_none(),
-        "a domain without a kernel is listed"
-    );
+    machine.fails("xl create /store/hello.cfg kernel=\"/store/nothing\"", &["kernel", "/store/nothing"])?;
+    ensure!(listed(&mut machine, "hello")?.is_none(), "a domain without a kernel is listed");
     Ok(())
 }
 
 fn unknown_key(lab: &Lab) -> Result<()> {
-    lab.boot()?
-        .fails("xl create /store/hello.cfg colour=\"red\"", &["colour"])?;
+    lab.boot()?.fails("xl create /store/hello.cfg colour=\"red\"", &["colour"])?;
     Ok(())
 }
 

@@ -10,20 +10,11 @@ use crate::parse::{self, Listed};
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
-    case(
-        "a_domain_is_created_listed_and_destroyed",
-        create_and_destroy,
-    ),
+    case("a_domain_is_created_listed_and_destroyed", create_and_destroy),
     case("a_paused_domain_stays_paused_until_unpaused", pause),
     case("a_domain_is_renamed_and_found_by_both_name_and_id", rename),
-    case(
-        "create_with_c_attaches_the_console_and_ctrl_bracket_leaves_it",
-        console,
-    ),
-    case(
-        "hello_is_created_within_20_ms_of_virtual_time",
-        quick_create,
-    ),
+    case("create_with_c_attaches_the_console_and_ctrl_bracket_leaves_it", console),
+    case("hello_is_created_within_20_ms_of_virtual_time", quick_create),
 ];
 
 /// The line of `xl list` for a domain, if there is one.
@@ -40,10 +31,7 @@ pub(super) fn wait_gone(machine: &mut Machine, name: &str) -> Result<()> {
         }
         machine.ok("sleep 0.5")?;
     }
-    bail!(
-        "{name} is still listed; the end of the console:\n{}",
-        machine.last_lines()
-    )
+    bail!("{name} is still listed; the end of the console:\n{}", machine.last_lines())
 }
 
 fn create_and_destroy(lab: &Lab) -> Result<()> {
@@ -52,29 +40,17 @@ fn create_and_destroy(lab: &Lab) -> Result<()> {
     let hello = listed(&mut machine, "hello")?.context("hello is not listed")?;
     ensure!(hello.mem == 16 && hello.vcpus == 1, "{hello:?}");
     let id = machine.ok("xl domid hello")?;
-    ensure!(
-        id.trim() == hello.id.to_string(),
-        "domid says {id}, the list {}",
-        hello.id
-    );
+    ensure!(id.trim() == hello.id.to_string(), "domid says {id}, the list {}", hello.id);
     machine.ok("xl destroy hello")?;
-    ensure!(
-        listed(&mut machine, "hello")?.is_none(),
-        "hello is listed after its destruction"
-    );
+    ensure!(listed(&mut machine, "hello")?.is_none(), "hello is listed after its destruction");
     Ok(())
 }
 
 fn pause(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     machine.ok("xl create -p /store/hello.cfg")?;
-    let state = |machine: &mut Machine| {
-        Ok::<_, anyhow::Error>(listed(machine, "hello")?.context("not listed")?.state)
-    };
-    ensure!(
-        state(&mut machine)?.contains('p'),
-        "hello was created paused"
-    );
+    let state = |machine: &mut Machine| Ok::<_, anyhow::Error>(listed(machine, "hello")?.context("not listed")?.state);
+    ensure!(state(&mut machine)?.contains('p'), "hello was created paused");
     machine.ok("xl unpause hello")?;
     ensure!(!state(&mut machine)?.contains('p'), "hello was unpaused");
     machine.ok("xl pause hello")?;
@@ -88,10 +64,7 @@ fn rename(lab: &Lab) -> Result<()> {
     machine.ok("xl create /store/hello.cfg")?;
     let id = machine.ok("xl domid hello")?;
     machine.ok("xl rename hello salve")?;
-    ensure!(
-        machine.ok(&format!("xl domname {id}"))?.trim() == "salve",
-        "the name is unchanged"
-    );
+    ensure!(machine.ok(&format!("xl domname {id}"))?.trim() == "salve", "the name is unchanged");
     machine.fails("xl domid hello", &["hello"])?;
     machine.ok(&format!("xl destroy {id}"))?;
     Ok(())
@@ -104,24 +77,15 @@ fn console(lab: &Lab) -> Result<()> {
     machine.expect("\n", Duration::from_secs(30))?;
     machine.send("\x1d")?;
     let status = machine.prompt(Duration::from_secs(30))?;
-    ensure!(
-        status == Some(0),
-        "leaving the console ended with {status:?}"
-    );
-    ensure!(
-        listed(&mut machine, "hello")?.is_some(),
-        "leaving the console ended the domain"
-    );
+    ensure!(status == Some(0), "leaving the console ended with {status:?}");
+    ensure!(listed(&mut machine, "hello")?.is_some(), "leaving the console ended the domain");
     Ok(())
 }
 
 /// Free memory in KiB, and every node of XenStore.
 pub(super) fn resources(machine: &mut Machine) -> Result<(String, String)> {
     let info = machine.ok("xl info")?;
-    Ok((
-        parse::info(&info, "free_memory")?,
-        machine.ok("xenstore-ls /")?,
-    ))
+    Ok((parse::info(&info, "free_memory")?, machine.ok("xenstore-ls /")?))
 }
 
 fn quick_create(lab: &Lab) -> Result<()> {
@@ -132,15 +96,7 @@ fn quick_create(lab: &Lab) -> Result<()> {
     let text = machine.ok("time xl create /store/hello.cfg")?;
     let took = text
         .lines()
-        .find_map(|line| {
-            line.trim()
-                .strip_prefix("real")?
-                .trim()
-                .strip_suffix('s')?
-                .trim()
-                .parse::<f64>()
-                .ok()
-        })
+        .find_map(|line| line.trim().strip_prefix("real")?.trim().strip_suffix('s')?.trim().parse::<f64>().ok())
         .with_context(|| format!("`time` printed no `real` line:\n{text}"))?;
     ensure!(took <= 0.020, "xl create took {took} s of virtual time");
     Ok(())

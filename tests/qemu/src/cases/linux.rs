@@ -10,18 +10,9 @@ use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
-    case(
-        "linux_boots_with_1_vcpu_and_its_disk_keeps_what_it_is_given",
-        |lab| with_vcpus(lab, 1),
-    ),
-    case(
-        "linux_boots_with_2_vcpus_and_its_disk_keeps_what_it_is_given",
-        |lab| with_vcpus(lab, 2),
-    ),
-    case(
-        "linux_boots_with_4_vcpus_and_its_disk_keeps_what_it_is_given",
-        |lab| with_vcpus(lab, 4),
-    ),
+    case("linux_boots_with_1_vcpu_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 1)),
+    case("linux_boots_with_2_vcpus_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 2)),
+    case("linux_boots_with_4_vcpus_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 4)),
     case("linux_reads_xenstore_with_debians_own_tools", xenstore),
     case("linux_powers_off_when_asked_through_xenstore", shutdown),
     case("linux_reboots_into_a_new_domain_of_the_same_name", reboot),
@@ -46,12 +37,7 @@ pub(super) fn start(machine: &mut Machine, overrides: &str) -> Result<String> {
 /// Runs a command in the guest that must succeed.
 fn inside(machine: &mut Machine, command: &str) -> Result<String> {
     let done = machine.inside(PROMPT, command, LONG)?;
-    ensure!(
-        done.status == 0,
-        "`{command}` in the guest failed with {}:\n{}",
-        done.status,
-        done.text
-    );
+    ensure!(done.status == 0, "`{command}` in the guest failed with {}:\n{}", done.status, done.text);
     Ok(done.text)
 }
 
@@ -65,22 +51,10 @@ pub(super) fn leave(machine: &mut Machine) -> Result<()> {
 fn with_vcpus(lab: &Lab, vcpus: u32) -> Result<()> {
     let mut machine = lab.boot()?;
     let said = start(&mut machine, &format!("vcpus={vcpus}"))?;
-    ensure!(
-        said.contains(&format!("{vcpus} vCPU")),
-        "the guest counts other vCPUs:\n{said}"
-    );
-    ensure!(
-        said.contains("/dev/xvda is mounted"),
-        "the guest has no disk:\n{said}"
-    );
-    inside(
-        &mut machine,
-        "dd if=/dev/urandom of=/tmp/data bs=1M count=64 2>/dev/null",
-    )?;
-    inside(
-        &mut machine,
-        "cp /tmp/data /mnt/data && sync && umount /mnt && mount -t ext4 /dev/xvda /mnt",
-    )?;
+    ensure!(said.contains(&format!("{vcpus} vCPU")), "the guest counts other vCPUs:\n{said}");
+    ensure!(said.contains("/dev/xvda is mounted"), "the guest has no disk:\n{said}");
+    inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=64 2>/dev/null")?;
+    inside(&mut machine, "cp /tmp/data /mnt/data && sync && umount /mnt && mount -t ext4 /dev/xvda /mnt")?;
     inside(&mut machine, "cmp /tmp/data /mnt/data")?;
     inside(&mut machine, "umount /mnt")?;
     leave(&mut machine)?;
@@ -92,14 +66,8 @@ fn xenstore(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     start(&mut machine, "")?;
     let said = inside(&mut machine, "xenstore-ls device")?;
-    ensure!(
-        said.contains("51712"),
-        "no disk in the guest's part of XenStore:\n{said}"
-    );
-    inside(
-        &mut machine,
-        "xenstore-write data/note here && xenstore-read data/note | grep -q here",
-    )?;
+    ensure!(said.contains("51712"), "no disk in the guest's part of XenStore:\n{said}");
+    inside(&mut machine, "xenstore-write data/note here && xenstore-read data/note | grep -q here")?;
     leave(&mut machine)
 }
 
@@ -147,10 +115,7 @@ fn attach(lab: &Lab) -> Result<()> {
     machine.send("xl console linux\r")?;
     machine.send("\r")?;
     machine.expect(PROMPT, LONG)?;
-    inside(
-        &mut machine,
-        "sleep 1; test -b /dev/xvdb && dd if=/dev/xvdb of=/dev/null bs=1M",
-    )?;
+    inside(&mut machine, "sleep 1; test -b /dev/xvdb && dd if=/dev/xvdb of=/dev/null bs=1M")?;
     leave(&mut machine)?;
     machine.ok("xl block-detach linux xvdb")?;
     Ok(())
@@ -164,14 +129,7 @@ fn quick_boot(lab: &Lab) -> Result<()> {
     machine.send("xl create -c /store/linux.cfg\r")?;
     machine.expect("linux: user space after ", LONG)?;
     let said = machine.expect(" s", LONG)?;
-    let uptime: f64 = said
-        .trim_end_matches(" s")
-        .trim()
-        .parse()
-        .with_context(|| format!("an uptime: {said:?}"))?;
-    ensure!(
-        uptime <= 0.95,
-        "user space after {uptime} s of the guest's own uptime"
-    );
+    let uptime: f64 = said.trim_end_matches(" s").trim().parse().with_context(|| format!("an uptime: {said:?}"))?;
+    ensure!(uptime <= 0.95, "user space after {uptime} s of the guest's own uptime");
     Ok(())
 }

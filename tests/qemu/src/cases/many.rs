@@ -40,19 +40,9 @@ fn eight(lab: &Lab) -> Result<()> {
     let before = rounds(&mut machine, &domains)?;
     machine.sh_within("sleep 30", LONG)?;
     let after = rounds(&mut machine, &domains)?;
-    let made: Vec<u32> = after
-        .iter()
-        .zip(&before)
-        .map(|(after, before)| after - before)
-        .collect();
-    let (least, most) = (
-        made.iter().min().context("no guest")?,
-        made.iter().max().context("no guest")?,
-    );
-    ensure!(
-        *least > 0 && least * 3 >= *most,
-        "the guests made {made:?} rounds in the same time"
-    );
+    let made: Vec<u32> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+    let (least, most) = (made.iter().min().context("no guest")?, made.iter().max().context("no guest")?);
+    ensure!(*least > 0 && least * 3 >= *most, "the guests made {made:?} rounds in the same time");
     Ok(())
 }
 
@@ -62,11 +52,7 @@ fn rounds(machine: &mut Machine, domains: &[String]) -> Result<Vec<u32>> {
     for domain in domains {
         let done = machine.sh(&format!("xenstore-read /local/domain/{domain}/data/rounds"))?;
         // A guest that has not finished its first round has written nothing yet.
-        all.push(if done.status == 0 {
-            done.text.trim().parse()?
-        } else {
-            0
-        });
+        all.push(if done.status == 0 { done.text.trim().parse()? } else { 0 });
     }
     Ok(all)
 }
@@ -85,17 +71,7 @@ fn thousand(lab: &Lab) -> Result<()> {
     }
     machine.sh_within("sleep 1", Duration::from_secs(20))?;
     let after = resources(&mut machine)?;
-    ensure!(
-        before.0 == after.0,
-        "free memory was {} and is {}",
-        before.0,
-        after.0
-    );
-    ensure!(
-        before.1 == after.1,
-        "XenStore was\n{}\nand is\n{}",
-        before.1,
-        after.1
-    );
+    ensure!(before.0 == after.0, "free memory was {} and is {}", before.0, after.0);
+    ensure!(before.1 == after.1, "XenStore was\n{}\nand is\n{}", before.1, after.1);
     Ok(())
 }

@@ -14,23 +14,10 @@ mod peer;
 
 /// A case that needs only our own images.
 const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
-    Case {
-        name,
-        needs: Needs::Nothing,
-        run,
-    }
+    Case { name, needs: Needs::Nothing, run }
 }
 
 /// All cases, the quick ones first.
 pub fn all() -> Vec<Case> {
-    [
-        boot::CASES,
-        life::CASES,
-        errors::CASES,
-        disk::CASES,
-        linux::CASES,
-        many::CASES,
-        peer::CASES,
-    ]
-    .concat()
+    [boot::CASES, life::CASES, errors::CASES, disk::CASES, linux::CASES, many::CASES, peer::CASES].concat()
 }

@@ -13,10 +13,7 @@ const SCRATCH: usize = 16 << 20;
 
 /// The configurations of the guests that run on Xen too.
 const ON_XEN: &[(&str, &str)] = &[
-    (
-        "hello.cfg",
-        "name = \"hello\"\nkernel = \"/guest/hello\"\nmemory = 16\nvcpus = 1\n",
-    ),
+    ("hello.cfg", "name = \"hello\"\nkernel = \"/guest/hello\"\nmemory = 16\nvcpus = 1\n"),
     (
         "blkcheck.cfg",
         "name = \"blkcheck\"\nkernel = \"/guest/blkcheck\"\nmemory = 16\nvcpus = 1\n\
@@ -49,18 +46,9 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
         for name in ["hello", "blkcheck"] {
             files.push((name.to_owned(), std::fs::read(paths.image(name))?));
         }
-        Some(xen::with_files(
-            &xen::peer(paths)?,
-            &files,
-            &paths.image("xen-dom0.cpio"),
-        )?)
+        Some(xen::with_files(&xen::peer(paths)?, &files, &paths.image("xen-dom0.cpio"))?)
     } else {
         None
     };
-    Ok(Lab {
-        xenolith: paths.image("xenolith"),
-        dom0: paths.image("dom0"),
-        store: image,
-        peer,
-    })
+    Ok(Lab { xenolith: paths.image("xenolith"), dom0: paths.image("dom0"), store: image, peer })
 }

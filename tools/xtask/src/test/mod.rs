@@ -44,61 +44,38 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     if options.filter.is_none() {
         host(paths, toolchain, &mut tally)?;
     }
-    let built = check(&mut tally, "the images build", || {
-        build::images(paths).map(drop)
-    });
-    check(&mut tally, "the hypervisor's image is small", || {
-        rules::image_size(paths)
-    });
+    let built = check(&mut tally, "the images build", || build::images(paths).map(drop));
+    check(&mut tally, "the hypervisor's image is small", || rules::image_size(paths));
     if !options.host && built {
         setup::qemu()?;
         let with_xen = cases.iter().any(|case| case.needs == Needs::Xen);
         let lab = lab::prepare(paths, with_xen)?;
-        ui::say(
-            "test",
-            &format!("{} cases on {}", cases.len(), setup::qemu_version()?),
-        );
+        ui::say("test", &format!("{} cases on {}", cases.len(), setup::qemu_version()?));
         let ran = suite::run(&cases, &lab, |line| ui::say("qemu", line));
         tally.passed += ran.passed;
         tally.failed += ran.failed;
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
-    Ok(if tally.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What needs no machine: rules about the sources, lints, and the tests of the crates that build on the host.
 fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
     check(tally, "dependencies point one way", || edges::check(paths));
-    check(tally, "unsafe is where it may be", || {
-        rules::unsafe_code(paths)
-    });
-    check(tally, "the kernel stays within its lines", || {
-        rules::kernel_lines(paths)
-    });
+    check(tally, "unsafe is where it may be", || rules::unsafe_code(paths));
+    check(tally, "the kernel stays within its lines", || rules::kernel_lines(paths));
     if setup::lints() {
         lints(paths, toolchain, tally);
     } else {
-        ui::say(
-            "test",
-            "skipped: this compiler comes without clippy and rustfmt",
-        );
+        ui::say("test", "skipped: this compiler comes without clippy and rustfmt");
     }
     unit_tests(paths, tally)
 }
 
 fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
-    check(tally, "the sources are formatted", || {
-        quietly(paths, setup::cargo("fmt").args(["--all", "--check"]))
-    });
+    check(tally, "the sources are formatted", || quietly(paths, setup::cargo("fmt").args(["--all", "--check"])));
     check(tally, "clippy on the host crates", || {
-        quietly(
-            paths,
-            setup::cargo("clippy").args(["--quiet", "--all-targets", "--", "-D", "warnings"]),
-        )
+        quietly(paths, setup::cargo("clippy").args(["--quiet", "--all-targets", "--", "-D", "warnings"]))
     });
     check(tally, "clippy on the bare-metal crates", || {
         let mut clippy = toolchain.cargo("clippy");
@@ -114,9 +91,7 @@ fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
 fn unit_tests(paths: &Paths, tally: &mut Tally) -> Result<()> {
     ui::say("test", "the crates that build on the host");
     let mut cargo = setup::cargo("test");
-    let cargo = cargo
-        .args(["--quiet", "--no-fail-fast"])
-        .current_dir(paths.root());
+    let cargo = cargo.args(["--quiet", "--no-fail-fast"]).current_dir(paths.root());
     let done = cargo.output().context("cannot start cargo")?;
     let said = String::from_utf8_lossy(&done.stdout);
     let counted = count(&said);
@@ -127,24 +102,16 @@ fn unit_tests(paths: &Paths, tally: &mut Tally) -> Result<()> {
         // A crate that does not compile has no tests to count.
         tally.failed += u32::from(counted.failed == 0);
     }
-    ui::say(
-        "test",
-        &format!("  {} passed, {} failed", counted.passed, counted.failed),
-    );
+    ui::say("test", &format!("  {} passed, {} failed", counted.passed, counted.failed));
     Ok(())
 }
 
 /// Adds up the lines `test result: ok. 5 passed; 0 failed; ...`.
 fn count(said: &str) -> Tally {
     let mut tally = Tally::default();
-    for line in said
-        .lines()
-        .filter_map(|line| line.strip_prefix("test result: "))
-    {
+    for line in said.lines().filter_map(|line| line.strip_prefix("test result: ")) {
         let number = |word: &str| {
-            let field = line
-                .split([';', '.'])
-                .find(|field| field.trim_end().ends_with(word))?;
+            let field = line.split([';', '.']).find(|field| field.trim_end().ends_with(word))?;
             field.split_whitespace().next()?.parse::<u32>().ok()
         };
         tally.passed += number("passed").unwrap_or_default();
@@ -175,11 +142,7 @@ fn quietly(paths: &Paths, command: &mut Command) -> Result<()> {
     let done = done.with_context(|| format!("cannot start {}", command::line(command)))?;
     if !done.status.success() {
         let said = [done.stdout, done.stderr].concat();
-        anyhow::bail!(
-            "{}\n{}",
-            command::line(command),
-            String::from_utf8_lossy(&said).trim()
-        );
+        anyhow::bail!("{}\n{}", command::line(command), String::from_utf8_lossy(&said).trim());
     }
     Ok(())
 }
