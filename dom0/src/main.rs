@@ -1,3 +1,132 @@
-//! To be filled.
+//! Dom0, the image: the control domain from its entry to its prompt.
+//!
+//! One vCPU, one executor. The parts know each other through the store and through what they are given here, so that
+//! each could move to a domain of its own.
 #![no_std]
 #![no_main]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+mod blocks;
+mod consoles;
+mod disks;
+mod fdt;
+mod hal;
+mod messages;
+mod shell;
+mod store;
+mod sys;
+mod tasks;
+mod terminal;
+mod toolstack;
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+
+use disks::Disks;
+use hypercall_abi::control::PlatformInfo;
+use pl011::Pl011;
+use pv_guest_lib::addr::{Ipa, IpaRange};
+use pv_guest_lib::executor::{self, Spawner};
+use pv_guest_lib::irq::{Line, Mode};
+use pv_guest_lib::{BootInfo, control, entry, grant, heap, mmu, pages, time};
+use shell::Shell;
+use store::Hub;
+use tasks::Tasks;
+use terminal::Terminal;
+use toolstack::Toolstack;
+
+/// Pages that stay in the pool for rings and grant tables; the heap gets the rest, up to [`HEAP_PAGES`].
+const POOL_PAGES: u64 = 4096;
+/// The most pages of the heap.
+const HEAP_PAGES: u64 = 32 * 1024;
+
+/// The interrupt of the serial line.
+static UART_LINE: Line = Line::new();
+
+entry!(main);
+
+fn main(boot: BootInfo) -> ! {
+    let free = pages::free_pages();
+    let wanted = free.saturating_sub(POOL_PAGES).min(HEAP_PAGES);
+    if let Err(error) = heap::init(wanted) {
+        panic!("dom0 has {free} free pages, too few for a heap: {error:?}");
+    }
+    let platform = match control::platform_info() {
+        Ok(platform) => platform,
+        Err(error) => panic!("this image is Xenolith's control domain and nothing else: {error}"),
+    };
+    open_window(&platform);
+    executor::run(move |spawner| match root(spawner, boot, platform) {
+        Ok(token) => spawner.spawn(token),
+        Err(error) => panic!("the first task cannot start: {error:?}"),
+    })
+}
+
+/// Makes the range reachable into which other domains' pages are mapped.
+fn open_window(platform: &PlatformInfo) {
+    let window = IpaRange::new(Ipa::new(platform.window_base), platform.window_size);
+    let opened = window.ok_or("it wraps").and_then(|range| {
+        mmu::map_window(range).map_err(|_| "it cannot be mapped")?;
+        grant::set_window(range).map_err(|_| "it cannot be used")
+    });
+    if let Err(reason) = opened {
+        panic!("no window for grants: {reason}");
+    }
+}
+
+/// Starts everything, in the order in which one needs the other, and then runs it.
+#[embassy_executor::task]
+async fn root(_spawner: Spawner, boot: BootInfo, platform: PlatformInfo) {
+    let tasks = Rc::new(Tasks::default());
+    let uart = open_uart(&boot, &tasks);
+    let terminal = Rc::new(Terminal::new(uart));
+    tasks.spawn(messages::show(Rc::clone(&terminal)));
+    let starting = start(boot, platform, terminal, Rc::clone(&tasks));
+    let boxed: core::pin::Pin<Box<dyn Future<Output = ()>>> = Box::pin(starting);
+    tasks.spawn(boxed);
+    tasks.run().await;
+}
+
+async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, tasks: Rc<Tasks>) {
+    let hub = Hub::new(Rc::clone(&tasks));
+    let disks = Rc::new(Disks::find(boot.fdt(), &tasks).await);
+    let seed = time::now_us() ^ platform.uptime_ns.rotate_left(20) ^ platform.free_pages.rotate_left(40);
+    let made = Toolstack::new(Rc::clone(&hub), disks, Rc::clone(&tasks), seed);
+    let (toolstack, store) = match made.and_then(|toolstack| Ok((toolstack, hub.client()?))) {
+        Ok(made) => made,
+        Err(error) => panic!("the store refuses its first connections: {}", error.wire_name()),
+    };
+    if let Err(error) = toolstack.introduce_dom0() {
+        log::error!("dom0's own nodes: {error}");
+    }
+    tasks.spawn(Rc::clone(&toolstack.blocks).serve());
+    tasks.spawn(Rc::clone(&toolstack).follow());
+    let pcpus = platform.pcpus;
+    let free = platform.free_pages / 256;
+    terminal.print(&alloc::format!("Dom0 is up: {pcpus} pCPUs, {free} MiB free for guests. `help` lists the commands.\n")).await;
+    Shell::new(toolstack, terminal, store).run().await;
+}
+
+/// Takes over the serial line. Without one there is nobody to talk to.
+fn open_uart(boot: &BootInfo, tasks: &Tasks) -> Rc<Pl011<'static>> {
+    let Some((range, intid)) = fdt::uart(boot.fdt()) else { panic!("the device tree has no PL011") };
+    let opened = mmu::map_device(range).ok().and_then(|()| sys::uart_registers(range));
+    let Some(registers) = opened else { panic!("the PL011's registers cannot be mapped") };
+    let uart = match Pl011::new(registers, None) {
+        Ok(uart) => Rc::new(uart),
+        Err(error) => panic!("the PL011 cannot be set up: {error:?}"),
+    };
+    if let Err(error) = UART_LINE.bind(intid, Mode::Level) {
+        panic!("the PL011's interrupt {intid}: {error:?}");
+    }
+    let waiting = Rc::clone(&uart);
+    tasks.spawn(async move {
+        loop {
+            UART_LINE.wait().await;
+            waiting.on_interrupt();
+        }
+    });
+    uart
+}

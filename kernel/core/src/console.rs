@@ -41,6 +41,8 @@ struct Log {
     ring: [u8; LOG_SIZE],
     /// Bytes ever written.
     end: u64,
+    /// Up to where somebody has read, or the UART has shown.
+    shown: u64,
 }
 
 /// The unfinished line of a domain, and how many lines it may still print.
@@ -80,12 +82,12 @@ impl Default for LineBuffer {
 impl Console {
     /// An empty log.
     pub const fn new() -> Self {
-        Console { log: SpinMutex::new(Log { ring: [0; LOG_SIZE], end: 0 }) }
+        Console { log: SpinMutex::new(Log { ring: [0; LOG_SIZE], end: 0, shown: 0 }) }
     }
 
     /// Copies the log from byte `position` on into `out`; returns the position behind and the bytes copied.
     pub fn read(&self, position: u64, out: &mut [u8]) -> (u64, usize) {
-        let log = self.log.lock();
+        let mut log = self.log.lock();
         let start = position.clamp(log.end.saturating_sub(LOG_SIZE as u64), log.end);
         let mut at = start;
         for byte in out.iter_mut() {
@@ -95,6 +97,7 @@ impl Console {
             *byte = log.ring[ring_index(at)];
             at += 1;
         }
+        log.shown = log.shown.max(at);
         (at, usize::try_from(at - start).unwrap_or(0))
     }
 }
@@ -125,6 +128,7 @@ impl<H: Hw> Write for Writer<'_, H> {
         }
         if self.uart {
             H::console(text.as_bytes());
+            self.log.shown = self.log.end;
         }
         Ok(())
     }
@@ -146,6 +150,16 @@ impl<H: Hw> Kernel<H> {
         if !uart {
             evtchn::send_global_virq(self, Virq::ConRing);
         }
+    }
+
+    /// Shows on the UART what nobody has read: the reader has died, and the reason is in there.
+    pub fn show_unread(&self) {
+        let mut log = self.console.log.lock();
+        let start = log.shown.max(log.end.saturating_sub(LOG_SIZE as u64));
+        for at in start..log.end {
+            H::console(&[log.ring[ring_index(at)]]);
+        }
+        log.shown = log.end;
     }
 
     fn has_log_reader(&self) -> bool {

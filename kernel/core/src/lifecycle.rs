@@ -203,6 +203,7 @@ pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: u32) {
     }
     if domain.id == DomId::DOM0 {
         kernel.log(format_args!("dom0 has ended ({}): the machine follows", reason_name(reason)));
+        kernel.show_unread();
         match ShutdownReason::from_raw(reason) {
             Some(ShutdownReason::Reboot) => H::restart(),
             Some(_) | None => H::power_off(),

@@ -1,0 +1,9 @@
+//! Links Dom0 as an image: the library's layout, position-independent.
+
+fn main() {
+    let script = std::env::var("DEP_PV_GUEST_LIB_LINKER_SCRIPT").expect("pv-guest-lib names its linker script");
+    println!("cargo::rerun-if-changed={script}");
+    for argument in ["-pie", "--no-dynamic-linker", "-znotext", "--build-id=none", &format!("-T{script}")] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What the drivers ask of their host, on top of the runtime: mapped grants, event channels, memory for devices.
+
+use alloc::vec::Vec;
+
+use driver_api::sys::Window;
+use driver_api::{Access, BusAddr, EventPort, Grants, MapError, MappedPage, SharedPage};
+use hypercall_abi::ids::{DomId, GrantRef, Port};
+use pv_guest_lib::evtchn::EventChannel;
+use pv_guest_lib::grant::{self, MapGrantError, MapRequest, MappedGrant};
+use pv_guest_lib::pages;
+
+use crate::sys;
+
+/// A page of another domain, mapped here until it is dropped.
+pub struct ForeignPage {
+    window: Window,
+    /// Keeps the mapping behind `window`.
+    mapping: MappedGrant,
+}
+
+impl ForeignPage {
+    /// Maps the page that `domid` granted as `reference`, to be read and written.
+    pub fn map(domid: DomId, reference: GrantRef) -> Result<Self, MapGrantError> {
+        MappedGrant::map(domid, reference, grant::Access::ReadWrite).map(Self::over)
+    }
+
+    fn over(mapping: MappedGrant) -> Self {
+        ForeignPage { window: sys::window_over(&mapping), mapping }
+    }
+}
+
+impl SharedPage for ForeignPage {
+    fn load_u32(&self, offset: usize) -> u32 {
+        SharedPage::load_u32(&self.window, offset)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        self.window.store_u32(offset, value);
+    }
+
+    fn load_u64(&self, offset: usize) -> u64 {
+        self.window.load_u64(offset)
+    }
+
+    fn store_u64(&self, offset: usize, value: u64) {
+        SharedPage::store_u64(&self.window, offset, value);
+    }
+
+    fn copy_out(&self, offset: usize, into: &mut [u8]) {
+        SharedPage::copy_out(&self.window, offset, into);
+    }
+
+    fn copy_in(&self, offset: usize, from: &[u8]) {
+        SharedPage::copy_in(&self.window, offset, from);
+    }
+
+    fn full_barrier(&self) {
+        SharedPage::full_barrier(&self.window);
+    }
+}
+
+impl MappedPage for ForeignPage {
+    fn bus_addr(&self) -> BusAddr {
+        BusAddr::new(self.mapping.device_address())
+    }
+}
+
+/// The right to map what one domain grants.
+pub struct GrantsOf(pub DomId);
+
+impl Grants for GrantsOf {
+    type Page = ForeignPage;
+
+    fn map(&self, references: &[GrantRef], access: Access, results: &mut Vec<Result<ForeignPage, MapError>>) {
+        let access = match access {
+            Access::ReadOnly => grant::Access::ReadOnly,
+            Access::ReadWrite => grant::Access::ReadWrite,
+        };
+        let requests: Vec<_> =
+            references.iter().map(|&gref| MapRequest { domid: self.0, gref, access }).collect();
+        MappedGrant::map_each(&requests, |result| {
+            results.push(result.map(ForeignPage::over).map_err(|error| match error {
+                MapGrantError::NoWindow => MapError::NoSpace,
+                MapGrantError::Call(_) | MapGrantError::Status(_) => MapError::BadGrant,
+            }));
+        });
+    }
+
+    fn unmap(&self, pages: &mut Vec<ForeignPage>) {
+        pages.clear();
+    }
+}
+
+/// An event channel to another domain.
+pub struct GuestPort(EventChannel);
+
+impl GuestPort {
+    /// Connects to the port that `domid` allocated for Dom0.
+    pub fn bind(domid: DomId, port: Port) -> Result<Self, hypercall_abi::errno::XenError> {
+        EventChannel::bind_interdomain(domid, port).map(GuestPort)
+    }
+}
+
+impl EventPort for GuestPort {
+    fn notify(&self) {
+        // The other end may be gone; its death is reported by the hypervisor.
+        let _ = self.0.notify();
+    }
+
+    async fn wait(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// Memory for a device: whole pages, taken for good.
+pub fn device_memory(bytes: usize) -> Option<Window> {
+    let pages = bytes.div_ceil(hypercall_abi::PAGE_SIZE) as u64;
+    pages::take(pages).map(sys::window_over_ram)
+}

@@ -1,0 +1,84 @@
+//! Why the toolstack cannot do what it was asked: one line that names the cause and the key, file or device.
+
+use alloc::string::String;
+use core::fmt;
+
+use dom0_core::config::ConfigError;
+use dom0_core::domain::DomainError;
+use dom0_core::image::ImageError;
+use dom0_core::plan::PlanError;
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::DomId;
+
+use crate::consoles;
+use crate::disks::FileError;
+
+/// Why something cannot be done.
+#[derive(Debug)]
+pub enum Error {
+    /// The configuration is wrong.
+    Config(ConfigError),
+    /// The configuration file cannot be read.
+    ConfigFile(String, FileError),
+    /// A file that a key names cannot be read.
+    File(&'static str, String, FileError),
+    /// The kernel is none that can be started.
+    Kernel(String, ImageError),
+    /// It does not fit the memory, or the partial device tree is wrong.
+    Plan(PlanError),
+    /// The register refuses: a name that is taken, a domain that does not exist.
+    Register(DomainError),
+    /// The machine has too little free memory: MiB wanted and MiB free.
+    Memory(u64, u64),
+    /// The microkernel refuses: what was tried, and its answer.
+    Hypervisor(&'static str, XenError),
+    /// The store refuses: what was tried, and its answer.
+    Store(&'static str, xenstore::Error),
+    /// A console cannot be opened.
+    Console(consoles::OpenError),
+    /// A disk's back end could not open its target: the virtual device and the reason.
+    Disk(String, String),
+    /// The domain does not exist any more.
+    Gone(DomId),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(error) => error.fmt(f),
+            Error::ConfigFile(path, error) => write!(f, "{path}: {error}"),
+            Error::File(key, path, error) => write!(f, "key '{key}': '{path}': {error}"),
+            Error::Kernel(path, error) => write!(f, "key 'kernel': '{path}': {error}"),
+            Error::Plan(error) => error.fmt(f),
+            Error::Register(error) => error.fmt(f),
+            Error::Memory(wanted, free) => {
+                write!(f, "key 'memory': the domain needs {wanted} MiB and the machine has {free} MiB free")
+            }
+            Error::Hypervisor(what, error) => write!(f, "{what}: the hypervisor answers {error}"),
+            Error::Store(what, error) => write!(f, "{what}: xenstore answers {}", error.wire_name()),
+            Error::Console(error) => error.fmt(f),
+            Error::Disk(vdev, reason) => write!(f, "key 'disk': {vdev}: {reason}"),
+            Error::Gone(domid) => write!(f, "domain {domid} does not exist"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Error::Config(error)
+    }
+}
+
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Self {
+        Error::Plan(error)
+    }
+}
+
+impl From<DomainError> for Error {
+    fn from(error: DomainError) -> Self {
+        Error::Register(error)
+    }
+}

@@ -1,0 +1,123 @@
+//! The toolstack: makes domains, follows their lives, takes them down.
+//!
+//! What is decided without hardware is in `dom0-core`; here it is carried out, through the control calls, the store
+//! and the back ends. Each step that makes something is undone when a later one fails.
+
+mod create;
+mod destroy;
+mod error;
+mod life;
+
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+use dom0_core::domain::Register;
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::DomId;
+use pv_guest_lib::control::{self, Cap, DomainInfo};
+
+use crate::blocks::Blocks;
+use crate::consoles::Consoles;
+use crate::disks::Disks;
+use crate::store::{Client, Hub};
+use crate::tasks::Tasks;
+
+pub use error::Error;
+
+/// The toolstack and what it works with.
+pub struct Toolstack {
+    /// The domains that it made.
+    pub register: RefCell<Register>,
+    /// Their consoles.
+    pub consoles: Consoles,
+    /// Their disks.
+    pub blocks: Rc<Blocks>,
+    /// Dom0's disks and files.
+    pub disks: Rc<Disks>,
+    /// The toolstack's connection to the store.
+    pub store: Client,
+    hub: Rc<Hub>,
+    caps: RefCell<BTreeMap<DomId, Cap>>,
+    tasks: Rc<Tasks>,
+    random: Cell<u64>,
+}
+
+impl Toolstack {
+    /// A toolstack without domains. `seed` is whatever differs from one start to the next.
+    pub fn new(hub: Rc<Hub>, disks: Rc<Disks>, tasks: Rc<Tasks>, seed: u64) -> Result<Rc<Self>, xenstore::Error> {
+        Ok(Rc::new(Toolstack {
+            register: RefCell::default(),
+            consoles: Consoles::new(Rc::clone(&tasks)),
+            blocks: Blocks::new(Rc::clone(&hub), Rc::clone(&disks), Rc::clone(&tasks)),
+            disks,
+            store: hub.client()?,
+            hub,
+            caps: RefCell::default(),
+            tasks,
+            random: Cell::new(seed),
+        }))
+    }
+
+    /// The capability for a domain that the toolstack made.
+    pub fn cap(&self, domid: DomId) -> Result<Cap, Error> {
+        self.caps.borrow().get(&domid).copied().ok_or(Error::Gone(domid))
+    }
+
+    /// What the microkernel says of a domain, Dom0 included.
+    pub fn info(&self, domid: DomId) -> Result<DomainInfo, XenError> {
+        if let Ok(cap) = self.cap(domid) {
+            return control::domain_info(cap);
+        }
+        let found = control::lookup(domid)?;
+        let info = control::domain_info(found.cap);
+        control::drop_cap(found.cap)?;
+        if found.id == domid { info } else { Err(XenError::Srch) }
+    }
+
+    /// The domains that have an id, in the order of creation, and what the microkernel says of each.
+    pub fn infos(&self) -> Vec<(DomId, DomainInfo)> {
+        let ids: Vec<_> = self.register.borrow().iter().filter_map(|domain| domain.domid).collect();
+        let all = core::iter::once(DomId::DOM0).chain(ids);
+        all.filter_map(|domid| Some((domid, self.info(domid).ok()?))).collect()
+    }
+
+    /// Sixteen bytes that are hard to guess twice, for UUIDs and kernels' seeds: a mixing of the counter.
+    ///
+    /// Not a source for keys: a machine without a random number generator has none better.
+    pub fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        for half in bytes.chunks_exact_mut(8) {
+            // SplitMix64's step and finaliser, with the clock stirred in.
+            let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15) ^ pv_guest_lib::time::now_us().rotate_left(32);
+            self.random.set(state);
+            let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            half.copy_from_slice(&(mixed ^ mixed >> 31).to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// Nanoseconds of the machine's uptime.
+pub fn uptime_ns() -> u64 {
+    control::platform_info().map_or(0, |info| info.uptime_ns)
+}
+
+impl Toolstack {
+    /// The nodes that say what Dom0 is, for guests and tools that look.
+    pub fn introduce_dom0(&self) -> Result<(), Error> {
+        let nodes = [
+            ("/local/domain/0/name", dom0_core::domain::DOM0_NAME),
+            ("/local/domain/0/domid", "0"),
+            ("/local/domain/0/control", ""),
+            ("/local/domain/0/backend/vbd", ""),
+            ("/tool", ""),
+            ("/vm", ""),
+        ];
+        nodes.into_iter().try_for_each(|(path, value)| {
+            self.store.write(path, value).map_err(|error| Error::Store("writing dom0's nodes", error))
+        })
+    }
+}
