@@ -142,7 +142,7 @@ pub fn guest_hcr(saved: u64) -> u64 {
 
 /// Makes the guest's next use of FP or SIMD trap, or not.
 pub fn trap_fp(on: bool) {
-    // SAFETY: EL2 itself uses no FP register outside of `fp.rs`, which sets this bit as it needs it.
+    // SAFETY: EL2 itself uses FP registers in `fp.rs` and `memory.rs` alone, which see to this bit.
     unsafe { msr!("cptr_el2", if on { CPTR | CPTR_TFP } else { CPTR }) };
 }
 

@@ -1,4 +1,5 @@
-//! FP and SIMD registers. EL2 is built without them; only these few instructions touch them.
+//! FP and SIMD registers. EL2 is built without them; only these few instructions move them, and one
+//! copy loop (`memory.rs`) borrows some.
 
 use core::arch::asm;
 
