@@ -52,8 +52,7 @@ pub struct Segment {
 /// The number of sectors that `segments` cover, or `None` if one of them is empty or not whole sectors.
 pub fn total_sectors(segments: &[Segment]) -> Option<u64> {
     segments.iter().try_fold(0u64, |sum, segment| {
-        (segment.len != 0 && segment.len % SECTOR_SIZE == 0)
-            .then(|| sum + u64::from(segment.len / SECTOR_SIZE))
+        (segment.len != 0 && segment.len % SECTOR_SIZE == 0).then(|| sum + u64::from(segment.len / SECTOR_SIZE))
     })
 }
 
@@ -108,8 +107,8 @@ impl fmt::Display for DiskError {
 
 impl core::error::Error for DiskError {}
 
-/// A disk that takes many requests at once, of any number of segments. Requests in flight together complete in any order; a caller
-/// that needs an order waits.
+/// A disk that takes many requests at once, of any number of segments. Requests in flight together complete in any
+/// order; a caller that needs an order waits.
 #[allow(async_fn_in_trait, reason = "one thread: the futures need not be Send")]
 pub trait Disk {
     /// Size and abilities.

@@ -51,12 +51,7 @@ pub trait Grants {
 
     /// Maps `references`, in one hypercall where possible, and appends one result for each, in order.
     /// The same reference may occur several times.
-    fn map(
-        &self,
-        references: &[GrantRef],
-        access: Access,
-        results: &mut Vec<Result<Self::Page, MapError>>,
-    );
+    fn map(&self, references: &[GrantRef], access: Access, results: &mut Vec<Result<Self::Page, MapError>>);
 
     /// Unmaps all of `pages`, in one hypercall where possible, and leaves the vector empty.
     fn unmap(&self, pages: &mut Vec<Self::Page>);
@@ -65,12 +60,7 @@ pub trait Grants {
 impl<G: Grants + ?Sized> Grants for alloc::rc::Rc<G> {
     type Page = G::Page;
 
-    fn map(
-        &self,
-        references: &[GrantRef],
-        access: Access,
-        results: &mut Vec<Result<Self::Page, MapError>>,
-    ) {
+    fn map(&self, references: &[GrantRef], access: Access, results: &mut Vec<Result<Self::Page, MapError>>) {
         (**self).map(references, access, results);
     }
 

@@ -53,12 +53,7 @@ pub struct SectorIo<D, B> {
 impl<D: Disk, B: DmaMemory> SectorIo<D, B> {
     /// Serves `disk` through `buffer`, whose length (whole sectors of it) bounds one transfer.
     pub fn new(disk: D, buffer: B) -> Self {
-        Self {
-            disk,
-            buffer,
-            state: Cell::new(Bounce::Free),
-            turn: WaitQueue::new(),
-        }
+        Self { disk, buffer, state: Cell::new(Bounce::Free), turn: WaitQueue::new() }
     }
 
     /// The disk underneath.
@@ -78,13 +73,8 @@ impl<D: Disk, B: DmaMemory> SectorIo<D, B> {
 
     async fn claim(&self, len: usize) -> Result<Segment, DiskError> {
         let len = u32::try_from(len).map_err(|_| DiskError::OutOfRange)?;
-        self.turn
-            .until(|| (self.state.replace(Bounce::Busy) == Bounce::Free).then_some(()))
-            .await;
-        Ok(Segment {
-            bus: self.buffer.bus_addr(),
-            len,
-        })
+        self.turn.until(|| (self.state.replace(Bounce::Busy) == Bounce::Free).then_some(())).await;
+        Ok(Segment { bus: self.buffer.bus_addr(), len })
     }
 
     fn release(&self) {

@@ -109,8 +109,7 @@ impl Window {
 
     fn read_byte(&self, offset: usize) -> u8 {
         // SAFETY: `field` checked the bounds, and `new`'s caller vouched for the mapping.
-        self.field(offset, 1)
-            .map_or(0, |byte| unsafe { byte.as_ptr().read_volatile() })
+        self.field(offset, 1).map_or(0, |byte| unsafe { byte.as_ptr().read_volatile() })
     }
 
     fn write_byte(&self, offset: usize, value: u8) {
@@ -123,8 +122,7 @@ impl Window {
 
 impl SharedPage for Window {
     fn load_u32(&self, offset: usize) -> u32 {
-        self.atomic_u32(offset)
-            .map_or(0, |field| field.load(Ordering::Acquire))
+        self.atomic_u32(offset).map_or(0, |field| field.load(Ordering::Acquire))
     }
 
     fn store_u32(&self, offset: usize, value: u32) {
@@ -134,8 +132,7 @@ impl SharedPage for Window {
     }
 
     fn load_u64(&self, offset: usize) -> u64 {
-        self.atomic_u64(offset)
-            .map_or(0, |field| field.load(Ordering::Relaxed))
+        self.atomic_u64(offset).map_or(0, |field| field.load(Ordering::Relaxed))
     }
 
     fn store_u64(&self, offset: usize, value: u64) {
@@ -182,8 +179,7 @@ impl DmaMemory for Window {
     }
 
     fn load_u16(&self, offset: usize) -> u16 {
-        self.atomic_u16(offset)
-            .map_or(0, |field| field.load(Ordering::Acquire))
+        self.atomic_u16(offset).map_or(0, |field| field.load(Ordering::Acquire))
     }
 
     fn store_u16(&self, offset: usize, value: u16) {
@@ -193,8 +189,7 @@ impl DmaMemory for Window {
     }
 
     fn load_u32(&self, offset: usize) -> u32 {
-        self.atomic_u32(offset)
-            .map_or(0, |field| field.load(Ordering::Relaxed))
+        self.atomic_u32(offset).map_or(0, |field| field.load(Ordering::Relaxed))
     }
 
     fn store_u64(&self, offset: usize, value: u64) {

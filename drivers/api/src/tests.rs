@@ -82,10 +82,7 @@ impl Disk for Ram {
 }
 
 fn segment(bus: u64, sectors: u32) -> Segment {
-    Segment {
-        bus: BusAddr::new(bus),
-        len: sectors * 512,
-    }
+    Segment { bus: BusAddr::new(bus), len: sectors * 512 }
 }
 
 fn extent(start: u64, sectors: u64) -> Extent {
@@ -148,7 +145,10 @@ proptest! {
         let extents: Vec<Extent> = runs.iter().map(|&(start, sectors)| extent(start, sectors)).collect();
         let flat: Vec<u8> = extents
             .iter()
-            .flat_map(|run| disk.disk.borrow()[usize::try_from(run.start).unwrap() * 512..][..usize::try_from(run.sectors).unwrap() * 512].to_vec())
+            .flat_map(|run| {
+                let (at, len) = (usize::try_from(run.start * 512).unwrap(), usize::try_from(run.sectors * 512).unwrap());
+                disk.disk.borrow()[at..at + len].to_vec()
+            })
             .collect();
         let view = DiskView::new(&disk, &extents, false).unwrap();
         let segments: Vec<Segment> = (0u64..).zip(&sizes).map(|(n, &size)| segment(n * 4096, size)).collect();
@@ -158,9 +158,9 @@ proptest! {
         prop_assert_eq!(result.is_ok(), at + total <= flat.len());
         if result.is_ok() {
             for part in &segments {
-                let memory = usize::try_from(part.bus.raw()).unwrap();
-                prop_assert!(disk.memory.borrow()[memory..memory + part.len as usize] == flat[at..at + part.len as usize]);
-                at += part.len as usize;
+                let (memory, len) = (usize::try_from(part.bus.raw()).unwrap(), part.len as usize);
+                prop_assert!(disk.memory.borrow()[memory..memory + len] == flat[at..at + len]);
+                at += len;
             }
         }
         let fits = start + discard <= view.info().sectors;

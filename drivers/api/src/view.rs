@@ -27,11 +27,9 @@ pub enum ViewError {
 impl fmt::Display for ViewError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BeyondDisk(extent) => write!(
-                f,
-                "{} sectors from sector {} do not lie on the disk",
-                extent.sectors, extent.start
-            ),
+            Self::BeyondDisk(extent) => {
+                write!(f, "{} sectors from sector {} do not lie on the disk", extent.sectors, extent.start)
+            }
         }
     }
 }
@@ -69,35 +67,17 @@ impl<D: Disk> DiskView<D> {
             if extent.sectors == 0 || end.is_none_or(|end| end > capacity) {
                 return Err(ViewError::BeyondDisk(extent));
             }
-            pieces.push(Piece {
-                first: sectors,
-                extent,
-            });
-            sectors = sectors
-                .checked_add(extent.sectors)
-                .ok_or(ViewError::BeyondDisk(extent))?;
+            pieces.push(Piece { first: sectors, extent });
+            sectors = sectors.checked_add(extent.sectors).ok_or(ViewError::BeyondDisk(extent))?;
         }
-        Ok(Self {
-            disk,
-            pieces,
-            sectors,
-            read_only,
-        })
+        Ok(Self { disk, pieces, sectors, read_only })
     }
 
     /// The disk as a whole, perhaps made read-only.
     pub fn whole(disk: D, read_only: bool) -> Self {
         let sectors = disk.info().sectors;
-        let pieces = alloc::vec![Piece {
-            first: 0,
-            extent: Extent { start: 0, sectors },
-        }];
-        Self {
-            disk,
-            pieces,
-            sectors,
-            read_only,
-        }
+        let pieces = alloc::vec![Piece { first: 0, extent: Extent { start: 0, sectors } }];
+        Self { disk, pieces, sectors, read_only }
     }
 
     /// Limits the view to its first `sectors` sectors (a file ends before its last cluster does).
@@ -115,29 +95,13 @@ impl<D: Disk> DiskView<D> {
     /// The run underneath that begins at `sector`: its first sector there, and how far it goes.
     fn locate(&self, sector: u64) -> Result<Extent, DiskError> {
         let after = self.pieces.partition_point(|piece| piece.first <= sector);
-        let piece = after
-            .checked_sub(1)
-            .and_then(|index| self.pieces.get(index))
-            .ok_or(DiskError::OutOfRange)?;
+        let piece = after.checked_sub(1).and_then(|index| self.pieces.get(index)).ok_or(DiskError::OutOfRange)?;
         let into = sector - piece.first;
-        let sectors = piece
-            .extent
-            .sectors
-            .checked_sub(into)
-            .filter(|&left| left != 0)
-            .ok_or(DiskError::OutOfRange)?;
-        Ok(Extent {
-            start: piece.extent.start + into,
-            sectors,
-        })
+        let sectors = piece.extent.sectors.checked_sub(into).filter(|&left| left != 0).ok_or(DiskError::OutOfRange)?;
+        Ok(Extent { start: piece.extent.start + into, sectors })
     }
 
-    async fn transfer(
-        &self,
-        direction: Direction,
-        mut sector: u64,
-        segments: &[Segment],
-    ) -> Result<(), DiskError> {
+    async fn transfer(&self, direction: Direction, mut sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
         let count = total_sectors(segments).ok_or(DiskError::Segments)?;
         self.check(sector, count)?;
         if count == 0 {
@@ -161,12 +125,7 @@ impl<D: Disk> DiskView<D> {
         Ok(())
     }
 
-    async fn pass(
-        &self,
-        direction: Direction,
-        sector: u64,
-        segments: &[Segment],
-    ) -> Result<(), DiskError> {
+    async fn pass(&self, direction: Direction, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
         match direction {
             Direction::Read => self.disk.read(sector, segments).await,
             Direction::Write => self.disk.write(sector, segments).await,
@@ -203,18 +162,12 @@ impl<'a> Cursor<'a> {
             };
             // A part of a segment is no longer than the segment, whose length is a u32.
             let len = u32::try_from(bytes).map_or(segment.len, |bytes| bytes.min(segment.len));
-            part.push(Segment {
-                bus: segment.bus,
-                len,
-            });
+            part.push(Segment { bus: segment.bus, len });
             bytes -= u64::from(len);
             self.current = if len == segment.len {
                 self.segments.next().copied()
             } else {
-                Some(Segment {
-                    bus: BusAddr::offset(segment.bus, u64::from(len)),
-                    len: segment.len - len,
-                })
+                Some(Segment { bus: BusAddr::offset(segment.bus, u64::from(len)), len: segment.len - len })
             };
         }
     }
@@ -223,11 +176,7 @@ impl<'a> Cursor<'a> {
 impl<D: Disk> Disk for DiskView<D> {
     fn info(&self) -> DiskInfo {
         let below = self.disk.info();
-        DiskInfo {
-            sectors: self.sectors,
-            read_only: self.read_only || below.read_only,
-            ..below
-        }
+        DiskInfo { sectors: self.sectors, read_only: self.read_only || below.read_only, ..below }
     }
 
     async fn read(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {

@@ -24,10 +24,7 @@ struct Place<'a> {
 impl WaitQueue {
     /// An empty line.
     pub const fn new() -> Self {
-        Self {
-            line: RefCell::new(VecDeque::new()),
-            next_ticket: Cell::new(0),
-        }
+        Self { line: RefCell::new(VecDeque::new()), next_ticket: Cell::new(0) }
     }
 
     /// Waits until `ready` answers `Some`: it is asked at once if nobody else waits, and otherwise when
@@ -40,10 +37,7 @@ impl WaitQueue {
         }
         let ticket = self.next_ticket.get();
         self.next_ticket.set(ticket.wrapping_add(1));
-        let place = Place {
-            queue: self,
-            ticket,
-        };
+        let place = Place { queue: self, ticket };
         poll_fn(|cx| place.poll(cx, &mut ready)).await
     }
 
@@ -65,11 +59,7 @@ impl Place<'_> {
             }
             line.front().is_some_and(|(ticket, _)| *ticket == self.ticket)
         };
-        if at_front {
-            ready().map_or(Poll::Pending, Poll::Ready)
-        } else {
-            Poll::Pending
-        }
+        if at_front { ready().map_or(Poll::Pending, Poll::Ready) } else { Poll::Pending }
     }
 }
 

@@ -39,12 +39,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            in_flight: 64,
-            indirect_segments: 256,
-            persistent_grants: 1056,
-            ring_page_order: 2,
-        }
+        Self { in_flight: 64, indirect_segments: 256, persistent_grants: 1056, ring_page_order: 2 }
     }
 }
 
@@ -134,13 +129,7 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
     ///
     /// # Errors
     /// The ring cannot be mapped or is larger than was offered. Nothing stays mapped then.
-    pub fn connect(
-        grants: G,
-        port: E,
-        disk: D,
-        params: &RingParams,
-        limits: Limits,
-    ) -> Result<Self, ConnectError> {
+    pub fn connect(grants: G, port: E, disk: D, params: &RingParams, limits: Limits) -> Result<Self, ConnectError> {
         let count = params.ring.len();
         if !count.is_power_of_two() || count > 1 << limits.ring_page_order.min(4) {
             return Err(ConnectError::RingPages(count));

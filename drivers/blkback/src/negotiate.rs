@@ -53,10 +53,7 @@ pub fn advertise(disk: &DiskInfo, limits: &Limits) -> Vec<(&'static str, String)
         (keys::INFO, info.to_string()),
     ];
     if limits.indirect_segments != 0 {
-        entries.push((
-            keys::FEATURE_MAX_INDIRECT_SEGMENTS,
-            limits.indirect_segments.to_string(),
-        ));
+        entries.push((keys::FEATURE_MAX_INDIRECT_SEGMENTS, limits.indirect_segments.to_string()));
     }
     if discard {
         entries.push((keys::DISCARD_GRANULARITY, disk.discard_granularity.to_string()));
@@ -109,10 +106,7 @@ impl RingParams {
             && !matches!(value.as_str(), keys::PROTOCOL_ARM | "x86_64-abi")
         {
             // The 64-bit x86 layout is the same as Arm's, byte for byte; the 32-bit one is not.
-            return Err(BadFrontEnd {
-                key: keys::PROTOCOL.to_string(),
-                value: Some(value),
-            });
+            return Err(BadFrontEnd { key: keys::PROTOCOL.to_string(), value: Some(value) });
         }
         let persistent = optional::<u32>(keys::FEATURE_PERSISTENT, &mut lookup)?.unwrap_or(0) != 0;
         let ring = match optional::<u32>(keys::RING_PAGE_ORDER, &mut lookup)? {
@@ -126,17 +120,10 @@ impl RingParams {
                 .map(|page| required(&format!("ring-ref{page}"), &mut lookup).map(GrantRef))
                 .collect::<Result<_, _>>()?,
             Some(order) => {
-                return Err(BadFrontEnd {
-                    key: keys::RING_PAGE_ORDER.to_string(),
-                    value: Some(order.to_string()),
-                });
+                return Err(BadFrontEnd { key: keys::RING_PAGE_ORDER.to_string(), value: Some(order.to_string()) });
             }
         };
-        Ok(Self {
-            ring,
-            port,
-            persistent,
-        })
+        Ok(Self { ring, port, persistent })
     }
 }
 
@@ -149,10 +136,7 @@ fn optional<T: core::str::FromStr>(
     };
     match value.trim().parse() {
         Ok(parsed) => Ok(Some(parsed)),
-        Err(_) => Err(BadFrontEnd {
-            key: key.to_string(),
-            value: Some(value),
-        }),
+        Err(_) => Err(BadFrontEnd { key: key.to_string(), value: Some(value) }),
     }
 }
 
@@ -160,10 +144,7 @@ fn required<T: core::str::FromStr>(
     key: &str,
     lookup: &mut impl FnMut(&str) -> Option<String>,
 ) -> Result<T, BadFrontEnd> {
-    optional(key, lookup)?.ok_or_else(|| BadFrontEnd {
-        key: key.to_string(),
-        value: None,
-    })
+    optional(key, lookup)?.ok_or_else(|| BadFrontEnd { key: key.to_string(), value: None })
 }
 
 #[cfg(test)]
@@ -179,17 +160,9 @@ mod tests {
 
     #[test]
     fn linux_with_one_ring_page_is_understood() {
-        let params = parse(&[
-            ("ring-ref", "8"),
-            ("event-channel", "9"),
-            ("protocol", "arm-abi"),
-            ("feature-persistent", "1"),
-        ]);
-        let expected = RingParams {
-            ring: alloc::vec![GrantRef(8)],
-            port: Port(9),
-            persistent: true,
-        };
+        let params =
+            parse(&[("ring-ref", "8"), ("event-channel", "9"), ("protocol", "arm-abi"), ("feature-persistent", "1")]);
+        let expected = RingParams { ring: alloc::vec![GrantRef(8)], port: Port(9), persistent: true };
         assert_eq!(params, Ok(expected));
     }
 
@@ -210,10 +183,7 @@ mod tests {
     fn a_wrong_or_missing_key_is_named() {
         let bad = |entries: &[(&str, &str)]| parse(entries).unwrap_err().to_string();
         assert_eq!(bad(&[]), "the front end has no event-channel");
-        assert_eq!(
-            bad(&[("event-channel", "1"), ("ring-ref", "-1")]),
-            "the front end's ring-ref is \"-1\""
-        );
+        assert_eq!(bad(&[("event-channel", "1"), ("ring-ref", "-1")]), "the front end's ring-ref is \"-1\"");
         assert_eq!(
             bad(&[("event-channel", "1"), ("ring-page-order", "31")]),
             "the front end's ring-page-order is \"31\""

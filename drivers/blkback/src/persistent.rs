@@ -33,12 +33,7 @@ pub struct PersistentCache<P> {
 impl<P> PersistentCache<P> {
     /// An empty cache for at most `bound` grants.
     pub fn new(bound: usize) -> Self {
-        Self {
-            entries: Vec::new(),
-            index: BTreeMap::new(),
-            bound,
-            hand: 0,
-        }
+        Self { entries: Vec::new(), index: BTreeMap::new(), bound, hand: 0 }
     }
 
     /// How many grants are mapped.
@@ -75,12 +70,7 @@ impl<P> PersistentCache<P> {
         if self.index.contains_key(&reference) || self.bound == 0 {
             return Err(page);
         }
-        let fresh = Entry {
-            reference,
-            page,
-            pins: 1,
-            recent: true,
-        };
+        let fresh = Entry { reference, page, pins: 1, recent: true };
         if self.entries.len() < self.bound {
             self.entries.push(fresh);
             let at = self.entries.len() - 1;

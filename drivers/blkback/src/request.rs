@@ -113,11 +113,7 @@ pub fn parse(slot: &Request, max_indirect: usize) -> Parsed {
         },
         Some(BlkOp::Reserved1) | None => Err(BlkStatus::OpNotSupp),
     };
-    Parsed {
-        id: slot.id,
-        operation,
-        command,
-    }
+    Parsed { id: slot.id, operation, command }
 }
 
 fn direct(slot: &Request, direction: Direction, order: Order) -> Result<Command, BlkStatus> {
@@ -129,10 +125,7 @@ fn direct(slot: &Request, direction: Direction, order: Order) -> Result<Command,
         direction,
         order,
         sector: slot.sector_number,
-        list: SegmentList::Direct {
-            table: slot.seg,
-            used,
-        },
+        list: SegmentList::Direct { table: slot.seg, used },
     })
 }
 
@@ -154,19 +147,14 @@ fn discard(slot: &Request) -> Result<Command, BlkStatus> {
     if inner.nr_sectors == 0 {
         return Err(BlkStatus::Error);
     }
-    Ok(Command::Discard {
-        sector: inner.sector_number,
-        count: inner.nr_sectors,
-    })
+    Ok(Command::Discard { sector: inner.sector_number, count: inner.nr_sectors })
 }
 
 fn indirect(inner: &IndirectRequest, max_indirect: usize) -> Result<Command, BlkStatus> {
     let direction = match BlkOp::from_raw(inner.indirect_op) {
         Some(BlkOp::Read) => Direction::Read,
         Some(BlkOp::Write) => Direction::Write,
-        Some(
-            BlkOp::WriteBarrier | BlkOp::FlushDiskcache | BlkOp::Reserved1 | BlkOp::Discard | BlkOp::Indirect,
-        )
+        Some(BlkOp::WriteBarrier | BlkOp::FlushDiskcache | BlkOp::Reserved1 | BlkOp::Discard | BlkOp::Indirect)
         | None => return Err(BlkStatus::OpNotSupp),
     };
     let used = usize::from(inner.nr_segments);
@@ -178,10 +166,7 @@ fn indirect(inner: &IndirectRequest, max_indirect: usize) -> Result<Command, Blk
         direction,
         order: Order::None,
         sector: inner.sector_number,
-        list: SegmentList::Indirect {
-            pages: inner.indirect_grefs,
-            used,
-        },
+        list: SegmentList::Indirect { pages: inner.indirect_grefs, used },
     })
 }
 
@@ -193,8 +178,5 @@ pub fn sectors_of(segment: &Segment) -> Result<(u8, u8), BlkStatus> {
     if segment.last_sect >= SECTORS_PER_PAGE || segment.first_sect > segment.last_sect {
         return Err(BlkStatus::Error);
     }
-    Ok((
-        segment.first_sect,
-        segment.last_sect - segment.first_sect + 1,
-    ))
+    Ok((segment.first_sect, segment.last_sect - segment.first_sect + 1))
 }

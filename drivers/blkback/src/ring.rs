@@ -35,13 +35,7 @@ impl<P: SharedPage> BackRing<P> {
     pub fn new(pages: Vec<P>) -> Self {
         let slots = ring::slots(pages.len(), SLOT_SIZE);
         let start = pages.first().map_or(0, |page| page.load_u32(ring::RSP_PROD));
-        Self {
-            pages,
-            slots,
-            req_cons: start,
-            rsp_prod_pvt: start,
-            rsp_prod: start,
-        }
+        Self { pages, slots, req_cons: start, rsp_prod_pvt: start, rsp_prod: start }
     }
 
     /// Slots in the ring.
@@ -63,12 +57,7 @@ impl<P: SharedPage> BackRing<P> {
     /// # Errors
     /// The front end claims more than the ring can hold.
     pub fn pending(&self) -> Result<u32, RingOverflow> {
-        ring::unconsumed_requests(
-            self.slots,
-            self.header(ring::REQ_PROD),
-            self.req_cons,
-            self.rsp_prod_pvt,
-        )
+        ring::unconsumed_requests(self.slots, self.header(ring::REQ_PROD), self.req_cons, self.rsp_prod_pvt)
     }
 
     /// Takes the next request; the caller knows from [`Self::pending`] that there is one.
@@ -120,9 +109,7 @@ impl<P: SharedPage> BackRing<P> {
     }
 
     fn load_word(&self, offset: usize) -> u64 {
-        self.pages
-            .get(offset / PAGE_SIZE)
-            .map_or(0, |page| page.load_u64(offset % PAGE_SIZE))
+        self.pages.get(offset / PAGE_SIZE).map_or(0, |page| page.load_u64(offset % PAGE_SIZE))
     }
 
     fn store_word(&self, offset: usize, word: u64) {

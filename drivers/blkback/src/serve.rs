@@ -132,12 +132,7 @@ impl<G: Grants, D: Disk> Server<G, D> {
 
     async fn perform(&self, command: Command, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
         match command {
-            Command::Transfer {
-                direction,
-                order,
-                sector,
-                list,
-            } => {
+            Command::Transfer { direction, order, sector, list } => {
                 self.prepare(direction, sector, &list, work)?;
                 self.transfer(direction, order, sector, &work.scatter).await
             }
@@ -262,15 +257,7 @@ impl<G: Grants, D: Disk> Server<G, D> {
     /// Maps `references`, from the cache where it has them, and leaves in `work.places` where each is. On an
     /// error the ones that were mapped stay with `work` until it retires.
     fn map(&self, references: &[GrantRef], access: Access, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
-        let Work {
-            missing,
-            wanted,
-            places,
-            results,
-            pages,
-            pins,
-            ..
-        } = work;
+        let Work { missing, wanted, places, results, pages, pins, .. } = work;
         let mut cache = self.persistent.as_ref().map(RefCell::borrow_mut);
         missing.clear();
         wanted.clear();
@@ -404,10 +391,8 @@ fn keep<P>(
 fn status_of(error: DiskError) -> BlkStatus {
     match error {
         DiskError::Unsupported => BlkStatus::OpNotSupp,
-        DiskError::Io
-        | DiskError::OutOfRange
-        | DiskError::ReadOnly
-        | DiskError::Segments
-        | DiskError::DeviceBroken => BlkStatus::Error,
+        DiskError::Io | DiskError::OutOfRange | DiskError::ReadOnly | DiskError::Segments | DiskError::DeviceBroken => {
+            BlkStatus::Error
+        }
     }
 }

@@ -52,10 +52,7 @@ pub struct Vbd {
 impl Vbd {
     /// A device whose directory the tool stack has made, and what to do first.
     pub fn new() -> (Self, Vec<Action>) {
-        let device = Self {
-            phase: Phase::Waiting,
-            online: true,
-        };
+        let device = Self { phase: Phase::Waiting, online: true };
         let first = alloc::vec![Action::Publish, Action::SetState(XenbusState::InitWait)];
         (device, first)
     }
@@ -76,11 +73,7 @@ impl Vbd {
                 // Its kernel was replaced without closing: the old ring means nothing any more.
                 Phase::Connected => {
                     self.phase = Phase::Waiting;
-                    alloc::vec![
-                        Action::Disconnect,
-                        Action::Publish,
-                        Action::SetState(XenbusState::InitWait),
-                    ]
+                    alloc::vec![Action::Disconnect, Action::Publish, Action::SetState(XenbusState::InitWait),]
                 }
                 Phase::Waiting | Phase::Connecting | Phase::Closing { .. } | Phase::Closed | Phase::Removed => {
                     Vec::new()
@@ -114,10 +107,9 @@ impl Vbd {
                 alloc::vec![Action::SetState(XenbusState::Connected)]
             }
             (Phase::Connecting, false) => self.close(false),
-            (
-                Phase::Waiting | Phase::Connected | Phase::Closing { .. } | Phase::Closed | Phase::Removed,
-                _,
-            ) => Vec::new(),
+            (Phase::Waiting | Phase::Connected | Phase::Closing { .. } | Phase::Closed | Phase::Removed, _) => {
+                Vec::new()
+            }
         }
     }
 
@@ -162,11 +154,9 @@ impl Vbd {
     fn is_running(&self) -> bool {
         match self.phase {
             Phase::Connected | Phase::Closing { running: true } => true,
-            Phase::Waiting
-            | Phase::Connecting
-            | Phase::Closing { running: false }
-            | Phase::Closed
-            | Phase::Removed => false,
+            Phase::Waiting | Phase::Connecting | Phase::Closing { running: false } | Phase::Closed | Phase::Removed => {
+                false
+            }
         }
     }
 
@@ -219,10 +209,7 @@ mod tests {
         let mut device = connected();
         assert_eq!(device.front_end(S::Closing), [SetState(S::Closing)]);
         assert_eq!(device.front_end(S::Closed), [Disconnect, SetState(S::Closed)]);
-        assert_eq!(
-            device.front_end(S::Initialising),
-            [Publish, SetState(S::InitWait)]
-        );
+        assert_eq!(device.front_end(S::Initialising), [Publish, SetState(S::InitWait)]);
         assert_eq!(device.front_end(S::Initialised), [Connect]);
     }
 
@@ -231,10 +218,7 @@ mod tests {
         let mut device = connected();
         assert_eq!(device.detach(), [SetState(S::Closing)]);
         assert_eq!(device.front_end(S::Closing), []);
-        assert_eq!(
-            device.front_end(S::Closed),
-            [Disconnect, SetState(S::Closed), Remove]
-        );
+        assert_eq!(device.front_end(S::Closed), [Disconnect, SetState(S::Closed), Remove]);
         assert!(device.is_removed());
         assert_eq!(device.front_end(S::Initialising), []);
     }
@@ -242,10 +226,7 @@ mod tests {
     #[test]
     fn a_kernel_that_vanished_without_closing_gets_a_fresh_device() {
         let mut device = connected();
-        assert_eq!(
-            device.front_end(S::Initialising),
-            [Disconnect, Publish, SetState(S::InitWait)]
-        );
+        assert_eq!(device.front_end(S::Initialising), [Disconnect, Publish, SetState(S::InitWait)]);
     }
 
     #[test]

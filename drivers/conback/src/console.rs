@@ -125,10 +125,7 @@ impl<P: SharedPage, E: EventPort> Console<P, E> {
     pub async fn write(&self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let taken = self
-                .room
-                .until(|| Some(self.try_write(rest)).filter(|&count| count != 0))
-                .await;
+            let taken = self.room.until(|| Some(self.try_write(rest)).filter(|&count| count != 0)).await;
             rest = rest.get(taken..).unwrap_or_default();
         }
     }

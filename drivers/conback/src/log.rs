@@ -80,18 +80,12 @@ impl Log {
 
     /// A reader that begins with the oldest byte kept.
     pub fn start(self: &Rc<Self>) -> Reader {
-        Reader {
-            next: self.inner.borrow().start(),
-            log: Rc::clone(self),
-        }
+        Reader { next: self.inner.borrow().start(), log: Rc::clone(self) }
     }
 
     /// A reader that begins with the next byte printed.
     pub fn tail(self: &Rc<Self>) -> Reader {
-        Reader {
-            next: self.inner.borrow().end,
-            log: Rc::clone(self),
-        }
+        Reader { next: self.inner.borrow().end, log: Rc::clone(self) }
     }
 }
 

@@ -39,9 +39,7 @@ impl Page {
         let (prod, cons) = (self.load_u32(IN_PROD), self.load_u32(IN_CONS));
         let count = prod.wrapping_sub(cons).min(u32::try_from(most).unwrap());
         self.store_u32(IN_CONS, cons.wrapping_add(count));
-        (0..count)
-            .map(|n| self.0[IN + cons.wrapping_add(n) as usize % IN_SIZE].get())
-            .collect()
+        (0..count).map(|n| self.0[IN + cons.wrapping_add(n) as usize % IN_SIZE].get()).collect()
     }
 }
 

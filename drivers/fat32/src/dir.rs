@@ -99,22 +99,14 @@ impl Directory {
             rest.fill(0);
         }
         let sectors = bytes.len() / SECTOR;
-        Self {
-            chain,
-            bytes,
-            dirty: alloc::vec![false; sectors],
-        }
+        Self { chain, bytes, dirty: alloc::vec![false; sectors] }
     }
 
     /// The sectors to be written, as index and content.
     pub fn take_dirty(&mut self) -> Vec<(usize, &[u8])> {
         let dirty = core::mem::take(&mut self.dirty);
         self.dirty = alloc::vec![false; dirty.len()];
-        self.bytes
-            .chunks_exact(SECTOR)
-            .enumerate()
-            .filter(|(index, _)| dirty.get(*index) == Some(&true))
-            .collect()
+        self.bytes.chunks_exact(SECTOR).enumerate().filter(|(index, _)| dirty.get(*index) == Some(&true)).collect()
     }
 
     /// Adds a cluster's worth of free entries, all to be written.
@@ -234,9 +226,8 @@ impl Directory {
     /// Makes this the content of a new directory: the entries `.` and `..`. The root is called 0 there.
     pub fn dots(own: Cluster, parent: Option<Cluster>, cluster_bytes: usize) -> Vec<u8> {
         let mut bytes = alloc::vec![0; cluster_bytes];
-        for ((name, cluster), place) in [(b".          ", Some(own)), (b"..         ", parent)]
-            .into_iter()
-            .zip(bytes.chunks_exact_mut(ENTRY))
+        for ((name, cluster), place) in
+            [(b".          ", Some(own)), (b"..         ", parent)].into_iter().zip(bytes.chunks_exact_mut(ENTRY))
         {
             let (high, low) = split(cluster);
             let raw = Raw {
@@ -303,9 +294,7 @@ fn entry_of(raw: &Raw, long_name: Option<String>, index: usize, start: usize) ->
 
 fn units<const N: usize>(piece: &[u16; UNITS], from: usize) -> [U16; N] {
     let mut out = [U16::ZERO; N];
-    out.iter_mut()
-        .zip(piece.iter().skip(from))
-        .for_each(|(to, &unit)| *to = unit.into());
+    out.iter_mut().zip(piece.iter().skip(from)).for_each(|(to, &unit)| *to = unit.into());
     out
 }
 
@@ -330,12 +319,7 @@ impl LongName {
     fn add(&mut self, index: usize, raw: &LongRaw) {
         let order = raw.order & !LAST_PIECE;
         if raw.order & LAST_PIECE != 0 && (1..=20).contains(&order) {
-            *self = Self {
-                pieces: Vec::new(),
-                start: index,
-                checksum: raw.checksum,
-                next: order,
-            };
+            *self = Self { pieces: Vec::new(), start: index, checksum: raw.checksum, next: order };
         }
         if self.next == 0 || order != self.next || raw.checksum != self.checksum {
             *self = Self::default();

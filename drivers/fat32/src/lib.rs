@@ -18,8 +18,8 @@
 //! Paths are absolute, with `/`; `.` and `..` are understood. Names keep their case and are found in any. While a file
 //! is open nothing can free its clusters: removing, replacing or shortening it is [`FatError::Busy`].
 //!
-//! Operations run one at a time, each to its end, and write the allocation table before what relies on it. Times are those of
-//! 1 January 1980: Dom0 has no calendar.
+//! Operations run one at a time, each to its end, and write the allocation table before what relies on it. Times are
+//! those of 1 January 1980: Dom0 has no calendar.
 //!
 //! # Why our own
 //!
@@ -44,6 +44,7 @@ use driver_api::{Extent, SECTOR_SIZE, Sectors};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::mutex::Mutex;
 
+mod content;
 mod dir;
 mod error;
 mod geometry;
@@ -107,10 +108,7 @@ impl<S: Sectors> FileSystem<S> {
     /// # Errors
     /// The disk fails, or holds no FAT32.
     pub async fn mount(disk: S) -> Result<Self, FatError> {
-        Ok(Self {
-            volume: Mutex::new(Volume::mount(disk).await?),
-            dropped: Rc::new(RefCell::new(Vec::new())),
-        })
+        Ok(Self { volume: Mutex::new(Volume::mount(disk).await?), dropped: Rc::new(RefCell::new(Vec::new())) })
     }
 
     /// Locks the volume and closes what was dropped since.
@@ -144,12 +142,7 @@ impl<S: Sectors> FileSystem<S> {
     /// It is not there, is a directory, or its clusters cannot be followed.
     pub async fn open(&self, path: &str) -> Result<File, FatError> {
         let (entry, chain) = self.lock().await.open(path).await?;
-        Ok(File {
-            size: entry.size,
-            first: chain.first,
-            extents: chain.extents,
-            dropped: Rc::downgrade(&self.dropped),
-        })
+        Ok(File { size: entry.size, first: chain.first, extents: chain.extents, dropped: Rc::downgrade(&self.dropped) })
     }
 
     /// Reads from `offset` on until the buffer is full or the file ends; says how much that is.
@@ -161,7 +154,7 @@ impl<S: Sectors> FileSystem<S> {
         let count = buffer.len().min(left);
         let part = buffer.get_mut(..count).unwrap_or_default();
         let volume = self.lock().await;
-        volume.get_bytes(&file.extents, offset.into(), part).await?;
+        content::get_bytes(&volume.disk, &file.extents, offset.into(), part).await?;
         Ok(count)
     }
 

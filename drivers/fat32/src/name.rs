@@ -88,11 +88,7 @@ pub fn shorten(name: &str, taken: impl Fn(&Short) -> bool) -> Result<(Short, boo
 fn padded(base: &[u8], extension: &[u8]) -> Short {
     let mut short = [b' '; 11];
     short.iter_mut().zip(base.iter().take(8)).for_each(|(to, &from)| *to = from);
-    short
-        .iter_mut()
-        .skip(8)
-        .zip(extension)
-        .for_each(|(to, &from)| *to = from);
+    short.iter_mut().skip(8).zip(extension).for_each(|(to, &from)| *to = from);
     short
 }
 

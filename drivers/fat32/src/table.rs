@@ -42,13 +42,7 @@ pub struct Table {
 impl Table {
     /// Opens the table, reading the information sector if there is one.
     pub async fn open<S: Sectors>(disk: &S, geometry: Geometry) -> Result<Self, FatError> {
-        let mut table = Self {
-            geometry,
-            cached: None,
-            hint: Cluster::FIRST,
-            free: None,
-            free_changed: false,
-        };
+        let mut table = Self { geometry, cached: None, hint: Cluster::FIRST, free: None, free_changed: false };
         if let Some(sector) = geometry.info_sector {
             let mut bytes = [0; SECTOR];
             disk.read(sector, &mut bytes).await?;
@@ -234,11 +228,7 @@ impl Table {
             self.cached = None;
             let mut bytes = [0; SECTOR];
             disk.read(self.geometry.table_start + sector, &mut bytes).await?;
-            self.cached = Some(Cached {
-                sector,
-                bytes,
-                dirty: false,
-            });
+            self.cached = Some(Cached { sector, bytes, dirty: false });
         }
         Ok((cluster.0 % PER_SECTOR) as usize * 4)
     }

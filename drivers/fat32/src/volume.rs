@@ -3,8 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use driver_api::{Extent, SECTOR_SIZE, Sectors};
+use driver_api::Sectors;
 
+use crate::content::{self, bytes_of, sector_at};
 use crate::dir::{Directory, Entry, MAX_BYTES};
 use crate::error::FatError;
 use crate::geometry::{Cluster, Geometry, SECTOR};
@@ -37,12 +38,7 @@ impl<S: Sectors> Volume<S> {
         disk.read(0, &mut sector).await?;
         let geometry = Geometry::parse(&sector, disk.info().sectors)?;
         let table = Table::open(&disk, geometry).await?;
-        Ok(Self {
-            disk,
-            geometry,
-            table,
-            open: BTreeMap::new(),
-        })
+        Ok(Self { disk, geometry, table, open: BTreeMap::new() })
     }
 
     /// Follows a path. An empty last component is the root itself.
@@ -137,17 +133,14 @@ impl<S: Sectors> Volume<S> {
 
     /// Writes `data` at `offset`, growing the file (with zeros before `offset`) and creating it if need be.
     pub async fn write(&mut self, path: &str, offset: u32, data: &[u8]) -> Result<(), FatError> {
-        let end = u32::try_from(data.len())
-            .ok()
-            .and_then(|len| offset.checked_add(len))
-            .ok_or(FatError::TooLarge)?;
+        let end = u32::try_from(data.len()).ok().and_then(|len| offset.checked_add(len)).ok_or(FatError::TooLarge)?;
         let (mut parent, entry, chain) = self.file(path).await?;
         let size = entry.size.max(end);
         let chain = self.resize(&entry, chain, size).await?;
         if offset > entry.size {
-            self.zero(&chain.extents, entry.size, offset).await?;
+            content::zero(&self.disk, &chain.extents, entry.size, offset).await?;
         }
-        self.put_bytes(&chain.extents, offset.into(), data).await?;
+        content::put_bytes(&self.disk, &chain.extents, offset.into(), data).await?;
         self.finish(&mut parent, &entry, &chain, size).await
     }
 
@@ -163,7 +156,7 @@ impl<S: Sectors> Volume<S> {
         }
         let chain = self.resize(&entry, chain, size).await?;
         if size > entry.size {
-            self.zero(&chain.extents, entry.size, size).await?;
+            content::zero(&self.disk, &chain.extents, entry.size, size).await?;
         }
         self.finish(&mut parent, &entry, &chain, size).await
     }
@@ -226,7 +219,7 @@ impl<S: Sectors> Volume<S> {
         self.table.extend(&self.disk, &mut chain, 1).await?;
         let own = chain.first.ok_or(FatError::NoSpace)?;
         let content = Directory::dots(own, parent_cluster, self.geometry.cluster_bytes());
-        self.put_bytes(&chain.extents, 0, &content).await?;
+        content::put_bytes(&self.disk, &chain.extents, 0, &content).await?;
         self.table.flush(&self.disk).await?;
         self.insert(&mut parent, name, true, Some(own), 0).await
     }
@@ -381,67 +374,6 @@ impl<S: Sectors> Volume<S> {
         }
         Ok(())
     }
-
-    /// Fills `data` from a file's bytes at `offset`; the caller keeps within the extents.
-    pub async fn get_bytes(&self, extents: &[Extent], offset: u64, data: &mut [u8]) -> Result<(), FatError> {
-        let (mut offset, mut rest) = (offset, data);
-        while !rest.is_empty() {
-            let (run, into) = place(extents, offset)?;
-            let whole = whole_sectors(run, into, rest.len());
-            let (now, later) = if whole != 0 {
-                let (now, later) = rest.split_at_mut(whole);
-                self.disk.read(run.start, now).await?;
-                (whole, later)
-            } else {
-                let mut sector = [0; SECTOR];
-                self.disk.read(run.start, &mut sector).await?;
-                let now = rest.len().min(SECTOR - into);
-                let (part, later) = rest.split_at_mut(now);
-                part.copy_from_slice(sector.get(into..into + now).unwrap_or_default());
-                (now, later)
-            };
-            offset += now as u64;
-            rest = later;
-        }
-        Ok(())
-    }
-
-    /// Writes `data` to a file's bytes at `offset`; the caller keeps within the extents.
-    pub async fn put_bytes(&self, extents: &[Extent], offset: u64, data: &[u8]) -> Result<(), FatError> {
-        let (mut offset, mut rest) = (offset, data);
-        while !rest.is_empty() {
-            let (run, into) = place(extents, offset)?;
-            let whole = whole_sectors(run, into, rest.len());
-            let now = if whole != 0 {
-                self.disk.write(run.start, rest.get(..whole).unwrap_or_default()).await?;
-                whole
-            } else {
-                let mut sector = [0; SECTOR];
-                self.disk.read(run.start, &mut sector).await?;
-                let now = rest.len().min(SECTOR - into);
-                if let (Some(to), Some(from)) = (sector.get_mut(into..into + now), rest.get(..now)) {
-                    to.copy_from_slice(from);
-                }
-                self.disk.write(run.start, &sector).await?;
-                now
-            };
-            offset += now as u64;
-            rest = rest.get(now..).unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    /// Writes zeros from `from` up to `to`.
-    async fn zero(&self, extents: &[Extent], from: u32, to: u32) -> Result<(), FatError> {
-        let zeros = [0u8; 8 * SECTOR];
-        let (mut at, end) = (u64::from(from), u64::from(to));
-        while at < end {
-            let now = usize::try_from(end - at).map_or(zeros.len(), |left| left.min(zeros.len()));
-            self.put_bytes(extents, at, zeros.get(..now).unwrap_or_default()).await?;
-            at += now as u64;
-        }
-        Ok(())
-    }
 }
 
 /// The first cluster of a directory.
@@ -455,40 +387,4 @@ fn directory_cluster(entry: &Entry) -> Result<Cluster, FatError> {
 /// The last component of a path that does not end in `.` or `..`.
 fn last_part(path: &str) -> &str {
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
-}
-
-fn bytes_of(extents: &[Extent]) -> u64 {
-    extents.iter().map(|extent| extent.sectors).sum::<u64>() * u64::from(SECTOR_SIZE)
-}
-
-/// The run of sectors that begins with the `index`th.
-fn sector_at(extents: &[Extent], index: u64) -> Option<Extent> {
-    let mut left = index;
-    for extent in extents {
-        if left < extent.sectors {
-            return Some(Extent {
-                start: extent.start + left,
-                sectors: extent.sectors - left,
-            });
-        }
-        left -= extent.sectors;
-    }
-    None
-}
-
-/// The run of sectors that begins with the one that holds byte `offset`, and that byte's place in it.
-fn place(extents: &[Extent], offset: u64) -> Result<(Extent, usize), FatError> {
-    let sector = u64::from(SECTOR_SIZE);
-    let run = sector_at(extents, offset / sector).ok_or(FatError::Corrupt("a file ends before its size"))?;
-    let into = usize::try_from(offset % sector).unwrap_or(0);
-    Ok((run, into))
-}
-
-/// How many bytes can be moved as whole sectors from the start of `run`.
-fn whole_sectors(run: Extent, into: usize, len: usize) -> usize {
-    if into != 0 {
-        return 0;
-    }
-    let sectors = usize::try_from(run.sectors).unwrap_or(usize::MAX).min(len / SECTOR);
-    sectors * SECTOR
 }

@@ -232,14 +232,5 @@ fn partition(number: u32, entry: &Entry, ratio: u64, disk_sectors: u64) -> Resul
     let name = char::decode_utf16(entry.name.iter().map(|unit| unit.get()).take_while(|&unit| unit != 0))
         .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
         .collect();
-    Ok(Partition {
-        number,
-        kind: entry.kind,
-        id: entry.id,
-        name,
-        extent: Extent {
-            start,
-            sectors: end - start,
-        },
-    })
+    Ok(Partition { number, kind: entry.kind, id: entry.id, name, extent: Extent { start, sectors: end - start } })
 }

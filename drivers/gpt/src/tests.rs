@@ -88,10 +88,7 @@ fn disk() -> Vec<u8> {
 
 fn summary(disk: Vec<u8>) -> Result<Vec<(u32, String, u64, u64)>, GptError> {
     let partitions = block_on(read(&Bytes(disk)))?;
-    Ok(partitions
-        .into_iter()
-        .map(|p| (p.number, p.name, p.extent.start, p.extent.sectors))
-        .collect())
+    Ok(partitions.into_iter().map(|p| (p.number, p.name, p.extent.start, p.extent.sectors)).collect())
 }
 
 fn expected() -> Vec<(u32, String, u64, u64)> {
@@ -139,9 +136,7 @@ fn a_partition_beyond_the_disk_is_refused_although_its_checksum_holds() {
 
 #[test]
 fn a_guid_prints_as_the_tools_print_it() {
-    let bytes = [
-        0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4,
-    ];
+    let bytes = [0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4];
     assert_eq!(Guid(bytes).to_string(), "0fc63daf-8483-4772-8e79-3d69d8477de4");
 }
 

@@ -27,8 +27,8 @@ use core::convert::Infallible;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
-pub use arm_pl011_uart::{Error as SetupError, PL011Registers, UniqueMmioPointer};
 use arm_pl011_uart::{DataBits, Interrupts, LineConfig, Parity, StopBits, Uart};
+pub use arm_pl011_uart::{Error as SetupError, PL011Registers, UniqueMmioPointer};
 use embassy_futures::yield_now;
 use embedded_io_async::{ErrorType, Read, Write};
 
@@ -64,11 +64,7 @@ impl<'a> Pl011<'a> {
     pub fn new(regs: UniqueMmioPointer<'a, PL011Registers>, line: Option<Line>) -> Result<Self, SetupError> {
         let mut uart = Uart::new(regs);
         if let Some(line) = line {
-            let config = LineConfig {
-                data_bits: DataBits::Bits8,
-                parity: Parity::None,
-                stop_bits: StopBits::One,
-            };
+            let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
             uart.enable(config, line.baud, line.clock)?;
         }
         uart.set_interrupt_masks(RECEIVE);

@@ -177,9 +177,7 @@ impl<R: Registers, M: DmaMemory> VirtioBlk<R, M> {
         segments: &'a [Segment],
         payload: impl Fn(&'a [Segment]) -> Payload<'a>,
     ) -> Result<(), DiskError> {
-        let count = total_sectors(segments)
-            .filter(|&count| count != 0)
-            .ok_or(DiskError::Segments)?;
+        let count = total_sectors(segments).filter(|&count| count != 0).ok_or(DiskError::Segments)?;
         self.check(sector, count)?;
         let mut sector = sector;
         for part in segments.chunks(self.data_max) {

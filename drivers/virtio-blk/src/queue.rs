@@ -251,12 +251,12 @@ impl<M: DmaMemory> Queue<M> {
         chain.push(self.bus(base + HEADER), HEADER_LEN, 0, true);
         match payload {
             Payload::None => {}
-            Payload::ToDevice(segments) => segments
-                .iter()
-                .for_each(|segment| chain.push(segment.bus, segment.len, 0, true)),
-            Payload::FromDevice(segments) => segments
-                .iter()
-                .for_each(|segment| chain.push(segment.bus, segment.len, FLAG_WRITE, true)),
+            Payload::ToDevice(segments) => {
+                segments.iter().for_each(|segment| chain.push(segment.bus, segment.len, 0, true))
+            }
+            Payload::FromDevice(segments) => {
+                segments.iter().for_each(|segment| chain.push(segment.bus, segment.len, FLAG_WRITE, true))
+            }
             Payload::Range { sector, count } => {
                 self.memory.store_u64(base + RANGE, sector);
                 self.memory.store_u64(base + RANGE + 8, count.into());
@@ -275,8 +275,7 @@ impl<M: DmaMemory> Queue<M> {
 
     fn write_descriptor(&self, at: usize, address: BusAddr, len: u32, flags: u64, next: u16) {
         self.memory.store_u64(at, address.raw());
-        self.memory
-            .store_u64(at + 8, u64::from(len) | flags << 32 | u64::from(next) << 48);
+        self.memory.store_u64(at + 8, u64::from(len) | flags << 32 | u64::from(next) << 48);
     }
 }
 

@@ -27,10 +27,7 @@ pub struct Slots {
 impl Slots {
     /// `count` free slots.
     pub fn new(count: u16) -> Self {
-        Self {
-            slots: (0..count).map(|_| Slot::Free).collect(),
-            free: (0..count).rev().collect(),
-        }
+        Self { slots: (0..count).map(|_| Slot::Free).collect(), free: (0..count).rev().collect() }
     }
 
     /// Takes a slot for a request that is about to be submitted.

@@ -35,8 +35,7 @@ impl MmioRegion {
 impl Registers for MmioRegion {
     fn read32(&self, offset: usize) -> u32 {
         // SAFETY: `register` checked bounds and alignment; `new`'s caller vouched for the mapping.
-        self.register::<u32>(offset)
-            .map_or(0, |register| unsafe { register.as_ptr().read_volatile() })
+        self.register::<u32>(offset).map_or(0, |register| unsafe { register.as_ptr().read_volatile() })
     }
 
     fn write32(&self, offset: usize, value: u32) {
@@ -48,7 +47,6 @@ impl Registers for MmioRegion {
 
     fn read8(&self, offset: usize) -> u8 {
         // SAFETY: as in `read32`.
-        self.register::<u8>(offset)
-            .map_or(0, |register| unsafe { register.as_ptr().read_volatile() })
+        self.register::<u8>(offset).map_or(0, |register| unsafe { register.as_ptr().read_volatile() })
     }
 }

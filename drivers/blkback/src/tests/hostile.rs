@@ -11,7 +11,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use driver_api::MapError;
 
-use super::world::{GuestGrants, Memory, Options, RamDisk, channel, device, direct, indirect, slot_of, whole};
+use super::front::{channel, direct, indirect, slot_of, whole};
+use super::memory::{GuestGrants, Memory};
+use super::ram_disk::RamDisk;
+use super::world::{Options, device};
 use crate::{BackEnd, ConnectError, End, Limits};
 
 const ERROR: i16 = BlkStatus::Error as i16;
@@ -20,97 +23,125 @@ const UNSUPPORTED: i16 = BlkStatus::OpNotSupp as i16;
 #[test]
 fn a_producer_beyond_the_ring_ends_the_device() {
     for claimed in [33, 64, 1 << 31, u32::MAX] {
-        let outcome = device(Options::default(), |_| {}, async |front, _| {
-            front.memory.write_u32(0, ring::REQ_PROD, claimed);
-            front.port.out.send_raw();
-            for _ in 0..20 {
-                yield_now().await;
-            }
-        });
+        let outcome = device(
+            Options::default(),
+            |_| {},
+            async |front, _| {
+                front.memory.write_u32(0, ring::REQ_PROD, claimed);
+                front.port.out.send_raw();
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+            },
+        );
         assert_eq!(outcome.end, End::Broken, "{claimed}");
     }
 }
 
 #[test]
 fn bad_segment_counts_are_refused() {
-    device(Options::default(), |_| {}, async |front, _| {
-        for count in [0, 12, 255] {
-            let mut request = direct(1, BlkOp::Read, 0, &[100]);
-            request.nr_segments = count;
-            assert_eq!(front.ask(request).await, ERROR, "{count}");
-        }
-        for count in [0, 257, 4096, u16::MAX] {
-            let mut request = IndirectRequest::read_from_prefix(
-                indirect(&front.memory, 1, BlkOp::Read, 0, 50, &[whole(100)]).as_bytes(),
-            )
-            .unwrap()
-            .0;
-            request.nr_segments = count;
-            assert_eq!(front.ask(slot_of(request.as_bytes())).await, ERROR, "{count}");
-        }
-    });
+    device(
+        Options::default(),
+        |_| {},
+        async |front, _| {
+            for count in [0, 12, 255] {
+                let mut request = direct(1, BlkOp::Read, 0, &[100]);
+                request.nr_segments = count;
+                assert_eq!(front.ask(request).await, ERROR, "{count}");
+            }
+            for count in [0, 257, 4096, u16::MAX] {
+                let mut request = IndirectRequest::read_from_prefix(
+                    indirect(&front.memory, 1, BlkOp::Read, 0, 50, &[whole(100)]).as_bytes(),
+                )
+                .unwrap()
+                .0;
+                request.nr_segments = count;
+                assert_eq!(front.ask(slot_of(request.as_bytes())).await, ERROR, "{count}");
+            }
+        },
+    );
 }
 
 #[test]
 fn a_range_past_the_end_is_refused_even_where_it_wraps() {
-    device(Options::default(), |_| {}, async |front, _| {
-        for sector in [4089, 4096, u64::MAX, u64::MAX - 7, 1 << 55] {
-            assert_eq!(front.ask(direct(1, BlkOp::Read, sector, &[100])).await, ERROR, "{sector}");
-            assert_eq!(front.ask(direct(1, BlkOp::Write, sector, &[100])).await, ERROR, "{sector}");
-        }
-        assert_eq!(front.ask(direct(2, BlkOp::Read, 4088, &[100])).await, 0);
-    });
+    device(
+        Options::default(),
+        |_| {},
+        async |front, _| {
+            for sector in [4089, 4096, u64::MAX, u64::MAX - 7, 1 << 55] {
+                assert_eq!(front.ask(direct(1, BlkOp::Read, sector, &[100])).await, ERROR, "{sector}");
+                assert_eq!(front.ask(direct(1, BlkOp::Write, sector, &[100])).await, ERROR, "{sector}");
+            }
+            assert_eq!(front.ask(direct(2, BlkOp::Read, 4088, &[100])).await, 0);
+        },
+    );
 }
 
 #[test]
 fn sectors_outside_their_page_are_refused() {
-    device(Options::default(), |_| {}, async |front, _| {
-        for (first, last) in [(0, 8), (4, 3), (8, 8), (255, 255), (0, 255)] {
-            let mut request = direct(1, BlkOp::Write, 0, &[100]);
-            request.seg[0].first_sect = first;
-            request.seg[0].last_sect = last;
-            assert_eq!(front.ask(request).await, ERROR, "{first}-{last}");
-        }
-    });
+    device(
+        Options::default(),
+        |_| {},
+        async |front, _| {
+            for (first, last) in [(0, 8), (4, 3), (8, 8), (255, 255), (0, 255)] {
+                let mut request = direct(1, BlkOp::Write, 0, &[100]);
+                request.seg[0].first_sect = first;
+                request.seg[0].last_sect = last;
+                assert_eq!(front.ask(request).await, ERROR, "{first}-{last}");
+            }
+        },
+    );
 }
 
 #[test]
 fn unknown_operations_are_not_supported_inside_and_out() {
-    device(Options::default(), |_| {}, async |front, _| {
-        for operation in [4, 7, 128, 255] {
-            let mut request = direct(1, BlkOp::Read, 0, &[100]);
-            request.operation = operation;
-            assert_eq!(front.ask(request).await, UNSUPPORTED, "{operation}");
-        }
-        for inner in [BlkOp::Indirect, BlkOp::Discard, BlkOp::FlushDiskcache, BlkOp::WriteBarrier] {
-            let request = indirect(&front.memory, 1, inner, 0, 50, &[whole(100)]);
-            assert_eq!(front.ask(request).await, UNSUPPORTED, "{inner:?}");
-        }
-    });
+    device(
+        Options::default(),
+        |_| {},
+        async |front, _| {
+            for operation in [4, 7, 128, 255] {
+                let mut request = direct(1, BlkOp::Read, 0, &[100]);
+                request.operation = operation;
+                assert_eq!(front.ask(request).await, UNSUPPORTED, "{operation}");
+            }
+            for inner in [BlkOp::Indirect, BlkOp::Discard, BlkOp::FlushDiskcache, BlkOp::WriteBarrier] {
+                let request = indirect(&front.memory, 1, inner, 0, 50, &[whole(100)]);
+                assert_eq!(front.ask(request).await, UNSUPPORTED, "{inner:?}");
+            }
+        },
+    );
 }
 
 #[test]
 fn an_indirect_table_that_is_its_own_data_page_is_read_once() {
     // The table's page is also the target of the read, so the disk overwrites the table while the request runs.
-    device(Options::default(), |disk| disk.bytes.borrow_mut().fill(0xff), async |front, _| {
-        let segments: Vec<Segment> = (0..20).map(|_| whole(50)).collect();
-        let request = indirect(&front.memory, 1, BlkOp::Read, 0, 50, &segments);
-        assert_eq!(front.ask(request).await, 0);
-    });
+    device(
+        Options::default(),
+        |disk| disk.bytes.borrow_mut().fill(0xff),
+        async |front, _| {
+            let segments: Vec<Segment> = (0..20).map(|_| whole(50)).collect();
+            let request = indirect(&front.memory, 1, BlkOp::Read, 0, 50, &segments);
+            assert_eq!(front.ask(request).await, 0);
+        },
+    );
 }
 
 #[test]
 fn a_slot_that_changes_after_it_was_taken_changes_nothing() {
-    let outcome = device(Options::default(), |disk| disk.delays = vec![20], async |front, _| {
-        front.memory.write(100, 0, &[1; 4096]);
-        front.put(direct(1, BlkOp::Write, 0, &[100]).as_bytes());
-        front.push();
-        yield_now().await;
-        yield_now().await;
-        front.memory.write(0, ring::SLOTS, &[0xff; SLOT_SIZE]);
-        let response = front.response().await;
-        assert_eq!((response.id, response.status), (1, 0));
-    });
+    let outcome = device(
+        Options::default(),
+        |disk| disk.delays = vec![20],
+        async |front, _| {
+            front.memory.write(100, 0, &[1; 4096]);
+            front.put(direct(1, BlkOp::Write, 0, &[100]).as_bytes());
+            front.push();
+            yield_now().await;
+            yield_now().await;
+            front.memory.write(0, ring::SLOTS, &[0xff; SLOT_SIZE]);
+            let response = front.response().await;
+            assert_eq!((response.id, response.status), (1, 0));
+        },
+    );
     assert_eq!(outcome.disk.bytes.borrow()[..4096], [1; 4096]);
 }
 
@@ -118,10 +149,9 @@ fn a_slot_that_changes_after_it_was_taken_changes_nothing() {
 fn a_guest_that_only_makes_bad_requests_does_not_keep_the_executor() {
     let (memory, (near, far)) = (Memory::new(), channel());
     let disk = Rc::new(RamDisk::new(&memory, 64));
-    let mut front = super::world::Front::new(&memory, near, 1);
+    let mut front = super::front::Front::new(&memory, near, 1);
     let params = front.params(false);
-    let back_end =
-        BackEnd::connect(GuestGrants(Rc::clone(&memory)), far, disk, &params, Limits::default()).unwrap();
+    let back_end = BackEnd::connect(GuestGrants(Rc::clone(&memory)), far, disk, &params, Limits::default()).unwrap();
     let control = back_end.control();
     let turns = std::cell::Cell::new(0);
     super::world::run_tasks(vec![
@@ -149,13 +179,17 @@ fn a_guest_that_only_makes_bad_requests_does_not_keep_the_executor() {
 
 #[test]
 fn an_event_storm_without_requests_lets_others_run() {
-    let outcome = device(Options::default(), |_| {}, async |front, _| {
-        for _ in 0..1000 {
-            front.port.out.send_raw();
-            yield_now().await;
-        }
-        assert_eq!(front.ask(direct(1, BlkOp::Read, 0, &[100])).await, 0);
-    });
+    let outcome = device(
+        Options::default(),
+        |_| {},
+        async |front, _| {
+            for _ in 0..1000 {
+                front.port.out.send_raw();
+                yield_now().await;
+            }
+            assert_eq!(front.ask(direct(1, BlkOp::Read, 0, &[100])).await, 0);
+        },
+    );
     assert_eq!(outcome.control.stats().rd_req, 1);
 }
 

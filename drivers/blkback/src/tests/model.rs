@@ -5,7 +5,9 @@ use hypercall_abi::ids::GrantRef;
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use super::world::{Options, PAGES, device, direct, indirect};
+use super::front::{direct, indirect};
+use super::memory::PAGES;
+use super::world::{Options, device};
 use crate::Limits;
 
 /// Requests that are in flight together, each with a region of the disk and pages of its own.
@@ -28,20 +30,15 @@ struct Job {
 
 fn job() -> impl Strategy<Value = Job> {
     let segment = (0u8..8, 0u8..8).prop_map(|(a, b)| (a.min(b), a.max(b)));
-    (
-        any::<bool>(),
-        0u64..60,
-        proptest::collection::vec(segment, 1..24),
-        any::<bool>(),
-        any::<u8>(),
-    )
-        .prop_map(|(write, start, segments, indirect, fill)| Job {
+    (any::<bool>(), 0u64..60, proptest::collection::vec(segment, 1..24), any::<bool>(), any::<u8>()).prop_map(
+        |(write, start, segments, indirect, fill)| Job {
             write,
             start,
             indirect: indirect || segments.len() > 11,
             segments,
             fill,
-        })
+        },
+    )
 }
 
 proptest! {
@@ -84,7 +81,7 @@ fn page_of(lane: u32, index: usize) -> u32 {
     FIRST_PAGE + lane * LANE_PAGES + u32::try_from(index + index / 3).unwrap()
 }
 
-fn prepare(memory: &super::world::Memory, lane: u32, job: &Job, model: &mut [u8]) -> Request {
+fn prepare(memory: &super::memory::Memory, lane: u32, job: &Job, model: &mut [u8]) -> Request {
     let sector = u64::from(lane) * LANE_SECTORS + job.start;
     let mut at = usize::try_from(sector).unwrap() * 512;
     for (index, &(first, last)) in job.segments.iter().enumerate() {
@@ -117,7 +114,7 @@ fn prepare(memory: &super::world::Memory, lane: u32, job: &Job, model: &mut [u8]
 }
 
 /// A read filled exactly its sectors and nothing beside them.
-fn check_read(memory: &super::world::Memory, lane: u32, job: &Job, model: &[u8]) {
+fn check_read(memory: &super::memory::Memory, lane: u32, job: &Job, model: &[u8]) {
     let sector = u64::from(lane) * LANE_SECTORS + job.start;
     let mut at = usize::try_from(sector).unwrap() * 512;
     for (index, &(first, last)) in job.segments.iter().enumerate() {

@@ -8,9 +8,7 @@ pub fn check(disk: &[u8]) {
     let u32_at = |at: usize| usize::try_from(u32::from_le_bytes(disk[at..at + 4].try_into().unwrap())).unwrap();
     let (per_cluster, reserved, fats) = (usize::from(disk[13]), u16_at(14), usize::from(disk[16]));
     let (total, table, root) = (u32_at(32), u32_at(36), u32_at(44));
-    let tables: Vec<&[u8]> = (0..fats)
-        .map(|copy| &disk[(reserved + copy * table) * 512..][..table * 512])
-        .collect();
+    let tables: Vec<&[u8]> = (0..fats).map(|copy| &disk[(reserved + copy * table) * 512..][..table * 512]).collect();
     assert!(tables.iter().all(|copy| *copy == tables[0]), "the tables differ");
     let data = reserved + fats * table;
     let clusters = (total - data) / per_cluster;

@@ -8,19 +8,12 @@ use super::check::check;
 use super::{Ram, pattern};
 use crate::FileSystem;
 
-const NAMES: [&str; 4] = [
-    "vmlinuz-6.1.0-arm64",
-    "linux.cfg",
-    "UPPER.BIN",
-    "Größenwahn und andere lange Namen.txt",
-];
+const NAMES: [&str; 4] = ["vmlinuz-6.1.0-arm64", "linux.cfg", "UPPER.BIN", "Größenwahn und andere lange Namen.txt"];
 
 /// A volume of 40 MiB with 512-byte clusters, about the smallest that `fatfs` takes for FAT32.
 fn formatted() -> Vec<u8> {
     let mut disk = Cursor::new(vec![0u8; 40 << 20]);
-    let options = fatfs::FormatVolumeOptions::new()
-        .fat_type(fatfs::FatType::Fat32)
-        .bytes_per_cluster(512);
+    let options = fatfs::FormatVolumeOptions::new().fat_type(fatfs::FatType::Fat32).bytes_per_cluster(512);
     fatfs::format_volume(&mut disk, options).unwrap();
     disk.into_inner()
 }

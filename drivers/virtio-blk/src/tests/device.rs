@@ -28,14 +28,7 @@ pub struct Features {
 
 impl Default for Features {
     fn default() -> Self {
-        Self {
-            modern: true,
-            indirect: true,
-            event_idx: true,
-            read_only: false,
-            queue: 256,
-            seg_max: 126,
-        }
+        Self { modern: true, indirect: true, event_idx: true, read_only: false, queue: 256, seg_max: 126 }
     }
 }
 
@@ -264,7 +257,13 @@ impl Registers for Device {
         let bit = |on: bool, bit: u32| u32::from(on) << bit;
         match offset {
             0x000 => 0x7472_6976,
-            0x004 => if features.modern { 2 } else { 1 },
+            0x004 => {
+                if features.modern {
+                    2
+                } else {
+                    1
+                }
+            }
             0x008 => 2,
             0x010 if state.registers.borrow()[0x14 / 4] == 0 => {
                 bit(true, 2)

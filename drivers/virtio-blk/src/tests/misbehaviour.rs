@@ -36,10 +36,7 @@ fn a_device_that_breaks_the_protocol_is_stopped_and_everyone_is_told() {
 
 #[test]
 fn a_request_that_waits_in_line_is_told_too() {
-    let (device, disk) = started(Features {
-        queue: 1,
-        ..Features::default()
-    });
+    let (device, disk) = started(Features { queue: 1, ..Features::default() });
     device.0.fault.set(Fault::NeedsReset);
     let part = [at(0, 512)];
     let mut first = pin!(disk.read(1, &part));
@@ -104,10 +101,7 @@ fn what_is_not_a_disk_is_told_apart_and_left_alone() {
 
 #[test]
 fn a_device_without_a_queue_is_refused() {
-    let device = Device::new(Features {
-        queue: 0,
-        ..Features::default()
-    });
+    let device = Device::new(Features { queue: 0, ..Features::default() });
     let result = VirtioBlk::new(device.clone(), device.memory());
     assert_eq!(result.err(), Some(InitError::Refused));
 }

@@ -24,10 +24,7 @@ fn started(features: Features) -> (Device, Disk) {
 
 /// A segment of data memory.
 fn at(offset: u64, len: u32) -> Segment {
-    Segment {
-        bus: BusAddr::new(DATA + offset),
-        len,
-    }
+    Segment { bus: BusAddr::new(DATA + offset), len }
 }
 
 /// Drives one request with the device answering all there is after each poll.

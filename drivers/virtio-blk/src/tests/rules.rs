@@ -112,10 +112,7 @@ fn a_full_queue_makes_requests_wait_their_turn() {
 
 #[test]
 fn a_dropped_request_keeps_its_slot_until_the_device_has_answered() {
-    let features = Features {
-        queue: 1,
-        ..Features::default()
-    };
+    let features = Features { queue: 1, ..Features::default() };
     let (device, disk) = started(features);
     let part = [at(0, 512)];
     {
@@ -168,10 +165,7 @@ fn requests_outside_the_disk_never_reach_the_device() {
 
 #[test]
 fn a_read_only_disk_says_so_itself() {
-    let (device, disk) = started(Features {
-        read_only: true,
-        ..Features::default()
-    });
+    let (device, disk) = started(Features { read_only: true, ..Features::default() });
     assert!(disk.info().read_only);
     let part = [at(0, 512)];
     assert_eq!(complete(&device, &disk, disk.write(0, &part)), Err(DiskError::ReadOnly));
@@ -184,7 +178,10 @@ proptest! {
     #[test]
     fn random_requests_leave_the_disk_of_a_plain_array(
         kind in 0usize..32,
-        steps in proptest::collection::vec((any::<bool>(), 0u64..3000, proptest::collection::vec(1u32..9, 1..40)), 1..20),
+        steps in proptest::collection::vec(
+            (any::<bool>(), 0u64..3000, proptest::collection::vec(1u32..9, 1..40)),
+            1..20,
+        ),
     ) {
         let kinds = every_kind();
         let (device, disk) = started(kinds[kind]);
