@@ -15,7 +15,12 @@ use crate::hw::{Access, Hw};
 /// Reads a value; no alignment is asked for.
 pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
     let mut value = T::new_zeroed();
-    copy_in(domain, va, value.as_mut_bytes())?;
+    if size_of::<T>() as u64 <= va.left_in_page() {
+        let page = pin(domain, va, Access::Read)?;
+        H::read_bytes(page.pa().add(va.offset()), value.as_mut_bytes());
+    } else {
+        copy_in(domain, va, value.as_mut_bytes())?;
+    }
     Ok(value)
 }
 

@@ -44,6 +44,19 @@ impl Default for FrameEntry {
 
 const _: () = assert!(size_of::<FrameEntry>() == 16);
 
+impl FrameEntry {
+    /// Drops a reference; true if it was the last.
+    #[inline]
+    fn drop_reference(&self) -> bool {
+        let before = State::from_raw(self.state.fetch_sub(1, Ordering::AcqRel)).references();
+        if before == 0 {
+            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
+            self.state.fetch_add(1, Ordering::Relaxed);
+        }
+        before == 1
+    }
+}
+
 /// No free block of that size is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfFrames;
@@ -132,10 +145,11 @@ impl FrameTable {
         let mut raw = entry.state.load(Ordering::Relaxed);
         // Only pCPUs that count on the same frame at the same moment make this go round again.
         loop {
-            let state = State::from_raw(raw);
-            let next = state.one_more().filter(|_| state.is_seen_by(owner)).ok_or(WrongOwner)?;
-            match entry.state.compare_exchange_weak(raw, next.raw(), Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(FrameRef { table: self, pa: pa.page() }),
+            if !State::from_raw(raw).can_be_shared_with(owner) {
+                return Err(WrongOwner);
+            }
+            match entry.state.compare_exchange_weak(raw, raw + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(FrameRef { entry, table: self, pa: pa.page() }),
                 Err(now) => raw = now,
             }
         }
@@ -144,12 +158,10 @@ impl FrameTable {
     /// Drops a reference; the last one frees the frame.
     #[inline]
     pub fn put(&self, pa: Pa) {
-        let Some(entry) = self.entry(pa) else { return };
-        match State::from_raw(entry.state.fetch_sub(1, Ordering::AcqRel)).references() {
-            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
-            0 => drop(entry.state.fetch_add(1, Ordering::Relaxed)),
-            1 => self.free(pa),
-            _ => {}
+        if let Some(entry) = self.entry(pa)
+            && entry.drop_reference()
+        {
+            self.free(pa);
         }
     }
 
@@ -237,6 +249,7 @@ impl FrameTable {
 
 /// A frame that cannot go away while this lives.
 pub struct FrameRef {
+    entry: &'static FrameEntry,
     table: &'static FrameTable,
     pa: Pa,
 }
@@ -256,8 +269,11 @@ impl FrameRef {
 }
 
 impl Drop for FrameRef {
+    #[inline]
     fn drop(&mut self) {
-        self.table.put(self.pa);
+        if self.entry.drop_reference() {
+            self.table.free(self.pa);
+        }
     }
 }
 

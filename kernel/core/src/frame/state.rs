@@ -103,13 +103,12 @@ impl State {
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
-    pub(super) fn is_seen_by(self, owner: DomId) -> bool {
-        self.owner() == owner && self.kind().is_seen_by_guests() && self.references() != 0
-    }
-
-    /// With one more reference; `None` when the count is exhausted.
-    pub(super) const fn one_more(self) -> Option<Self> {
-        if self.references() < MAX_REFERENCES { Some(State(self.0 + 1)) } else { None }
+    /// Whether `owner` may have one more reference: the frame is live, the owner's, of a kind that guests see, and
+    /// not at the end of its count.
+    #[inline]
+    pub(super) const fn can_be_shared_with(self, owner: DomId) -> bool {
+        let counts = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
+        self.owner().0 == owner.0 && self.kind().is_seen_by_guests() && counts
     }
 
     /// The same, owned by nobody.

@@ -137,14 +137,7 @@ fn show<H: Hw>(at: Pa, user: DomId, write: bool) -> Result<(), GrantStatus> {
     Err(GrantStatus::GeneralError)
 }
 
-/// Takes flags back. If the granter keeps changing the word it may keep them: they are advice to itself.
+/// Takes flags back. Entries are aligned pairs of words, of which the second is written back as it was.
 fn hide<H: Hw>(at: Pa, flags: u16) {
-    let mut word = H::load32(at);
-    for _ in 0..ATTEMPTS {
-        let found = H::cas32(at, word, word & !u32::from(flags));
-        if found == word {
-            return;
-        }
-        word = found;
-    }
+    H::clear_bits64(at, u64::from(flags));
 }

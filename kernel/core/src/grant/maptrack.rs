@@ -82,38 +82,38 @@ impl<H: Hw> Maptrack<H> {
 
     /// What the handle stands for.
     pub(super) fn get(&self, handle: GrantHandle) -> Option<Map> {
-        if handle.0 >= self.used {
-            return None;
-        }
         let at = self.entry(handle.0)?;
         let word = H::load64(at);
-        if word & LIVE == 0 {
-            return None;
-        }
+        if word & LIVE == 0 { None } else { Some(Self::decode(at, word)) }
+    }
+
+    fn decode(at: Pa, word: u64) -> Map {
         let [g0, g1, g2, g3, d0, d1, _, _] = word.to_le_bytes();
-        Some(Map {
+        Map {
             granter: DomId(u16::from_le_bytes([d0, d1])),
             serial: H::load64(at.add(24)),
             gref: GrantRef(u32::from_le_bytes([g0, g1, g2, g3])),
             ipa: Ipa::new(H::load64(at.add(8))),
             frame: Pa::new(H::load64(at.add(16))),
             write: word & READ_ONLY == 0,
-        })
+        }
     }
 
-    /// Makes the handle unusable; whoever does it has the mapping to remove, and nobody else has.
+    /// Takes the mapping of the handle away, which is unusable from now on: whoever did this has the mapping to
+    /// remove, and nobody else has.
     pub(super) fn claim(&mut self, handle: GrantHandle) {
         if let Some(at) = self.entry(handle.0) {
-            H::store64(at, 0);
+            H::store64(at, H::load64(at) & !LIVE);
         }
     }
 
-    /// Makes a claimed handle free for another mapping.
-    pub(super) fn release(&mut self, handle: GrantHandle) {
-        if let Some(at) = self.entry(handle.0) {
-            H::store64(at.add(8), self.free.map_or(u64::MAX, u64::from));
-            self.free = Some(handle.0);
-        }
+    /// Makes a claimed handle free for another mapping; returns what it stood for.
+    pub(super) fn release(&mut self, handle: GrantHandle) -> Option<Map> {
+        let at = self.entry(handle.0)?;
+        let map = Self::decode(at, H::load64(at));
+        H::store64(at.add(8), self.free.map_or(u64::MAX, u64::from));
+        self.free = Some(handle.0);
+        Some(map)
     }
 
     /// Handles that were ever in use lie below this.
@@ -157,10 +157,10 @@ impl<H: Hw> Maptrack<H> {
     }
 
     fn entry(&self, index: u32) -> Option<Pa> {
-        let frame = index / PER_FRAME;
-        if frame >= self.frames {
+        if index >= self.used {
             return None;
         }
+        let frame = index / PER_FRAME;
         let base = H::load64(self.directory?.add(u64::from(frame) * 8));
         Some(Pa::new(base).add(u64::from(index % PER_FRAME) * ENTRY_SIZE))
     }

@@ -1,6 +1,5 @@
 //! `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
 
-use heapless::Vec;
 use hypercall_abi::grant::{GrantStatus, UnmapGrantRef};
 use hypercall_abi::ids::{GrantHandle, GuestPtr};
 
@@ -10,7 +9,7 @@ use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
-use crate::p2m::{P2mError, Removal};
+use crate::p2m::{Mapping, P2mError, Removal};
 
 /// Mappings that share one round of TLB invalidations.
 const ROUND: usize = 16;
@@ -20,14 +19,23 @@ struct Round<'a, H: Hw> {
     kernel: &'static Kernel<H>,
     user: &'a Domain<H>,
     removal: Removal<'a, H>,
-    ended: Vec<(GrantHandle, Map), ROUND>,
+    /// How many of the handles below are in use: claimed, not yet released.
+    claimed: usize,
+    handles: [GrantHandle; ROUND],
     granter: Option<H::Shared<Domain<H>>>,
 }
 
 pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let user = call.domain.clone();
     let mut batch = Batch::new::<UnmapGrantRef>(call);
-    let mut round = Round::new(call.kernel, &user);
+    let user = call.domain;
+    let mut round = Round {
+        kernel: call.kernel,
+        user,
+        removal: user.p2m.removal(),
+        claimed: 0,
+        handles: [GrantHandle(0); ROUND],
+        granter: None,
+    };
     let mut arg = UnmapGrantRef::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
@@ -67,46 +75,45 @@ struct UnmapAndReplace {
 
 const _: () = assert!(size_of::<UnmapAndReplace>() == 24);
 
-impl<'a, H: Hw> Round<'a, H> {
-    fn new(kernel: &'static Kernel<H>, user: &'a Domain<H>) -> Self {
-        Round { kernel, user, removal: user.p2m.removal(), ended: Vec::new(), granter: None }
-    }
-
+impl<H: Hw> Round<'_, H> {
     /// Takes one mapping out of the tables.
     fn take(&mut self, arg: &UnmapGrantRef) -> Result<(), GrantStatus> {
-        if self.ended.is_full() {
+        if self.claimed >= ROUND {
             self.finish();
         }
-        let map = {
-            let mut maps = self.user.grants.maps.lock();
-            let map = maps.get(arg.handle).ok_or(GrantStatus::BadHandle)?;
-            if arg.host_addr == 0 {
-                return Ok(());
-            }
-            if arg.host_addr != map.ipa.raw() {
-                return Err(GrantStatus::GeneralError);
-            }
-            // From here on the handle is ours alone: a second call with it finds nothing.
-            maps.claim(arg.handle);
-            map
-        };
-        let is_ours = |found: crate::p2m::Mapping| {
+        let mut maps = self.user.grants.maps.lock();
+        let map = maps.get(arg.handle).ok_or(GrantStatus::BadHandle)?;
+        if arg.host_addr == 0 {
+            return Ok(());
+        }
+        if arg.host_addr != map.ipa.raw() {
+            return Err(GrantStatus::GeneralError);
+        }
+        // From here on the handle is ours alone: a second call with it finds nothing.
+        maps.claim(arg.handle);
+        drop(maps);
+        let is_ours = |found: Mapping| {
             if found.kind.is_grant() && found.pa == map.frame { Ok(()) } else { Err(P2mError::Absent) }
         };
         // Nothing else removes a grant's mapping; should it be gone, the use ends all the same.
         let _ = self.removal.take(map.ipa, is_ours);
-        let _ = self.ended.push((arg.handle, map));
+        if let Some(place) = self.handles.get_mut(self.claimed) {
+            *place = arg.handle;
+            self.claimed += 1;
+        }
         Ok(())
     }
 
     /// Waits for the TLBs, and only then lets the frames go and the granters know.
     fn finish(&mut self) {
         self.removal.flush();
-        for (handle, map) in &self.ended {
-            end_use(self.kernel, &mut self.granter, map);
-            self.user.grants.maps.lock().release(*handle);
+        for handle in self.handles.get(..self.claimed).unwrap_or_default() {
+            let map = self.user.grants.maps.lock().release(*handle);
+            if let Some(map) = map {
+                end_use(self.kernel, &mut self.granter, &map);
+            }
         }
-        self.ended.clear();
+        self.claimed = 0;
     }
 }
 

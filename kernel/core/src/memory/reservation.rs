@@ -4,6 +4,7 @@
 //! arguments that make no sense, has done none (as on Xen).
 
 use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::DomId;
 use hypercall_abi::memory::Reservation;
 
 use super::{progress, set_progress, target};
@@ -37,13 +38,20 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>, change: Change) -> CallResult {
     if start >= arg.nr_extents || arg.nr_extents > u64::MAX >> super::PROGRESS_SHIFT || arg.extent_order > MAX_EXTENT_ORDER {
         return Ok(start);
     }
-    let Ok(domain) = target(call, arg.domid) else { return Ok(start) };
+    let other;
+    let domain: &Domain<H> = if arg.domid == DomId::SELF {
+        call.domain
+    } else {
+        let Ok(found) = target(call, arg.domid) else { return Ok(start) };
+        other = found;
+        &other
+    };
     let mut done = start;
     match change {
-        Change::Populate => each(call, &arg, &mut done, |gfn| populate_extent(&domain, gfn, arg.extent_order)),
+        Change::Populate => each(call, &arg, &mut done, |gfn| populate_extent(domain, gfn, arg.extent_order)),
         Change::Decrease => {
             let mut removal = domain.p2m.removal();
-            each(call, &arg, &mut done, |gfn| remove_extent(&domain, &mut removal, gfn, arg.extent_order))
+            each(call, &arg, &mut done, |gfn| remove_extent(domain, &mut removal, gfn, arg.extent_order))
         }
         Change::Increase => Ok(start),
     }

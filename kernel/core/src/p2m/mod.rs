@@ -142,6 +142,13 @@ impl<H: Hw> P2m<H> {
             return Err(P2mError::Range);
         }
         let mut tables = self.tables.lock();
+        if pages == 1
+            && let Some(result) = tables.map_page(first, pa, kind)
+        {
+            drop(tables);
+            H::publish_tables();
+            return result;
+        }
         let mut done = 0;
         while done < pages {
             let at = first.add(done * PAGE_SIZE);

@@ -72,14 +72,35 @@ impl<H: Hw> Tables<H> {
     /// The entry of the page at `ipa`.
     #[inline]
     pub(super) fn find(&self, ipa: Ipa) -> PageEntry {
-        if self.dead || ipa.raw() >> IPA_BITS != 0 {
-            return PageEntry::NONE;
+        if self.dead || ipa.raw() >> IPA_BITS != 0 { PageEntry::NONE } else { self.find_slot(ipa).1 }
+    }
+
+    /// The entry of the page at `ipa`, which is inside the IPA space, and where it is.
+    #[inline]
+    pub(super) fn find_slot(&self, ipa: Ipa) -> (Slot, PageEntry) {
+        let slot = Slot::new(self.root, Level::One, ipa);
+        let raw = H::load64(slot.at);
+        let Some(table) = PageEntry::table(raw) else { return (slot, PageEntry::part(raw, Level::One, ipa)) };
+        let slot = Slot::new(table, Level::Two, ipa);
+        let raw = H::load64(slot.at);
+        let Some(table) = PageEntry::table(raw) else { return (slot, PageEntry::part(raw, Level::Two, ipa)) };
+        let slot = Slot::new(table, Level::Three, ipa);
+        (slot, PageEntry::part(H::load64(slot.at), Level::Three, ipa))
+    }
+
+    /// Maps one page where the tables for it are there already; `None` if it takes the long way.
+    #[inline]
+    pub(super) fn map_page(&mut self, ipa: Ipa, pa: Pa, kind: MapKind) -> Option<Result<(), P2mError>> {
+        let (slot, found) = self.find_slot(ipa);
+        if self.dead || slot.level != Level::Three {
+            return None;
         }
-        let one = H::load64(self.root.add(Level::One.offset(ipa)));
-        let Some(table) = PageEntry::table(one) else { return PageEntry::part(one, Level::One, ipa) };
-        let two = H::load64(table.add(Level::Two.offset(ipa)));
-        let Some(table) = PageEntry::table(two) else { return PageEntry::part(two, Level::Two, ipa) };
-        PageEntry::part(H::load64(table.add(Level::Three.offset(ipa))), Level::Three, ipa)
+        if found.is_valid() {
+            return Some(Err(P2mError::Occupied));
+        }
+        self.fill(slot, Entry::Leaf(pa, kind));
+        self.highest = self.highest.max(ipa.number());
+        Some(Ok(()))
     }
 
     /// Maps the largest block that starts at both addresses and has at most `pages` pages; returns its pages.
@@ -243,7 +264,8 @@ impl<H: Hw> Tables<H> {
 }
 
 impl Slot {
-    pub(super) fn new(table: Pa, level: Level, ipa: Ipa) -> Self {
+    #[inline]
+    pub(super) const fn new(table: Pa, level: Level, ipa: Ipa) -> Self {
         Slot { table, at: table.add(level.offset(ipa)), level }
     }
 
