@@ -5,8 +5,7 @@
 //! instruction is not fetched and decoded.
 
 use super::inject::{self, Exception, inject};
-use super::syndrome::{DataAccess, Fault, FaultKind, Transfer};
-use crate::addr::Ipa;
+use super::syndrome::{Abort, FaultKind, Transfer};
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -16,63 +15,68 @@ use crate::vuart;
 
 /// Handles a data abort of the vCPU that runs here.
 #[inline(never)]
-pub(super) fn data_abort<H: Hw>(
-    kernel: &Kernel<H>,
-    cpu: &LocalCpu<H>,
-    frame: &mut TrapFrame,
-    fault: Fault,
-    access: DataAccess,
-    long: bool,
-) {
+pub(super) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
     let Some(current) = &cpu.current else { return };
-    if fault.kind == FaultKind::Translation && !fault.walk {
-        if let Some(transfer) = access.transfer
-            && emulate(kernel, current, frame, fault.ipa, access.write, transfer)
-        {
-            inject::skip(frame, long);
-            return;
-        }
-        if access.maintenance {
-            // There is no line of it in any cache.
-            inject::skip(frame, long);
-            return;
-        }
-    }
-    if !is_mapped_by_now(current, fault, access.write) {
-        inject::<H>(frame, Exception::DataAbort { far: fault.far, walk: fault.walk, write: access.write });
+    let emulated = abort.kind() == FaultKind::Translation
+        && !abort.is_walk()
+        && abort.transfer().is_some_and(|transfer| emulate(kernel, current, frame, abort, transfer));
+    if emulated {
+        inject::skip(frame, abort.is_long());
+    } else {
+        refuse(current, frame, abort);
     }
 }
 
-/// Handles an instruction abort of the vCPU that runs here.
+/// Nothing is there, or it cannot be told what the guest wants of it.
+#[cold]
 #[inline(never)]
-pub(super) fn instruction_abort<H: Hw>(cpu: &LocalCpu<H>, frame: &mut TrapFrame, fault: Fault) {
+fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, abort: Abort) {
+    if is_mapped_by_now(current, abort) {
+        return;
+    }
+    if abort.is_maintenance() && abort.kind() == FaultKind::Translation && !abort.is_walk() {
+        // There is no line of it in any cache.
+        inject::skip(frame, abort.is_long());
+        return;
+    }
+    let (far, walk, write) = (abort.far(), abort.is_walk(), abort.is_write());
+    inject::<H>(frame, Exception::DataAbort { far, walk, write });
+}
+
+/// Handles an instruction abort of the vCPU that runs here.
+#[cold]
+#[inline(never)]
+pub(super) fn instruction_abort<H: Hw>(cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
     let Some(current) = &cpu.current else { return };
-    if !is_mapped_by_now(current, fault, false) {
-        inject::<H>(frame, Exception::InstructionAbort { far: fault.far, walk: fault.walk });
+    if !is_mapped_by_now(current, abort) {
+        inject::<H>(frame, Exception::InstructionAbort { far: abort.far(), walk: abort.is_walk() });
     }
 }
 
 /// Whether the fault is gone when it is looked at: another pCPU was replacing the table entry, or has just mapped
 /// the page. The instruction is then tried again.
-fn is_mapped_by_now<H: Hw>(current: &Current<H>, fault: Fault, write: bool) -> bool {
-    fault.kind == FaultKind::Translation
+fn is_mapped_by_now<H: Hw>(current: &Current<H>, abort: Abort) -> bool {
+    // Bit 6 says "write" of data only; a fetch leaves it clear. A walk reads, whatever the access was.
+    let write = abort.is_write() && !abort.is_walk();
+    abort.kind() == FaultKind::Translation
         && current
             .domain
             .p2m
-            .lookup(fault.ipa.page())
-            .is_some_and(|mapping| !write || fault.walk || mapping.kind.is_writable())
+            .lookup(abort.ipa().page())
+            .is_some_and(|mapping| !write || mapping.kind.is_writable())
 }
 
 /// Carries out a load or store of an emulated device; false if there is none.
+#[inline]
 fn emulate<H: Hw>(
     kernel: &Kernel<H>,
     current: &Current<H>,
     frame: &mut TrapFrame,
-    ipa: Ipa,
-    write: bool,
+    abort: Abort,
     transfer: Transfer,
 ) -> bool {
-    let value = frame.register(transfer.register) & mask(transfer.size);
+    let (ipa, write) = (abort.ipa(), abort.is_write());
+    let value = if write { frame.register(transfer.register) & mask(transfer.size) } else { 0 };
     let read = match current.domain.dist.layout().find(ipa) {
         Some(at) if write => return write_gic(kernel, current, at, transfer.size, value),
         Some(at) => read_gic(current, at, transfer.size),
@@ -110,7 +114,7 @@ fn write_gic<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, at: Frame, size: u
 
 /// The bits that an access of `size` bytes moves.
 const fn mask(size: u8) -> u64 {
-    if size >= 8 { u64::MAX } else { (1 << (8 * size)) - 1 }
+    u64::MAX >> (64 - 8 * (size as u32 & 15))
 }
 
 /// What a load leaves in its register.

@@ -22,44 +22,50 @@ use crate::local::LocalCpu;
 use crate::{hypercall, lifecycle, smccc};
 
 pub use inject::{Exception, inject};
-pub use syndrome::{Cause, DataAccess, Fault, FaultKind, RegisterAccess, Transfer, encoding};
+pub use syndrome::{Abort, Cause, FaultKind, RegisterAccess, Transfer, encoding};
 
 /// `HCR_EL2` bits of its own that a vCPU starts with: no virtual SError. The rest is the same for all, and set by
 /// the machine's side.
 pub const GUEST_HCR: u64 = 0;
 
-/// Handles a synchronous exception of the vCPU that runs here.
+/// Handles a synchronous exception of the vCPU that runs here. Each cause is a function of its own, so that an exit
+/// saves no more registers than its cause needs.
+#[inline]
 pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, syndrome: Syndrome) {
-    let long = syndrome::is_long(syndrome.esr);
     match Cause::decode(syndrome) {
-        Cause::Hvc(HYPERCALL_TAG) => hypercall::dispatch(kernel, cpu, frame),
+        Cause::Hvc(HYPERCALL_TAG) => hypercall(kernel, cpu, frame),
         Cause::Hvc(0) => smccc::call(kernel, cpu, frame),
-        Cause::Hvc(_) => {
-            // HVC returns behind itself; the exception stands at the instruction.
-            frame.pc = frame.pc.wrapping_sub(4);
-            inject::<H>(frame, Exception::Undefined);
+        Cause::DataAbort(abort) => mmio::data_abort(kernel, cpu, frame, abort),
+        Cause::Register(access) => registers::access(kernel, cpu, frame, access),
+        Cause::Wait { event } => {
+            inject::skip(frame, syndrome::is_long(syndrome.esr));
+            wait(kernel, cpu, event);
         }
+        Cause::Fp => cpu.fp_trap(),
         Cause::Smc(0) => {
             // SMC returns to itself. A call that starts another vCPU or ends this one sees the final state.
             frame.skip_instruction();
             smccc::call(kernel, cpu, frame);
         }
-        Cause::DataAbort(fault, access) => mmio::data_abort(kernel, cpu, frame, fault, access, long),
-        Cause::Register(access) => {
-            if registers::access(kernel, cpu, frame, access) {
-                inject::skip(frame, long);
-            } else {
-                inject::<H>(frame, Exception::Undefined);
-            }
+        Cause::InstructionAbort(abort) => mmio::instruction_abort(cpu, frame, abort),
+        Cause::Hvc(_) => {
+            // HVC returns behind itself; the exception stands at the instruction.
+            frame.pc = frame.pc.wrapping_sub(4);
+            undefined::<H>(frame);
         }
-        Cause::Wait { event } => {
-            inject::skip(frame, long);
-            wait(kernel, cpu, event);
-        }
-        Cause::Fp => cpu.fp_trap(),
-        Cause::InstructionAbort(fault) => mmio::instruction_abort(cpu, frame, fault),
-        Cause::Smc(_) | Cause::Unexpected => inject::<H>(frame, Exception::Undefined),
+        Cause::Smc(_) | Cause::Unexpected => undefined::<H>(frame),
     }
+}
+
+#[inline(never)]
+fn hypercall<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
+    hypercall::dispatch(kernel, cpu, frame);
+}
+
+#[cold]
+#[inline(never)]
+fn undefined<H: Hw>(frame: &mut TrapFrame) {
+    inject::<H>(frame, Exception::Undefined);
 }
 
 /// `WFI` sleeps until an interrupt is pending. `WFE` stands in a loop that spins, so it lets others run.
@@ -74,6 +80,7 @@ fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, event: bool) {
 
 /// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.
 #[inline(never)]
+#[cold]
 pub fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let mut reason = heapless::String::<48>::new();
     // The text and 16 digits fit.

@@ -42,22 +42,22 @@ const CLAIM_TAGS: u64 = 0xFF;
 /// access to the debug channel.
 const MDSCR_GUEST: u64 = 1 << 0 | 1 << 12 | 1 << 13 | 1 << 15;
 
-/// Carries out a trapped access. False if there is no such register.
+/// Carries out a trapped access. One to a register that does not exist is undefined.
 #[inline(never)]
-pub(super) fn access<H: Hw>(
-    kernel: &Kernel<H>,
-    cpu: &LocalCpu<H>,
-    frame: &mut TrapFrame,
-    access: RegisterAccess,
-) -> bool {
-    let Some(current) = &cpu.current else { return true };
-    if access.read {
-        let Some(value) = read(current, access.encoding) else { return false };
-        frame.set_register(access.register, value);
-        return true;
+pub(super) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, access: RegisterAccess) {
+    let Some(current) = &cpu.current else { return };
+    let done = if access.read {
+        read(current, access.encoding).map(|value| frame.set_register(access.register, value)).is_some()
+    } else {
+        let value = frame.register(access.register);
+        write(kernel, cpu, current, access.encoding, value)
+    };
+    if done {
+        // AArch32 code at EL0 reaches no register here, and A64 instructions have 32 bits.
+        frame.skip_instruction();
+    } else {
+        super::undefined::<H>(frame);
     }
-    let value = frame.register(access.register);
-    write(kernel, cpu, current, access.encoding, value)
 }
 
 fn read<H: Hw>(current: &Current<H>, register: u32) -> Option<u64> {

@@ -22,9 +22,9 @@ pub enum Cause {
     /// `MRS`, `MSR` or a system instruction.
     Register(RegisterAccess),
     /// A fetch that stage 2 refused, or an external abort of it.
-    InstructionAbort(Fault),
+    InstructionAbort(Abort),
     /// A load or store that stage 2 refused, or an external abort of it.
-    DataAbort(Fault, DataAccess),
+    DataAbort(Abort),
     /// Any other class.
     Unexpected,
 }
@@ -40,18 +40,10 @@ pub struct RegisterAccess {
     pub read: bool,
 }
 
-/// What is wrong with an access to memory.
+/// What is wrong with an access to memory. The parts are taken out of the syndrome when they are asked for: an exit
+/// to an emulated device is a hot path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where, as the guest sees it.
-    pub far: GuestVa,
-    /// Where, after stage 1. Valid for [`FaultKind::Translation`] only.
-    pub ipa: Ipa,
-    /// What is wrong.
-    pub kind: FaultKind,
-    /// It happened while stage 1 was walked, not at the access itself.
-    pub walk: bool,
-}
+pub struct Abort(Syndrome);
 
 /// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,17 +56,6 @@ pub enum FaultKind {
     External,
     /// Alignment, address size, atomics on the wrong memory and their like.
     Other,
-}
-
-/// A load or store, as far as the syndrome says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DataAccess {
-    /// It was a write.
-    pub write: bool,
-    /// It was a cache maintenance instruction by address.
-    pub maintenance: bool,
-    /// What moves between which registers; `None` for pairs, atomics and others that cannot be told.
-    pub transfer: Option<Transfer>,
 }
 
 /// One register's load or store.
@@ -115,11 +96,12 @@ const fn immediate(esr: u64) -> u16 {
 
 impl Cause {
     /// Reads the syndrome registers.
+    #[inline]
     pub fn decode(syndrome: Syndrome) -> Cause {
         let esr = syndrome.esr;
         match esr >> 26 & 0x3F {
             0x16 => Cause::Hvc(immediate(esr)),
-            0x24 => Cause::DataAbort(fault(syndrome), data(esr)),
+            0x24 => Cause::DataAbort(Abort(syndrome)),
             0x18 => Cause::Register(RegisterAccess {
                 encoding: super::low(esr) & ENCODING,
                 register: register(esr, 5),
@@ -128,7 +110,7 @@ impl Cause {
             0x01 => Cause::Wait { event: esr & 3 == 1 },
             0x07 => Cause::Fp,
             0x17 => Cause::Smc(immediate(esr)),
-            0x20 => Cause::InstructionAbort(fault(syndrome)),
+            0x20 => Cause::InstructionAbort(Abort(syndrome)),
             _ => Cause::Unexpected,
         }
     }
@@ -139,27 +121,57 @@ pub(super) const fn is_long(esr: u64) -> bool {
     bit(esr, 25)
 }
 
-fn fault(syndrome: Syndrome) -> Fault {
-    let esr = syndrome.esr;
-    let status = esr & 0x3F;
-    let kind = match status {
-        // Access flag faults count as translation faults: no entry here has the flag clear.
-        0x04..=0x0B => FaultKind::Translation,
-        0x0C..=0x0F => FaultKind::Permission,
-        0x10 | 0x13..=0x1F => FaultKind::External,
-        _ => FaultKind::Other,
-    };
-    Fault {
-        far: GuestVa::new(syndrome.far),
-        // HPFAR_EL2.FIPA is bits 51:12 of the address, in bits 43:4 of the register.
-        ipa: Ipa::new((syndrome.hpfar & 0xFFF_FFFF_FFF0) << 8 | syndrome.far & 0xFFF),
-        kind,
-        walk: bit(esr, 7),
+impl Abort {
+    /// What is wrong.
+    pub const fn kind(self) -> FaultKind {
+        match self.0.esr & 0x3F {
+            0x04..=0x07 => FaultKind::Translation,
+            0x0C..=0x0F => FaultKind::Permission,
+            0x10 | 0x13..=0x1F => FaultKind::External,
+            _ => FaultKind::Other,
+        }
     }
-}
 
-fn data(esr: u64) -> DataAccess {
-    let transfer =
-        Transfer { size: 1 << (esr >> 22 & 3), register: register(esr, 16), signed: bit(esr, 21), wide: bit(esr, 15) };
-    DataAccess { write: bit(esr, 6), maintenance: bit(esr, 8), transfer: bit(esr, 24).then_some(transfer) }
+    /// Where, as the guest sees it.
+    pub const fn far(self) -> GuestVa {
+        GuestVa::new(self.0.far)
+    }
+
+    /// Where, after stage 1. Valid for [`FaultKind::Translation`] only.
+    pub const fn ipa(self) -> Ipa {
+        // HPFAR_EL2.FIPA is bits 51:12 of the address, in bits 43:4 of the register.
+        Ipa::new((self.0.hpfar & 0xFFF_FFFF_FFF0) << 8 | self.0.far & 0xFFF)
+    }
+
+    /// It happened while stage 1 was walked, not at the access itself.
+    pub const fn is_walk(self) -> bool {
+        bit(self.0.esr, 7)
+    }
+
+    /// It was a store.
+    pub const fn is_write(self) -> bool {
+        bit(self.0.esr, 6)
+    }
+
+    /// It was a cache maintenance instruction by address.
+    pub const fn is_maintenance(self) -> bool {
+        bit(self.0.esr, 8)
+    }
+
+    /// Whether the instruction is 32 bits long.
+    pub(super) const fn is_long(self) -> bool {
+        is_long(self.0.esr)
+    }
+
+    /// What moves between which registers; `None` for pairs, atomics and others that cannot be told.
+    pub fn transfer(self) -> Option<Transfer> {
+        let esr = self.0.esr;
+        let transfer = Transfer {
+            size: 1 << (esr >> 22 & 3),
+            register: register(esr, 16),
+            signed: bit(esr, 21),
+            wide: bit(esr, 15),
+        };
+        bit(esr, 24).then_some(transfer)
+    }
 }

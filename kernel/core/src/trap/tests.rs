@@ -17,16 +17,16 @@ fn esr(class: u64, iss: u64) -> Syndrome {
 fn a_load_from_a_device_is_decoded_with_its_address_and_register() {
     // LDR w3: ISV, SAS 2, SRT 3, translation fault at level 3.
     let cause = Cause::decode(esr(0x24, 1 << 24 | 2 << 22 | 3 << 16 | 0x07));
-    let Cause::DataAbort(fault, access) = cause else { panic!("{cause:?}") };
-    assert_eq!((fault.ipa, fault.kind, fault.walk), (Ipa::new(0x0300_1004), FaultKind::Translation, false));
-    assert!(!access.write && !access.maintenance);
-    assert_eq!(access.transfer, Some(Transfer { size: 4, register: 3, signed: false, wide: false }));
+    let Cause::DataAbort(abort) = cause else { panic!("{cause:?}") };
+    assert_eq!((abort.ipa(), abort.kind()), (Ipa::new(0x0300_1004), FaultKind::Translation));
+    assert!(!abort.is_write() && !abort.is_maintenance() && !abort.is_walk());
+    assert_eq!(abort.transfer(), Some(Transfer { size: 4, register: 3, signed: false, wide: false }));
 }
 
 #[test]
 fn an_access_without_a_valid_syndrome_has_no_transfer() {
     let cause = Cause::decode(esr(0x24, 1 << 6 | 0x07));
-    assert!(matches!(cause, Cause::DataAbort(_, DataAccess { write: true, transfer: None, .. })));
+    assert!(matches!(cause, Cause::DataAbort(abort) if abort.is_write() && abort.transfer().is_none()));
 }
 
 #[test]
@@ -134,9 +134,9 @@ proptest! {
     #[test]
     fn every_syndrome_decodes(esr: u64, far: u64, hpfar: u64) {
         let cause = Cause::decode(Syndrome { esr, far, hpfar });
-        if let Cause::DataAbort(fault, access) = cause {
-            prop_assert!(fault.ipa.raw() < 1 << 52);
-            prop_assert!(access.transfer.is_none_or(|transfer| transfer.register < 32));
+        if let Cause::DataAbort(abort) = cause {
+            prop_assert!(abort.ipa().raw() < 1 << 52);
+            prop_assert!(abort.transfer().is_none_or(|transfer| transfer.register < 32));
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Spis {
 /// The distributor of a domain.
 pub struct Distributor {
     layout: GicLayout,
+    /// Banks of shared interrupts.
+    pub(super) banks: usize,
     /// Guards the shared interrupts. Taken before the lock of a vCPU's GIC.
     spis: SpinMutex<Spis>,
 }
@@ -142,10 +144,6 @@ impl Spis {
         self.banks.get_mut(index)
     }
 
-    /// Banks of shared interrupts.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
 }
 
 impl Distributor {
@@ -153,7 +151,7 @@ impl Distributor {
     pub fn new(spis: u32, layout: GicLayout) -> Self {
         let count = (spis.div_ceil(32) as usize).min(SPI_BANKS);
         let banks = core::array::from_fn(|n| Shared::new(n, if n < count { u32::MAX } else { 0 }));
-        Distributor { layout, spis: SpinMutex::new(Spis { groups: 0, banks, count }) }
+        Distributor { layout, banks: count, spis: SpinMutex::new(Spis { groups: 0, banks, count }) }
     }
 
     /// Where the guest sees it.

@@ -14,12 +14,18 @@ const TYPER_FIXED: u64 = 1 << 25 | 9 << 19;
 impl Distributor {
     /// Reads `size` bytes at `offset`.
     pub fn read<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), offset: u64, size: u8) -> u64 {
+        match (offset, size) {
+            (0x0004, 4) => TYPER_FIXED | self.banks as u64,
+            (0x0008, 4) => IIDR,
+            (0xFFE8, 4) => PIDR2,
+            _ => self.read_state::<H>(vcpus, offset, size),
+        }
+    }
+
+    fn read_state<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), offset: u64, size: u8) -> u64 {
         let spis = &mut *self.lock();
         match (offset, size) {
             (0x0000, 4) => CTLR_FIXED | u64::from(spis.groups),
-            (0x0004, 4) => TYPER_FIXED | spis.count() as u64,
-            (0x0008, 4) => IIDR,
-            (0xFFE8, 4) => PIDR2,
             (0x0080..0x0400, 4) => read_bits::<H>(spis, vcpus, offset),
             (0x0400..0x0800, 1 | 4) => {
                 let irq = low(offset - 0x400);
