@@ -16,7 +16,7 @@ const LANE_SECTORS: u64 = 256;
 const LANE_PAGES: u32 = 40;
 const FIRST_PAGE: u32 = 16;
 
-const _: () = assert!(FIRST_PAGE + LANES * LANE_PAGES <= PAGES as u32);
+const _: () = assert!(FIRST_PAGE + LANES * LANE_PAGES <= 512 && PAGES == 512);
 
 #[derive(Clone, Debug)]
 struct Job {
@@ -88,7 +88,7 @@ fn prepare(memory: &super::memory::Memory, lane: u32, job: &Job, model: &mut [u8
         let (offset, len) = (usize::from(first) * 512, usize::from(last - first + 1) * 512);
         memory.write(page_of(lane, index), 0, &[0xee; 4096]);
         if job.write {
-            let data: Vec<u8> = (0..len).map(|n| job.fill ^ (n % 251) as u8 ^ index as u8).collect();
+            let data: Vec<u8> = (0..len).map(|n| job.fill.wrapping_add((n ^ index << 3).to_le_bytes()[0])).collect();
             memory.write(page_of(lane, index), offset, &data);
             model[at..at + len].copy_from_slice(&data);
         }

@@ -1,6 +1,6 @@
 //! One device in its world, and an executor that only polls what was woken.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -68,11 +68,11 @@ pub fn device(
 ) -> Outcome {
     let memory = Memory::new();
     let (near, far) = channel();
-    let front = RefCell::new(Front::new(&memory, near, options.ring_pages.max(1)));
+    let mut front = Front::new(&memory, near, options.ring_pages.max(1));
     let mut disk = RamDisk::new(&memory, if options.sectors == 0 { 4096 } else { options.sectors });
     prepare(&mut disk);
     let disk = Rc::new(disk);
-    let params = front.borrow().params(options.persistent);
+    let params = front.params(options.persistent);
     let grants = GuestGrants(Rc::clone(&memory));
     let back_end = BackEnd::connect(grants, far, Rc::clone(&disk), &params, options.limits).unwrap();
     let control = back_end.control();
@@ -81,7 +81,7 @@ pub fn device(
     run_tasks(vec![
         Box::pin(async { end.set(Some(back_end.run().await)) }),
         Box::pin(async {
-            script(&mut front.borrow_mut(), &near_control).await;
+            script(&mut front, &near_control).await;
             near_control.stop();
         }),
     ]);

@@ -78,7 +78,7 @@ impl Device {
         Self(Rc::new(State {
             features,
             memory: RefCell::new(vec![0xcc; MEMORY + DATA_LEN]),
-            disk: RefCell::new((0..SECTORS * 512).map(|n| (n / 512) as u8 ^ (n % 251) as u8).collect()),
+            disk: RefCell::new((0..SECTORS * 512).map(|n| (n ^ n >> 9 ^ n >> 17).to_le_bytes()[0]).collect()),
             registers: RefCell::new([0; 64]),
             queue: Cell::new([0; 3]),
             size: Cell::new(0),
@@ -324,7 +324,7 @@ impl Registers for Device {
 
 impl Memory {
     fn range(&self, offset: usize, len: usize) -> std::ops::Range<usize> {
-        assert!(offset + len <= MEMORY && offset % len == 0 || len > 8);
+        assert!(offset + len <= MEMORY && offset.is_multiple_of(len));
         offset..offset + len
     }
 }

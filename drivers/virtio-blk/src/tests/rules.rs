@@ -200,7 +200,7 @@ proptest! {
             if write {
                 for segment in &segments {
                     let (from, len) = (usize::try_from(segment.bus.raw() - super::DATA).unwrap(), segment.len as usize);
-                    let data: Vec<u8> = (0..len).map(|n| (n * 7 + number) as u8).collect();
+                    let data: Vec<u8> = (0..len).map(|n| (n * 7 + number).to_le_bytes()[0]).collect();
                     device.set_data(from, &data);
                     model[place..place + len].copy_from_slice(&data);
                     place += len;
