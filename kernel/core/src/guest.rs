@@ -128,7 +128,7 @@ impl<H: Hw> Array<H> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
         match &self.page {
             Some(page) if page.va == va.page() => Ok(page.pin.pa().add(va.offset())),
@@ -137,6 +137,7 @@ impl<H: Hw> Array<H> {
     }
 
     /// Lets the page at hand go and takes the one at `va`.
+    #[inline(never)]
     fn turn_to(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
         self.page = None;
         let pin = pin(domain, va, self.access)?;

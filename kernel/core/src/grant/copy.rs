@@ -30,7 +30,7 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     batch.finish(call)
 }
 
-#[inline]
+#[inline(always)]
 fn copy_one<H: Hw>(
     call: &Call<'_, H>,
     source: &mut Side<H>,
@@ -52,7 +52,7 @@ fn copy_one<H: Hw>(
 struct Side<H: Hw> {
     write: bool,
     /// What the guest called the page at hand.
-    name: (u64, DomId, bool),
+    name: (u64, u32),
     frame: Pa,
     hold: Hold,
     /// The granter of the page at hand, or of an earlier one.
@@ -71,13 +71,13 @@ enum Hold {
 
 impl<H: Hw> Side<H> {
     const fn new(write: bool) -> Self {
-        Side { write, name: (0, DomId::INVALID, false), frame: Pa::new(0), hold: Hold::Nothing, peers: Peers::new() }
+        Side { write, name: (0, 0), frame: Pa::new(0), hold: Hold::Nothing, peers: Peers::new() }
     }
 
     /// The frame that `ptr` names, held until the next call or the end.
-    #[inline]
+    #[inline(always)]
     fn pin(&mut self, call: &Call<'_, H>, ptr: &CopyPtr, granted: bool) -> Result<Pa, GrantStatus> {
-        let name = (ptr.u, ptr.domid, granted);
+        let name = (ptr.u, u32::from(ptr.domid.0) | u32::from(granted) << 16);
         if self.name != name || matches!(self.hold, Hold::Nothing) {
             self.turn_to(call, ptr, granted)?;
             self.name = name;
@@ -85,6 +85,8 @@ impl<H: Hw> Side<H> {
         Ok(self.frame)
     }
 
+    // Kept apart from `pin`, so that neighbours that name the same page pay for two comparisons only.
+    #[inline(never)]
     fn turn_to(&mut self, call: &Call<'_, H>, ptr: &CopyPtr, granted: bool) -> Result<(), GrantStatus> {
         self.let_go();
         if granted {
