@@ -81,7 +81,7 @@ impl Machine {
         let said = self.console.since(from);
         // What follows the mark, the prompt, belongs to the next command.
         let said = marks::plain(said.get(..self.seen - from).unwrap_or(&said));
-        Ok(Output { status, text: body(&said) })
+        Ok(Output { status, text: body(&said, command) })
     }
 
     /// Runs a command that must succeed, and returns what it printed.
@@ -95,10 +95,11 @@ impl Machine {
     pub fn fails(&mut self, command: &str, words: &[&str]) -> Result<String> {
         let Output { status, text } = self.sh(command)?;
         ensure!(status != 0, "`{command}` should have failed but printed:\n{text}");
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        // As on Xen, `xl create` says first which file it reads.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("Parsing config from ")).collect();
         ensure!(lines.len() == 1, "`{command}` should fail with one line but printed:\n{text}");
         for word in words {
-            ensure!(text.contains(word), "the error of `{command}` should name {word}: {text}");
+            ensure!(lines.concat().contains(word), "the error of `{command}` should name {word}: {text}");
         }
         Ok(text)
     }
@@ -159,9 +160,23 @@ impl Machine {
 }
 
 /// The output of a command: what stands between its echo and the next prompt.
-fn body(said: &str) -> String {
-    let after_echo = said.split_once('\n').map_or("", |(_, rest)| rest);
-    after_echo.trim_end_matches('\n').to_owned()
+///
+/// The prompt may stand there twice, because a message that comes while a line is typed has it drawn anew. Messages
+/// of the hypervisor and of domains come when they come and belong to no command.
+fn body(said: &str, command: &str) -> String {
+    let mut lines = said.lines();
+    lines.by_ref().find(|line| line.ends_with(command));
+    let own: Vec<&str> = lines.filter(|line| !is_message(line)).collect();
+    own.join("\n")
+}
+
+/// True for a line that begins with its origin: `(xenolith)` or `(d<domid>)`.
+fn is_message(line: &str) -> bool {
+    let origin = line.strip_prefix('(').and_then(|rest| rest.split_once(") "));
+    origin.is_some_and(|(origin, _)| {
+        let domid = origin.strip_prefix('d').unwrap_or_default();
+        origin == "xenolith" || (!domid.is_empty() && domid.chars().all(|c| c.is_ascii_digit()))
+    })
 }
 
 #[cfg(test)]

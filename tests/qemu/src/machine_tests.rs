@@ -19,8 +19,14 @@ fn stand_in() -> Result<Machine> {
 
 #[test]
 fn the_echo_and_the_last_newline_are_no_output() {
-    assert_eq!(body("xenolith# ls\na\nb\n"), "a\nb");
-    assert_eq!(body("xenolith# true\n"), "");
+    assert_eq!(body("xenolith# ls\na\nb\n", "ls"), "a\nb");
+    assert_eq!(body("xenolith# true\n", "true"), "");
+}
+
+#[test]
+fn messages_that_come_while_a_command_is_typed_or_runs_are_not_its_output() {
+    let said = "xenolith# (d0) INFO: a disk\nxenolith# xl list\nName\n(xenolith) a fault\n(dd) is a tool\n";
+    assert_eq!(body(said, "xl list"), "Name\n(dd) is a tool");
 }
 
 #[test]

@@ -62,6 +62,6 @@ fn unknown_domain(lab: &Lab) -> Result<()> {
 fn unknown_command(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     machine.fails("frobnicate", &["frobnicate"])?;
-    machine.fails("xl frobnicate", &["frobnicate"])?;
+    machine.fails("xl frobnicate", &["command not implemented"])?;
     Ok(())
 }
