@@ -113,6 +113,9 @@ impl Toolstack {
             ("/local/domain/0/domid", "0"),
             ("/local/domain/0/control", ""),
             ("/local/domain/0/backend/vbd", ""),
+            ("/local/domain/0/backend/console", ""),
+            ("/local/domain/0/backend/vuart", ""),
+            ("/libxl", ""),
             ("/tool", ""),
             ("/vm", ""),
         ];
