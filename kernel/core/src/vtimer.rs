@@ -45,9 +45,10 @@ pub(crate) fn line<H: Hw>() -> bool {
 }
 
 /// The physical interrupt of the virtual timer has come in. It stays active until the guest ends it.
+#[inline]
 pub fn on_physical<H: Hw>(_: &Kernel<H>, cpu: &LocalCpu<H>) {
     match &cpu.current {
-        Some(current) => current.vcpu.gic.raise_timer(),
+        Some(current) => current.vcpu.gic.raise_timer::<H>(),
         // The timer of a vCPU that has just been taken off; it stands in the kernel's queue already.
         None => H::deactivate(IntId(VIRTUAL_PPI)),
     }

@@ -59,11 +59,7 @@ fn is_mapped_by_now<H: Hw>(current: &Current<H>, abort: Abort) -> bool {
     // Bit 6 says "write" of data only; a fetch leaves it clear. A walk reads, whatever the access was.
     let write = abort.is_write() && !abort.is_walk();
     abort.kind() == FaultKind::Translation
-        && current
-            .domain
-            .p2m
-            .lookup(abort.ipa().page())
-            .is_some_and(|mapping| !write || mapping.kind.is_writable())
+        && current.domain.p2m.lookup(abort.ipa().page()).is_some_and(|mapping| !write || mapping.kind.is_writable())
 }
 
 /// Carries out a load or store of an emulated device; false if there is none.
@@ -105,7 +101,7 @@ fn write_gic<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, at: Frame, size: u
     };
     match wake {
         Some(wake) => {
-            wake.notify(kernel, domain);
+            wake.without(current.vcpu.id.0 as usize).notify(kernel, domain);
             true
         }
         None => false,

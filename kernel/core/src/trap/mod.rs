@@ -36,6 +36,9 @@ pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mu
         Cause::Hvc(HYPERCALL_TAG) => hypercall(kernel, cpu, frame),
         Cause::Hvc(0) => smccc::call(kernel, cpu, frame),
         Cause::DataAbort(abort) => mmio::data_abort(kernel, cpu, frame, abort),
+        Cause::Register(RegisterAccess { encoding: registers::SGI1R, register, read: false }) => {
+            registers::send_sgi(kernel, cpu, frame, register);
+        }
         Cause::Register(access) => registers::access(kernel, cpu, frame, access),
         Cause::Wait { event } => {
             inject::skip(frame, syndrome::is_long(syndrome.esr));

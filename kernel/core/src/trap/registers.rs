@@ -12,10 +12,12 @@ use crate::local::{Current, LocalCpu};
 use crate::vgic::{self, Sgi};
 use crate::vtimer::{self, Register};
 
-/// The registers known here, by their encoding.
+/// `ICC_SGI1R_EL1`, which a guest with several vCPUs writes often.
+pub(super) const SGI1R: u32 = encoding(3, 0, 12, 11, 5);
+
+/// The other registers known here, by their encoding.
 mod name {
     use super::encoding;
-    pub(super) const ICC_SGI1R_EL1: u32 = encoding(3, 0, 12, 11, 5);
     pub(super) const ICC_ASGI1R_EL1: u32 = encoding(3, 0, 12, 11, 6);
     pub(super) const ICC_SGI0R_EL1: u32 = encoding(3, 0, 12, 11, 7);
     pub(super) const ICC_SRE_EL1: u32 = encoding(3, 0, 12, 12, 5);
@@ -41,6 +43,28 @@ const CLAIM_TAGS: u64 = 0xFF;
 /// What a guest may set in `MDSCR_EL1`: software step, kernel debugging, monitor debugging and the trap of EL0's
 /// access to the debug channel.
 const MDSCR_GUEST: u64 = 1 << 0 | 1 << 12 | 1 << 13 | 1 << 15;
+
+/// Sends a software-generated interrupt of group 1.
+#[inline(never)]
+pub(super) fn send_sgi<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, register: u8) {
+    if let Some(current) = &cpu.current {
+        interrupt(kernel, current, Sgi::decode(frame.register(register), true));
+        frame.skip_instruction();
+    }
+}
+
+#[inline]
+fn interrupt<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, sgi: Sgi) {
+    let sender = current.vcpu.id.0 as usize;
+    if !vgic::send_to_self::<H>(sgi, sender, &current.vcpu.gic) {
+        interrupt_others(kernel, current, sgi, sender);
+    }
+}
+
+#[inline(never)]
+fn interrupt_others<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, sgi: Sgi, sender: usize) {
+    vgic::send(sgi, sender, &*current.domain).without(sender).notify(kernel, &current.domain);
+}
 
 /// Carries out a trapped access. One to a register that does not exist is undefined.
 #[inline(never)]
@@ -79,13 +103,9 @@ fn read<H: Hw>(current: &Current<H>, register: u32) -> Option<u64> {
 
 fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, current: &Current<H>, register: u32, value: u64) -> bool {
     let timer = |register| vtimer::write(kernel, cpu, &current.vcpu, register, value);
-    let sgi = |group1| {
-        let sender = current.vcpu.id.0 as usize;
-        vgic::send(Sgi::decode(value, group1), sender, &*current.domain).notify(kernel, &current.domain);
-    };
     match register {
-        name::ICC_SGI1R_EL1 => sgi(true),
-        name::ICC_SGI0R_EL1 => sgi(false),
+        SGI1R => interrupt(kernel, current, Sgi::decode(value, true)),
+        name::ICC_SGI0R_EL1 => interrupt(kernel, current, Sgi::decode(value, false)),
         // There is one security state, so nobody to send this to. A set/way operation names a line of a physical
         // cache, which says nothing about the guest's memory: stage 2 maps it cacheable and all pCPUs are coherent,
         // so there is nothing that the guest could see of it.

@@ -87,6 +87,18 @@ impl Bank {
         self.submit(i, homes);
     }
 
+    /// As [`Self::raise`], for the vCPU that runs here: what to put into a list register, or `None` if it is
+    /// disabled and therefore waits.
+    #[inline]
+    pub(super) fn take_edge(&mut self, i: u32) -> Option<Waiting> {
+        let bit = 1 << (i & 31);
+        if self.enabled & bit == 0 {
+            self.latch |= bit;
+            return None;
+        }
+        Some(self.entry(i, Flags::PENDING))
+    }
+
     /// The line of interrupt `i` is now high or low.
     pub(super) fn set_level<H: Hw>(&mut self, i: u32, high: bool, homes: &mut impl Homes) {
         let bit = self.exists & 1 << (i & 31);

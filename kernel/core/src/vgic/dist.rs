@@ -143,7 +143,6 @@ impl Spis {
         let index = self.place(irq)?;
         self.banks.get_mut(index)
     }
-
 }
 
 impl Distributor {

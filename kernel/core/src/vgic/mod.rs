@@ -29,6 +29,7 @@ use crate::machine::Range;
 
 pub use dist::Distributor;
 pub use sgi::{Sgi, send};
+pub(crate) use sgi::send_to_self;
 pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
@@ -123,7 +124,15 @@ impl Wake {
         self.0 |= 1u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
     }
 
+    /// All but the vCPU that runs here, which looks by itself before it goes on.
+    pub fn without(self, index: usize) -> Wake {
+        let mut own = Wake::NONE;
+        own.add(index);
+        Wake(self.0 & !own.0)
+    }
+
     /// Tells the kernel about each of them.
+    #[inline]
     pub fn notify<H: Hw>(self, kernel: &Kernel<H>, domain: &Domain<H>) {
         let mut left = self.0;
         while left != 0 {
@@ -149,6 +158,7 @@ pub const fn index_of(mpidr: u64) -> Option<usize> {
 
 /// A shared interrupt of the machine has come in and is active: it goes to Dom0, which has all of them, and the
 /// guest's own deactivation ends it.
+#[inline(never)]
 pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, intid: IntId) {
     let running = cpu.current.as_ref().filter(|current| current.domain.id == DomId::DOM0);
     let owner = match running {
@@ -169,6 +179,7 @@ pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, intid: IntI
 
 /// The maintenance interrupt: the guest has ended a level interrupt whose line must be looked at again, or list
 /// registers have become free.
+#[inline(never)]
 pub fn on_maintenance<H: Hw>(cpu: &LocalCpu<H>) {
     if let Some(current) = &cpu.current {
         current.vcpu.gic.maintain::<H>(&current.domain.dist);

@@ -265,6 +265,38 @@ impl Queue {
         }
     }
 
+    /// Puts an interrupt straight into the first list register of this pCPU, where nothing else is there or on its
+    /// way: the usual case, and the short one. False if it has to queue.
+    #[inline]
+    pub(super) fn place_alone<H: Hw>(&mut self, entry: Waiting) -> bool {
+        if !self.waiting.is_empty() || self.suspect != 0 || !self.forwards(entry) {
+            return false;
+        }
+        self.used &= !super::low16(H::empty_lrs());
+        if self.used != 0 {
+            return false;
+        }
+        let value = entry.to_lr();
+        H::write_lr(0, value);
+        self.lrs[0] = value;
+        self.used = 1;
+        true
+    }
+
+    /// As [`Self::place`], where one interrupt waits and nothing else is in the way. False if that is not so.
+    #[inline]
+    pub(super) fn place_only<H: Hw>(&mut self) -> bool {
+        if self.waiting.len() != 1 || self.underflow {
+            return false;
+        }
+        let Some(entry) = self.waiting.pop() else { return false };
+        let placed = self.place_alone::<H>(entry);
+        if !placed {
+            self.push(entry);
+        }
+        placed
+    }
+
     /// Moves waiting interrupts into the list registers of this pCPU. True when some must be tried again.
     pub(super) fn place<H: Hw>(&mut self) -> bool {
         self.used &= !super::low16(H::empty_lrs());

@@ -2,6 +2,7 @@
 //! section 12.2.23).
 
 use super::{Vcpus, Wake};
+use crate::hw::Hw;
 
 /// A request to interrupt vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,27 @@ impl Sgi {
         let first = (super::low(value) >> 16 & 0xFF) as usize * 16;
         Sgi { irq, group1, targets: Targets::Some { first, mask } }
     }
+}
+
+impl Sgi {
+    /// Whether `sender` alone is to be interrupted.
+    #[inline]
+    fn is_to_self(self, sender: usize) -> bool {
+        match self.targets {
+            Targets::Others => false,
+            Targets::Some { first, mask } => sender & !15 == first && mask == 1 << (sender & 15),
+        }
+    }
+}
+
+/// Sends an interrupt from vCPU `sender`, which runs here, to itself; false if others are meant.
+#[inline]
+pub(crate) fn send_to_self<H: Hw>(sgi: Sgi, sender: usize, gic: &super::VcpuGic) -> bool {
+    let own = sgi.is_to_self(sender);
+    if own {
+        gic.raise_own_sgi::<H>(sgi.irq, sgi.group1);
+    }
+    own
 }
 
 /// Sends an interrupt from vCPU `sender`.

@@ -85,7 +85,9 @@ impl Gic {
     }
 
     fn raise(&self, irq: u32) {
-        if irq < 32 {
+        if irq < 16 {
+            self.vcpus[0].raise_own_sgi::<Fake>(irq, true);
+        } else if irq < 32 {
             self.vcpus[0].raise(irq);
         } else {
             let _ = self.dist.raise::<Fake>(&self.vcpus, irq);
@@ -271,7 +273,7 @@ fn a_timer_in_flight_takes_the_physical_active_state_along() {
     gic.write_redist(0, 0x1_0100, 1 << 27);
     let timer = IntId(27);
     with(|s| s.active.insert(timer));
-    gic.vcpus[0].raise_timer();
+    gic.vcpus[0].raise_timer::<Fake>();
     gic.enter(0);
     assert_eq!(gic.acknowledge(), Some(27));
     gic.unload(0);
@@ -302,7 +304,7 @@ fn a_timer_that_is_due_when_its_vcpu_comes_back_is_delivered_with_the_entry() {
 #[test]
 fn a_timer_interrupt_that_nobody_wanted_any_more_is_forgotten_when_it_is_enabled() {
     let gic = Gic::new(1);
-    gic.vcpus[0].raise_timer();
+    gic.vcpus[0].raise_timer::<Fake>();
     gic.write_redist(0, 0x1_0100, 1 << 27);
     gic.enter(0);
     assert_eq!(gic.acknowledge(), None);

@@ -106,13 +106,30 @@ impl VcpuGic {
         irq < PRIVATE && self.change(|bank, own| bank.raise(irq, own))
     }
 
-    /// The virtual timer's physical interrupt has come in and is active until the guest ends it.
-    pub(crate) fn raise_timer(&self) {
+    /// The virtual timer's physical interrupt has come in on the pCPU where the vCPU runs, and is active until the
+    /// guest ends it.
+    pub(crate) fn raise_timer<H: Hw>(&self) {
         let mut state = self.state.lock();
         state.timer_taken = true;
-        let (bank, mut own) = state.split();
-        bank.raise(vtimer::VIRTUAL_PPI, &mut own);
-        if own.woken {
+        self.raise_here::<H>(&mut state, vtimer::VIRTUAL_PPI);
+    }
+
+    /// The vCPU, which runs here, interrupts itself.
+    #[inline]
+    pub(crate) fn raise_own_sgi<H: Hw>(&self, irq: u32, group1: bool) {
+        let mut state = self.state.lock();
+        if (state.bank.group1 >> (irq & 15) & 1 != 0) == group1 {
+            self.raise_here::<H>(&mut state, irq & 15);
+        }
+    }
+
+    /// Makes a private interrupt pending for the vCPU, which runs here and looks at its queue before it goes on.
+    #[inline]
+    fn raise_here<H: Hw>(&self, state: &mut Private, irq: u32) {
+        if let Some(entry) = state.bank.take_edge(irq)
+            && !state.queue.place_alone::<H>(entry)
+        {
+            state.queue.push(entry);
             self.mark();
         }
     }
@@ -143,6 +160,13 @@ impl VcpuGic {
     #[inline(never)]
     pub fn flush<H: Hw>(&self, dist: &Distributor) {
         self.dirty.store(false, Ordering::Relaxed);
+        if !self.state.lock().queue.place_only::<H>() {
+            self.flush_all::<H>(dist);
+        }
+    }
+
+    #[inline(never)]
+    fn flush_all<H: Hw>(&self, dist: &Distributor) {
         let mut state = self.state.lock();
         if state.queue.suspect != 0 {
             drop(state);
