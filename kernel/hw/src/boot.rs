@@ -205,8 +205,19 @@ fn lowest_free(machine: &Machine, bytes: u64) -> Option<Pa> {
 }
 
 /// The machine's frames.
+#[inline]
 pub fn frames() -> &'static FrameTable {
-    FRAMES.get().unwrap_or(&NO_FRAMES)
+    // A branch that is never taken costs less, in the many places that ask, than a choice between two tables.
+    match FRAMES.get() {
+        Some(frames) => frames,
+        None => no_frames(),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn no_frames() -> &'static FrameTable {
+    &NO_FRAMES
 }
 
 /// Writes Dom0's FDT to `at` in its RAM, where `room` bytes are free.

@@ -124,9 +124,12 @@ pub fn zero(at: Pa, bytes: u64) {
     unsafe {
         if dczid & PROHIBITED == 0 {
             let block = 4u64 << (dczid & 0xf);
+            // Two blocks a turn: a page has two of the largest at least.
             asm!(
                 "b 2f",
                 "1: dc zva, {at}",
+                "add {at}, {at}, {block}",
+                "dc zva, {at}",
                 "add {at}, {at}, {block}",
                 "2: cmp {at}, {end}",
                 "b.lo 1b",
@@ -156,11 +159,28 @@ pub fn clean_to_poc(at: Pa, bytes: u64) {
     // CTR_EL0.DminLine: log2 of the words in the smallest line.
     let line = 4u64 << (mrs!("ctr_el0") >> 16 & 0xf);
     let end = at.raw() + bytes;
-    let mut at = at.raw() & !(line - 1);
-    while at < end {
-        // SAFETY: a frame; cleaning changes no value.
-        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
-        at += line;
+    let at = at.raw() & !(line - 1);
+    let lines = (end - at).div_ceil(line);
+    // SAFETY: a frame; cleaning changes no value.
+    unsafe {
+        // Two lines a turn, then the odd one.
+        asm!(
+            "b 2f",
+            "1: dc civac, {at}",
+            "add {at}, {at}, {line}",
+            "dc civac, {at}",
+            "add {at}, {at}, {line}",
+            "2: subs {pairs}, {pairs}, #1",
+            "b.hs 1b",
+            "cbz {odd}, 3f",
+            "dc civac, {at}",
+            "3:",
+            at = inout(reg) at => _,
+            pairs = inout(reg) lines / 2 => _,
+            odd = in(reg) lines % 2,
+            line = in(reg) line,
+            options(nostack)
+        );
     }
     barrier!("dsb sy");
     // SAFETY: forgetting fetched instructions changes no value; completes for all pCPUs with the DSB.

@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 use crate::p2m::{Mapping, P2mError, Removal};
 
 /// Mappings that share one round of TLB invalidations.
-const ROUND: usize = 16;
+const ROUND: usize = 8;
 
 /// Mappings that are out of the tables, but not yet out of all TLBs.
 struct Round<'a, H: Hw> {

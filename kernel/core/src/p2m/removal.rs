@@ -9,7 +9,7 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use crate::hw::Hw;
 
 /// Pages that share one round of invalidations.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 
 /// Pages that are out of the tables, but whose frames are still held because TLBs may know them.
 pub struct Removal<'a, H: Hw> {
