@@ -15,6 +15,7 @@ use crate::hw::{Hw, Ticks};
 use crate::machine::Machine;
 use crate::sched::Scheduler;
 use crate::timer::Timers;
+use crate::trap::IdRegisters;
 use crate::vmid::VmidAllocator;
 
 /// The most vCPUs that can exist, of all domains together.
@@ -32,6 +33,8 @@ pub struct Kernel<H: Hw> {
     pub console: Console,
     /// VMIDs of the domains.
     pub vmids: VmidAllocator,
+    /// What guests read in their identification registers.
+    pub ids: IdRegisters,
     /// Which vCPU slots are taken, a bit each. Guards itself; innermost.
     slots: SpinMutex<[u64; MAX_VCPUS_TOTAL / 64]>,
     machine: Once<Machine>,
@@ -48,6 +51,7 @@ impl<H: Hw> Kernel<H> {
             timers: Timers::new(),
             console: Console::new(),
             vmids: VmidAllocator::new(),
+            ids: IdRegisters::new(),
             slots: SpinMutex::new([0; MAX_VCPUS_TOTAL / 64]),
             machine: Once::new(),
             dom0: Once::new(),

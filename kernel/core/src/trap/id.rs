@@ -4,6 +4,8 @@
 //! each register lists the fields that pass. Fields are 4 bits wide and named by their lowest bit (Arm ARM
 //! DDI 0487, section D24.2).
 
+use spin::Once;
+
 use super::syndrome::encoding;
 use crate::hw::Hw;
 
@@ -62,8 +64,34 @@ const MMFR1: u64 = fields(&[0, 12, 20, 24, 36, 44, 48]);
 /// CnP, UAO, LSM, VA range, CCIDX, small tables, atomics, IDS, TTL, BBM, E0PD.
 const MMFR2: u64 = fields(&[0, 4, 8, 16, 20, 28, 32, 36, 48, 52, 60]);
 
-/// The value of an identification register for the guest.
-pub(super) fn read<H: Hw>(register: u32) -> u64 {
+/// The identification registers with op1 = 0, which say the same on all pCPUs: worked out once, on the pCPU where a
+/// guest first reads one, so that a vCPU that moves finds no other machine.
+#[derive(Debug, Default)]
+pub struct IdRegisters(Once<[u64; 64]>);
+
+impl IdRegisters {
+    /// Registers that nobody has read yet.
+    pub const fn new() -> Self {
+        IdRegisters(Once::new())
+    }
+
+    /// The value of an identification register (op0 = 3, CRn = 0) for a guest.
+    #[inline]
+    pub(super) fn read<H: Hw>(&self, register: u32) -> u64 {
+        let (crm, op2) = (register >> 1 & 0xF, register >> 17 & 7);
+        if register >> 14 & 7 != 0 || crm > 7 {
+            // The shape of the caches.
+            return H::id_register(register);
+        }
+        let table = self.0.call_once(|| core::array::from_fn(|n| visible::<H>(n / 8, n % 8)));
+        table.get((crm * 8 + op2) as usize).copied().unwrap_or(0)
+    }
+}
+
+/// What is visible of the register with this CRm and op2.
+#[allow(clippy::cast_possible_truncation, reason = "both are below 8")]
+fn visible<H: Hw>(crm: usize, op2: usize) -> u64 {
+    let register = encoding(3, 0, 0, crm as u32, op2 as u32);
     let host = H::id_register(register);
     match register {
         name::PFR0 => host & PFR0 | (host >> CSV2_SHIFT & 0xF).min(1) << CSV2_SHIFT | GIC_V3,
@@ -82,13 +110,8 @@ pub(super) fn read<H: Hw>(register: u32) -> u64 {
         name::PFR2_32 => host & fields(&[0, 4]),
         name::DFR0_32 => host & fields(&[0, 4]),
         name::DFR1_32 | name::AFR0_32 => 0,
-        // The rest describes instruction sets of AArch32 and the caches, or announces what is not here.
-        _ if is_feature_of_64(register) => 0,
+        // The rest announces what is not here, or describes instruction sets of AArch32 and the implementation.
+        _ if crm >= 4 => 0,
         _ => host,
     }
-}
-
-/// op1 = 0 and CRm = 4 to 7: the registers that describe features of AArch64.
-const fn is_feature_of_64(register: u32) -> bool {
-    register >> 14 & 7 == 0 && matches!(register >> 1 & 0xF, 4..=7)
 }

@@ -21,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::{hypercall, lifecycle, smccc};
 
+pub use id::IdRegisters;
 pub use inject::{Exception, inject};
 pub use syndrome::{Abort, Cause, FaultKind, RegisterAccess, Transfer, encoding};
 
@@ -38,6 +39,10 @@ pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mu
         Cause::DataAbort(abort) => mmio::data_abort(kernel, cpu, frame, abort),
         Cause::Register(RegisterAccess { encoding: registers::SGI1R, register, read: false }) => {
             registers::send_sgi(kernel, cpu, frame, register);
+        }
+        Cause::Register(access) if access.read && registers::is_identification(access.encoding) => {
+            frame.set_register(access.register, kernel.ids.read::<H>(access.encoding));
+            frame.skip_instruction();
         }
         Cause::Register(access) => registers::access(kernel, cpu, frame, access),
         Cause::Wait { event } => {

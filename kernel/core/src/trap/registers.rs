@@ -3,7 +3,6 @@
 //! A register that the guest's ID registers do not announce is undefined, so that what software finds and what it
 //! can use agree. That goes for the PMU, SVE, SME, pointer authentication, RAS error records, trace and LORegions.
 
-use super::id;
 use super::syndrome::{RegisterAccess, encoding};
 use crate::context::{El1Context, TrapFrame};
 use crate::hw::Hw;
@@ -96,7 +95,6 @@ fn read<H: Hw>(current: &Current<H>, register: u32) -> Option<u64> {
         name::OSLSR_EL1 => OS_LOCK_OPEN,
         name::DBGCLAIMSET_EL1 => CLAIM_TAGS,
         _ if is_debug(register) => 0,
-        _ if is_identification(register) => id::read::<H>(register),
         _ => return None,
     })
 }
@@ -140,6 +138,6 @@ const fn is_debug(register: u32) -> bool {
 }
 
 /// Identification registers: op0 = 3, CRn = 0.
-const fn is_identification(register: u32) -> bool {
+pub(super) const fn is_identification(register: u32) -> bool {
     register >> 20 == 3 && register >> 10 & 0xF == 0
 }

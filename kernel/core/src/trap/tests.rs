@@ -99,7 +99,7 @@ fn id_register(crm: u32, op2: u32, host: u64) -> u64 {
     reset();
     let register = encoding(3, 0, 0, crm, op2);
     with(|s| s.id_registers.insert(register, host));
-    id::read::<Fake>(register)
+    IdRegisters::new().read::<Fake>(register)
 }
 
 #[test]
