@@ -51,7 +51,7 @@ const CONFIGS: &[(&str, &str)] = &[
          name = \"linux\"\n\
          kernel = \"/store/vmlinuz\"\n\
          ramdisk = \"/store/initramfs.cpio.gz\"\n\
-         extra = \"console=hvc0 quiet\"\n\
+         extra = \"console=hvc0 quiet panic=1\"\n\
          memory = 256\n\
          vcpus = 1\n\
          disk = [ \"/store/linux.ext4,raw,xvda,w\" ]\n\

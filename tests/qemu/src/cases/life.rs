@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case("a_paused_domain_stays_paused_until_unpaused", pause),
     case("a_domain_is_renamed_and_found_by_both_name_and_id", rename),
     case("create_with_c_attaches_the_console_and_ctrl_bracket_leaves_it", console),
+    case("a_crash_is_followed_by_on_crash", crash),
     case("hello_is_created_within_20_ms_of_virtual_time", quick_create),
 ];
 
@@ -79,6 +80,18 @@ fn console(lab: &Lab) -> Result<()> {
     let status = machine.prompt(Duration::from_secs(30))?;
     ensure!(status == Some(0), "leaving the console ended with {status:?}");
     ensure!(listed(&mut machine, "hello")?.is_some(), "leaving the console ended the domain");
+    Ok(())
+}
+
+fn crash(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    machine.ok("xl create /store/hello.cfg extra=crash on_crash=destroy")?;
+    wait_gone(&mut machine, "hello")?;
+    machine.ok("xl create /store/hello.cfg extra=crash on_crash=preserve")?;
+    machine.ok("sleep 1")?;
+    let kept = listed(&mut machine, "hello")?.context("a preserved domain is not listed")?;
+    ensure!(kept.state.contains('c'), "a crashed domain has the state {}", kept.state);
+    machine.ok("xl destroy hello")?;
     Ok(())
 }
 

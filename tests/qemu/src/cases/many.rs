@@ -31,8 +31,8 @@ fn eight(lab: &Lab) -> Result<()> {
     let mut domains = Vec::new();
     for guest in 0..GUESTS {
         let name = format!("linux{guest}");
-        let disk = format!("disk=[\"/store/disk{guest}.ext4,raw,xvda,w\"]");
-        start(&mut machine, &format!("name=\"{name}\" memory=192 {disk}"))?;
+        let disk = format!("'disk=[\"/store/disk{guest}.ext4,raw,xvda,w\"]'");
+        start(&mut machine, &format!("name={name} memory=192 {disk}"))?;
         machine.send(WORK)?;
         leave(&mut machine)?;
         domains.push(machine.ok(&format!("xl domid {name}"))?.trim().to_owned());
