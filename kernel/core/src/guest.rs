@@ -151,3 +151,6 @@ impl<H: Hw> Array<H> {
 pub fn element(base: GuestVa, index: u64, size: usize) -> Result<GuestVa, XenError> {
     index.checked_mul(size as u64).and_then(|bytes| base.checked_add(bytes)).ok_or(XenError::Fault)
 }
+
+#[cfg(test)]
+mod tests;
