@@ -39,8 +39,10 @@ const fn fields(starts: &[u32]) -> u64 {
     mask
 }
 
-/// AArch64 EL0 and EL1, FP, SIMD, DIT, CSV3.
-const PFR0: u64 = fields(&[0, 4, 16, 20, 48, 60]);
+/// EL0 in the states it has, FP, SIMD, DIT, CSV3.
+const PFR0: u64 = fields(&[0, 16, 20, 48, 60]);
+/// `EL1`: AArch64 only.
+const EL1_64: u64 = 1 << 4;
 /// `CSV2`: 1 at most, since 2 announces `SCXTNUM_EL1`, which is not switched.
 const CSV2_SHIFT: u32 = 56;
 /// `GIC`: the system registers of GICv3.
@@ -94,7 +96,7 @@ fn visible<H: Hw>(crm: usize, op2: usize) -> u64 {
     let register = encoding(3, 0, 0, crm as u32, op2 as u32);
     let host = H::id_register(register);
     match register {
-        name::PFR0 => host & PFR0 | (host >> CSV2_SHIFT & 0xF).min(1) << CSV2_SHIFT | GIC_V3,
+        name::PFR0 => host & PFR0 | (host >> CSV2_SHIFT & 0xF).min(1) << CSV2_SHIFT | EL1_64 | GIC_V3,
         name::PFR1 => host & PFR1,
         name::DFR0 => host & DFR0,
         name::ISAR0 => host & ISAR0,

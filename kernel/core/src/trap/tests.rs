@@ -110,7 +110,7 @@ fn a_guest_is_not_shown_what_is_not_virtualised() {
     for (name, bit) in [("EL2", 8), ("EL3", 12), ("RAS", 28), ("SVE", 32), ("MPAM", 40), ("AMU", 44), ("RME", 52)] {
         assert_eq!(field(pfr0, bit), 0, "{name}");
     }
-    assert_eq!((field(pfr0, 24), field(pfr0, 56)), (1, 1), "GIC, CSV2");
+    assert_eq!((field(pfr0, 4), field(pfr0, 24), field(pfr0, 56)), (1, 1, 1), "EL1 in AArch64, GIC, CSV2");
     assert_eq!(id_register(4, 1, all) >> 8, 0, "MTE, SME");
     assert_eq!(id_register(4, 4, all) | id_register(4, 5, all), 0, "SVE and SME features");
     let dfr0 = id_register(5, 0, all);
