@@ -58,6 +58,7 @@ pub fn copy_out<H: Hw>(domain: &Domain<H>, va: GuestVa, from: &[u8]) -> Result<(
 }
 
 /// A reference on the page at `va`, as the guest may access it.
+#[inline]
 pub fn pin<H: Hw>(domain: &Domain<H>, va: GuestVa, access: Access) -> Result<FrameRef, XenError> {
     let pa = H::translate(va, access).ok_or(XenError::Fault)?;
     H::frames().get(pa, domain.id).map_err(|_| XenError::Fault)
@@ -125,6 +126,16 @@ impl<H: Hw> Array<H> {
             return copy_out(domain, va, value.as_bytes());
         }
         H::write_bytes(self.at(domain, va)?, value.as_bytes());
+        Ok(())
+    }
+
+    /// Writes a word at `va`; in one store where it is aligned, as arrays mostly are.
+    #[inline]
+    pub fn write32(&mut self, domain: &Domain<H>, va: GuestVa, value: u32) -> Result<(), XenError> {
+        if !va.is_aligned(4) || self.access == Access::Read {
+            return self.write(domain, va, &value);
+        }
+        H::store32(self.at(domain, va)?, value);
         Ok(())
     }
 

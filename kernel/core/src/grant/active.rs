@@ -48,6 +48,7 @@ impl Uses {
 }
 
 /// Begins a use of `granter`'s grant by `user`; returns the frame, with a reference that the use holds.
+#[inline]
 pub(super) fn begin<H: Hw>(
     granter: &Domain<H>,
     gref: GrantRef,
@@ -80,6 +81,7 @@ pub(super) fn begin<H: Hw>(
 }
 
 /// The first use looks up the frame, behind the flag that tells the granter to leave the entry alone.
+#[inline(always)]
 fn begin_first<H: Hw>(granter: &Domain<H>, place: Place, user: DomId, write: bool) -> Result<Pa, GrantStatus> {
     show::<H>(place.shared, user, write)?;
     let gfn = u64::from(H::load32(place.shared.add(4)));
@@ -97,6 +99,7 @@ fn begin_first<H: Hw>(granter: &Domain<H>, place: Place, user: DomId, write: boo
 }
 
 /// Ends a use, and lets its reference on `frame` go.
+#[inline]
 pub(super) fn end<H: Hw>(granter: &Domain<H>, gref: GrantRef, frame: Pa, write: bool) {
     let table = granter.grants.table.lock();
     H::frames().put(frame);
@@ -119,6 +122,7 @@ pub(super) fn is_used<H: Hw>(place: Place) -> bool {
 }
 
 /// Checks that the entry permits the use, and sets the flags that show it, in one step against the granter.
+#[inline(always)]
 fn show<H: Hw>(at: Pa, user: DomId, write: bool) -> Result<(), GrantStatus> {
     let flags = u32::from(if write { GTF_READING | GTF_WRITING } else { GTF_READING });
     let mut word = H::load32(at);
@@ -138,6 +142,7 @@ fn show<H: Hw>(at: Pa, user: DomId, write: bool) -> Result<(), GrantStatus> {
 }
 
 /// Takes flags back. Entries are aligned pairs of words, of which the second is written back as it was.
+#[inline(always)]
 fn hide<H: Hw>(at: Pa, flags: u16) {
     H::clear_bits64(at, u64::from(flags));
 }

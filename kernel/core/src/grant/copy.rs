@@ -15,14 +15,13 @@ use crate::p2m::IPA_PAGES;
 
 pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut batch = Batch::new::<Copy>(call);
-    let (mut source, mut dest) = (Side::new(false), Side::new(true));
+    let (mut source, mut dest) = (Side::<H, false>::new(), Side::<H, true>::new());
     let mut arg = Copy::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
         batch.read(call, at, &mut arg)?;
         let status = copy_one(call, &mut source, &mut dest, &arg).err().unwrap_or(GrantStatus::Okay);
-        let status_at = at.add(core::mem::offset_of!(Copy, status) as u64);
-        batch.array.write(call.domain, status_at, &status.raw())?;
+        batch.answer(call, at, core::mem::offset_of!(Copy, status), status)?;
         if batch.pauses(call) {
             break;
         }
@@ -33,8 +32,8 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 #[inline(always)]
 fn copy_one<H: Hw>(
     call: &Call<'_, H>,
-    source: &mut Side<H>,
-    dest: &mut Side<H>,
+    source: &mut Side<H, false>,
+    dest: &mut Side<H, true>,
     arg: &Copy,
 ) -> Result<(), GrantStatus> {
     let from = source.pin(call, &arg.source, arg.flags & GNTCOPY_SOURCE_GREF != 0)?;
@@ -48,9 +47,8 @@ fn copy_one<H: Hw>(
     Ok(())
 }
 
-/// One side of the copies of a batch, with the page that the last one used.
-struct Side<H: Hw> {
-    write: bool,
+/// One side of the copies of a batch, with the page that the last one used; `WRITE` for the destination.
+struct Side<H: Hw, const WRITE: bool> {
     /// What the guest called the page at hand.
     name: (u64, u32),
     frame: Pa,
@@ -69,9 +67,9 @@ enum Hold {
     Grant(GrantRef),
 }
 
-impl<H: Hw> Side<H> {
-    const fn new(write: bool) -> Self {
-        Side { write, name: (0, 0), frame: Pa::new(0), hold: Hold::Nothing, peers: Peers::new() }
+impl<H: Hw, const WRITE: bool> Side<H, WRITE> {
+    const fn new() -> Self {
+        Side { name: (0, 0), frame: Pa::new(0), hold: Hold::Nothing, peers: Peers::new() }
     }
 
     /// The frame that `ptr` names, held until the next call or the end.
@@ -93,7 +91,7 @@ impl<H: Hw> Side<H> {
             #[allow(clippy::cast_possible_truncation, reason = "the reference is the low half of the union")]
             let gref = GrantRef(ptr.u as u32);
             let granter = self.peers.get(call, call.domain.resolve(ptr.domid))?;
-            self.frame = active::begin(granter, gref, call.domain.id, self.write)?;
+            self.frame = active::begin(granter, gref, call.domain.id, WRITE)?;
             self.hold = Hold::Grant(gref);
             return Ok(());
         }
@@ -104,7 +102,7 @@ impl<H: Hw> Side<H> {
         if ptr.u >= IPA_PAGES {
             return Err(GrantStatus::BadPage);
         }
-        let page = call.domain.p2m.pin(Ipa::from_number(ptr.u), self.write).map_err(|_| GrantStatus::BadPage)?;
+        let page = call.domain.p2m.pin(Ipa::from_number(ptr.u), WRITE).map_err(|_| GrantStatus::BadPage)?;
         self.frame = page.keep();
         self.hold = Hold::Own;
         Ok(())
@@ -112,7 +110,7 @@ impl<H: Hw> Side<H> {
 
     fn let_go(&mut self) {
         match (core::mem::replace(&mut self.hold, Hold::Nothing), self.peers.last()) {
-            (Hold::Grant(gref), Some(granter)) => active::end(granter, gref, self.frame, self.write),
+            (Hold::Grant(gref), Some(granter)) => active::end(granter, gref, self.frame, WRITE),
             (Hold::Own, _) => H::frames().put(self.frame),
             // A use without its granter does not exist: the peer changes only after the page was let go.
             (Hold::Nothing | Hold::Grant(_), _) => {}
@@ -120,7 +118,7 @@ impl<H: Hw> Side<H> {
     }
 }
 
-impl<H: Hw> Drop for Side<H> {
+impl<H: Hw, const WRITE: bool> Drop for Side<H, WRITE> {
     fn drop(&mut self) {
         self.let_go();
     }

@@ -122,6 +122,13 @@ impl<H: Hw> Batch<H> {
         self.array.read_into(call.domain, at, into)
     }
 
+    /// Writes the status of the element at `at`, which has it `offset` bytes in, with two bytes of padding behind.
+    #[inline]
+    fn answer(&mut self, call: &Call<'_, H>, at: GuestVa, offset: usize, status: GrantStatus) -> Result<(), XenError> {
+        let word = u32::from(status.raw().cast_unsigned());
+        self.array.write32(call.domain, at.add(offset as u64), word)
+    }
+
     /// Whether to stop here and go on with what is left in the next round.
     fn pauses(&self, call: &mut Call<'_, H>) -> bool {
         call.should_yield() && self.done < self.count

@@ -1,5 +1,7 @@
 //! `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
 
+use heapless::Vec;
+use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::{GrantStatus, UnmapGrantRef};
 use hypercall_abi::ids::{GrantHandle, GuestPtr};
 
@@ -19,44 +21,40 @@ struct Round<'a, H: Hw> {
     kernel: &'static Kernel<H>,
     user: &'a Domain<H>,
     removal: Removal<'a, H>,
-    /// How many of the handles below are in use: claimed, not yet released.
-    claimed: usize,
-    handles: [GrantHandle; ROUND],
+    /// Handles that are claimed, but not yet released.
+    claimed: Vec<GrantHandle, ROUND>,
     granter: Option<H::Shared<Domain<H>>>,
 }
 
 pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut batch = Batch::new::<UnmapGrantRef>(call);
+    rounds(call, &mut batch)?;
+    batch.finish(call)
+}
+
+/// When this returns, all uses that it took have ended.
+fn rounds<H: Hw>(call: &mut Call<'_, H>, batch: &mut Batch<H>) -> Result<(), XenError> {
     let user = call.domain;
-    let mut round = Round {
-        kernel: call.kernel,
-        user,
-        removal: user.p2m.removal(),
-        claimed: 0,
-        handles: [GrantHandle(0); ROUND],
-        granter: None,
-    };
+    let mut round =
+        Round { kernel: call.kernel, user, removal: user.p2m.removal(), claimed: Vec::new(), granter: None };
     let mut arg = UnmapGrantRef::default();
     while let Some(at) = batch.next(call) {
         let at = at?;
         batch.read(call, at, &mut arg)?;
         let status = round.take(&arg).err().unwrap_or(GrantStatus::Okay);
-        let status_at = at.add(core::mem::offset_of!(UnmapGrantRef, status) as u64);
-        batch.array.write(call.domain, status_at, &status.raw())?;
+        batch.answer(call, at, core::mem::offset_of!(UnmapGrantRef, status), status)?;
         if batch.pauses(call) {
             break;
         }
     }
-    drop(round);
-    batch.finish(call)
+    Ok(())
 }
 
 /// `GNTTABOP_unmap_and_replace` (handle at 16, status at 20 of 24 bytes): page tables of x86 only.
 pub(super) fn and_replace<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut batch = Batch::new::<UnmapAndReplace>(call);
     while let Some(at) = batch.next(call) {
-        let status_at = at?.add(core::mem::offset_of!(UnmapAndReplace, status) as u64);
-        batch.array.write(call.domain, status_at, &GrantStatus::GeneralError.raw())?;
+        batch.answer(call, at?, core::mem::offset_of!(UnmapAndReplace, status), GrantStatus::GeneralError)?;
         if batch.pauses(call) {
             break;
         }
@@ -78,7 +76,7 @@ const _: () = assert!(size_of::<UnmapAndReplace>() == 24);
 impl<H: Hw> Round<'_, H> {
     /// Takes one mapping out of the tables.
     fn take(&mut self, arg: &UnmapGrantRef) -> Result<(), GrantStatus> {
-        if self.claimed >= ROUND {
+        if self.claimed.is_full() {
             self.finish();
         }
         let mut maps = self.user.grants.maps.lock();
@@ -97,23 +95,21 @@ impl<H: Hw> Round<'_, H> {
         };
         // Nothing else removes a grant's mapping; should it be gone, the use ends all the same.
         let _ = self.removal.take(map.ipa, is_ours);
-        if let Some(place) = self.handles.get_mut(self.claimed) {
-            *place = arg.handle;
-            self.claimed += 1;
-        }
+        // There is room: a full round was finished above.
+        let _ = self.claimed.push(arg.handle);
         Ok(())
     }
 
     /// Waits for the TLBs, and only then lets the frames go and the granters know.
     fn finish(&mut self) {
         self.removal.flush();
-        for handle in self.handles.get(..self.claimed).unwrap_or_default() {
+        for handle in &self.claimed {
             let map = self.user.grants.maps.lock().release(*handle);
             if let Some(map) = map {
                 end_use(self.kernel, &mut self.granter, &map);
             }
         }
-        self.claimed = 0;
+        self.claimed.clear();
     }
 }
 

@@ -67,7 +67,7 @@ fn add_one<H: Hw>(
 ) -> Result<(), XenError> {
     let ipa = check(gpfn)?;
     match space {
-        MapSpace::SharedInfo if idx == 0 => replace(domain, ipa, domain.shared_info, MapKind::Shared),
+        MapSpace::SharedInfo if idx == 0 => replace(domain, ipa, domain.shared_info.pa(), MapKind::Shared),
         MapSpace::SharedInfo => Err(XenError::Inval),
         MapSpace::GrantTable => {
             let frame = grant::frame_to_map(domain, idx)?;

@@ -202,11 +202,11 @@ fn the_shared_information_page_takes_the_place_of_ram() {
         ..AddToPhysmap::default()
     };
     assert_eq!(op(&mut world, &domain, MemoryOp::AddToPhysmap, &arg), 0);
-    assert_eq!(frame_of(&domain, GUEST_RAM + 0x3000), domain.shared_info);
+    assert_eq!(frame_of(&domain, GUEST_RAM + 0x3000), domain.shared_info.pa());
     assert_eq!((domain.quota.owned(), Fake::frames().free_pages()), (7, free + 1));
     let arg = RemoveFromPhysmap { domid: DomId::SELF, gpfn: Gfn(FIRST + 3), ..RemoveFromPhysmap::default() };
     assert_eq!(op(&mut world, &domain, MemoryOp::RemoveFromPhysmap, &arg), 0);
-    assert_eq!(Fake::frames().kind(domain.shared_info), FrameKind::SharedInfo, "it outlives its mapping");
+    assert_eq!(Fake::frames().kind(domain.shared_info.pa()), FrameKind::SharedInfo, "it outlives its mapping");
     assert_eq!(op(&mut world, &domain, MemoryOp::RemoveFromPhysmap, &arg), XenError::NoEnt.raw());
 }
 

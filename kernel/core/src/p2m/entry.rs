@@ -70,7 +70,20 @@ impl MapKind {
     }
 
     /// Valid, access flag, shareability, permissions and memory type. Only own RAM is executable.
+    #[inline]
     const fn attributes(self) -> u64 {
+        match self {
+            MapKind::RamRw => const { MapKind::RamRw.compose() },
+            MapKind::RamRo => const { MapKind::RamRo.compose() },
+            MapKind::GrantRw => const { MapKind::GrantRw.compose() },
+            MapKind::GrantRo => const { MapKind::GrantRo.compose() },
+            MapKind::Foreign => const { MapKind::Foreign.compose() },
+            MapKind::Device => const { MapKind::Device.compose() },
+            MapKind::Shared => const { MapKind::Shared.compose() },
+        }
+    }
+
+    const fn compose(self) -> u64 {
         let access = if self.is_writable() { READ | WRITE } else { READ };
         let memory = match self {
             MapKind::Device => DEVICE_NGNRE,
@@ -150,6 +163,7 @@ pub(super) enum Entry {
 }
 
 impl Entry {
+    #[inline]
     pub(super) const fn encode(self, level: Level) -> u64 {
         match self {
             Entry::Empty => 0,

@@ -124,6 +124,7 @@ impl<H: Hw> P2m<H> {
     }
 
     /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read (or write) it.
+    #[inline]
     pub fn pin(&self, ipa: Ipa, write: bool) -> Result<FrameRef, P2mError> {
         // The reference is taken under the lock: between look-up and use the page cannot be given away.
         let tables = self.tables.lock();

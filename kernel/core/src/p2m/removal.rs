@@ -3,6 +3,8 @@
 //! The order is the point: a frame whose mapping is gone from the tables may still be in a TLB, and must not
 //! reach its next owner before that is over.
 
+use heapless::Vec;
+
 use super::entry::{Level, PageEntry};
 use super::{Mapping, P2m, P2mError, check_range};
 use crate::addr::{Ipa, PAGE_SIZE};
@@ -14,15 +16,13 @@ const BATCH: usize = 8;
 /// Pages that are out of the tables, but whose frames are still held because TLBs may know them.
 pub struct Removal<'a, H: Hw> {
     p2m: &'a P2m<H>,
-    /// How many of the places below are in use.
-    pending: usize,
-    places: [(Ipa, PageEntry); BATCH],
+    pending: Vec<(Ipa, PageEntry), BATCH>,
 }
 
 impl<'a, H: Hw> Removal<'a, H> {
     #[inline]
     pub(super) fn new(p2m: &'a P2m<H>) -> Self {
-        Removal { p2m, pending: 0, places: [(Ipa::new(0), PageEntry::NONE); BATCH] }
+        Removal { p2m, pending: Vec::new() }
     }
 
     /// Takes the page at `ipa` out of the tables, if `accept` agrees to what is mapped there. `accept` runs under
@@ -34,7 +34,7 @@ impl<'a, H: Hw> Removal<'a, H> {
         accept: impl FnOnce(Mapping) -> Result<(), P2mError>,
     ) -> Result<Mapping, P2mError> {
         let ipa = check_range(ipa, 1)?;
-        if self.pending >= BATCH {
+        if self.pending.is_full() {
             self.flush();
         }
         let p2m = self.p2m;
@@ -53,19 +53,16 @@ impl<'a, H: Hw> Removal<'a, H> {
         let mapping = Mapping { pa: found.pa(), kind: found.kind() };
         accept(mapping)?;
         tables.empty(slot, ipa, &forget);
-        if let Some(place) = self.places.get_mut(self.pending) {
-            *place = (ipa, found);
-            self.pending += 1;
-        }
+        // There is room: a full batch was flushed above.
+        let _ = self.pending.push((ipa, found));
         Ok(mapping)
     }
 
     /// Waits until no TLB knows the pages, then drops the references that went with the mappings.
     pub fn flush(&mut self) {
-        let places = self.places.get(..self.pending).unwrap_or_default();
-        let Some(&(mut from, _)) = places.first() else { return };
+        let Some(&(mut from, _)) = self.pending.first() else { return };
         let mut pages = 0;
-        for &(ipa, _) in places {
+        for &(ipa, _) in &self.pending {
             if from.add(pages * PAGE_SIZE) != ipa {
                 self.p2m.invalidate(from, pages);
                 (from, pages) = (ipa, 0);
@@ -73,19 +70,19 @@ impl<'a, H: Hw> Removal<'a, H> {
             pages += 1;
         }
         self.p2m.invalidate(from, pages);
-        for (_, found) in places {
+        for (_, found) in &self.pending {
             if found.kind().holds_reference() {
                 H::frames().put(found.pa());
             }
         }
-        self.pending = 0;
+        self.pending.clear();
     }
 }
 
 impl<H: Hw> Drop for Removal<'_, H> {
     #[inline]
     fn drop(&mut self) {
-        if self.pending != 0 {
+        if !self.pending.is_empty() {
             self.flush();
         }
     }

@@ -198,6 +198,7 @@ impl<H: Hw> Tables<H> {
     }
 
     /// Makes an entry that was empty say something.
+    #[inline]
     fn fill(&self, slot: Slot, entry: Entry) {
         slot.write::<H>(entry);
         if let Some(note) = slot.note::<H>() {
@@ -273,6 +274,7 @@ impl Slot {
         Entry::decode(H::load64(self.at), self.level)
     }
 
+    #[inline]
     pub(super) fn write<H: Hw>(self, entry: Entry) {
         H::store64(self.at, entry.encode(self.level));
     }
