@@ -7,13 +7,15 @@ use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use spin::mutex::SpinMutex;
 
-use crate::addr::Pa;
+use crate::addr::{PAGE_SIZE, Pa};
 use crate::cap::CapTable;
 use crate::console::LineBuffer;
 use crate::evtchn::Events;
+use crate::frame::{FrameKind, OutOfFrames};
 use crate::grant::GrantTable;
 use crate::hvm::Params;
 use crate::hw::Hw;
+use crate::lifecycle::Blueprint;
 use crate::p2m::P2m;
 use crate::quota::Quota;
 use crate::sched_op::Watchdogs;
@@ -64,7 +66,7 @@ pub struct Domain<H: Hw> {
     /// The line that it is printing with `console_io`.
     pub line: SpinMutex<LineBuffer>,
     /// The shared information page.
-    pub shared_info: Pa,
+    pub shared_info: SharedInfo<H>,
     /// Whether IPA equals PA, so that the domain's addresses can go to devices.
     pub direct_mapped: bool,
     /// Pauses through capabilities that have not been taken back.
@@ -80,59 +82,61 @@ pub struct Domain<H: Hw> {
     vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
 }
 
-/// The parts of a new domain that differ from one to the next.
-pub struct Parts<H: Hw> {
-    /// Its id.
-    pub id: DomId,
-    /// Its UUID.
-    pub uuid: [u8; 16],
-    /// Pages that it may own.
-    pub quota: Quota,
-    /// Its stage 2.
-    pub p2m: P2m<H>,
-    /// Its grant table.
-    pub grants: GrantTable<H>,
-    /// Its event channels.
-    pub events: Events<H>,
-    /// Its interrupt distributor.
-    pub dist: Distributor,
-    /// Its UART.
-    pub vuart: Option<Vuart>,
-    /// Its capabilities.
-    pub caps: Option<H::Shared<CapTable<H>>>,
-    /// Its shared information page.
-    pub shared_info: Pa,
-    /// Whether IPA equals PA.
-    pub direct_mapped: bool,
-    /// Its vCPUs.
-    pub vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
+/// The page through which the hypervisor and the domain share event bits; freed with the last reference to the domain,
+/// since a sender may still hold one.
+pub struct SharedInfo<H: Hw>(Pa, core::marker::PhantomData<H>);
+
+impl<H: Hw> SharedInfo<H> {
+    /// A zeroed page.
+    pub fn new(owner: DomId) -> Result<Self, OutOfFrames> {
+        let page = H::frames().alloc(owner, FrameKind::SharedInfo, 0)?;
+        H::zero(page, PAGE_SIZE);
+        Ok(SharedInfo(page, core::marker::PhantomData))
+    }
+
+    /// Where it is.
+    pub fn pa(&self) -> Pa {
+        self.0
+    }
+}
+
+impl<H: Hw> Drop for SharedInfo<H> {
+    fn drop(&mut self) {
+        H::frames().put(self.0);
+    }
 }
 
 impl<H: Hw> Domain<H> {
-    /// A domain of these parts, alive.
-    pub fn new(parts: Parts<H>) -> Self {
-        Domain {
-            id: parts.id,
-            uuid: parts.uuid,
-            quota: parts.quota,
-            p2m: parts.p2m,
-            grants: parts.grants,
-            events: parts.events,
-            dist: parts.dist,
-            vuart: parts.vuart,
-            caps: parts.caps,
+    /// A domain without memory, paused once, its vCPUs offline.
+    pub fn new(
+        id: DomId,
+        blueprint: &Blueprint,
+        vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
+    ) -> Result<Self, OutOfFrames> {
+        let p2m = P2m::new(id)?;
+        p2m.size_pool(blueprint.max_pages);
+        Ok(Domain {
+            id,
+            uuid: blueprint.uuid,
+            quota: Quota::new(blueprint.max_pages),
+            p2m,
+            grants: GrantTable::new(id, blueprint.max_grant_frames),
+            events: Events::new(id, blueprint.max_ports),
+            dist: Distributor::new(blueprint.spis, blueprint.gic),
+            vuart: blueprint.vuart.then(Vuart::new),
+            caps: if blueprint.privileged { Some(H::share(id, CapTable::with_platform())?) } else { None },
             params: Params::new(),
             watchdogs: Watchdogs::new(),
             line: SpinMutex::new(LineBuffer::new()),
-            shared_info: parts.shared_info,
-            direct_mapped: parts.direct_mapped,
-            pauses: AtomicU32::new(0),
+            shared_info: SharedInfo::new(id)?,
+            direct_mapped: blueprint.direct_mapped,
+            pauses: AtomicU32::new(1),
             runstate_flag: AtomicBool::new(false),
             counter_offset: H::now(),
             life: SpinMutex::new(Life::Alive),
             dying: AtomicBool::new(false),
-            vcpus: parts.vcpus,
-        }
+            vcpus,
+        })
     }
 
     /// Its vCPUs, in the order of their ids.

@@ -8,20 +8,16 @@ use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 
-use crate::cap::CapTable;
 use crate::context::TrapFrame;
-use crate::domain::{Domain, Life, MAX_VCPUS, Parts, reason_name};
-use crate::evtchn::{Events, close_all, send_global_virq};
-use crate::frame::FrameKind;
-use crate::grant::GrantTable;
+use crate::domain::{Domain, MAX_VCPUS, reason_name};
+use crate::evtchn::{close_all, send_global_virq};
+use crate::frame::OutOfFrames;
 use crate::hw::{Hw, Ticks};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
-use crate::p2m::{P2m, Progress};
-use crate::quota::Quota;
+use crate::p2m::Progress;
 use crate::vcpu::{OFFLINE, PAUSED, STOPPED, Vcpu};
-use crate::vgic::{Distributor, GicLayout, VcpuGic};
-use crate::vuart::Vuart;
+use crate::vgic::{GicLayout, VcpuGic};
 
 /// Ports that one stretch of a destruction closes.
 const PORT_STRETCH: u32 = 128;
@@ -55,76 +51,40 @@ pub struct Blueprint {
 impl<H: Hw> Kernel<H> {
     /// Makes a domain: paused once, without memory, its vCPUs offline.
     pub fn create(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
-        let count = usize::try_from(blueprint.vcpus).map_err(|_| XenError::Inval)?;
-        if count == 0 || count > MAX_VCPUS {
-            return Err(XenError::Inval);
+        let count = usize::try_from(blueprint.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
+        let slots = self.take_slots(count.ok_or(XenError::Inval)?)?;
+        let made = self.make(blueprint, &slots);
+        if made.is_err() {
+            slots.iter().for_each(|slot| self.return_slot(*slot));
         }
+        made
+    }
+
+    fn take_slots(&self, count: usize) -> Result<heapless::Vec<u16, MAX_VCPUS>, XenError> {
+        let slots: heapless::Vec<_, MAX_VCPUS> = (0..count).map_while(|_| self.take_slot()).collect();
+        if slots.len() < count {
+            slots.iter().for_each(|slot| self.return_slot(*slot));
+            return Err(XenError::NoSpc);
+        }
+        Ok(slots)
+    }
+
+    fn make(&self, blueprint: &Blueprint, slots: &[u16]) -> Result<H::Shared<Domain<H>>, XenError> {
         let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
-        let p2m = P2m::new(id).map_err(|_| XenError::NoMem)?;
-        p2m.size_pool(blueprint.max_pages);
-        let shared_info = self.shared_info_frame(id)?;
-        let vcpus = self.make_vcpus(id, count)?;
-        if let Some(first) = vcpus.first() {
-            first.set_info(shared_info);
-        }
-        let caps = if blueprint.privileged {
-            Some(H::share(id, CapTable::with_platform()).map_err(|_| XenError::NoMem)?)
-        } else {
-            None
-        };
-        let domain = Domain::<H>::new(Parts {
-            id,
-            uuid: blueprint.uuid,
-            quota: Quota::new(blueprint.max_pages),
-            p2m,
-            grants: GrantTable::new(id, blueprint.max_grant_frames),
-            events: Events::new(id, blueprint.max_ports),
-            dist: Distributor::new(blueprint.spis, blueprint.gic),
-            vuart: blueprint.vuart.then(Vuart::new),
-            caps,
-            shared_info,
-            direct_mapped: blueprint.direct_mapped,
-            vcpus,
-        });
-        domain.pauses.store(1, Ordering::Relaxed);
-        for vcpu in domain.vcpus() {
+        let mut vcpus = heapless::Vec::new();
+        for (n, slot) in (0..).zip(slots) {
+            let vcpu = Vcpu::new(id, VcpuId(n), *slot, VcpuGic::new());
             vcpu.hold(PAUSED);
-            vcpu.context.lock().el1.cntvoff_el2 = domain.counter_offset;
+            // There is room: a domain has no more vCPUs than slots.
+            let _ = vcpus.push(H::share(id, vcpu).map_err(|OutOfFrames| XenError::NoMem)?);
         }
-        let domain = H::share(id, domain).map_err(|_| XenError::NoMem)?;
+        let domain = Domain::new(id, blueprint, vcpus).and_then(|domain| H::share(id, domain));
+        let domain: H::Shared<Domain<H>> = domain.map_err(|OutOfFrames| XenError::NoMem)?;
+        if let Some(first) = domain.vcpus().first() {
+            first.set_info(domain.shared_info.pa());
+        }
         self.domains.insert(domain.clone())?;
         Ok(domain)
-    }
-
-    fn shared_info_frame(&self, id: DomId) -> Result<crate::addr::Pa, XenError> {
-        let page = H::frames().alloc(id, FrameKind::SharedInfo, 0).map_err(|_| XenError::NoMem)?;
-        H::zero(page, crate::addr::PAGE_SIZE);
-        Ok(page)
-    }
-
-    fn make_vcpus(
-        &self,
-        id: DomId,
-        count: usize,
-    ) -> Result<heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>, XenError> {
-        let mut vcpus = heapless::Vec::new();
-        for n in 0..count {
-            let made = self.take_slot().ok_or(XenError::NoSpc).and_then(|slot| {
-                let vcpu_id = VcpuId(u32::try_from(n).map_err(|_| XenError::Inval)?);
-                H::share(id, Vcpu::new(id, vcpu_id, slot, VcpuGic::new())).map_err(|_| {
-                    self.return_slot(slot);
-                    XenError::NoMem
-                })
-            });
-            match made {
-                Ok(vcpu) => vcpus.push(vcpu).map_err(|_| XenError::Inval)?,
-                Err(error) => {
-                    vcpus.iter().for_each(|vcpu: &H::Shared<Vcpu<H>>| self.return_slot(vcpu.slot));
-                    return Err(error);
-                }
-            }
-        }
-        Ok(vcpus)
     }
 
     /// Starts a vCPU at `pc` with `x0`, MMU off; `EEXIST` if it is online already. PSCI `CPU_ON` comes here too.
@@ -185,10 +145,13 @@ impl<H: Hw> Kernel<H> {
         Ok(())
     }
 
-    /// Arms the timer behind the domain's watchdogs: they fire through its first vCPU's deadline.
+    /// Makes the first vCPU look at its deadlines again: the watchdogs count among them.
     pub fn watchdogs_changed(&self, domain: &Domain<H>) {
-        if let (Some(at), Some(vcpu)) = (domain.watchdogs.deadline(), domain.vcpus().first()) {
-            self.timers.arm(H::pcpu(), vcpu, at);
+        if let Some(vcpu) = domain.vcpus().first() {
+            self.notify(vcpu);
+            if let Some(pcpu) = vcpu.running_on() {
+                self.sched.poke(pcpu);
+            }
         }
     }
 }
@@ -250,8 +213,6 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     }
     for vcpu in domain.vcpus() {
         kernel.timers.cancel(vcpu);
-        drop(vcpu.info_frame.lock().take());
-        drop(vcpu.accounting.lock().area.take());
     }
     if let Some(uart) = &domain.vuart {
         uart.disconnect();
@@ -263,14 +224,8 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
         for vcpu in domain.vcpus() {
             kernel.return_slot(vcpu.slot);
         }
-        H::frames().put(domain.shared_info);
     }
     true
-}
-
-/// Whether a domain has ended and waits for the toolstack.
-pub fn has_ended<H: Hw>(domain: &Domain<H>) -> bool {
-    domain.life() != Life::Alive
 }
 
 /// What a vCPU's expired deadline may also mean: a watchdog of its domain.

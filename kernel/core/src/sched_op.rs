@@ -105,7 +105,10 @@ fn poll<H: Hw>(call: &mut Call<'_, H>, arg: &Poll) -> CallResult {
         return Ok(0);
     }
     call.vcpu.poll_until.store(until, Ordering::Relaxed);
-    call.kernel.block(call.vcpu);
+    if !call.kernel.block(call.vcpu) {
+        call.vcpu.poll_until.store(0, Ordering::Relaxed);
+        call.vcpu.polling.store(0, Ordering::SeqCst);
+    }
     Ok(0)
 }
 

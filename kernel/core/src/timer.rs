@@ -5,12 +5,14 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use hypercall_abi::ids::VcpuId;
 use spin::mutex::SpinMutex;
 
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::{Kernel, MAX_VCPUS_TOTAL};
 use crate::local::LocalCpu;
 use crate::vcpu::Vcpu;
+use crate::{lifecycle, vtimer};
 
 /// Positions and pCPUs are kept plus one, so that the empty tables are all zeros and cost nothing in the image.
 const NOWHERE: u16 = 0;
@@ -151,7 +153,7 @@ impl<H: Hw> Timers<H> {
     /// Sets this pCPU's timer to the earliest thing that it waits for.
     pub fn program(&self, cpu: &LocalCpu<H>) {
         let queued = self.queue(cpu.id).lock().earliest();
-        let own = cpu.current.as_ref().and_then(|current| current.vcpu.ptimer.deadline());
+        let own = cpu.current.as_ref().and_then(|current| current.vcpu.own_deadline(&current.domain));
         H::set_deadline([queued, cpu.slice_end(), own].into_iter().flatten().min());
     }
 }
@@ -173,8 +175,8 @@ impl<H: Hw> Kernel<H> {
         }
         if let Some(current) = &cpu.current {
             let vcpu = current.vcpu.clone();
-            if vcpu.ptimer.deadline().is_some_and(|at| at <= now) {
-                crate::vtimer::expire(self, &vcpu, now);
+            if vcpu.own_deadline(&current.domain).is_some_and(|at| at <= now) {
+                self.own_timers_due(&vcpu, now);
             }
         }
         if cpu.slice_over(now) {
@@ -189,7 +191,14 @@ impl<H: Hw> Kernel<H> {
             vcpu.poll_until.store(0, Ordering::Relaxed);
             vcpu.polling.store(0, Ordering::Relaxed);
         }
-        crate::vtimer::expire(self, vcpu, now);
+        self.own_timers_due(vcpu, now);
         self.notify(vcpu);
+    }
+
+    fn own_timers_due(&self, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
+        vtimer::expire(self, vcpu, now);
+        if vcpu.id == VcpuId(0) {
+            lifecycle::check_watchdogs(self, vcpu, now);
+        }
     }
 }

@@ -7,6 +7,7 @@ use spin::mutex::SpinMutex;
 
 use crate::addr::Pa;
 use crate::context::{El1Context, FpContext, TrapFrame, VcpuInterface};
+use crate::domain::Domain;
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::runstate::Accounting;
@@ -144,9 +145,16 @@ impl<H: Hw> Vcpu<H> {
         self.info.store(at.raw(), Ordering::Release);
     }
 
-    /// When this vCPU wants to be woken although nobody sends it anything: the earliest of its timers.
-    pub fn deadline(&self, el1: &El1Context) -> Option<Ticks> {
+    /// The earliest of its timers that no hardware watches while it runs.
+    pub fn own_deadline(&self, domain: &Domain<H>) -> Option<Ticks> {
+        let watchdog = if self.id == VcpuId(0) { domain.watchdogs.deadline() } else { None };
+        [self.ptimer.deadline(), watchdog].into_iter().flatten().min()
+    }
+
+    /// When this vCPU wants to be woken although nobody sends it anything: the earliest of its timers. The domain's
+    /// watchdogs count as timers of its first vCPU.
+    pub fn deadline(&self, el1: &El1Context, domain: &Domain<H>) -> Option<Ticks> {
         let poll = Some(self.poll_until.load(Ordering::Relaxed)).filter(|at| *at != 0);
-        [crate::vtimer::deadline(el1), self.ptimer.deadline(), poll].into_iter().flatten().min()
+        [crate::vtimer::deadline(el1), self.own_deadline(domain), poll].into_iter().flatten().min()
     }
 }

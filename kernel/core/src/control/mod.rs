@@ -16,8 +16,8 @@ use crate::hypercall::{Call, CallResult};
 /// A control call; `number` is the hypercall's.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
-    let Some(caps) = call.domain.caps.clone() else { return Err(XenError::Perm.into()) };
     let op = Op::from_number(number).ok_or(XenError::NoSys)?;
+    let caps = call.domain.caps.clone().ok_or(XenError::Perm)?;
     match op {
         Op::Version => {
             call.out[0] = u64::from(VERSION);

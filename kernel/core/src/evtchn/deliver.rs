@@ -46,13 +46,13 @@ pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) ->
         uart.on_event(kernel, domain);
         return Ok(());
     }
-    let pending = word_at(domain.shared_info, layout::EVTCHN_PENDING, word);
+    let pending = word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word);
     // A port that is pending already has told its vCPU, or will when it is unmasked.
     if H::load64(pending) & (1 << bit) != 0 || H::set_bits64(pending, 1 << bit) & (1 << bit) != 0 {
         return Ok(());
     }
     let Some(vcpu) = domain.vcpu(state.vcpu) else { return Ok(()) };
-    let masked = H::load64(word_at(domain.shared_info, layout::EVTCHN_MASK, word)) & (1 << bit) != 0;
+    let masked = H::load64(word_at(domain.shared_info.pa(), layout::EVTCHN_MASK, word)) & (1 << bit) != 0;
     if !masked {
         select(kernel, vcpu, word);
     }
@@ -69,8 +69,8 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
     if state.binding == Binding::Closed {
         return Err(XenError::Inval);
     }
-    let was_masked = H::clear_bits64(word_at(domain.shared_info, layout::EVTCHN_MASK, word), 1 << bit);
-    let pending = H::load64(word_at(domain.shared_info, layout::EVTCHN_PENDING, word));
+    let was_masked = H::clear_bits64(word_at(domain.shared_info.pa(), layout::EVTCHN_MASK, word), 1 << bit);
+    let pending = H::load64(word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word));
     if was_masked & pending & (1 << bit) != 0
         && let Some(vcpu) = domain.vcpu(state.vcpu)
     {
@@ -82,14 +82,14 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
 /// Whether `port` is pending.
 pub fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
     bitmap_position(port).is_some_and(|(word, bit)| {
-        H::load64(word_at(domain.shared_info, layout::EVTCHN_PENDING, word)) & (1 << bit) != 0
+        H::load64(word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word)) & (1 << bit) != 0
     })
 }
 
 /// Clears the pending bit of a port that is being closed or opened, and masks nothing.
 pub(super) fn forget<H: Hw>(domain: &Domain<H>, port: Port) {
     if let Some((word, bit)) = bitmap_position(port) {
-        H::clear_bits64(word_at(domain.shared_info, layout::EVTCHN_PENDING, word), 1 << bit);
+        H::clear_bits64(word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word), 1 << bit);
     }
 }
 

@@ -58,6 +58,15 @@ impl<H: Hw> FairQueue<H> {
         self.heap.peek().map(|waiting| waiting.key)
     }
 
+    /// Brings the virtual runtime of a vCPU that comes from sleep or from another pCPU within the lag of this queue's.
+    fn adopt(&self, vcpu: &Vcpu<H>) -> u64 {
+        let lag = ticks::<H>(LAG_NS);
+        let own = vcpu.vruntime.load(Ordering::Relaxed);
+        let key = own.clamp(self.floor.saturating_sub(lag), self.floor.saturating_add(lag));
+        vcpu.vruntime.store(key, Ordering::Relaxed);
+        key
+    }
+
     fn advance(&mut self) {
         let least = match (self.running, self.head()) {
             (Some(a), Some(b)) => a.min(b),
@@ -76,10 +85,7 @@ impl<H: Hw> Default for FairQueue<H> {
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
     fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, woken: bool) {
-        let lag = ticks::<H>(LAG_NS);
-        let own = vcpu.vruntime.load(Ordering::Relaxed);
-        let key = if woken { own.clamp(self.floor.saturating_sub(lag), self.floor + lag) } else { own };
-        vcpu.vruntime.store(key, Ordering::Relaxed);
+        let key = if woken { self.adopt(&vcpu) } else { vcpu.vruntime.load(Ordering::Relaxed) };
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
         let _ = self.heap.push(Waiting { key, vcpu });
     }
@@ -95,7 +101,7 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     }
 
     fn set_running(&mut self, vcpu: Option<&Vcpu<H>>) {
-        self.running = vcpu.map(|vcpu| vcpu.vruntime.load(Ordering::Relaxed));
+        self.running = vcpu.map(|vcpu| self.adopt(vcpu));
         self.advance();
     }
 

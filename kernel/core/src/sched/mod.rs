@@ -131,12 +131,21 @@ impl<H: Hw> Scheduler<H> {
         }
     }
 
+    /// Whether the affinity of `vcpu` lets it run on `id`; one that names no pCPU of the machine counts for nothing.
+    fn allows(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
+        Self::allowed(vcpu) & (1 << id.0) != 0
+    }
+
+    fn allowed(vcpu: &Vcpu<H>) -> u64 {
+        let online = (1u64 << H::online()) - 1;
+        let wanted = vcpu.affinity.load(Ordering::Relaxed) & online;
+        if wanted == 0 { online } else { wanted }
+    }
+
     /// The pCPU for a vCPU that wakes up: its last one if that sleeps, else any that sleeps, else its last one.
     fn choose(&self, vcpu: &Vcpu<H>) -> PcpuId {
         let last = vcpu.last_pcpu.load(Ordering::Relaxed);
-        let online = (1u64 << H::online()) - 1;
-        let wanted = vcpu.affinity.load(Ordering::Relaxed) & online;
-        let allowed = if wanted == 0 { online } else { wanted };
+        let allowed = Self::allowed(vcpu);
         let idle = u64::from(self.idle.load(Ordering::SeqCst)) & allowed;
         let pick = |mask: u64| -> u8 {
             if mask & (1 << last) != 0 { last } else { u8::try_from(mask.trailing_zeros()).unwrap_or(0) }
@@ -181,13 +190,15 @@ impl<H: Hw> Kernel<H> {
         }
     }
 
-    /// Blocks the vCPU that runs here until something is pending for it. Returns at once if something is.
-    pub fn block(&self, vcpu: &Vcpu<H>) {
+    /// Blocks the vCPU that runs here until something is pending for it; false if something is already.
+    pub fn block(&self, vcpu: &Vcpu<H>) -> bool {
         vcpu.hold(BLOCKED);
-        if vcpu.gic.deliverable::<H>() {
-            vcpu.release(BLOCKED);
-        } else {
+        let blocked = !vcpu.gic.deliverable::<H>();
+        if blocked {
             self.sched.pcpu(H::pcpu()).again.store(true, Ordering::Release);
+        } else {
+            vcpu.release(BLOCKED);
         }
+        blocked
     }
 }

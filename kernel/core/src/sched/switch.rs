@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::vcpu::Runstate;
 
-use super::{Place, Policy, SLICE_NS};
+use super::{Place, Policy, SLICE_NS, Scheduler};
 use crate::context::TrapFrame;
 use crate::exit;
 use crate::hw::{Hw, MAX_PCPUS, PcpuId};
@@ -23,8 +23,8 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
         let mut queue = pcpu.queue.lock();
         queue.charge(&current.vcpu, now.saturating_sub(cpu.charged_at));
         cpu.charged_at = now;
-        let stays = current.vcpu.held() == 0 && !(queue.preempts() || cpu.slice_over(now) && queue.rotates());
-        if stays {
+        let may_stay = current.vcpu.held() == 0 && Scheduler::allows(&current.vcpu, cpu.id);
+        if may_stay && !queue.preempts() && !(cpu.slice_over(now) && queue.rotates()) {
             let contested = queue.waiting() > 0;
             drop(queue);
             cpu.renew_slice(contested.then(|| now + ticks::<H>(SLICE_NS)));
@@ -49,7 +49,7 @@ fn take_off<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame,
     let wake_at = {
         let mut context = vcpu.context.lock();
         cpu.save(&vcpu, frame, &mut context);
-        vcpu.deadline(&context.el1)
+        vcpu.deadline(&context.el1, &current.domain)
     };
     let now = H::now();
     // From here on another pCPU may take the vCPU: everything of it is saved.
@@ -65,12 +65,15 @@ fn take_off<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame,
         accounting.enter(state, now);
         accounting.publish::<H>(now);
     }
-    if held == 0 {
+    if held == 0 && Scheduler::allows(&vcpu, cpu.id) {
         *place = Place::Queued(cpu.id);
         kernel.sched.pcpu(cpu.id).queue.lock().push(vcpu.clone(), false);
+    } else if held == 0 {
+        kernel.sched.enqueue(&vcpu, &mut place);
     } else {
         *place = Place::Nowhere;
-        if held == BLOCKED
+        // Whether it is paused as well does not matter: its time to wake up may come before or after the pause ends.
+        if held & BLOCKED != 0
             && let Some(at) = wake_at
         {
             kernel.timers.arm(cpu.id, &vcpu, at);
@@ -112,6 +115,11 @@ fn put_on<H: Hw>(
         let mut place = vcpu.place.lock();
         if vcpu.held() != 0 || domain.is_none() {
             *place = Place::Nowhere;
+            return false;
+        }
+        if !Scheduler::allows(&vcpu, cpu.id) {
+            // Its affinity has changed while it waited.
+            kernel.sched.enqueue(&vcpu, &mut place);
             return false;
         }
         *place = Place::Running(cpu.id);
