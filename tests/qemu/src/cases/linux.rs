@@ -90,6 +90,8 @@ fn reboot(lab: &Lab) -> Result<()> {
         machine.ok("sleep 0.5")?;
         let after = machine.sh("xl domid linux")?;
         if after.status == 0 && after.text != before {
+            // The name is there before the new domain is complete.
+            machine.ok("sleep 1")?;
             machine.send("xl console linux\r")?;
             machine.expect(PROMPT, LONG)?;
             return leave(&mut machine);
