@@ -1,6 +1,7 @@
 //! Tests of grants, made as hypercalls of two guests: A grants, B uses.
 
 mod copies;
+mod hostile;
 mod life;
 mod maps;
 mod model;
