@@ -137,7 +137,7 @@ const fn is_debug(register: u32) -> bool {
     register >> 20 == 2 && matches!(register >> 14 & 7, 0 | 3)
 }
 
-/// Identification registers: op0 = 3, CRn = 0.
+/// Identification registers: op0 = 3, CRn = 0, and with another op1 than 0 only those of the caches.
 pub(super) const fn is_identification(register: u32) -> bool {
-    register >> 20 == 3 && register >> 10 & 0xF == 0
+    register >> 20 == 3 && register >> 10 & 0xF == 0 && (register >> 14 & 7 == 0 || register >> 1 & 0xF == 0)
 }
