@@ -129,10 +129,35 @@ pub fn init(pcpu: PcpuId) {
         msr!("vpidr_el2", mrs!("midr_el1"));
         msr!("vmpidr_el2", 1 << 31 | u64::from(pcpu.0));
     }
+    init_newer_traps();
     barrier!("isb");
     // Entries of the EL1&0 regime that firmware left would be taken for VMID 0's.
     // SAFETY: invalidating TLBs forgets nothing that the tables do not hold.
     unsafe { core::arch::asm!("tlbi alle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}
+
+/// Traps of later extensions, whose registers are unknown after reset. Zero adds no trap, and keeps those whose sense
+/// is reversed: what the ID registers hide stays out of reach.
+fn init_newer_traps() {
+    // SAFETY: as in `init`; each register exists where its identification field says so.
+    unsafe {
+        // FEAT_FGT: HFGRTR, HFGWTR, HFGITR, HDFGRTR and HDFGWTR_EL2.
+        if mrs!("id_aa64mmfr0_el1") >> 56 & 0xf != 0 {
+            msr!("S3_4_C1_C1_4", 0);
+            msr!("S3_4_C1_C1_5", 0);
+            msr!("S3_4_C1_C1_6", 0);
+            msr!("S3_4_C3_C1_4", 0);
+            msr!("S3_4_C3_C1_5", 0);
+        }
+        // FEAT_HCX: HCRX_EL2.
+        if mrs!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
+            msr!("S3_4_C1_C2_2", 0);
+        }
+        // FEAT_MPAM: MPAM2_EL2 with both traps.
+        if mrs!("id_aa64pfr0_el1") >> 40 & 0xf != 0 {
+            msr!("S3_4_C10_C5_0", 3 << 48);
+        }
+    }
 }
 
 /// What `HCR_EL2` is for a vCPU that has or has not a virtual SError pending.

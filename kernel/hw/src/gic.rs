@@ -137,6 +137,8 @@ pub fn init_pcpu(redistributor: usize) {
         // System registers instead of memory, no bypass, EL1 may use its own (section 12.2.23).
         msr!("S3_4_C12_C9_5", 0xf);
         barrier!("isb");
+        msr!("S3_0_C12_C12_5", 7);
+        barrier!("isb");
         // Priority drop and deactivation apart.
         msr!("icc_ctlr_el1", 1 << 1);
         msr!("icc_pmr_el1", 0xff);

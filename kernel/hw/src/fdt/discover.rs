@@ -3,6 +3,7 @@
 use dtoolkit::fdt::Fdt;
 use heapless::{String, Vec};
 use kernel_core::addr::Pa;
+use kernel_core::exit::{TIMER_PPI, VTIMER_PPI};
 use kernel_core::hw::{IntId, MAX_PCPUS};
 use kernel_core::machine::{Machine, Range};
 
@@ -157,6 +158,7 @@ impl Discovered {
                     .map(|()| false);
             }
             _ if place.is_compatible("multiboot,module") => self.module(place)?,
+            _ if place.is_compatible("arm,armv8-timer") => timers(place)?,
             _ => {}
         }
         // The GIC may lie on a bus.
@@ -349,6 +351,15 @@ impl Discovered {
         }
         Ok(())
     }
+}
+
+/// The timer's interrupts: secure, physical, virtual, hypervisor. The last two must be where the core expects them,
+/// which is where the base system architecture puts them (Arm BSA, section 3.8).
+fn timers(place: &Place<'_>) -> Result<(), FdtError> {
+    let Some(bytes) = place.bytes("interrupts") else { return Err(place.error("interrupts", Fault::Missing)) };
+    let number = |n: usize| bytes.get(n * 12 + 4..).and_then(|cells| take(cells, 1)).map(|(number, _)| number + 16);
+    let expected = [VTIMER_PPI, TIMER_PPI].map(|ppi| Some(u64::from(ppi.0)));
+    if [number(2), number(3)] == expected { Ok(()) } else { Err(place.error("interrupts", Fault::Unsupported)) }
 }
 
 /// A string property, which may be absent.
