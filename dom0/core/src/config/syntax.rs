@@ -131,7 +131,12 @@ impl RawConfig {
             lexer: Lexer::new(&text),
         }
         .statements(self, COMMAND_LINE)
-        .map_err(|(problem, _)| error(problem))?;
+        // The shell took off quotes that were not quoted themselves; whoever sees the argument sees that.
+        .map_err(|(problem, _)| ConfigError {
+            source: alloc::format!("{COMMAND_LINE}: {argument}"),
+            line: 0,
+            problem,
+        })?;
         for setting in self
             .settings
             .iter_mut()

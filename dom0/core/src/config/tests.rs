@@ -250,7 +250,12 @@ fn errors_of_the_command_line_say_so() {
     );
     assert_eq!(
         error("disk=['a'"),
-        "command line: expected ',' or ']', found the end of the file"
+        "command line: disk=['a': expected ',' or ']', found the end of the file"
+    );
+    // What is left when the shell has taken the quotes.
+    assert_eq!(
+        error("disk=[/a,raw,xvda]"),
+        "command line: disk=[/a,raw,xvda]: unexpected character '/'"
     );
     assert_eq!(error("=1"), "command line: expected key=value, found '=1'");
 }

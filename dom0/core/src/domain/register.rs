@@ -224,6 +224,8 @@ impl Register {
             .get_mut(handle)
             .ok_or_else(|| DomainError::NotFound(name.to_owned()))?;
         domain.name = name.to_owned();
+        // A restart builds from the configuration, and what was renamed comes back under its new name, as with xl.
+        domain.config.name = name.to_owned();
         Ok(domain)
     }
 

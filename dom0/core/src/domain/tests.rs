@@ -143,6 +143,13 @@ fn rename_restart_frees_name_and_uuid_for_the_successor() {
 }
 
 #[test]
+fn a_renamed_domain_restarts_under_its_new_name() {
+    let (mut register, _) = with_one("");
+    let renamed = register.rename(&name("web"), "www").unwrap();
+    assert_eq!(renamed.config.name, "www");
+}
+
+#[test]
 fn rename_keeps_names_unique_and_sane() {
     let (mut register, _) = with_one("");
     register.begin(config("db", ""), uuid(2), 0).unwrap();

@@ -58,7 +58,7 @@ pub fn info(out: &mut impl Write, host: &HostInfo<'_>) -> fmt::Result {
         &format_args!("4.17.0-xenolith-{}", host.version),
     )?;
     line("xen_caps", &"xen-3.0-aarch64")?;
-    line("xen_scheduler", &"credit2")?;
+    line("xen_scheduler", &"fair")?;
     line("xen_pagesize", &4096)?;
     line(
         "platform_params",

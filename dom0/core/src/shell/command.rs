@@ -1,5 +1,6 @@
 //! Every command of the shell with its arguments, typed.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -31,6 +32,8 @@ pub enum Command {
     Reboot,
     /// `help [command]`
     Help(Option<String>),
+    /// `time command`: says how long it took.
+    Timed(Box<Command>),
 }
 
 /// A domain as the user names it: by id or by name.
@@ -116,7 +119,7 @@ pub enum Xl {
     Reboot {
         /// Whom.
         target: Target,
-        /// `-w`: until it is back.
+        /// `-w`: until the one that was asked is gone.
         wait: bool,
     },
     /// `xl pause domain`

@@ -1,5 +1,6 @@
 //! From a line to a [`Command`], or to a usage error with the status it ends with.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -56,7 +57,10 @@ impl core::error::Error for UsageError {}
 /// # Errors
 /// What to print instead of executing anything.
 pub fn parse(line: &str) -> Result<Command, UsageError> {
-    let words = split(line).map_err(|Unclosed| UsageError::Unclosed)?;
+    command(&split(line).map_err(|Unclosed| UsageError::Unclosed)?)
+}
+
+fn command(words: &[String]) -> Result<Command, UsageError> {
     let Some((name, rest)) = words.split_first() else {
         return Ok(Command::Nothing);
     };
@@ -79,6 +83,10 @@ pub fn parse(line: &str) -> Result<Command, UsageError> {
                 .ok_or_else(|| bad(spec, "", &alloc::format!("invalid time '{text}'")))?;
             Ok(Command::Sleep(time))
         }
+        "time" => match command(rest)? {
+            Command::Timed(inner) => Ok(Command::Timed(inner)),
+            inner => Ok(Command::Timed(Box::new(inner))),
+        },
         "poweroff" => arguments(spec, "", rest, &[]).map(|_| Command::Poweroff),
         "reboot" => arguments(spec, "", rest, &[]).map(|_| Command::Reboot),
         "help" => Ok(Command::Help(

@@ -218,7 +218,7 @@ pub(super) const XL: [Spec; 20] = {
 };
 
 /// The commands of the shell itself.
-pub(super) const SHELL: [Spec; 15] = {
+pub(super) const SHELL: [Spec; 16] = {
     use Source::{File, Nothing, StorePath};
     [
         spec(
@@ -312,6 +312,7 @@ pub(super) const SHELL: [Spec; 15] = {
             (1, ANY),
             (File, File),
         ),
+        spec("time", "<command> [args]", "Run a command and say how long it took", "", (0, ANY), (Nothing, Nothing)),
         spec("sleep", "seconds", "Wait", "", (1, 1), (Nothing, Nothing)),
         spec(
             "poweroff",
