@@ -11,10 +11,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use dom0_core::disk::Target;
-use driver_api::{Disk, DiskError, DiskInfo, DiskView, SectorIo, Segment, ViewError};
+use driver_api::{Disk, DiskError, DiskInfo, DiskView, Segment, ViewError};
 
 use crate::blocks::DeviceId;
-use crate::hal::device_memory;
 use crate::tasks::Tasks;
 use claims::{Claim, Claims};
 
@@ -43,8 +42,6 @@ pub enum OpenError {
     InUse(String),
     /// Its place on the disk makes no sense.
     View(ViewError),
-    /// Dom0 has no memory left.
-    NoMemory,
 }
 
 impl fmt::Display for OpenError {
@@ -57,7 +54,6 @@ impl fmt::Display for OpenError {
             OpenError::File(path, error) => write!(f, "'{path}': {error}"),
             OpenError::InUse(target) => write!(f, "'{target}' is in use by another domain"),
             OpenError::View(error) => error.fmt(f),
-            OpenError::NoMemory => f.write_str("dom0 has no memory left for it"),
         }
     }
 }
@@ -97,8 +93,7 @@ impl Disks {
             Target::Whole(name) => (DiskView::whole(self.by_name(name)?, read_only), None),
             Target::Partition { disk, number } => {
                 let physical = self.by_name(disk)?;
-                let buffer = device_memory(hypercall_abi::PAGE_SIZE).ok_or(OpenError::NoMemory)?;
-                let table = gpt::read(&SectorIo::new(Rc::clone(&physical), buffer)).await;
+                let table = gpt::read(&physical.sectors).await;
                 let table = table.map_err(|error| OpenError::Partitions(disk.clone(), error))?;
                 let found = table.iter().find(|partition| partition.number == *number);
                 let partition = found.ok_or_else(|| OpenError::NoPartition(disk.clone(), *number))?;

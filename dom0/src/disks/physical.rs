@@ -5,7 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use driver_api::sys::Window;
-use driver_api::{Disk, DiskError, DiskInfo, Segment};
+use driver_api::{Disk, DiskError, DiskInfo, SectorIo, Segment};
 use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
@@ -35,8 +35,12 @@ pub struct PhysicalDisk {
     pub name: String,
     /// Whether the serial number says that it is for `/store`.
     pub is_store: bool,
-    device: Rc<VirtioBlk<MmioRegion, Window>>,
+    /// For its partition table: small reads by Dom0 itself.
+    pub sectors: SectorIo<Rc<Device>, Window>,
 }
+
+/// The driver, for the one kind of disk that there is.
+pub type Device = VirtioBlk<MmioRegion, Window>;
 
 /// Finds all disks. The one for `/store` comes first and is `vda`; the others follow in the order of their addresses.
 pub async fn find(fdt: &'static [u8], tasks: &Rc<Tasks>) -> Vec<Rc<PhysicalDisk>> {
@@ -64,8 +68,9 @@ pub async fn find(fdt: &'static [u8], tasks: &Rc<Tasks>) -> Vec<Rc<PhysicalDisk>
     found.sort_by_key(|(_, serial)| serial != STORE_SERIAL);
     let disks = found.into_iter().enumerate();
     disks
-        .map(|(index, (device, serial))| {
-            Rc::new(PhysicalDisk { name: disk_name(index), is_store: serial == STORE_SERIAL, device })
+        .filter_map(|(index, (device, serial))| {
+            let sectors = SectorIo::new(device, device_memory(hypercall_abi::PAGE_SIZE)?);
+            Some(Rc::new(PhysicalDisk { name: disk_name(index), is_store: serial == STORE_SERIAL, sectors }))
         })
         .collect()
 }
@@ -74,9 +79,9 @@ fn slot(node: FdtNode<'static>) -> Option<(IpaRange, u32)> {
     Some((reg(node).next()?, interrupt(node)?))
 }
 
-fn open(range: IpaRange) -> Option<VirtioBlk<MmioRegion, Window>> {
+fn open(range: IpaRange) -> Option<Device> {
     mmu::map_device(range).ok()?;
-    let memory = device_memory(VirtioBlk::<MmioRegion, Window>::MEMORY)?;
+    let memory = device_memory(Device::MEMORY)?;
     match VirtioBlk::new(sys::virtio_registers(range)?, memory) {
         Ok(device) => Some(device),
         Err(InitError::NotADisk(_)) => None,
@@ -94,22 +99,22 @@ fn text(id: &[u8]) -> String {
 
 impl Disk for PhysicalDisk {
     fn info(&self) -> DiskInfo {
-        self.device.info()
+        self.sectors.disk().info()
     }
 
     async fn read(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        self.device.read(sector, segments).await
+        self.sectors.disk().read(sector, segments).await
     }
 
     async fn write(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        self.device.write(sector, segments).await
+        self.sectors.disk().write(sector, segments).await
     }
 
     async fn flush(&self) -> Result<(), DiskError> {
-        self.device.flush().await
+        self.sectors.disk().flush().await
     }
 
     async fn discard(&self, sector: u64, count: u64) -> Result<(), DiskError> {
-        self.device.discard(sector, count).await
+        self.sectors.disk().discard(sector, count).await
     }
 }
