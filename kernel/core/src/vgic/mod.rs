@@ -28,8 +28,8 @@ use crate::local::LocalCpu;
 use crate::machine::Range;
 
 pub use dist::Distributor;
-pub use sgi::{Sgi, send};
 pub(crate) use sgi::send_to_self;
+pub use sgi::{Sgi, send};
 pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
