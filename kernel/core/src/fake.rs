@@ -232,6 +232,11 @@ impl Hw for Fake {
         with(|s| s.counts.cleaned += bytes);
     }
 
+    fn zero_to_poc(at: Pa, bytes: u64) {
+        Self::zero(at, bytes);
+        Self::clean_to_poc(at, bytes);
+    }
+
     fn translate(va: GuestVa, access: Access) -> Option<Pa> {
         with(|s| s.translate(va, access))
     }

@@ -76,6 +76,8 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn clear_bits64(at: Pa, bits: u64) -> u64;
     /// Cleans and invalidates to the point of coherency, for guests that start with caches off.
     fn clean_to_poc(at: Pa, bytes: u64);
+    /// Fills whole pages with zeros and does the same for them, in one pass.
+    fn zero_to_poc(at: Pa, bytes: u64);
 
     // Translation.
 

@@ -69,6 +69,9 @@ impl Hw for Arm {
     fn clean_to_poc(at: Pa, bytes: u64) {
         memory::clean_to_poc(at, bytes);
     }
+    fn zero_to_poc(at: Pa, bytes: u64) {
+        memory::zero_to_poc(at, bytes);
+    }
 
     #[inline]
     fn translate(va: GuestVa, access: Access) -> Option<Pa> {

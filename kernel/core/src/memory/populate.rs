@@ -41,9 +41,8 @@ fn block<H: Hw>(domain: &Domain<H>, ipa: Ipa, wanted: u64) -> Result<u64, XenErr
     let pages = 1u64 << order;
     let charged = domain.quota.charge(pages).map_err(|_| XenError::NoMem);
     let mapped = charged.and_then(|()| {
-        H::zero(at, pages * PAGE_SIZE);
         // The guest starts with its caches off.
-        H::clean_to_poc(at, pages * PAGE_SIZE);
+        H::zero_to_poc(at, pages * PAGE_SIZE);
         domain.p2m.map(ipa, at, pages, MapKind::RamRw).map_err(|error| {
             domain.quota.refund(pages);
             XenError::from(error)

@@ -91,8 +91,7 @@ fn populate_extent<H: Hw>(domain: &Domain<H>, gfn: u64, order: u32) -> Result<()
         return Err(XenError::NoMem);
     };
     // The guest may look at it with its caches off.
-    H::zero(block, pages * PAGE_SIZE);
-    H::clean_to_poc(block, pages * PAGE_SIZE);
+    H::zero_to_poc(block, pages * PAGE_SIZE);
     domain.p2m.map(Ipa::from_number(gfn), block, pages, MapKind::RamRw).map_err(|error| {
         for n in 0..pages {
             H::frames().put(block.add(n * PAGE_SIZE));
