@@ -11,7 +11,7 @@ use kernel_core::addr::Pa;
 
 use crate::sysreg::{barrier, mrs};
 
-/// Attempts before the slow path; each waits longer than the one before.
+/// Attempts after the first one has failed; each waits longer than the one before.
 const ATTEMPTS: u32 = 16;
 
 /// `ID_AA64ISAR0_EL1.Atomic`: whether this pCPU has the atomic instructions.
@@ -53,40 +53,44 @@ pub fn store64(at: Pa, value: u64) {
     unsafe { asm!("stlr {}, [{}]", in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
 }
 
+/// One attempt with exclusives to replace `old` by `new`; the value found, unless the store failed.
+fn try_cas32(at: Pa, old: u32, new: u32) -> Option<u32> {
+    let found: u32;
+    let failed: u32;
+    // SAFETY: as in `load32`.
+    unsafe {
+        asm!(
+            "ldaxr {found:w}, [{at}]",
+            "mov {failed:w}, wzr",
+            "cmp {found:w}, {old:w}",
+            "b.ne 1f",
+            "stlxr {failed:w}, {new:w}, [{at}]",
+            "1:",
+            found = out(reg) found,
+            failed = out(reg) failed,
+            at = in(reg) at.raw(),
+            old = in(reg) old,
+            new = in(reg) new,
+            options(nostack)
+        );
+    }
+    (failed == 0).then_some(found)
+}
+
 /// Replaces `old` by `new`; returns the value found.
 pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
-    for attempt in 0..ATTEMPTS {
-        let found: u32;
-        let failed: u32;
-        // SAFETY: as in `load32`.
-        unsafe {
-            asm!(
-                "ldaxr {found:w}, [{at}]",
-                "cmp {found:w}, {old:w}",
-                "b.ne 1f",
-                "stlxr {failed:w}, {new:w}, [{at}]",
-                "b 2f",
-                "1: clrex",
-                "mov {failed:w}, wzr",
-                "2:",
-                found = out(reg) found,
-                failed = out(reg) failed,
-                at = in(reg) at.raw(),
-                old = in(reg) old,
-                new = in(reg) new,
-                options(nostack)
-            );
-        }
-        if failed == 0 {
-            return found;
-        }
-        back_off(attempt);
-    }
-    cas32_contended(at, old, new)
+    try_cas32(at, old, new).unwrap_or_else(|| cas32_contended(at, old, new))
 }
 
 #[cold]
+#[inline(never)]
 fn cas32_contended(at: Pa, old: u32, new: u32) -> u32 {
+    for attempt in 0..ATTEMPTS {
+        back_off(attempt);
+        if let Some(found) = try_cas32(at, old, new) {
+            return found;
+        }
+    }
     if has_lse() {
         let found: u32;
         // SAFETY: as in `load32`; the pCPU has the instruction.
@@ -108,7 +112,7 @@ macro_rules! update64 {
     ($(#[$doc:meta])* $name:ident, $exclusive:literal, $lse:literal, $plain:expr) => {
         $(#[$doc])*
         pub fn $name(at: Pa, bits: u64) -> u64 {
-            for attempt in 0..ATTEMPTS {
+            fn attempt(at: Pa, bits: u64) -> Option<u64> {
                 let found: u64;
                 let failed: u32;
                 // SAFETY: as in `load32`.
@@ -125,24 +129,34 @@ macro_rules! update64 {
                         options(nostack, preserves_flags)
                     );
                 }
-                if failed == 0 {
-                    return found;
-                }
-                back_off(attempt);
+                (failed == 0).then_some(found)
             }
-            let found: u64;
-            if has_lse() {
-                // SAFETY: as in `load32`; the pCPU has the instruction.
-                unsafe {
-                    asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
-                        b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));
+
+            #[cold]
+            #[inline(never)]
+            fn contended(at: Pa, bits: u64) -> u64 {
+                for n in 0..ATTEMPTS {
+                    back_off(n);
+                    if let Some(found) = attempt(at, bits) {
+                        return found;
+                    }
                 }
-            } else {
-                found = load64(at);
-                let change: fn(u64, u64) -> u64 = $plain;
-                store64(at, change(found, bits));
+                let found: u64;
+                if has_lse() {
+                    // SAFETY: as in `load32`; the pCPU has the instruction.
+                    unsafe {
+                        asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
+                            b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));
+                    }
+                } else {
+                    found = load64(at);
+                    let change: fn(u64, u64) -> u64 = $plain;
+                    store64(at, change(found, bits));
+                }
+                found
             }
-            found
+
+            attempt(at, bits).unwrap_or_else(|| contended(at, bits))
         }
     };
 }
