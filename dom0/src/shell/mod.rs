@@ -17,7 +17,7 @@ use core::cell::Cell;
 
 use dom0_core::shell::{Command, Source, Xl, completion, help, parse, xl_help};
 use embassy_futures::select::{Either, select};
-use embassy_time::{Duration, Timer};
+use embassy_time::{Duration, Instant, Timer};
 use pv_guest_lib::control::{self, PowerAction};
 
 use crate::store::Client;
@@ -93,6 +93,18 @@ impl Shell {
                 return error.status();
             }
         };
+        let Command::Timed(command) = command else {
+            return self.finish(command).await;
+        };
+        let start = Instant::now();
+        let status = self.finish(*command).await;
+        let took = start.elapsed().as_micros();
+        self.terminal.print(&format!("real {}.{:06}s\n", took / 1_000_000, took % 1_000_000)).await;
+        status
+    }
+
+    /// Carries a command out, says why it failed if it did, and returns its status.
+    async fn finish(&self, command: Command) -> i32 {
         match self.carry_out(command).await {
             Ok(()) => 0,
             Err(Failure(reason)) => {
@@ -107,7 +119,8 @@ impl Shell {
 
     async fn carry_out(&self, command: Command) -> Outcome {
         match command {
-            Command::Nothing => Ok(()),
+            // The parser puts a timed command in no other, so this is none.
+            Command::Nothing | Command::Timed(_) => Ok(()),
             Command::Xl(xl) => self.xl(xl).await,
             Command::Store(command) => self.store_command(command).await,
             Command::Ls { paths, long } => self.ls(&paths, long).await,

@@ -278,3 +278,14 @@ proptest! {
         prop_assert_eq!(split(&format!("'{word}'")), Ok(vec![word]));
     }
 }
+
+#[test]
+fn a_timed_command_is_parsed_as_if_it_stood_alone() {
+    let timed = |line| match parse(line) {
+        Ok(Command::Timed(inner)) => Ok(*inner),
+        other => other,
+    };
+    assert_eq!(timed("time xl destroy hello"), parse("xl destroy hello"));
+    assert_eq!(timed("time time poweroff"), Ok(Command::Poweroff));
+    assert_eq!(timed("time nothing"), parse("nothing"));
+}
