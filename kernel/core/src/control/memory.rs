@@ -10,7 +10,7 @@ use crate::hypercall::{Call, CallResult};
 use crate::{grant, memory};
 
 /// Pages that one call gives before it returns with what it has done.
-const PAGES_PER_CALL: u64 = 4096;
+const PAGES_PER_CALL: u64 = 1024;
 /// Bytes that one call copies before it returns with what it has done.
 const BYTES_PER_CALL: u64 = 256 * 1024;
 
