@@ -144,7 +144,7 @@ pub fn init_pcpu(redistributor: usize) {
         msr!("icc_pmr_el1", 0xff);
         msr!("icc_bpr1_el1", 0);
         msr!("icc_igrpen1_el1", 1);
-        }
+    }
     interface::init();
 }
 
@@ -154,7 +154,8 @@ pub fn kick(pcpu: PcpuId) {
     let mpidr = block.mpidr.load(Ordering::Relaxed);
     // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
     let aff0 = mpidr & 0xff;
-    let target = (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
+    let target =
+        (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
     // What the other one will look at must be visible before it is told.
     barrier!("dsb ishst");
     // SAFETY: an SGI runs code of ours on the other pCPU when it is ready for it.

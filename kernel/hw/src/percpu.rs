@@ -72,8 +72,7 @@ const fn block(id: u8) -> Percpu {
     }
 }
 
-static BLOCKS: [Percpu; MAX_PCPUS] =
-    [block(0), block(1), block(2), block(3), block(4), block(5), block(6), block(7)];
+static BLOCKS: [Percpu; MAX_PCPUS] = [block(0), block(1), block(2), block(3), block(4), block(5), block(6), block(7)];
 
 /// All blocks, those of pCPUs that are not up included.
 pub fn all() -> &'static [Percpu; MAX_PCPUS] {

@@ -242,8 +242,10 @@ impl Discovered {
     /// Nodes of devices, all of which go to Dom0; `true` to go on below.
     fn device_node(&mut self, place: &Place<'_>) -> Result<bool, FdtError> {
         let is_machine = place.depth == 1
-            && (matches!(place.name(), "memory" | "cpus" | "chosen" | "psci" | "reserved-memory" | "timer" | "aliases")
-                || place.text("device_type") == Some("memory"));
+            && (matches!(
+                place.name(),
+                "memory" | "cpus" | "chosen" | "psci" | "reserved-memory" | "timer" | "aliases"
+            ) || place.text("device_type") == Some("memory"));
         if is_machine || place.is_compatible("arm,gic-v3") {
             return Ok(false);
         }
@@ -319,7 +321,8 @@ impl Discovered {
         for unit in [2, 0, 1] {
             let entry = (3 + 1 + 1 + unit + 3) * 4;
             let is_whole = map.len().is_multiple_of(entry);
-            let handles = || map.chunks_exact(entry).map(|e| e.get(16..).and_then(|tail| take(tail, 1)).map(|(h, _)| h));
+            let handles =
+                || map.chunks_exact(entry).map(|e| e.get(16..).and_then(|tail| take(tail, 1)).map(|(h, _)| h));
             if !is_whole || handles().any(|handle| handle != self.gic) {
                 continue;
             }

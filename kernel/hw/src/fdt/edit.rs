@@ -98,7 +98,8 @@ fn add_hypervisor(blob: &mut Blob<'_>, grants: Range) -> Result<(), FdtError> {
     let at = offset_in(blob.bytes(), first.name().as_bytes()) - 4;
     let mut range = [0; 24];
     let length = (cells.address + cells.size) * 4;
-    let written = put(&mut range, cells.address, grants.start.raw()).and_then(|tail| put(tail, cells.size, grants.size));
+    let written =
+        put(&mut range, cells.address, grants.start.raw()).and_then(|tail| put(tail, cells.size, grants.size));
     written.ok_or_else(|| root.error("#address-cells", Fault::Unsupported))?;
     let mut node = Vec::new();
     push(&mut node, &BEGIN_NODE.to_be_bytes())?;

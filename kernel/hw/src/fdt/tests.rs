@@ -67,7 +67,9 @@ fn machine(extra: impl Fn(&mut FdtWriter) -> Result<(), Error>) -> Result<Vec<u8
     fdt.property_u32("#address-cells", 1)?;
     fdt.property_u32("#size-cells", 1)?;
     fdt.property_array_u32("ranges", &[0, 0, 0x900_0000, 0x10_0000])?;
-    for (name, at, intid, flags) in [("serial", 0x1000, 1, 4), ("virtio_mmio", 0x2000, 16, 1), ("virtio_mmio", 0x2200, 17, 1)] {
+    for (name, at, intid, flags) in
+        [("serial", 0x1000, 1, 4), ("virtio_mmio", 0x2000, 16, 1), ("virtio_mmio", 0x2200, 17, 1)]
+    {
         let node = fdt.begin_node(&format!("{name}@{at:x}"))?;
         if name == "serial" {
             fdt.property_string("compatible", "arm,pl011")?;
