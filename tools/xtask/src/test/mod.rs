@@ -73,7 +73,7 @@ fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
 }
 
 fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
-    check(tally, "the sources are formatted", || quietly(paths, setup::cargo("fmt").args(["--all", "--check"])));
+    check(tally, "the sources are formatted", || quietly(paths, setup::cargo("fmt").args(["--all", "--check", "--", "-l"])));
     check(tally, "clippy on the host crates", || {
         quietly(paths, setup::cargo("clippy").args(["--quiet", "--all-targets", "--", "-D", "warnings"]))
     });
