@@ -3,8 +3,6 @@
 //! A guest may execute anything and touch any address. What EL2 does not provide comes back to it as the exception
 //! that hardware without it would raise; nothing ends the domain but an SError, which cannot be undone.
 
-#[cfg(test)]
-mod exits;
 mod id;
 mod inject;
 mod mmio;

@@ -1,5 +1,7 @@
 //! Decoding, ID registers and the entry into the guest's handlers.
 
+mod exits;
+
 use proptest::prelude::*;
 
 use super::inject::{Exception, enter, skip};

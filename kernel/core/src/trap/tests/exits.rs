@@ -6,7 +6,7 @@ use hypercall_abi::psci::{PsciFn, PsciResult};
 use hypercall_abi::xencons;
 use proptest::prelude::*;
 
-use super::*;
+use crate::trap::*;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::context::Exit;
 use crate::domain::{Domain, Life};
@@ -347,7 +347,7 @@ fn the_uart_sends_and_receives_through_its_ring() {
 #[test]
 fn an_serror_ends_the_domain_that_was_running_and_says_so() {
     let mut guest = Guest::new();
-    super::serror(guest.kernel, &mut guest.cpu, &mut guest.frame, 0xBE00_0000);
+    serror(guest.kernel, &mut guest.cpu, &mut guest.frame, 0xBE00_0000);
     assert_eq!(guest.domain.life(), Life::ShutDown(3));
 }
 
