@@ -142,19 +142,19 @@ impl Toolstack {
         Ok(devices::vuart(domid, port))
     }
 
-    /// Writes nodes, all or none.
+    /// Writes nodes one after the other. Nobody sees some without the rest, since nothing else runs meanwhile; so
+    /// it needs no transaction, whose copies of the store would cost more the more there is in it. After an error
+    /// the caller takes away what has been written.
     pub fn write_nodes(&self, nodes: &[Node]) -> Result<(), Error> {
-        let failed = |error| Error::Store("writing the domain's nodes", error);
-        let transaction = self.store.transaction().map_err(failed)?;
-        for node in nodes {
+        let written = nodes.iter().try_for_each(|node| {
             let (path, value) = (node.path.as_str(), node.value.as_bytes());
-            transaction.request(Request::Write { path, value }).map_err(failed)?;
+            self.store.request(Request::Write { path, value })?;
             if let Some(perms) = &node.perms {
-                let perms = to_store(perms);
-                transaction.request(Request::SetPerms { path, perms: &perms }).map_err(failed)?;
+                self.store.request(Request::SetPerms { path, perms: &to_store(perms) })?;
             }
-        }
-        transaction.commit().map_err(failed)
+            Ok(())
+        });
+        written.map_err(|error| Error::Store("writing the domain's nodes", error))
     }
 
     /// Waits until the back end of a disk has opened its target.

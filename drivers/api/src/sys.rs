@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "the one place that dereferences shared memory")]
 
 use core::ptr::NonNull;
+use core::slice;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::{BusAddr, DmaMemory, MappedPage, PAGE_SIZE, SharedPage};
@@ -63,6 +64,17 @@ impl Window {
         Some(unsafe { AtomicU64::from_ptr(field.cast().as_ptr()) })
     }
 
+    /// The aligned words from `offset` on, `count` of them or as many as the window has: checked once for all of them,
+    /// since most of what is moved is long.
+    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
+        let inside = count.min(self.len.saturating_sub(offset) / 8);
+        match self.field(offset, 8) {
+            // SAFETY: `inside` words lie in the window, aligned (`field`), mapped and only accessed atomically (`new`).
+            Some(first) => unsafe { slice::from_raw_parts(first.cast().as_ptr(), inside) },
+            None => &[],
+        }
+    }
+
     /// Reads `into.len()` bytes, eight at a time where alignment allows; bytes past the end read as 0.
     fn read(&self, offset: usize, into: &mut [u8]) {
         let inside = into.len().min(self.len.saturating_sub(offset));
@@ -75,12 +87,12 @@ impl Window {
             *byte = self.read_byte(at);
             at += 1;
         }
-        let mut words = body.chunks_exact_mut(8);
-        for word in &mut words {
-            word.copy_from_slice(&SharedPage::load_u64(self, at).to_le_bytes());
-            at += 8;
+        let (words, tail) = body.as_chunks_mut::<8>();
+        for (field, word) in self.words(at, words.len()).iter().zip(words.iter_mut()) {
+            *word = field.load(Ordering::Relaxed).to_le_bytes();
         }
-        for byte in words.into_remainder() {
+        at += size_of_val(words);
+        for byte in tail {
             *byte = self.read_byte(at);
             at += 1;
         }
@@ -97,10 +109,10 @@ impl Window {
             at += 1;
         }
         let (words, tail) = body.as_chunks::<8>();
-        for word in words {
-            SharedPage::store_u64(self, at, u64::from_le_bytes(*word));
-            at += 8;
+        for (field, word) in self.words(at, words.len()).iter().zip(words) {
+            field.store(u64::from_le_bytes(*word), Ordering::Relaxed);
         }
+        at += size_of_val(words);
         for &byte in tail {
             self.write_byte(at, byte);
             at += 1;
