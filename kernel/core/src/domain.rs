@@ -1,6 +1,6 @@
 //! A domain, and the table that finds it by its id.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -69,8 +69,10 @@ pub struct Domain<H: Hw> {
     pub shared_info: SharedInfo<H>,
     /// Whether IPA equals PA, so that the domain's addresses can go to devices.
     pub direct_mapped: bool,
-    /// Pauses through capabilities that have not been taken back.
-    pub pauses: AtomicU32,
+    /// vCPUs that may be polling, a bit each: where a sender looks first.
+    pub pollers: AtomicU64,
+    /// Pauses through capabilities that have not been taken back. Guards also that the vCPUs are held as it says.
+    pub pauses: SpinMutex<u32>,
     /// Whether the runstate copies carry the update flag (`vm_assist`).
     pub runstate_flag: AtomicBool,
     /// Where the counter stood when the domain was made; what its virtual counter lacks.
@@ -130,7 +132,8 @@ impl<H: Hw> Domain<H> {
             line: SpinMutex::new(LineBuffer::new()),
             shared_info: SharedInfo::new(id)?,
             direct_mapped: blueprint.direct_mapped,
-            pauses: AtomicU32::new(1),
+            pollers: AtomicU64::new(0),
+            pauses: SpinMutex::new(1),
             runstate_flag: AtomicBool::new(false),
             counter_offset: H::now(),
             life: SpinMutex::new(Life::Alive),
@@ -174,11 +177,11 @@ impl<H: Hw> Domain<H> {
         alive
     }
 
-    /// Anything to dying; false if it was dying already.
-    pub fn begin_dying(&self) -> bool {
+    /// Anything to dying.
+    pub fn begin_dying(&self) {
         let mut life = self.life.lock();
         self.dying.store(true, Ordering::Release);
-        core::mem::replace(&mut *life, Life::Dying) != Life::Dying
+        *life = Life::Dying;
     }
 
     /// The domain that `id` means when this one says it.
@@ -242,10 +245,9 @@ impl<H: Hw> DomainTable<H> {
         Ok(())
     }
 
-    /// Makes a domain unknown; it lives on while somebody holds it.
-    pub fn remove(&self, id: DomId) -> Option<H::Shared<Domain<H>>> {
-        let mut slot = self.slot(id).lock();
-        if slot.as_ref().is_some_and(|domain| domain.id == id) { slot.take() } else { None }
+    /// Makes a domain unknown; false if it was. It lives on while somebody holds it, as the caller does.
+    pub fn remove(&self, domain: &H::Shared<Domain<H>>) -> bool {
+        self.slot(domain.id).lock().take_if(|known| H::same(known, domain)).is_some()
     }
 
     /// The live domain with the smallest id at or after `from`.

@@ -1,7 +1,5 @@
 //! The life of a domain: made, started, paused, shut down, crashed, destroyed.
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
@@ -126,8 +124,8 @@ impl<H: Hw> Kernel<H> {
 
     /// Pauses all vCPUs; counted.
     pub fn pause(&self, domain: &Domain<H>) -> Result<(), XenError> {
-        let counted = domain.pauses.try_update(Ordering::AcqRel, Ordering::Relaxed, |count| count.checked_add(1));
-        counted.map_err(|_| XenError::Overflow)?;
+        let mut pauses = domain.pauses.lock();
+        *pauses = pauses.checked_add(1).ok_or(XenError::Overflow)?;
         for vcpu in domain.vcpus() {
             self.hold(vcpu, PAUSED);
         }
@@ -136,8 +134,9 @@ impl<H: Hw> Kernel<H> {
 
     /// Takes back one pause; `EINVAL` if there is none.
     pub fn unpause(&self, domain: &Domain<H>) -> Result<(), XenError> {
-        let counted = domain.pauses.try_update(Ordering::AcqRel, Ordering::Relaxed, |count| count.checked_sub(1));
-        if counted.map_err(|_| XenError::Inval)? == 1 {
+        let mut pauses = domain.pauses.lock();
+        *pauses = pauses.checked_sub(1).ok_or(XenError::Inval)?;
+        if *pauses == 0 {
             for vcpu in domain.vcpus() {
                 self.release(vcpu, PAUSED);
             }
@@ -197,10 +196,10 @@ pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &T
 ///
 /// The order matters: nothing runs, then nothing is reachable (ports, grants), then memory goes, then the name.
 pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool {
-    if domain.begin_dying() {
-        for vcpu in domain.vcpus() {
-            kernel.hold(vcpu, STOPPED);
-        }
+    domain.begin_dying();
+    // In every stretch: another pCPU may have begun the destruction and not have come to hold them all yet.
+    for vcpu in domain.vcpus() {
+        kernel.hold(vcpu, STOPPED);
     }
     if domain.vcpus().iter().any(|vcpu| vcpu.running_on().is_some()) {
         return false;
@@ -211,17 +210,16 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if !crate::grant::teardown(kernel, domain, PAGE_STRETCH) {
         return false;
     }
-    for vcpu in domain.vcpus() {
-        kernel.timers.cancel(vcpu);
-    }
     if let Some(uart) = &domain.vuart {
         uart.disconnect();
     }
     if domain.p2m.teardown(PAGE_STRETCH) == Progress::More {
         return false;
     }
-    if kernel.domains.remove(domain.id).is_some() {
+    // Once only: through a capability that outlived the domain we may come here when its id and its slots are others'.
+    if kernel.domains.remove(domain) {
         for vcpu in domain.vcpus() {
+            kernel.timers.cancel(vcpu);
             kernel.return_slot(vcpu.slot);
         }
     }

@@ -12,6 +12,7 @@ use crate::hw::{Hw, Ticks};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::runstate::ticks;
+use crate::vcpu::BLOCKED;
 use crate::{evtchn, guest, lifecycle};
 
 /// `Vcpu::polling` when several ports are polled: any of them ends the poll.
@@ -81,34 +82,29 @@ fn poll<H: Hw>(call: &mut Call<'_, H>, arg: &Poll) -> CallResult {
     if arg.nr_ports > POLL_PORTS {
         return Err(XenError::Inval.into());
     }
-    let wanted = |call: &Call<'_, H>, n: u32| -> Result<Port, XenError> {
+    let wanted = |n: u32| -> Result<Port, XenError> {
         let port: Port = guest::read(call.domain, GuestVa::new(arg.ports.0.wrapping_add(4 * u64::from(n))))?;
         call.domain.events.port(port)?;
         Ok(port)
     };
-    // The wish is known before the ports are looked at, so that a sender either is seen or sees it.
-    let single = if arg.nr_ports == 1 { wanted(call, 0)?.0 + 1 } else { POLL_ANY };
-    call.vcpu.polling.store(single, Ordering::SeqCst);
-    for n in 0..arg.nr_ports {
-        let pending = wanted(call, n).map(|port| evtchn::is_pending(call.domain, port));
-        if !matches!(pending, Ok(false)) {
-            call.vcpu.polling.store(0, Ordering::SeqCst);
-            return pending.map(|_| 0).map_err(Into::into);
-        }
-    }
+    let single = if arg.nr_ports == 1 { wanted(0)?.0 + 1 } else { POLL_ANY };
     let until = match arg.timeout {
         0 => 0,
-        ns => (ticks::<H>(ns) + call.domain.counter_offset).max(1),
+        ns => ticks::<H>(ns).saturating_add(call.domain.counter_offset).max(1),
     };
-    if until != 0 && until <= H::now() {
-        call.vcpu.polling.store(0, Ordering::SeqCst);
-        return Ok(0);
-    }
+    // The wish is known and the vCPU blocked before the ports are looked at, so that a sender either is seen or sees
+    // the wish and takes the block back.
     call.vcpu.poll_until.store(until, Ordering::Relaxed);
-    if !call.kernel.block(call.vcpu) {
-        call.vcpu.poll_until.store(0, Ordering::Relaxed);
-        call.vcpu.polling.store(0, Ordering::SeqCst);
+    call.vcpu.polling.store(single, Ordering::SeqCst);
+    call.domain.pollers.fetch_or(1 << call.vcpu.id.0, Ordering::SeqCst);
+    let blocked = call.kernel.block(call.vcpu) && (until == 0 || until > H::now());
+    let pending = |n| wanted(n).map(|port| evtchn::is_pending(call.domain, port));
+    let found = (0..arg.nr_ports).map(pending).find(|pending| !matches!(pending, Ok(false)));
+    if !blocked || found.is_some() {
+        call.vcpu.end_poll();
+        call.vcpu.release(BLOCKED);
     }
+    found.unwrap_or(Ok(false))?;
     Ok(0)
 }
 

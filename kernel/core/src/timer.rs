@@ -188,8 +188,7 @@ impl<H: Hw> Kernel<H> {
     fn vcpu_due(&self, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
         let poll = vcpu.poll_until.load(Ordering::Relaxed);
         if poll != 0 && poll <= now {
-            vcpu.poll_until.store(0, Ordering::Relaxed);
-            vcpu.polling.store(0, Ordering::Relaxed);
+            vcpu.end_poll();
         }
         self.own_timers_due(vcpu, now);
         self.notify(vcpu);

@@ -132,6 +132,12 @@ impl<H: Hw> Vcpu<H> {
         }
     }
 
+    /// Ends a poll, if one is under way; the caller then lets the vCPU run.
+    pub fn end_poll(&self) {
+        self.polling.store(0, Ordering::SeqCst);
+        self.poll_until.store(0, Ordering::Relaxed);
+    }
+
     /// Where the vcpu_info lies.
     pub fn info(&self) -> Option<Pa> {
         match self.info.load(Ordering::Acquire) {

@@ -1,7 +1,5 @@
 //! Control calls on domains: make, find, look at, end.
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::control::{
     CREATE_VUART, DomainInfo, DomainParams, STATE_BLOCKED, STATE_DYING, STATE_PAUSED, STATE_RUNNING, STATE_SHUTDOWN,
 };
@@ -87,7 +85,7 @@ pub fn info<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> CallResult {
         }
         Life::Dying => state |= STATE_DYING,
     }
-    if target.pauses.load(Ordering::Relaxed) > 0 {
+    if *target.pauses.lock() > 0 {
         state |= STATE_PAUSED;
     }
     if target.vcpus().iter().any(|vcpu| vcpu.running_on().is_some()) {
@@ -134,7 +132,9 @@ pub fn vuart_init<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> Result<(
     let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
     let remote = DomId(u16::try_from(call.args[2]).map_err(|_| XenError::Inval)?);
     let port = evtchn::alloc_unbound(target, call.domain.resolve(remote))?;
-    vuart.connect(target, Gfn(call.args[1]), port)?;
     call.out[0] = u64::from(port.0);
-    Ok(())
+    vuart.connect(target, Gfn(call.args[1]), port).inspect_err(|_| {
+        // The port is new, so closing it cannot fail but for the guest closing it first.
+        let _ = evtchn::close(call.kernel, target, port);
+    })
 }

@@ -214,8 +214,10 @@ pub fn close_all<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, budget: u32) -> 
     let mut from = Port(1);
     for _ in 0..budget {
         let Some(port) = domain.events.next_taken(from) else { return true };
-        // Fails only for a port that another vCPU is opening or closing right now.
-        let _ = close(kernel, domain, port);
+        // Fails also for a port that another vCPU is opening or closing right now, which is not there for us.
+        if close(kernel, domain, port) == Err(XenError::Again) {
+            return false;
+        }
         from = Port(port.0 + 1);
     }
     false

@@ -56,8 +56,8 @@ pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) ->
     if !masked {
         select(kernel, vcpu, word);
     }
-    if vcpu.polling.load(Ordering::Acquire) != 0 {
-        end_poll(kernel, vcpu, port);
+    if domain.pollers.load(Ordering::Acquire) != 0 {
+        end_polls(kernel, domain, port);
     }
     Ok(())
 }
@@ -121,13 +121,15 @@ pub fn mark_vcpu_pending<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>) {
     }
 }
 
-/// Wakes a vCPU that polls for `port` (or for several, which looks like port 0 here).
-fn end_poll<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, port: Port) {
-    let polled = vcpu.polling.load(Ordering::Acquire);
-    if polled == crate::sched_op::POLL_ANY || polled == port.0 + 1 {
-        vcpu.polling.store(0, Ordering::Release);
-        vcpu.poll_until.store(0, Ordering::Relaxed);
-        kernel.notify(vcpu);
+/// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports.
+fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
+    for vcpu in domain.vcpus() {
+        let polled = vcpu.polling.load(Ordering::Acquire);
+        if polled == crate::sched_op::POLL_ANY || polled == port.0 + 1 {
+            domain.pollers.fetch_and(!(1 << vcpu.id.0), Ordering::SeqCst);
+            vcpu.end_poll();
+            kernel.notify(vcpu);
+        }
     }
 }
 
