@@ -84,8 +84,8 @@ impl<H: Hw> Default for FairQueue<H> {
 }
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
-    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, woken: bool) {
-        let key = if woken { self.adopt(&vcpu) } else { vcpu.vruntime.load(Ordering::Relaxed) };
+    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool) {
+        let key = if comes { self.adopt(&vcpu) } else { vcpu.vruntime.load(Ordering::Relaxed) };
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
         let _ = self.heap.push(Waiting { key, vcpu });
     }

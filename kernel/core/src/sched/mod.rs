@@ -31,8 +31,8 @@ pub enum Place {
 
 /// A scheduling policy: the order within one pCPU's run queue.
 pub trait Policy<H: Hw> {
-    /// Adds a runnable vCPU; `woken` when it comes from sleep and not from the pCPU itself.
-    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, woken: bool);
+    /// Adds a runnable vCPU; `comes` when it does so from sleep or elsewhere, and not from the pCPU itself.
+    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool);
     /// Takes the vCPU that should run next.
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
@@ -117,14 +117,15 @@ impl<H: Hw> Scheduler<H> {
         }
     }
 
+    /// Queues a vCPU that wakes up, that makes room for another one on its pCPU, or that may not run where it waits.
     fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, place: &mut Place) {
         let id = self.choose(vcpu);
-        *place = Place::Queued(id);
+        let comes = core::mem::replace(place, Place::Queued(id)) != Place::Running(id);
         vcpu.accounting.lock().enter(hypercall_abi::vcpu::Runstate::Runnable, H::now());
         let urgent = {
             let mut queue = self.pcpu(id).queue.lock();
-            queue.push(vcpu.clone(), true);
-            queue.preempts() || queue.waiting() == 1
+            queue.push(vcpu.clone(), comes);
+            comes && (queue.preempts() || queue.waiting() == 1)
         };
         if urgent {
             self.poke(id);
@@ -150,7 +151,13 @@ impl<H: Hw> Scheduler<H> {
         let pick = |mask: u64| -> u8 {
             if mask & (1 << last) != 0 { last } else { u8::try_from(mask.trailing_zeros()).unwrap_or(0) }
         };
-        PcpuId(if idle != 0 { pick(idle) } else { pick(allowed) })
+        if idle == 0 {
+            return PcpuId(pick(allowed));
+        }
+        let chosen = pick(idle);
+        // Spoken for: the next vCPU that wakes up goes to another one that sleeps.
+        self.idle.fetch_and(!(1 << chosen), Ordering::SeqCst);
+        PcpuId(chosen)
     }
 }
 

@@ -65,10 +65,7 @@ fn take_off<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame,
         accounting.enter(state, now);
         accounting.publish::<H>(now);
     }
-    if held == 0 && Scheduler::allows(&vcpu, cpu.id) {
-        *place = Place::Queued(cpu.id);
-        kernel.sched.pcpu(cpu.id).queue.lock().push(vcpu.clone(), false);
-    } else if held == 0 {
+    if held == 0 {
         kernel.sched.enqueue(&vcpu, &mut place);
     } else {
         *place = Place::Nowhere;
