@@ -172,14 +172,18 @@ impl<H: Hw> Kernel<H> {
     fn domain_text(&self, domain: &Domain<H>, text: &[u8]) {
         let mut line = domain.line.lock();
         for &byte in text {
-            if byte != b'\n' && byte != b'\r' {
-                // Control characters could write over other domains' lines on the user's terminal.
-                let shown = if byte.is_ascii_graphic() || byte == b' ' || byte == b'\t' { byte } else { b'.' };
-                let _ = line.text.push(shown);
-            }
-            if byte == b'\n' || line.text.is_full() {
+            // Control characters could write over other domains' lines on the user's terminal.
+            let shown = match byte {
+                b'\r' => continue,
+                b'\n' => None,
+                b'\t' | b' '..=b'~' => Some(byte),
+                _ => Some(b'.'),
+            };
+            if shown.is_none() || line.text.is_full() {
                 self.end_line(domain.id, &mut line);
             }
+            // There is room now.
+            let _ = shown.map(|byte| line.text.push(byte));
         }
     }
 
