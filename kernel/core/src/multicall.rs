@@ -21,7 +21,8 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         let number = entry.op as u32;
         call.args = entry.args;
         let result = match number {
-            nr::MULTICALL | control::BASE.. => Err(XenError::NoSys.into()),
+            nr::MULTICALL => Err(XenError::Inval.into()),
+            control::BASE.. => Err(XenError::NoSys.into()),
             _ => route(call, number),
         };
         match result {
