@@ -74,7 +74,7 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     setup::qemu()?;
-    build::images(paths)?;
+    build::images(paths, build::IMAGES)?;
     let store = prepare_store(paths, options.store.as_deref())?;
     let config = config(paths, options, &store)?;
     let limit = options.timeout.map(Duration::from_secs);

@@ -164,7 +164,7 @@ fn newest_change(folder: &Path) -> Result<std::time::SystemTime> {
 }
 
 /// Copies when the source is newer, so that an unchanged store keeps its date.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     if crate::paths::is_fresh(to, &[from]) {
         return Ok(());
     }

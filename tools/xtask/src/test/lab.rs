@@ -3,8 +3,9 @@
 use anyhow::Result;
 use qemu_tests::suite::Lab;
 
+use crate::build;
 use crate::linux;
-use crate::paths::Paths;
+use crate::paths::{Paths, write_if_changed};
 use crate::store;
 use crate::xen;
 
@@ -21,6 +22,10 @@ const ON_XEN: &[(&str, &str)] = &[
     ),
 ];
 
+/// The guest that breaks rules has a second vCPU to race with and a disk to break the ring of.
+const HOSTILE: &str = "name = \"hostile\"\nkernel = \"/store/hostile\"\nmemory = 32\nvcpus = 2\n\
+    disk = [ \"/store/scratch.img,raw,xvda,w\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
+
 /// A disk for each of the guests that run at once.
 const DISKS: u32 = 8;
 const DISK_SIZE: &str = "16M";
@@ -29,6 +34,10 @@ const DISK_SIZE: &str = "16M";
 pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     let folder = paths.images().join("test-store");
     store::demo(paths, &linux::guest(paths)?, &folder)?;
+    for (image, _) in build::TEST_IMAGES {
+        store::copy(&paths.image(image), &folder.join(image))?;
+    }
+    write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
     for index in 0..DISKS {
         let disk = folder.join(format!("disk{index}.ext4"));
         if !disk.is_file() {

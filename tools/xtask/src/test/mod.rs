@@ -44,7 +44,8 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     if options.filter.is_none() {
         host(paths, toolchain, &mut tally)?;
     }
-    let built = check(&mut tally, "the images build", || build::images(paths).map(drop));
+    let wanted = [build::IMAGES, build::TEST_IMAGES].concat();
+    let built = check(&mut tally, "the images build", || build::images(paths, &wanted).map(drop));
     check(&mut tally, "the hypervisor's image is small", || rules::image_size(paths));
     if !options.host && built {
         setup::qemu()?;
@@ -73,14 +74,16 @@ fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
 }
 
 fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
-    check(tally, "the sources are formatted", || quietly(paths, setup::cargo("fmt").args(["--all", "--check", "--", "-l"])));
+    check(tally, "the sources are formatted", || {
+        quietly(paths, setup::cargo("fmt").args(["--all", "--check", "--", "-l"]))
+    });
     check(tally, "clippy on the host crates", || {
         quietly(paths, setup::cargo("clippy").args(["--quiet", "--all-targets", "--", "-D", "warnings"]))
     });
     check(tally, "clippy on the bare-metal crates", || {
         let mut clippy = toolchain.cargo("clippy");
         clippy.arg("--quiet");
-        for (package, _) in build::IMAGES {
+        for (package, _) in build::IMAGES.iter().chain(build::TEST_IMAGES) {
             clippy.args(["--package", package]);
         }
         quietly(paths, clippy.args(["--", "-D", "warnings"]))
