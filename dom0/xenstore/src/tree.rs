@@ -15,9 +15,10 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{BuildHasherDefault, Hasher};
 
 use hypercall_abi::ids::DomId;
-use rpds::{RedBlackTreeMapSync, VectorSync};
+use rpds::{HashTrieMap, HashTrieMapSync, RedBlackTreeMapSync, VectorSync};
 
 use crate::ids::{Generation, NodeId};
 use crate::path;
@@ -53,6 +54,24 @@ pub(crate) struct Usage {
     pub(crate) grants: usize,
 }
 
+/// A domain's id as its own hash: ids are given out one after the other, so they spread by themselves.
+#[derive(Clone, Copy, Debug, Default)]
+struct OwnNumber(u64);
+
+impl Hasher for OwnNumber {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |number, &byte| number << 8 | u64::from(byte));
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.0 = number.into();
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Where a path leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spot<'a> {
@@ -72,7 +91,8 @@ pub(crate) enum Spot<'a> {
 pub(crate) struct Tree {
     slots: VectorSync<Slot>,
     free: Option<NodeId>,
-    usage: RedBlackTreeMapSync<DomId, Usage>,
+    /// A trie, whose depth does not grow with each few domains more: every change counts here.
+    usage: HashTrieMapSync<DomId, Usage, BuildHasherDefault<OwnNumber>>,
     clock: Generation,
 }
 
@@ -82,7 +102,7 @@ impl Tree {
         let mut tree = Self {
             slots: VectorSync::new_sync(),
             free: None,
-            usage: RedBlackTreeMapSync::new_sync(),
+            usage: HashTrieMap::new_with_hasher_and_ptr_kind(BuildHasherDefault::default()),
             clock: Generation(0),
         };
         let perms = Arc::new(Perms::private(DomId::DOM0));

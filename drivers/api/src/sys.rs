@@ -88,9 +88,7 @@ impl Window {
             at += 1;
         }
         let (words, tail) = body.as_chunks_mut::<8>();
-        for (field, word) in self.words(at, words.len()).iter().zip(words.iter_mut()) {
-            *word = field.load(Ordering::Relaxed).to_le_bytes();
-        }
+        load_words(self.words(at, words.len()), words);
         at += size_of_val(words);
         for byte in tail {
             *byte = self.read_byte(at);
@@ -109,9 +107,7 @@ impl Window {
             at += 1;
         }
         let (words, tail) = body.as_chunks::<8>();
-        for (field, word) in self.words(at, words.len()).iter().zip(words) {
-            field.store(u64::from_le_bytes(*word), Ordering::Relaxed);
-        }
+        store_words(self.words(at, words.len()), words);
         at += size_of_val(words);
         for &byte in tail {
             self.write_byte(at, byte);
@@ -129,6 +125,54 @@ impl Window {
             // SAFETY: as in `read_byte`.
             unsafe { byte.as_ptr().write_volatile(value) }
         }
+    }
+}
+
+/// Words that are moved in a turn of the loops below; the compiler neither joins nor unrolls atomic accesses itself.
+const TURN: usize = 8;
+
+/// Loads each field into its place. The bare-metal target moves bytes that may lie anywhere one by one, so places that
+/// are aligned, as those of buffers are, are written as words.
+fn load_words(fields: &[AtomicU64], into: &mut [[u8; 8]]) {
+    // SAFETY: every eight bytes are a `u64`, and a `u64` is eight bytes.
+    let (before, words, _) = unsafe { into.align_to_mut::<u64>() };
+    if !before.is_empty() {
+        for (field, word) in fields.iter().zip(into) {
+            *word = field.load(Ordering::Relaxed).to_le_bytes();
+        }
+        return;
+    }
+    let (turns, rest) = words.as_chunks_mut::<TURN>();
+    let (field_turns, _) = fields.as_chunks::<TURN>();
+    for (words, fields) in turns.iter_mut().zip(field_turns) {
+        for (word, field) in words.iter_mut().zip(fields) {
+            *word = field.load(Ordering::Relaxed).to_le();
+        }
+    }
+    for (word, field) in rest.iter_mut().zip(fields.get(turns.len() * TURN..).unwrap_or_default()) {
+        *word = field.load(Ordering::Relaxed).to_le();
+    }
+}
+
+/// Stores each field from its place, as [`load_words`] does the reverse.
+fn store_words(fields: &[AtomicU64], from: &[[u8; 8]]) {
+    // SAFETY: every eight bytes are a `u64`.
+    let (before, words, _) = unsafe { from.align_to::<u64>() };
+    if !before.is_empty() {
+        for (field, word) in fields.iter().zip(from) {
+            field.store(u64::from_le_bytes(*word), Ordering::Relaxed);
+        }
+        return;
+    }
+    let (turns, rest) = words.as_chunks::<TURN>();
+    let (field_turns, _) = fields.as_chunks::<TURN>();
+    for (words, fields) in turns.iter().zip(field_turns) {
+        for (word, field) in words.iter().zip(fields) {
+            field.store(u64::from_le(*word), Ordering::Relaxed);
+        }
+    }
+    for (word, field) in rest.iter().zip(fields.get(turns.len() * TURN..).unwrap_or_default()) {
+        field.store(u64::from_le(*word), Ordering::Relaxed);
     }
 }
 

@@ -244,6 +244,32 @@ fn a_window_never_reaches_outside_its_memory() {
 }
 
 #[test]
+fn long_copies_are_exact_wherever_they_begin_and_end() {
+    let mut memory: Vec<u64> = (0..40).map(|n| n * 0x0101_0101_0101_0101 + 7).collect();
+    let bytes: Vec<u8> = memory.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).unwrap();
+    // SAFETY: a vector that outlives the window and is not touched meanwhile.
+    let window = unsafe { Window::new(base, bytes.len(), BusAddr::new(0)) };
+    let mut place = vec![0u8; bytes.len() + 8];
+    for from in 0..17 {
+        for to in 0..9 {
+            let count = bytes.len() - from - to;
+            let part = &mut place[to..to + count];
+            part.fill(0);
+            SharedPage::copy_out(&window, from, part);
+            assert_eq!(part, &bytes[from..from + count], "out of {from} into {to}");
+            let back: Vec<u8> = part.iter().map(|byte| !byte).collect();
+            part.copy_from_slice(&back);
+            SharedPage::copy_in(&window, from, part);
+            let mut seen = vec![0; count];
+            SharedPage::copy_out(&window, from, &mut seen);
+            assert_eq!(seen, back, "into {from} out of {to}");
+            SharedPage::copy_in(&window, 0, &bytes);
+        }
+    }
+}
+
+#[test]
 fn the_waiting_line_serves_in_order_and_survives_those_who_leave() {
     let line = WaitQueue::new();
     let tokens = Cell::new(0u32);

@@ -1,5 +1,6 @@
 //! The loader: pieces of a kernel file in, writes to guest memory out.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -89,11 +90,11 @@ impl Loader {
             Outer::Plain => inner.feed(piece, self.file_size, sink),
             Outer::Gzip(gzip) => gzip.feed(piece, &mut |bytes| inner.feed(bytes, None, sink)),
             Outer::Unknown(head) => {
-                head.extend_from_slice(piece);
-                if head.len() < 2 {
+                if head.len() + piece.len() < 2 {
+                    head.extend_from_slice(piece);
                     return Ok(());
                 }
-                let head = core::mem::take(head);
+                let head = joined(core::mem::take(head), piece);
                 self.outer = if gzip::is_gzip(&head) {
                     Outer::Gzip(Box::new(Gzip::new()))
                 } else {
@@ -128,11 +129,12 @@ impl Inner {
         match self {
             Self::Head(head) => {
                 // Whatever follows the head in this piece is kept with it, and fed again once the format is known.
-                head.extend_from_slice(piece);
-                let Some(known) = recognise(head, file_size)? else {
+                let joined = joined(core::mem::take(head), piece);
+                let Some(known) = recognise(&joined, file_size)? else {
+                    *head = joined.into_owned();
                     return Ok(());
                 };
-                let head = core::mem::take(head);
+                let head = joined;
                 *self = known;
                 self.feed(&head, file_size, sink)
             }
@@ -185,6 +187,15 @@ impl Inner {
             }
         }
     }
+}
+
+/// The head and what follows it; without a copy when the piece is the head, as it is with pieces of a usual size.
+fn joined(mut head: Vec<u8>, piece: &[u8]) -> Cow<'_, [u8]> {
+    if head.is_empty() {
+        return Cow::Borrowed(piece);
+    }
+    head.extend_from_slice(piece);
+    Cow::Owned(head)
 }
 
 /// The part of `piece` in `range`, when the range is not empty or backwards.
