@@ -16,6 +16,10 @@ while IFS= read -r -d $'\r' line; do
     two) printf 'one\r\ntwo\r\n' ;;
     bad) printf 'bad: a reason\r\n'; status=3 ;;
     hang) read -r -d $'\r' line ;;
+    panic)
+        printf '(xenolith) *** pCPU 0 failed: a reason\r\nimage base 0x40200000\r\n  #0 0x40201000\r\n'
+        read -r -d $'\r' line
+        ;;
     guest) guest ;;
     poweroff) exit 0 ;;
     esac

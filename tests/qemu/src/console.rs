@@ -55,7 +55,15 @@ pub enum Silence {
     Timeout,
     /// The machine is gone.
     Ended,
+    /// The hypervisor has stopped and said why.
+    Failed,
 }
+
+/// How the hypervisor's last words begin.
+const LAST_WORDS: [&[u8]; 2] = [b"(xenolith) *** pCPU", b"(xenolith) cannot boot:"];
+
+/// Time for the backtrace that follows them.
+const BACKTRACE: Duration = Duration::from_millis(500);
 
 impl Console {
     /// Starts the machine.
@@ -100,6 +108,7 @@ impl Console {
     /// Waits until `look` finds what it wants in everything said so far.
     pub fn wait<T>(&self, until: Instant, mut look: impl FnMut(&[u8]) -> Option<T>) -> Result<T, Silence> {
         let mut said = lock(&self.shared.said);
+        let (mut until, mut silence, mut searched) = (until, Silence::Timeout, 0);
         loop {
             if let Some(found) = look(&said.bytes) {
                 return Ok(found);
@@ -107,9 +116,15 @@ impl Console {
             if said.ended {
                 return Err(Silence::Ended);
             }
+            let fresh = said.bytes.get(searched..).unwrap_or_default();
+            if silence == Silence::Timeout && LAST_WORDS.iter().any(|words| marks::find(fresh, words).is_some()) {
+                (until, silence) = (until.min(Instant::now() + BACKTRACE), Silence::Failed);
+            }
+            // The words may arrive in two pieces.
+            searched = said.bytes.len().saturating_sub(LAST_WORDS[1].len());
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Silence::Timeout);
+                return Err(silence);
             }
             let waited = self.shared.more.wait_timeout(said, left);
             said = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -138,6 +153,7 @@ impl Console {
         let why = match silence {
             Silence::Timeout => "in time",
             Silence::Ended => "before the machine ended",
+            Silence::Failed => "before the hypervisor failed",
         };
         anyhow!("{what} {why}; the end of the console:\n{}", indent(&self.last_lines()))
     }
@@ -147,7 +163,8 @@ impl Console {
         let until = Instant::now() + within;
         match self.wait(until, |_| None::<()>) {
             Err(Silence::Ended) => Ok(self.child.wait()?),
-            Ok(()) | Err(Silence::Timeout) => Err(self.error("the machine did not power off", Silence::Timeout)),
+            Ok(()) => Err(self.error("the machine did not power off", Silence::Timeout)),
+            Err(silence) => Err(self.error("the machine did not power off", silence)),
         }
     }
 

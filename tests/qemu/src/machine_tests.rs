@@ -49,6 +49,16 @@ fn a_hang_is_an_error_that_shows_the_console() -> Result<()> {
 }
 
 #[test]
+fn a_failure_of_the_hypervisor_ends_the_waiting_at_once_with_its_backtrace() -> Result<()> {
+    let mut machine = stand_in()?;
+    let start = std::time::Instant::now();
+    let error = machine.sh("panic").err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(error.contains("the hypervisor failed") && error.contains("#0 0x40201000"), "{error}");
+    ensure!(start.elapsed() < Duration::from_secs(10), "it waited for the time to be up");
+    Ok(())
+}
+
+#[test]
 fn a_machine_that_ends_is_told_from_one_that_hangs() -> Result<()> {
     let mut machine = stand_in()?;
     let error = machine.sh("poweroff").err().map(|error| format!("{error:#}")).unwrap_or_default();

@@ -7,6 +7,7 @@ use crate::suite::{Case, Lab, Needs};
 mod boot;
 mod disk;
 mod errors;
+mod hostile;
 mod life;
 mod linux;
 mod many;
@@ -19,5 +20,6 @@ const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
 
 /// All cases, the quick ones first.
 pub fn all() -> Vec<Case> {
-    [boot::CASES, life::CASES, errors::CASES, disk::CASES, linux::CASES, many::CASES, peer::CASES].concat()
+    [boot::CASES, life::CASES, errors::CASES, hostile::CASES, disk::CASES, linux::CASES, many::CASES, peer::CASES]
+        .concat()
 }
