@@ -4,7 +4,7 @@ use pv_guest_lib::abi::{control, nr, sched::SchedOp, vcpu::VcpuOp};
 
 use crate::Attacker;
 use crate::random::{ODD, pointers};
-use crate::sys::{hypercall, millisecond, now};
+use crate::sys::{hypercall, millisecond, now, run};
 
 /// Commands of `sched_op` that end the domain or stop it until something happens.
 const ENDING: [u32; 4] =
@@ -45,7 +45,6 @@ pub fn random(attacker: &mut Attacker) -> u64 {
         nr::VM_ASSIST,
         nr::MULTICALL,
         nr::PHYSDEV_OP,
-        nr::CONSOLE_IO,
     ];
     let until = now() + 5000 * millisecond();
     let mut done = 0;
@@ -129,6 +128,46 @@ pub fn registrations(attacker: &mut Attacker) -> u64 {
         }
     }
     accepted
+}
+
+/// Page tables of the upper half at random places and with random entries, while calls take pointers from there.
+pub fn page_tables(attacker: &mut Attacker) -> u64 {
+    let scratch = attacker.scratch;
+    let mut answered = 0;
+    for round in 0..400u64 {
+        for offset in (64 * 4096..66 * 4096).step_by(8) {
+            let entry = match attacker.random.below(4) {
+                0 => attacker.random.next(),
+                1 => scratch.at(64 * 4096 + attacker.random.below(2) * 4096) | 3,
+                2 => scratch.at(attacker.random.next()) & !0xFFF | 0x403 | attacker.random.next() & 0xFC,
+                _ => {
+                    attacker.random.pick(&[0x0300_1000, 0x3900_0000, 0x60_0000_0000, 0xFFFF_FFFF_F000, 0x4000_0000])
+                        | 0x703
+                }
+            };
+            scratch.set(offset, entry);
+        }
+        let nowhere = [0x0300_1000, 0x60_0000_0000, 0xFFFF_FFFF_F000, 0, 0x3900_0000];
+        let table = if round % 4 == 0 { attacker.random.pick(&nowhere) } else { scratch.at(64 * 4096) };
+        let size = attacker.random.pick(&[16, 25, 34, 39, 0, 63]);
+        // MRS x2, TCR_EL1; BFI x2, x3, #16, #16; MSR TCR_EL1, x2; MSR TTBR1_EL1, x1; TLBI VMALLE1; DSB; ISB
+        let words = [0xD538_2042, 0xB370_3C62, 0xD518_2042, 0xD518_2021, 0xD508_871F, 0xD503_3F9F, 0xD503_3FDF];
+        let mut registers = [0; 30];
+        // T1SZ, with 4 KiB pages and cacheable walks.
+        (registers[1], registers[3]) = (table, size | 0xB500);
+        run(attacker.code, &words, &registers, None);
+        for _ in 0..16 {
+            let pointer = attacker.random.next() | 0xFFFF_FF80_0000_0000;
+            let number =
+                attacker.random.pick(&[nr::EVENT_CHANNEL_OP, nr::GRANT_TABLE_OP, nr::XEN_VERSION].map(u64::from));
+            answered += u64::from(hypercall(number, [attacker.random.below(12), pointer, 1, 0, 0, 0]) == 0);
+            // LDR x2, [x1]
+            answered += u64::from(run(attacker.code, &[0xF940_0022], &[pointer; 30], None).completed()) << 32;
+        }
+    }
+    // TCR_EL1.EPD1 again.
+    run(attacker.code, &[0xD538_2042, 0xB269_0042, 0xD518_2042], &[0; 30], None);
+    answered
 }
 
 /// Puts odd numbers where calls will look for structures.

@@ -34,7 +34,7 @@ pub const STORES: [u32; 11] = [
     0xD50B_7421,
 ];
 
-/// Bytes of the RD and SGI frames of two redistributors; only the first has a vCPU behind it.
+/// Bytes of the RD and SGI frames of two redistributors.
 const REDISTRIBUTORS: u64 = 0x4_0000;
 
 pub fn access(attacker: &Attacker, word: u32, address: u64, value: u64) -> Ending {
@@ -45,14 +45,14 @@ pub fn access(attacker: &Attacker, word: u32, address: u64, value: u64) -> Endin
 
 /// The distributor's 64 KiB.
 pub fn distributor(attacker: &mut Attacker) -> u64 {
-    let completed = sweep(attacker, GUEST_GICV3_GICD_BASE, 0x1_0000);
+    let completed = sweep(attacker, GUEST_GICV3_GICD_BASE, 0x1_0000, 4);
     reset(attacker);
     completed
 }
 
 /// The redistributors, and the rest of their region at random.
 pub fn redistributors(attacker: &mut Attacker) -> u64 {
-    let mut completed = sweep(attacker, GUEST_GICV3_GICR0_BASE, REDISTRIBUTORS);
+    let mut completed = sweep(attacker, GUEST_GICV3_GICR0_BASE, REDISTRIBUTORS, 16);
     for _ in 0..5000 {
         let address = GUEST_GICV3_GICR0_BASE + attacker.random.below(0x110_0000);
         let (load, store) = (attacker.random.below(11) as usize, attacker.random.below(10) as usize);
@@ -65,15 +65,15 @@ pub fn redistributors(attacker: &mut Attacker) -> u64 {
 }
 
 /// Every word with all its bits set and cleared, every eighth word in all other ways, at odd offsets, too.
-fn sweep(attacker: &mut Attacker, base: u64, size: u64) -> u64 {
+fn sweep(attacker: &mut Attacker, base: u64, size: u64, step: usize) -> u64 {
     let mut completed = 0;
-    for offset in (0..size).step_by(4) {
+    for offset in (0..size).step_by(step) {
         let address = base + offset;
         for value in [u64::MAX, 0] {
             completed += u64::from(access(attacker, STORES[2], address, value).completed());
         }
         completed += u64::from(access(attacker, LOADS[2], address, 0).completed());
-        if offset % 32 == 0 {
+        if offset % 64 == 0 {
             let odd = address + attacker.random.below(8);
             let value = attacker.random.next();
             for (load, store) in LOADS.into_iter().zip(STORES) {
@@ -121,6 +121,55 @@ pub fn sgis(attacker: &mut Attacker) -> u64 {
         };
         let word = registers.get(round as usize % 3).copied().unwrap_or(0);
         completed += u64::from(run(attacker.code, &[word], &state, None).completed());
+    }
+    reset(attacker);
+    completed
+}
+
+/// Enables, pends, activates, takes, ends and deactivates interrupts in no order, in both end modes, with priorities,
+/// masks and groups that change.
+pub fn churn(attacker: &mut Attacker) -> u64 {
+    // MRS x2 from ICC_IAR1_EL1, IAR0 and HPPIR1; MSR x1 to EOIR1, EOIR0, DIR, PMR, BPR1, CTLR, IGRPEN1, IGRPEN0.
+    let interface = [
+        0xD538_CC02,
+        0xD538_CC02,
+        0xD538_C802,
+        0xD538_CC42,
+        0xD518_CC21,
+        0xD518_CC21,
+        0xD518_C821,
+        0xD518_CB21,
+        0xD518_4601,
+        0xD518_CC61,
+        0xD518_CC81,
+        0xD518_CCE1,
+        0xD518_CCC1,
+    ];
+    let private = GUEST_GICV3_GICR0_BASE + 0x1_0000;
+    let groups = [0x80, 0x100, 0x100, 0x180, 0x200, 0x200, 0x280, 0x300, 0x380, 0x400, 0xC00];
+    let mut completed = 0;
+    for _ in 0..15_000 {
+        let value = match attacker.random.below(3) {
+            0 => attacker.random.below(32),
+            1 => attacker.random.pick(&[0, 1, 2, 3, 27, 30, 31, 32, 0xFF, 0xF0, 1023, 1020]),
+            _ => attacker.random.next(),
+        };
+        completed += u64::from(if attacker.random.below(3) == 0 {
+            let group = attacker.random.pick(&groups);
+            let base = if attacker.random.below(4) == 0 { GUEST_GICV3_GICD_BASE + 4 } else { private };
+            access(attacker, STORES[2], base + group, 1 << (value & 31)).completed()
+        } else {
+            let word = interface.get(attacker.random.below(13) as usize).copied().unwrap_or(0);
+            run(attacker.code, &[word], &[value; 30], None).completed()
+        });
+    }
+    // MSR ICC_PMR_EL1, x1; MSR ICC_CTLR_EL1, x2; MSR ICC_IGRPEN1_EL1, x3; and no interrupt left active.
+    let mut registers = [0; 30];
+    (registers[1], registers[3]) = (0xFF, 1);
+    run(attacker.code, &[0xD518_4601, 0xD518_CC82, 0xD518_CCE3], &registers, None);
+    for interrupt in 0..64 {
+        // ICC_EOIR1_EL1 from x1
+        run(attacker.code, &[0xD518_CC21], &[interrupt; 30], None);
     }
     reset(attacker);
     completed

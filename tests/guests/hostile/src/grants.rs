@@ -1,10 +1,12 @@
 //! Grants of this domain to itself, with entries and pages that change under the mapping.
 
+use pv_guest_lib::abi::evtchn::EvtchnOp;
 use pv_guest_lib::abi::grant::{GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GTF_PERMIT_ACCESS, GrantOp};
 use pv_guest_lib::abi::memory::{MapSpace, MemoryOp};
 use pv_guest_lib::abi::nr;
 
 use crate::Attacker;
+use crate::events::operation;
 use crate::memory::extents;
 use crate::random::{ODD, pointers};
 use crate::sys::{Scratch, hypercall};
@@ -49,13 +51,16 @@ pub fn unmap_one(scratch: Scratch, argument: u64, handle: u64, address: u64) -> 
     (scratch.get(argument + 16) >> 32 & 0xFFFF) as u16 as i16
 }
 
-/// Grants page [`PAGE`] to every domain in turn, until this one may map it; returns its domid.
-pub fn own_id(scratch: Scratch, table: Scratch) -> Option<u64> {
-    (1..2048).find(|domid| {
-        permit(table, 8, *domid, (scratch.base() >> 12) + PAGE);
-        let (status, handle) = map_one(scratch, ARGUMENT, 0x7FF0, 8, WINDOW, GNTMAP_HOST_MAP);
-        status == 0 && unmap_one(scratch, ARGUMENT, handle, WINDOW) == 0
-    })
+/// This domain's id, which a port that waits for the domain itself tells.
+pub fn own_id(scratch: Scratch) -> Option<u64> {
+    if operation(scratch, EvtchnOp::AllocUnbound, ARGUMENT, [0x7FF0 | 0x7FF0 << 16, 0, 0]) != 0 {
+        return None;
+    }
+    let port = scratch.get(ARGUMENT) >> 32;
+    operation(scratch, EvtchnOp::Status, ARGUMENT, [0x7FF0 | port << 32, 0, 0]);
+    let own = scratch.get(ARGUMENT + 16) & 0xFFFF;
+    operation(scratch, EvtchnOp::Close, ARGUMENT, [port, 0, 0]);
+    Some(own)
 }
 
 fn permit(table: Scratch, gref: u64, domid: u64, frame: u64) {
@@ -66,13 +71,13 @@ fn permit(table: Scratch, gref: u64, domid: u64, frame: u64) {
 pub fn rewrite(attacker: &mut Attacker) -> u64 {
     let scratch = attacker.scratch;
     let Some(table) = table(scratch) else { return u64::MAX };
-    let Some(own) = own_id(scratch, table) else { return u64::MAX - 1 };
+    let Some(own) = own_id(scratch) else { return u64::MAX - 1 };
     let frame = (scratch.base() >> 12) + PAGE;
     let mut answers = 0;
     for round in 0..2000u64 {
         permit(table, 8, own, frame);
         let flags = attacker.random.pick(&[2, 2, 6, 3, 1, 0, 7, 0xFFFF_FFFF]) as u32;
-        let (first, handle) = map_one(scratch, ARGUMENT, 0x7FF0, 8, WINDOW, flags);
+        let (first, handle) = map_one(scratch, ARGUMENT, own, 8, WINDOW, flags);
         let entry = match round % 5 {
             0 => 0,
             1 => attacker.random.next(),
@@ -81,7 +86,7 @@ pub fn rewrite(attacker: &mut Attacker) -> u64 {
             _ => u64::MAX,
         };
         table.set(64, entry);
-        let (second, other) = map_one(scratch, ARGUMENT, 0x7FF0, 8, WINDOW + 4096, GNTMAP_HOST_MAP);
+        let (second, other) = map_one(scratch, ARGUMENT, own, 8, WINDOW + 4096, GNTMAP_HOST_MAP);
         if first == 0 && flags & GNTMAP_HOST_MAP != 0 && flags & GNTMAP_READONLY == 0 && flags & GNTMAP_DEVICE_MAP == 0
         {
             let mapped = Scratch::special(WINDOW).map_or(0, |page| {
@@ -110,12 +115,12 @@ pub fn rewrite(attacker: &mut Attacker) -> u64 {
 pub fn balloon(attacker: &mut Attacker) -> u64 {
     let scratch = attacker.scratch;
     let Some(table) = table(scratch) else { return u64::MAX };
-    let Some(own) = own_id(scratch, table) else { return u64::MAX - 1 };
+    let Some(own) = own_id(scratch) else { return u64::MAX - 1 };
     let frame = (scratch.base() >> 12) + PAGE;
     let mut answers = 0;
     for _ in 0..300 {
         permit(table, 8, own, frame);
-        let (status, handle) = map_one(scratch, ARGUMENT, 0x7FF0, 8, WINDOW, GNTMAP_HOST_MAP);
+        let (status, handle) = map_one(scratch, ARGUMENT, own, 8, WINDOW, GNTMAP_HOST_MAP);
         scratch.set(4096, frame);
         answers += extents(scratch, MemoryOp::DecreaseReservation, scratch.base() + 4096, 1, 0);
         if status == 0 {
@@ -139,7 +144,7 @@ pub fn balloon(attacker: &mut Attacker) -> u64 {
 pub fn map(attacker: &mut Attacker) -> u64 {
     let scratch = attacker.scratch;
     let Some(table) = table(scratch) else { return u64::MAX };
-    let Some(own) = own_id(scratch, table) else { return u64::MAX - 1 };
+    let Some(own) = own_id(scratch) else { return u64::MAX - 1 };
     let call = u64::from(nr::GRANT_TABLE_OP);
     let mut accepted = 0;
     let addresses =

@@ -78,7 +78,7 @@ pub fn random_at_el0(attacker: &mut Attacker) -> u64 {
         }
         let mut registers = [attacker.scratch.at(128 * 4096) - RAM + USER_ALIAS; 30];
         registers[0] = code;
-        registers[1] = [0, 0x10, 0x30, 0x1F0][round as usize % 4];
+        registers[1] = [0, 0x10, 0x30, 0x210][round as usize % 4];
         // MSR ELR_EL1, x0; MSR SPSR_EL1, x1; IC IALLU; ISB; ERET
         let drop = [0xD518_4020, 0xD518_4001, 0xD508_751F, 0xD503_3FDF, ERET];
         faults += u64::from(run(attacker.code, &drop, &registers, Some(millisecond())).vector != 5);

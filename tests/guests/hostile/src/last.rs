@@ -75,3 +75,21 @@ pub fn spin(attacker: &mut Attacker) -> u64 {
     // MSR DAIFSet, #15; B .
     run(attacker.code, &[0xD503_4FDF, 0x1400_0000], &[0; 30], None).syndrome
 }
+
+/// Takes its timer's interrupt and never ends it, with the timer still due.
+pub fn timer_never_ended(attacker: &mut Attacker) -> u64 {
+    // MSR CNTV_CVAL_EL0, x1; MSR CNTV_CTL_EL0, x2; ISB; MRS x3, ICC_IAR1_EL1; B .-4
+    let words = [0xD51B_E341, 0xD51B_E322, 0xD503_3FDF, 0xD538_CC03, 0x17FF_FFFF];
+    let mut registers = [0; 30];
+    registers[2] = 1;
+    run(attacker.code, &words, &registers, None).syndrome
+}
+
+/// Has its timer's interrupt pending for ever, with the CPU interface shut.
+pub fn timer_never_taken(attacker: &mut Attacker) -> u64 {
+    // MSR ICC_PMR_EL1, x1; MSR CNTV_CVAL_EL0, x1; MSR CNTV_CTL_EL0, x2; ISB; WFI; B .-4
+    let words = [0xD518_4601, 0xD51B_E341, 0xD51B_E322, 0xD503_3FDF, 0xD503_207F, 0x17FF_FFFF];
+    let mut registers = [0; 30];
+    registers[2] = 1;
+    run(attacker.code, &words, &registers, None).syndrome
+}

@@ -60,6 +60,8 @@ const SURVIVED: &[(&str, Attack)] = &[
     ("every_register_of_the_distributor", gic::distributor),
     ("every_register_of_the_redistributors", gic::redistributors),
     ("sgis_to_odd_affinities", gic::sgis),
+    ("interrupts_taken_and_ended_at_random", gic::churn),
+    ("page_tables_anywhere", calls::page_tables),
     ("loads_and_stores_at_random_addresses", memory::random_addresses),
     ("frames_given_back_twice", memory::balloon),
     ("a_page_given_back_while_granted", grants::balloon),
@@ -87,6 +89,8 @@ const LAST: &[(&str, Attack)] = &[
     ("an_odd_shutdown", last::odd_shutdown),
     ("all_memory_given_back", last::give_all_back),
     ("a_loop_with_everything_masked", last::spin),
+    ("a_timer_interrupt_never_ended", last::timer_never_ended),
+    ("a_timer_interrupt_never_taken", last::timer_never_taken),
 ];
 
 fn main(boot: BootInfo) -> ! {

@@ -40,20 +40,16 @@ pub fn balloon(attacker: &mut Attacker) -> u64 {
             }
         }
     }
-    for _ in 0..200 {
+    for round in 0..100 {
         for page in 0..64 {
-            // Every second page twice.
-            scratch.set(8192 + page * 8, first + 64 + page / 2 * 2);
-        }
-        done += extents(scratch, MemoryOp::DecreaseReservation, scratch.base() + 8192, 64, 0);
-        for page in 0..64 {
-            scratch.set(8192 + page * 8, first + 64 + page);
-        }
-        done += extents(scratch, MemoryOp::DecreaseReservation, scratch.base() + 8192, 64, 0);
-        for page in 0..64 {
-            done += extents(scratch, MemoryOp::PopulatePhysmap, scratch.base() + 8192 + page * 8, 1, 0);
-            // There is a page now, so that a second one is refused.
-            done += extents(scratch, MemoryOp::PopulatePhysmap, scratch.base() + 8192 + page * 8, 1, 0);
+            scratch.set(8192, first + 64 + page);
+            let list = scratch.base() + 8192;
+            // There is a page, or there is none, but never two.
+            for command in [MemoryOp::DecreaseReservation, MemoryOp::PopulatePhysmap] {
+                done += extents(scratch, command, list, 1, 0);
+                done += extents(scratch, command, list, 1, 0) << 32;
+            }
+            scratch.set((64 + page) * 4096, round);
         }
     }
     done

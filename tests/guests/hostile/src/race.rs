@@ -22,14 +22,16 @@ const PORTS: u64 = 16;
 const PAGES: u64 = 200;
 
 static STOP: AtomicBool = AtomicBool::new(false);
+/// This domain's id.
+static OWN: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU64 = AtomicU64::new(0);
 
 /// Starts the second vCPU, if the domain has one, and races it for three seconds.
 pub fn run(attacker: &mut Attacker) -> u64 {
     let scratch = attacker.scratch;
-    if let Some(table) = table(scratch)
-        && let Some(own) = own_id(scratch, table)
-    {
+    let own = own_id(scratch).unwrap_or(0);
+    OWN.store(own, Ordering::Release);
+    if let Some(table) = table(scratch) {
         for gref in 8..16 {
             let frame = (scratch.base() >> 12) + PAGES + gref;
             table.set(gref * 8, u64::from(GTF_PERMIT_ACCESS) | own << 16 | frame << 32);
@@ -78,7 +80,9 @@ fn step(scratch: Scratch, random: &mut Random, vcpu: u64) {
         3 => drop(operation(scratch, EvtchnOp::BindVcpu, own, [port | random.below(2) << 32, 0, 0])),
         4 => drop(operation(scratch, EvtchnOp::Send, own, [port, 0, 0])),
         5 => drop(operation(scratch, EvtchnOp::BindIpi, own, [random.below(2), 0, 0])),
-        6 | 7 => drop(map_one(scratch, own, 0x7FF0, 8 + random.below(8), address, GNTMAP_HOST_MAP)),
+        6 | 7 => {
+            let _ = map_one(scratch, own, OWN.load(Ordering::Relaxed), 8 + random.below(8), address, GNTMAP_HOST_MAP);
+        }
         8 => drop(unmap_one(scratch, own, random.below(16), address)),
         9 | 10 => {
             scratch.set(own, (scratch.base() >> 12) + PAGES + random.below(16));

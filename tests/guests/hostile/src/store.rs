@@ -13,20 +13,10 @@ pub struct Connection {
     port: u64,
 }
 
-/// An answer: what kind it is, and the first bytes of its payload.
+/// What an answer is: the operation, or [`XsOp::Error`].
 pub struct Answer {
-    /// The operation, or [`XsOp::Error`].
+    /// Its number on the wire.
     pub op: u32,
-    length: usize,
-    bytes: [u8; 256],
-}
-
-impl Answer {
-    /// The payload as text, without the NUL.
-    pub fn text(&self) -> &str {
-        let bytes = self.bytes.get(..self.length).unwrap_or(&[]);
-        core::str::from_utf8(bytes).unwrap_or("").trim_end_matches('\0')
-    }
 }
 
 impl Connection {
@@ -87,15 +77,12 @@ impl Connection {
             *word = u32::from_le_bytes(bytes);
         }
         let [op, _, _, length] = header;
-        let mut answer = Answer { op, length: (length as usize).min(256), bytes: [0; 256] };
-        for at in 0..length as usize {
-            let byte = self.take(attacker)?;
-            if let Some(place) = answer.bytes.get_mut(at) {
-                *place = byte;
-            }
+
+        for _ in 0..length {
+            self.take(attacker)?;
         }
         notify(attacker, self.port);
-        Some(answer)
+        Some(Answer { op })
     }
 
     /// A whole message without waiting for the answer.
