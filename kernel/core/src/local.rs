@@ -27,8 +27,6 @@ pub struct LocalCpu<H: Hw> {
     pub current: Option<Current<H>>,
     /// Whose registers are here, during a hypercall too: what a report of a crash names.
     pub domain: Option<DomId>,
-    /// Up to when the running vCPU has been charged for its time.
-    pub charged_at: Ticks,
     slice_end: Option<Ticks>,
     fp_loaded: bool,
 }
@@ -36,7 +34,7 @@ pub struct LocalCpu<H: Hw> {
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, domain: None, charged_at: 0, slice_end: None, fp_loaded: false }
+        LocalCpu { id, current: None, domain: None, slice_end: None, fp_loaded: false }
     }
 
     /// When the running vCPU has to make room; `None` while nobody waits.

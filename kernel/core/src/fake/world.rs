@@ -43,27 +43,25 @@ impl World {
     }
 
     fn domain_with(&mut self, pages: u64, privileged: bool) -> Shared<Domain<Fake>> {
-        let blueprint = Blueprint {
-            uuid: [0; 16],
-            vcpus: 1,
-            max_pages: pages * 2,
-            max_grant_frames: 4,
-            max_ports: 0,
-            vuart: false,
-            gic: GicLayout::GUEST,
-            spis: 32,
-            direct_mapped: false,
-            privileged,
-        };
-        let domain = self.kernel.create(&blueprint).expect("the domain can be made");
+        self.domain_like(&Blueprint { privileged, ..blueprint(pages) }, pages)
+    }
+
+    /// A domain after a plan of the test's own, with RAM.
+    pub fn domain_like(&mut self, blueprint: &Blueprint, pages: u64) -> Shared<Domain<Fake>> {
+        let domain = self.kernel.create(blueprint).expect("the domain can be made");
         assert_eq!(populate(&domain, Ipa::new(GUEST_RAM), pages), (pages, Ok(())));
         domain
     }
 
     /// Makes a hypercall as the domain's first vCPU, in as many rounds as it takes; returns x0.
     pub fn call(&mut self, domain: &Shared<Domain<Fake>>, number: u32, args: &[u64]) -> i64 {
+        self.call_of(domain, 0, number, args)[0].cast_signed()
+    }
+
+    /// Makes a hypercall as this vCPU of the domain, in as many rounds as it takes; returns x0 to x2.
+    pub fn call_of(&mut self, domain: &Shared<Domain<Fake>>, vcpu: usize, number: u32, args: &[u64]) -> [u64; 3] {
         Fake::load_stage2(domain.p2m.vttbr(&self.kernel.vmids, PcpuId(0)));
-        let vcpu = domain.vcpus()[0].clone();
+        let vcpu = domain.vcpus()[vcpu].clone();
         self.cpu.current = Some(Current { vcpu, domain: domain.clone() });
         let mut frame = TrapFrame { pc: 4, ..TrapFrame::default() };
         frame.x[..args.len()].copy_from_slice(args);
@@ -79,7 +77,7 @@ impl World {
             frame.pc = 4;
         }
         self.cpu.current = None;
-        frame.x[0].cast_signed()
+        [frame.x[0], frame.x[1], frame.x[2]]
     }
 
     /// Destroys a domain to the end.
@@ -95,6 +93,22 @@ impl World {
     /// The domain with this id, if it is still there.
     pub fn find(&self, id: DomId) -> Option<Shared<Domain<Fake>>> {
         self.kernel.domains.get(id)
+    }
+}
+
+/// The plan of a plain domain with one vCPU, which may own twice as many pages as it starts with.
+pub fn blueprint(pages: u64) -> Blueprint {
+    Blueprint {
+        uuid: [0; 16],
+        vcpus: 1,
+        max_pages: pages * 2,
+        max_grant_frames: 4,
+        max_ports: 0,
+        vuart: false,
+        gic: GicLayout::GUEST,
+        spis: 32,
+        direct_mapped: false,
+        privileged: false,
     }
 }
 

@@ -45,7 +45,8 @@ pub struct FairQueue<H: Hw> {
     heap: BinaryHeap<Waiting<H>, Min, MAX_VCPUS_TOTAL>,
     /// Virtual time of the queue: never behind a vCPU that has run here.
     floor: u64,
-    running: Option<u64>,
+    /// The virtual runtime of the vCPU that runs, and when it was that.
+    running: Option<(u64, Ticks)>,
 }
 
 impl<H: Hw> FairQueue<H> {
@@ -58,6 +59,11 @@ impl<H: Hw> FairQueue<H> {
         self.heap.peek().map(|waiting| waiting.key)
     }
 
+    /// The virtual runtime now of the vCPU that runs: it may have run alone for long since it was charged last.
+    fn running(&self) -> Option<u64> {
+        self.running.map(|(at, since)| at.saturating_add(H::now().saturating_sub(since)))
+    }
+
     /// Brings the virtual runtime of a vCPU that comes from sleep or from another pCPU within the lag of this queue's.
     fn adopt(&self, vcpu: &Vcpu<H>) -> u64 {
         let lag = ticks::<H>(LAG_NS);
@@ -68,7 +74,7 @@ impl<H: Hw> FairQueue<H> {
     }
 
     fn advance(&mut self) {
-        let least = match (self.running, self.head()) {
+        let least = match (self.running(), self.head()) {
             (Some(a), Some(b)) => a.min(b),
             (Some(only), None) | (None, Some(only)) => only,
             (None, None) => return,
@@ -85,6 +91,7 @@ impl<H: Hw> Default for FairQueue<H> {
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
     fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool) {
+        self.advance();
         let key = if comes { self.adopt(&vcpu) } else { vcpu.vruntime.load(Ordering::Relaxed) };
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
         let _ = self.heap.push(Waiting { key, vcpu });
@@ -101,19 +108,20 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     }
 
     fn set_running(&mut self, vcpu: Option<&Vcpu<H>>) {
-        self.running = vcpu.map(|vcpu| self.adopt(vcpu));
+        self.running = vcpu.map(|vcpu| (self.adopt(vcpu), H::now()));
         self.advance();
     }
 
-    fn charge(&mut self, vcpu: &Vcpu<H>, ran: Ticks) {
-        let total = vcpu.vruntime.load(Ordering::Relaxed) + ran;
-        vcpu.vruntime.store(total, Ordering::Relaxed);
-        self.running = Some(total);
+    fn charge(&mut self, vcpu: &Vcpu<H>) {
+        if let Some(total) = self.running() {
+            vcpu.vruntime.store(total, Ordering::Relaxed);
+            self.running = Some((total, H::now()));
+        }
         self.advance();
     }
 
     fn preempts(&self) -> bool {
-        match (self.head(), self.running) {
+        match (self.head(), self.running()) {
             (Some(waiting), Some(running)) => waiting + ticks::<H>(GRANULARITY_NS) < running,
             (Some(_), None) => true,
             (None, _) => false,
@@ -121,7 +129,7 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     }
 
     fn rotates(&self) -> bool {
-        matches!((self.head(), self.running), (Some(waiting), Some(running)) if waiting <= running)
+        matches!((self.head(), self.running()), (Some(waiting), Some(running)) if waiting <= running)
     }
 
     fn waiting(&self) -> usize {

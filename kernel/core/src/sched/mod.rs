@@ -6,6 +6,8 @@
 
 mod fair;
 mod switch;
+#[cfg(test)]
+mod tests;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -39,8 +41,8 @@ pub trait Policy<H: Hw> {
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>>;
     /// Notes that `vcpu` runs from now on; `None` when the pCPU idles.
     fn set_running(&mut self, vcpu: Option<&Vcpu<H>>);
-    /// Charges the running vCPU for its time.
-    fn charge(&mut self, vcpu: &Vcpu<H>, ran: Ticks);
+    /// Charges the vCPU that runs for its time up to now.
+    fn charge(&mut self, vcpu: &Vcpu<H>);
     /// Whether a waiting vCPU should take over at once from the running one.
     fn preempts(&self) -> bool;
     /// Whether a waiting vCPU should take over at the end of a slice.

@@ -21,8 +21,7 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
     let now = H::now();
     if let Some(current) = &cpu.current {
         let mut queue = pcpu.queue.lock();
-        queue.charge(&current.vcpu, now.saturating_sub(cpu.charged_at));
-        cpu.charged_at = now;
+        queue.charge(&current.vcpu);
         let may_stay = current.vcpu.held() == 0 && Scheduler::allows(&current.vcpu, cpu.id);
         if may_stay && !queue.preempts() && !(cpu.slice_over(now) && queue.rotates()) {
             let contested = queue.waiting() > 0;
@@ -136,7 +135,6 @@ fn put_on<H: Hw>(
         queue.set_running(Some(&vcpu));
         queue.waiting() > 0
     };
-    cpu.charged_at = now;
     cpu.renew_slice(contested.then(|| now + ticks::<H>(SLICE_NS)));
     cpu.current = Some(Current { vcpu, domain });
     kernel.timers.program(cpu);

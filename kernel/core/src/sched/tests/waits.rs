@@ -1,0 +1,168 @@
+//! Sleeping, polling, deadlines: no wake-up is lost whatever comes in between.
+
+use hypercall_abi::arm::GUEST_EVTCHN_PPI;
+use hypercall_abi::ids::DomId;
+
+use super::*;
+use crate::evtchn;
+
+/// A rig of one pCPU with a guest whose only vCPU runs there.
+fn running() -> (Rig, Dom, Shared<Vcpu<Fake>>) {
+    let mut rig = Rig::new(1);
+    let guest = domain(rig.kernel, 1);
+    let vcpu = guest.vcpus()[0].clone();
+    rig.start(&guest, 0);
+    rig.until_it_runs(&vcpu);
+    (rig, guest, vcpu)
+}
+
+/// What a wake-up between the two steps of a block does.
+#[test]
+fn a_notification_at_any_moment_of_a_block_lets_the_vcpu_run() {
+    for moment in 0..4 {
+        let (mut rig, _guest, vcpu) = running();
+        let kernel = rig.kernel;
+        let notify = |now: u32| {
+            if now == moment {
+                kernel.notify(&vcpu);
+            }
+        };
+        notify(0);
+        kernel.block(&vcpu);
+        notify(1);
+        rig.exit(0);
+        notify(2);
+        if moment != 0 {
+            rig.pass(0, 0);
+        }
+        notify(3);
+        let ran = (0..4).any(|_| {
+            rig.pass(0, SLICE);
+            rig.runs(0, &vcpu)
+        });
+        assert_eq!(ran, moment != 0, "a notification before the block is for the interrupt controller to remember");
+    }
+}
+
+/// Enables the event interrupt as a guest does, by stores that trap.
+fn enable_events(rig: &mut Rig) {
+    let bit = 1u64 << GUEST_EVTCHN_PPI;
+    // GICD_CTLR, GICR_IGROUPR0, GICR_ISENABLER0.
+    for (ipa, value) in [(0x0300_1000, 3), (0x0303_0080, bit), (0x0303_0100, bit)] {
+        let (cpu, frame) = &mut rig.cpus[0];
+        frame.x[1] = value;
+        // A store of w1, as the syndrome of a data abort describes it (Arm ARM, section D24.2.40).
+        let esr = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 1 << 16 | 1 << 6 | 7;
+        let syndrome = crate::context::Syndrome { esr, far: ipa, hpfar: ipa >> 12 << 4 };
+        exit::handle(rig.kernel, cpu, frame, Exit::Sync(syndrome));
+    }
+    with(|s| s.interface.vmcr = 0xFF << 24 | 0b11);
+}
+
+#[test]
+fn an_interrupt_that_is_pending_already_keeps_a_vcpu_from_blocking() {
+    let (mut rig, _guest, vcpu) = running();
+    enable_events(&mut rig);
+    assert!(rig.kernel.block(&vcpu));
+    vcpu.release(BLOCKED);
+    assert!(vcpu.gic.raise(GUEST_EVTCHN_PPI));
+    assert!(!rig.kernel.block(&vcpu));
+    rig.exit(0);
+    assert!(rig.runs(0, &vcpu));
+}
+
+#[test]
+fn an_event_wakes_a_blocked_vcpu_and_one_for_another_leaves_it_asleep() {
+    let (mut rig, guest, vcpu) = running();
+    enable_events(&mut rig);
+    let port = evtchn::alloc_unbound(&guest, DomId(0)).unwrap();
+    let far = evtchn::alloc_unbound(&rig.busy, guest.id).unwrap();
+    assert!(rig.kernel.block(&vcpu));
+    rig.exit(0);
+    assert!(!rig.runs(0, &vcpu));
+    // Nobody is connected to either.
+    evtchn::send(rig.kernel, &rig.busy, far).unwrap();
+    evtchn::send(rig.kernel, &guest, port).unwrap();
+    rig.pass(0, SLICE);
+    assert_eq!(vcpu.held(), BLOCKED);
+    vcpu.gic.raise(GUEST_EVTCHN_PPI);
+    rig.kernel.notify(&vcpu);
+    rig.exit(0);
+    assert!(rig.runs(0, &vcpu));
+}
+
+#[test]
+fn a_blocked_vcpu_wakes_up_when_its_virtual_timer_is_due() {
+    for paused in [false, true] {
+        let (mut rig, guest, vcpu) = running();
+        let at = Fake::now() + ticks::<Fake>(30_000_000);
+        with(|s| {
+            s.el1.cntv_ctl_el0 = 1;
+            s.el1.cntvoff_el2 = guest.counter_offset;
+            s.el1.cntv_cval_el0 = at - guest.counter_offset;
+        });
+        assert!(rig.kernel.block(&vcpu));
+        if paused {
+            rig.kernel.pause(&guest).unwrap();
+        }
+        rig.exit(0);
+        assert!(!rig.runs(0, &vcpu));
+        assert_eq!(with(|s| s.deadline), Some(at));
+        rig.pass(0, 29_000_000);
+        assert!(!rig.runs(0, &vcpu));
+        rig.pass(0, 1_000_000);
+        assert_eq!(rig.runs(0, &vcpu), !paused, "a pause outlasts the timer");
+        if paused {
+            rig.kernel.unpause(&guest).unwrap();
+            rig.exit(0);
+            assert!(rig.runs(0, &vcpu), "and the wake-up outlasts the pause");
+        }
+    }
+}
+
+#[test]
+fn a_deadline_is_forgotten_when_the_vcpu_runs_again() {
+    let (mut rig, _guest, vcpu) = running();
+    let at = Fake::now() + ticks::<Fake>(1_000_000_000);
+    with(|s| (s.el1.cntv_ctl_el0, s.el1.cntvoff_el2, s.el1.cntv_cval_el0) = (1, 0, at));
+    assert!(rig.kernel.block(&vcpu));
+    rig.exit(0);
+    rig.kernel.notify(&vcpu);
+    rig.exit(0);
+    assert!(rig.runs(0, &vcpu));
+    assert!(with(|s| s.deadline).is_none_or(|deadline| deadline < at), "the hardware watches it while it runs");
+}
+
+#[test]
+fn a_vcpu_that_runs_elsewhere_is_kicked_to_look_and_one_that_runs_here_is_not() {
+    let rig = Rig::new(2);
+    let [here, there] = rig.busy.vcpus() else { unreachable!() };
+    rig.kernel.notify(here);
+    assert_eq!(with(|s| s.kicks.clone()), []);
+    rig.kernel.notify(there);
+    assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1)]);
+    rig.kernel.hold(there, crate::vcpu::STOPPED);
+    assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1), PcpuId(1)]);
+    assert!(rig.kernel.sched.must_choose(PcpuId(1)) && !rig.kernel.sched.must_choose(PcpuId(0)));
+}
+
+#[test]
+fn a_watchdog_that_is_not_poked_ends_its_domain_though_the_vcpu_sleeps() {
+    let (mut rig, guest, vcpu) = running();
+    // What arming does; the call itself is tested beside it.
+    rig.kernel.watchdogs_changed(&guest);
+    let arg = hypercall_abi::sched::Watchdog { id: 0, timeout: 2 };
+    crate::fake::poke(&guest, GUEST_RAM, &arg);
+    let (cpu, frame) = &mut rig.cpus[0];
+    Fake::load_stage2(guest.p2m.vttbr(&rig.kernel.vmids, PcpuId(0)));
+    frame.x[..2].copy_from_slice(&[6, GUEST_RAM]);
+    frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
+    crate::hypercall::dispatch(rig.kernel, cpu, frame);
+    assert_eq!(frame.x[0], 1, "its id");
+    assert!(rig.kernel.block(&vcpu));
+    rig.exit(0);
+    rig.pass(0, 1_999_000_000);
+    assert_eq!(guest.life(), crate::domain::Life::Alive);
+    rig.pass(0, 2_000_000);
+    assert_eq!(guest.life(), crate::domain::Life::ShutDown(4));
+}
