@@ -7,6 +7,8 @@ mod bind;
 mod deliver;
 mod ops;
 mod port;
+#[cfg(test)]
+mod tests;
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::NR_PORTS_2L;
