@@ -77,34 +77,39 @@ fn try_cas32(at: Pa, old: u32, new: u32) -> Option<u32> {
     (failed == 0).then_some(found)
 }
 
-/// Replaces `old` by `new`; returns the value found.
-pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
-    try_cas32(at, old, new).unwrap_or_else(|| cas32_contended(at, old, new))
-}
-
+/// What follows a first attempt that failed: more of them, and in the end what always makes progress.
 #[cold]
 #[inline(never)]
-fn cas32_contended(at: Pa, old: u32, new: u32) -> u32 {
-    for attempt in 0..ATTEMPTS {
-        back_off(attempt);
-        if let Some(found) = try_cas32(at, old, new) {
+fn contend<T>(attempt: impl Fn() -> Option<T>, atomic: impl FnOnce() -> T, plain: impl FnOnce() -> T) -> T {
+    for n in 0..ATTEMPTS {
+        back_off(n);
+        if let Some(found) = attempt() {
             return found;
         }
     }
-    if has_lse() {
+    if has_lse() { atomic() } else { plain() }
+}
+
+/// Replaces `old` by `new`; returns the value found.
+pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
+    let attempt = move || try_cas32(at, old, new);
+    let atomic = move || {
         let found: u32;
         // SAFETY: as in `load32`; the pCPU has the instruction.
         unsafe {
             asm!(".arch_extension lse", "casal {f:w}, {n:w}, [{at}]",
                 f = inout(reg) old => found, n = in(reg) new, at = in(reg) at.raw(), options(nostack));
         }
-        return found;
-    }
-    let found = load32(at);
-    if found == old {
-        store32(at, new);
-    }
-    found
+        found
+    };
+    let plain = move || {
+        let found = load32(at);
+        if found == old {
+            store32(at, new);
+        }
+        found
+    };
+    attempt().unwrap_or_else(|| contend(attempt, atomic, plain))
 }
 
 /// Defines an atomic change of a double word: by exclusives, by the Armv8.1 instruction, by Rust.
@@ -112,7 +117,7 @@ macro_rules! update64 {
     ($(#[$doc:meta])* $name:ident, $exclusive:literal, $lse:literal, $plain:expr) => {
         $(#[$doc])*
         pub fn $name(at: Pa, bits: u64) -> u64 {
-            fn attempt(at: Pa, bits: u64) -> Option<u64> {
+            let attempt = move || {
                 let found: u64;
                 let failed: u32;
                 // SAFETY: as in `load32`.
@@ -130,33 +135,23 @@ macro_rules! update64 {
                     );
                 }
                 (failed == 0).then_some(found)
-            }
-
-            #[cold]
-            #[inline(never)]
-            fn contended(at: Pa, bits: u64) -> u64 {
-                for n in 0..ATTEMPTS {
-                    back_off(n);
-                    if let Some(found) = attempt(at, bits) {
-                        return found;
-                    }
-                }
+            };
+            let atomic = move || {
                 let found: u64;
-                if has_lse() {
-                    // SAFETY: as in `load32`; the pCPU has the instruction.
-                    unsafe {
-                        asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
-                            b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));
-                    }
-                } else {
-                    found = load64(at);
-                    let change: fn(u64, u64) -> u64 = $plain;
-                    store64(at, change(found, bits));
+                // SAFETY: as in `load32`; the pCPU has the instruction.
+                unsafe {
+                    asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
+                        b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));
                 }
                 found
-            }
-
-            attempt(at, bits).unwrap_or_else(|| contended(at, bits))
+            };
+            let plain = move || {
+                let found = load64(at);
+                let change: fn(u64, u64) -> u64 = $plain;
+                store64(at, change(found, bits));
+                found
+            };
+            attempt().unwrap_or_else(|| contend(attempt, atomic, plain))
         }
     };
 }

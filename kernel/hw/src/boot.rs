@@ -64,11 +64,9 @@ pub unsafe extern "C" fn early(fdt: u64) -> ! {
         tables.map(layout::text(), Access::Execute)?;
         tables.map(layout::rodata(), Access::Read)?;
         tables.map(layout::data(), Access::ReadWrite)?;
-        let mut guards = [Range { start: Pa::new(0), size: 0 }; 2 * MAX_PCPUS];
-        for (place, guard) in guards.iter_mut().zip(percpu::guard_pages()) {
-            *place = guard;
+        for part in without(layout::stacks(), &percpu::guard_pages()) {
+            tables.map(part, Access::ReadWrite)?;
         }
-        stage1::map_around(tables, layout::stacks(), &guards, Access::ReadWrite)?;
         tables.map(blob, Access::Read)
     });
     if mapped.is_err() || !cpu::has_enough_address_bits() {
@@ -114,7 +112,7 @@ fn fdt_bytes(fdt: Range) -> &'static [u8] {
 /// Makes `block` this pCPU's, and sets the registers that hold guests in.
 fn adopt(block: &'static Percpu) {
     percpu::adopt(block);
-    block.mpidr.store(mrs!("mpidr_el1") & 0xff_00ff_ffff, Ordering::Relaxed);
+    block.mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
     // SAFETY: the table has all sixteen entries.
     unsafe { msr!("vbar_el2", vectors::table()) };
     barrier!("isb");
@@ -136,7 +134,8 @@ pub fn discover(fdt: Range) -> Discovered {
         if holes.push(layout::image()).is_err() {
             return Err(MapError::OutOfTables);
         }
-        found.machine.ram.iter().try_for_each(|bank| stage1::map_around(tables, *bank, &holes, Access::ReadWrite))
+        let mut parts = found.machine.ram.iter().flat_map(|bank| without(*bank, &holes));
+        parts.try_for_each(|part| tables.map(part, Access::ReadWrite))
     });
     match mapped {
         Ok(()) => found,
@@ -153,13 +152,14 @@ pub fn init_frames(machine: &mut Machine) {
     let base = first.start;
     let count = (last.end().raw() - base.raw()) / PAGE_SIZE;
     let bytes = (count * size_of::<FrameEntry>() as u64).next_multiple_of(PAGE_SIZE);
-    let Some(place) = lowest_free(machine, bytes) else {
+    // The lowest place: near the image, so that large blocks elsewhere stay whole.
+    let Some(Range { start: place, .. }) = free(machine).find(|part| part.size >= bytes) else {
         boot_error(format_args!("no {bytes} bytes of RAM for the frame table"));
     };
     let length = usize::try_from(count).unwrap_or(0);
     let entries = place.raw() as *mut FrameEntry;
     for n in 0..length {
-        // SAFETY: `lowest_free` found RAM that is mapped, in no one's use, and page-aligned.
+        // SAFETY: `free` found RAM that is mapped, in no one's use, and page-aligned.
         unsafe { entries.add(n).write(FrameEntry::default()) };
     }
     // SAFETY: all entries are initialised, and stay: the range is reserved below.
@@ -168,40 +168,28 @@ pub fn init_frames(machine: &mut Machine) {
         boot_error(format_args!("FDT: too many reservations"));
     }
     let frames = FRAMES.call_once(|| FrameTable::new(entries, base));
-    for bank in &machine.ram {
-        let mut at = bank.start;
-        while let Some(free) = next_free(machine, *bank, at) {
-            frames.release_range(free.start, free.pages());
-            at = free.end();
-        }
+    for part in free(machine) {
+        frames.release_range(part.start, part.pages());
     }
 }
 
-/// The first part of `bank` from `at` on that nothing is reserved in.
-fn next_free(machine: &Machine, bank: Range, at: Pa) -> Option<Range> {
-    let mut start = at;
-    while let Some(taken) = machine.reserved.iter().find(|r| r.start <= start && start < r.end()) {
-        start = taken.end();
-    }
-    if start >= bank.end() {
-        return None;
-    }
-    let end = machine.reserved.iter().map(|r| r.start).filter(|s| *s > start).min().unwrap_or(bank.end());
-    Some(Range { start, size: end.min(bank.end()).raw() - start.raw() })
+/// RAM that nothing is reserved in, in ascending order.
+fn free(machine: &Machine) -> impl Iterator<Item = Range> {
+    machine.ram.iter().flat_map(|bank| without(*bank, &machine.reserved))
 }
 
-/// The lowest place with `bytes` of free RAM: near the image, so that large blocks elsewhere stay whole.
-fn lowest_free(machine: &Machine, bytes: u64) -> Option<Pa> {
-    for bank in &machine.ram {
-        let mut at = bank.start;
-        while let Some(free) = next_free(machine, *bank, at) {
-            if free.size >= bytes {
-                return Some(free.start);
-            }
-            at = free.end();
+/// The parts of `range` that have no page in common with `holes`, which need not be sorted.
+fn without(range: Range, holes: &[Range]) -> impl Iterator<Item = Range> {
+    let mut at = range.start;
+    core::iter::from_fn(move || {
+        let holes = || holes.iter().map(|hole| hole.to_pages());
+        while let Some(hole) = holes().find(|hole| hole.start <= at && at < hole.end()) {
+            at = hole.end();
         }
-    }
-    None
+        let start = at;
+        at = holes().map(|hole| hole.start).filter(|hole| *hole > start).fold(range.end(), Pa::min);
+        (start < range.end()).then(|| Range { start, size: at.raw() - start.raw() })
+    })
 }
 
 /// The machine's frames.
@@ -237,25 +225,30 @@ pub fn write_dom0_fdt(host: Range, at: Pa, room: u64, view: &Dom0View<'_>) {
 /// Sets the GIC up, for this pCPU too, and starts the others; they wait for [`run`].
 pub fn start_pcpus(found: &Discovered) {
     gic::init_distributor(found.machine.gicd, |intid| found.is_edge(intid));
-    let own = mrs!("mpidr_el1") & 0xff_00ff_ffff;
-    init_interrupts(&found.redistributors);
-    REDISTRIBUTORS.call_once(|| found.redistributors.clone());
-    let others = found.cpus.iter().filter(|mpidr| **mpidr != own);
-    let started = percpu::all().iter().skip(1).zip(others).filter(|(block, mpidr)| start_pcpu(block, **mpidr)).count();
+    let own = percpu::this();
+    let mpidr = own.mpidr.load(Ordering::Relaxed);
+    if !has_redistributor(own, mpidr, found) {
+        boot_error(format_args!("FDT: GICv3: reg: no redistributor of pCPU {mpidr:#x}"));
+    }
+    init_interrupts();
+    let others = found.cpus.iter().filter(|other| **other != mpidr);
+    let others = percpu::all().iter().skip(1).zip(others);
+    let started = others.filter(|(block, mpidr)| start_pcpu(block, **mpidr, found)).count();
     await_online(1 + started);
     if found.unused_cpus > 0 {
         KERNEL.log(format_args!("{} pCPUs stay off: {MAX_PCPUS} are used at most", found.unused_cpus));
     }
 }
 
-/// Regions of redistributors, for the pCPUs that come later.
-static REDISTRIBUTORS: Once<heapless::Vec<Range, 8>> = Once::new();
+/// Finds the redistributor of the pCPU that owns `block`.
+fn has_redistributor(block: &Percpu, mpidr: u64, found: &Discovered) -> bool {
+    let registers = gic::find_redistributor(&found.redistributors, mpidr);
+    block.redistributor.store(registers.unwrap_or(0), Ordering::Relaxed);
+    registers.is_some()
+}
 
-fn init_interrupts(regions: &[Range]) {
-    match gic::find_redistributor(regions) {
-        Some(redistributor) => gic::init_pcpu(redistributor),
-        None => boot_error(format_args!("FDT: GICv3: reg: no redistributor of pCPU {}", percpu::this().id.0)),
-    }
+fn init_interrupts() {
+    gic::init_pcpu();
     percpu::this().online.store(true, Ordering::Release);
 }
 
@@ -263,16 +256,14 @@ fn init_interrupts(regions: &[Range]) {
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Start {
-    mair: u64,
     tcr: u64,
     ttbr: u64,
-    sctlr: u64,
     sp: u64,
     block: u64,
 }
 
 impl Start {
-    const NONE: Start = Start { mair: 0, tcr: 0, ttbr: 0, sctlr: 0, sp: 0, block: 0 };
+    const NONE: Start = Start { tcr: 0, ttbr: 0, sp: 0, block: 0 };
 }
 
 unsafe extern "C" {
@@ -281,14 +272,16 @@ unsafe extern "C" {
 }
 
 /// Starts a pCPU; whether firmware says that it did.
-fn start_pcpu(block: &'static Percpu, mpidr: u64) -> bool {
+fn start_pcpu(block: &'static Percpu, mpidr: u64, found: &Discovered) -> bool {
+    if !has_redistributor(block, mpidr, found) {
+        KERNEL.log(format_args!("pCPU {mpidr:#x} does not start: FDT: GICv3: reg: no redistributor"));
+        return false;
+    }
     let mut starts = STARTS.lock();
     let Some(start) = starts.get_mut(usize::from(block.id.0)) else { return false };
     *start = Start {
-        mair: cpu::MAIR,
         tcr: cpu::tcr(),
         ttbr: mrs!("ttbr0_el2"),
-        sctlr: cpu::SCTLR,
         sp: percpu::initial_sp(block.id),
         block: core::ptr::from_ref(block) as u64,
     };
@@ -323,7 +316,7 @@ fn await_online(started: usize) {
 /// Called by `secondary_start` alone, with the MMU on, on the stack that belongs to `block`.
 pub unsafe extern "C" fn secondary(block: &'static Percpu) -> ! {
     adopt(block);
-    init_interrupts(REDISTRIBUTORS.get().map_or(&[], |regions| regions.as_slice()));
+    init_interrupts();
     while !RELEASED.load(Ordering::Acquire) {
         barrier!("wfe");
     }

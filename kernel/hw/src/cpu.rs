@@ -13,62 +13,24 @@ pub const SCTLR: u64 = 0x30c5_0830 | 1 << 19 | 1 << 12 | 1 << 3 | 1 << 2 | 1;
 
 /// `HCR_EL2` while a guest runs (D24.2.49). Pointer authentication (API, APK), memory tags (ATA), SCXTNUM
 /// (ENSCXT) and nested virtualisation keep their zeros: hidden features trap and come back as undefined.
-pub const HCR: u64 = hcr::VM
-    | hcr::SWIO
-    | hcr::PTW
-    | hcr::FMO
-    | hcr::IMO
-    | hcr::AMO
-    | hcr::FB
-    | hcr::BSU_INNER
-    | hcr::TWI
-    | hcr::TWE
-    | hcr::TID3
-    | hcr::TSC
-    | hcr::TIDCP
-    | hcr::TACR
-    | hcr::TSW
-    | hcr::RW;
+const HCR: u64 = 1 // VM: stage 2 translates.
+    | 1 << 1 // SWIO: a data cache invalidate by set/way also cleans.
+    | 1 << 2 // PTW: a stage-1 walk that hits device memory faults.
+    | 7 << 3 // FMO, IMO, AMO: physical FIQs, IRQs and SErrors come to EL2.
+    | 1 << 9 // FB: cache and TLB maintenance reaches all pCPUs, wherever the vCPU ran before.
+    | 1 << 10 // BSU: barriers reach at least the inner shareable domain, for the same reason.
+    | 3 << 13 // TWI, TWE: WFI and WFE give the pCPU to somebody else.
+    | 1 << 18 // TID3: identification registers show what is virtualised.
+    | 1 << 19 // TSC: SMC.
+    | 1 << 20 // TIDCP: implementation-defined registers.
+    | 1 << 21 // TACR: auxiliary control registers.
+    | 1 << 22 // TSW: cache maintenance by set/way, which would not respect the p2m.
+    | 1 << 31; // RW: EL1 is AArch64.
 
 /// `HCR_EL2.VSE`: a virtual SError is pending.
 pub const HCR_VSE: u64 = 1 << 8;
 /// `HCR_EL2.TLOR`: limited-ordering regions trap; RES0 on a pCPU that has none.
 const HCR_TLOR: u64 = 1 << 35;
-
-mod hcr {
-    /// Stage 2 translates.
-    pub const VM: u64 = 1;
-    /// A data cache invalidate by set/way also cleans.
-    pub const SWIO: u64 = 1 << 1;
-    /// A stage-1 walk that hits device memory faults.
-    pub const PTW: u64 = 1 << 2;
-    /// Physical FIQs, IRQs and SErrors come to EL2.
-    pub const FMO: u64 = 1 << 3;
-    /// See `FMO`.
-    pub const IMO: u64 = 1 << 4;
-    /// See `FMO`.
-    pub const AMO: u64 = 1 << 5;
-    /// Cache and TLB maintenance reaches all pCPUs, wherever the vCPU ran before.
-    pub const FB: u64 = 1 << 9;
-    /// Barriers reach at least the inner shareable domain, for the same reason.
-    pub const BSU_INNER: u64 = 1 << 10;
-    /// WFI and WFE give the pCPU to somebody else.
-    pub const TWI: u64 = 1 << 13;
-    /// See `TWI`.
-    pub const TWE: u64 = 1 << 14;
-    /// Identification registers show what is virtualised.
-    pub const TID3: u64 = 1 << 18;
-    /// SMC.
-    pub const TSC: u64 = 1 << 19;
-    /// Implementation-defined registers.
-    pub const TIDCP: u64 = 1 << 20;
-    /// Auxiliary control registers.
-    pub const TACR: u64 = 1 << 21;
-    /// Cache maintenance by set/way, which would not respect the p2m.
-    pub const TSW: u64 = 1 << 22;
-    /// EL1 is AArch64.
-    pub const RW: u64 = 1 << 31;
-}
 
 /// `CPTR_EL2`: RES1 bits (SVE and SME trap among them), trace and activity monitors trap.
 const CPTR: u64 = 0x33ff | 1 << 20 | 1 << 30;
@@ -171,57 +133,45 @@ pub fn trap_fp(on: bool) {
     unsafe { msr!("cptr_el2", if on { CPTR | CPTR_TFP } else { CPTR }) };
 }
 
+/// Sleeps until an interrupt is pending.
+pub fn wait_for_interrupt() {
+    // What this pCPU wrote is complete before it sleeps (Arm ARM, D1.7.2).
+    barrier!("dsb sy");
+    barrier!("wfi");
+}
+
 /// Reads an identification register by its `MRS` encoding: the space op0 = 3, op1 = 0, CRn = 0, and a few more.
 pub fn id_register(encoding: u32) -> u64 {
-    macro_rules! by_encoding {
-        ($($name:literal => $op0:literal $op1:literal $crn:literal $crm:literal $op2:literal,)*) => {
+    /// By op1 and CRm, where CRn is 0, the values of op2.
+    macro_rules! known {
+        ($($op1:literal $crm:literal: $($op2:literal)*,)*) => {
             match encoding {
-                $(code if code == encode($op0, $op1, $crn, $crm, $op2) => mrs!($name),)*
+                $($(
+                    code if code == encode($op1, $crm, $op2) => mrs!(concat!("S3_", $op1, "_C0_C", $crm, "_", $op2)),
+                )*)*
                 _ => 0,
             }
         };
     }
-    by_encoding! {
-        "midr_el1" => 3 0 0 0 0,
-        "revidr_el1" => 3 0 0 0 6,
-        "id_aa64pfr0_el1" => 3 0 0 4 0,
-        "id_aa64pfr1_el1" => 3 0 0 4 1,
-        "id_aa64dfr0_el1" => 3 0 0 5 0,
-        "id_aa64dfr1_el1" => 3 0 0 5 1,
-        "id_aa64afr0_el1" => 3 0 0 5 4,
-        "id_aa64afr1_el1" => 3 0 0 5 5,
-        "id_aa64isar0_el1" => 3 0 0 6 0,
-        "id_aa64isar1_el1" => 3 0 0 6 1,
-        "S3_0_C0_C6_2" => 3 0 0 6 2,
-        "id_aa64mmfr0_el1" => 3 0 0 7 0,
-        "id_aa64mmfr1_el1" => 3 0 0 7 1,
-        "S3_0_C0_C7_2" => 3 0 0 7 2,
-        "id_pfr0_el1" => 3 0 0 1 0,
-        "id_pfr1_el1" => 3 0 0 1 1,
-        "id_dfr0_el1" => 3 0 0 1 2,
-        "id_afr0_el1" => 3 0 0 1 3,
-        "id_mmfr0_el1" => 3 0 0 1 4,
-        "id_mmfr1_el1" => 3 0 0 1 5,
-        "id_mmfr2_el1" => 3 0 0 1 6,
-        "id_mmfr3_el1" => 3 0 0 1 7,
-        "id_isar0_el1" => 3 0 0 2 0,
-        "id_isar1_el1" => 3 0 0 2 1,
-        "id_isar2_el1" => 3 0 0 2 2,
-        "id_isar3_el1" => 3 0 0 2 3,
-        "id_isar4_el1" => 3 0 0 2 4,
-        "id_isar5_el1" => 3 0 0 2 5,
-        "id_mmfr4_el1" => 3 0 0 2 6,
-        "S3_0_C0_C2_7" => 3 0 0 2 7,
-        "mvfr0_el1" => 3 0 0 3 0,
-        "mvfr1_el1" => 3 0 0 3 1,
-        "mvfr2_el1" => 3 0 0 3 2,
-        "ctr_el0" => 3 3 0 0 1,
-        "dczid_el0" => 3 3 0 0 7,
-        "clidr_el1" => 3 1 0 0 1,
+    known! {
+        // MIDR and REVIDR.
+        0 0: 0 6,
+        // AArch32: ID_PFR, ID_DFR, ID_AFR, ID_MMFR, ID_ISAR, MVFR.
+        0 1: 0 1 2 3 4 5 6 7,
+        0 2: 0 1 2 3 4 5 6 7,
+        0 3: 0 1 2,
+        // ID_AA64PFR, ID_AA64DFR and ID_AA64AFR, ID_AA64ISAR, ID_AA64MMFR.
+        0 4: 0 1,
+        0 5: 0 1 4 5,
+        0 6: 0 1 2,
+        0 7: 0 1 2,
+        // CTR_EL0 and DCZID_EL0; CLIDR_EL1.
+        3 0: 1 7,
+        1 0: 1,
     }
 }
 
-/// Packs an encoding as the ISS of a trapped `MRS` does (D24.2.40): Op0, Op2, Op1, CRn, CRm.
-const fn encode(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
-    op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
+/// Packs an encoding as the ISS of a trapped `MRS` does (D24.2.40): Op0 = 3, Op2, Op1, CRn = 0, CRm.
+const fn encode(op1: u32, crm: u32, op2: u32) -> u32 {
+    3 << 20 | op2 << 17 | op1 << 14 | crm << 1
 }

@@ -45,7 +45,6 @@ pub fn exception(registers: &Registers, kind: u64) -> ! {
     report(
         format_args!("{name} in EL2: ESR {:#x} FAR {:#x}", registers.esr, registers.far),
         Some(registers),
-        registers.pc,
         registers.x[29],
     )
 }
@@ -56,8 +55,8 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, x29", out(reg) frame_pointer, options(nomem, nostack, preserves_flags)) };
     match info.location() {
-        Some(at) => report(format_args!("panic: {} at {at}", info.message()), None, 0, frame_pointer),
-        None => report(format_args!("panic: {}", info.message()), None, 0, frame_pointer),
+        Some(at) => report(format_args!("panic: {} at {at}", info.message()), None, frame_pointer),
+        None => report(format_args!("panic: {}", info.message()), None, frame_pointer),
     }
 }
 
@@ -69,22 +68,17 @@ pub fn boot_error(reason: Arguments<'_>) -> ! {
 }
 
 /// Prints everything that is known and stops all pCPUs.
-fn report(reason: Arguments<'_>, registers: Option<&Registers>, pc: u64, frame_pointer: u64) -> ! {
+fn report(reason: Arguments<'_>, registers: Option<&Registers>, frame_pointer: u64) -> ! {
     if HALTED.swap(true, Ordering::AcqRel) {
         psci::park();
     }
     // A writer that cannot fail; an error of formatting only shortens the report.
-    let _ = write_report(reason, registers, pc, frame_pointer);
+    let _ = write_report(reason, registers, frame_pointer);
     gic::kick_all_others();
     psci::park()
 }
 
-fn write_report(
-    reason: Arguments<'_>,
-    registers: Option<&Registers>,
-    pc: u64,
-    frame_pointer: u64,
-) -> core::fmt::Result {
+fn write_report(reason: Arguments<'_>, registers: Option<&Registers>, frame_pointer: u64) -> core::fmt::Result {
     let out = &mut LastWords;
     writeln!(out, "\n(xenolith) *** pCPU {} failed: {reason}", percpu::this().id.0)?;
     match percpu::domain() {
@@ -99,13 +93,13 @@ fn write_report(
         }
     }
     writeln!(out, "image base {}", layout::image().start)?;
-    backtrace(out, pc, frame_pointer)
+    backtrace(out, registers.map(|registers| registers.pc), frame_pointer)
 }
 
 /// Walks the chain of frame pointers (AAPCS64, section 6.4.6) as long as it stays on our stacks.
-fn backtrace(out: &mut LastWords, pc: u64, frame_pointer: u64) -> core::fmt::Result {
+fn backtrace(out: &mut LastWords, pc: Option<u64>, frame_pointer: u64) -> core::fmt::Result {
     let mut depth = 0;
-    if pc != 0 {
+    if let Some(pc) = pc {
         writeln!(out, "  #0 {pc:#x}")?;
         depth = 1;
     }

@@ -12,36 +12,24 @@ use crate::sysreg::{mrs, msr};
 /// `CNTV_CTL_EL0` without ISTATUS, which is read-only.
 const CTL_ENABLE_IMASK: u64 = 3;
 
+/// Hands the registers that move as they are to `$then`; the fields have their names.
+macro_rules! with_plain_registers {
+    ($then:ident) => {
+        $then! {
+            sp_el0 sp_el1 elr_el1 spsr_el1 sctlr_el1 cpacr_el1 ttbr0_el1 ttbr1_el1 tcr_el1 esr_el1 afsr0_el1 afsr1_el1
+            far_el1 mair_el1 amair_el1 vbar_el1 contextidr_el1 tpidr_el0 tpidrro_el0 tpidr_el1 par_el1 csselr_el1
+            cntkctl_el1 mdscr_el1 vmpidr_el2 cntvoff_el2 cntv_cval_el0
+        }
+    };
+}
+
 /// Saves the vCPU's registers and stops its virtual timer.
 pub fn save(into: &mut El1Context) {
-    into.sp_el0 = mrs!("sp_el0");
-    into.sp_el1 = mrs!("sp_el1");
-    into.elr_el1 = mrs!("elr_el1");
-    into.spsr_el1 = mrs!("spsr_el1");
-    into.sctlr_el1 = mrs!("sctlr_el1");
-    into.cpacr_el1 = mrs!("cpacr_el1");
-    into.ttbr0_el1 = mrs!("ttbr0_el1");
-    into.ttbr1_el1 = mrs!("ttbr1_el1");
-    into.tcr_el1 = mrs!("tcr_el1");
-    into.esr_el1 = mrs!("esr_el1");
-    into.afsr0_el1 = mrs!("afsr0_el1");
-    into.afsr1_el1 = mrs!("afsr1_el1");
-    into.far_el1 = mrs!("far_el1");
-    into.mair_el1 = mrs!("mair_el1");
-    into.amair_el1 = mrs!("amair_el1");
-    into.vbar_el1 = mrs!("vbar_el1");
-    into.contextidr_el1 = mrs!("contextidr_el1");
-    into.tpidr_el0 = mrs!("tpidr_el0");
-    into.tpidrro_el0 = mrs!("tpidrro_el0");
-    into.tpidr_el1 = mrs!("tpidr_el1");
-    into.par_el1 = mrs!("par_el1");
-    into.csselr_el1 = mrs!("csselr_el1");
-    into.cntkctl_el1 = mrs!("cntkctl_el1");
+    macro_rules! save {
+        ($($register:ident)*) => { $(into.$register = mrs!(stringify!($register));)* };
+    }
+    with_plain_registers!(save);
     into.cntv_ctl_el0 = mrs!("cntv_ctl_el0") & CTL_ENABLE_IMASK;
-    into.cntv_cval_el0 = mrs!("cntv_cval_el0");
-    into.mdscr_el1 = mrs!("mdscr_el1");
-    into.vmpidr_el2 = mrs!("vmpidr_el2");
-    into.cntvoff_el2 = mrs!("cntvoff_el2");
     into.hcr_el2 = mrs!("hcr_el2");
     // SAFETY: a stopped timer raises nothing.
     unsafe { msr!("cntv_ctl_el0", 0) };
@@ -49,36 +37,13 @@ pub fn save(into: &mut El1Context) {
 
 /// Loads the vCPU's registers; its virtual timer runs from here on.
 pub fn load(from: &El1Context) {
+    macro_rules! load {
+        ($($register:ident)*) => { $(msr!(stringify!($register), from.$register);)* };
+    }
     // SAFETY: all of these belong to EL1 and EL0, but HCR_EL2, whose value `guest_hcr` makes.
     unsafe {
-        msr!("sp_el0", from.sp_el0);
-        msr!("sp_el1", from.sp_el1);
-        msr!("elr_el1", from.elr_el1);
-        msr!("spsr_el1", from.spsr_el1);
-        msr!("sctlr_el1", from.sctlr_el1);
-        msr!("cpacr_el1", from.cpacr_el1);
-        msr!("ttbr0_el1", from.ttbr0_el1);
-        msr!("ttbr1_el1", from.ttbr1_el1);
-        msr!("tcr_el1", from.tcr_el1);
-        msr!("esr_el1", from.esr_el1);
-        msr!("afsr0_el1", from.afsr0_el1);
-        msr!("afsr1_el1", from.afsr1_el1);
-        msr!("far_el1", from.far_el1);
-        msr!("mair_el1", from.mair_el1);
-        msr!("amair_el1", from.amair_el1);
-        msr!("vbar_el1", from.vbar_el1);
-        msr!("contextidr_el1", from.contextidr_el1);
-        msr!("tpidr_el0", from.tpidr_el0);
-        msr!("tpidrro_el0", from.tpidrro_el0);
-        msr!("tpidr_el1", from.tpidr_el1);
-        msr!("par_el1", from.par_el1);
-        msr!("csselr_el1", from.csselr_el1);
-        msr!("cntkctl_el1", from.cntkctl_el1);
-        msr!("mdscr_el1", from.mdscr_el1);
-        msr!("vmpidr_el2", from.vmpidr_el2);
+        with_plain_registers!(load);
         msr!("hcr_el2", cpu::guest_hcr(from.hcr_el2));
-        msr!("cntvoff_el2", from.cntvoff_el2);
-        msr!("cntv_cval_el0", from.cntv_cval_el0);
         msr!("cntv_ctl_el0", from.cntv_ctl_el0);
     }
 }

@@ -6,8 +6,8 @@
 
 use core::arch::global_asm;
 
-use crate::boot;
 use crate::percpu::{FRAME_SIZE, STACK_STRIDE};
+use crate::{boot, cpu};
 
 global_asm!(
     r#"
@@ -74,10 +74,9 @@ boot_start:
 5:
     adrp    x0, image_bss_start
     adrp    x1, image_end
-6:  stp     xzr, xzr, [x0], #16
+6:  .rept   4
     stp     xzr, xzr, [x0], #16
-    stp     xzr, xzr, [x0], #16
-    stp     xzr, xzr, [x0], #16
+    .endr
     cmp     x0, x1
     b.lo    6b
 
@@ -107,27 +106,27 @@ boot_clean_range:
     dsb     sy
     ret
 
-    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Start` (percpu.rs).
+    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Start` (boot.rs).
     .global secondary_start
 secondary_start:
     msr     daifset, #15
     mov     x1, #(1 << 31)
     msr     hcr_el2, x1
     isb
-    ldp     x1, x2, [x0]
+    mov     x1, #{mair}
     msr     mair_el2, x1
-    msr     tcr_el2, x2
-    ldp     x1, x2, [x0, #16]
-    msr     ttbr0_el2, x1
-    ldr     x3, [x0, #32]
-    mov     sp, x3
-    ldr     x0, [x0, #40]
+    ldp     x1, x2, [x0]
+    msr     tcr_el2, x1
+    msr     ttbr0_el2, x2
+    ldp     x1, x0, [x0, #16]
+    mov     sp, x1
     // Nothing of this translation regime is in this pCPU's TLBs or instruction cache that we did not put there.
     tlbi    alle2
     ic      iallu
     dsb     nsh
     isb
-    msr     sctlr_el2, x2
+    ldr     x1, ={sctlr}
+    msr     sctlr_el2, x1
     isb
     mov     x29, xzr
     mov     x30, xzr
@@ -136,6 +135,8 @@ secondary_start:
 "#,
     stride = const STACK_STRIDE,
     frame = const FRAME_SIZE,
+    mair = const cpu::MAIR,
+    sctlr = const cpu::SCTLR,
     early = sym boot::early,
     secondary = sym boot::secondary,
 );

@@ -54,9 +54,24 @@ fn sgi_frame() -> usize {
     percpu::this().redistributor.load(Ordering::Relaxed) + reg::SGI_FRAME
 }
 
-/// Offset of the word and the bit of an interrupt in a register with one bit for each.
-fn bit(intid: u32) -> (usize, u32) {
-    (intid as usize / 32 * 4, 1 << (intid % 32))
+/// Registers with one bit for each interrupt: where those of this one begin, and its bit in them.
+fn bit(intid: IntId) -> Option<(usize, u32)> {
+    let base = match intid.0 {
+        0..=31 => sgi_frame(),
+        32..=1019 => distributor(),
+        _ => return None,
+    };
+    Some((base + intid.0 as usize / 32 * 4, 1 << (intid.0 % 32)))
+}
+
+/// Resets the interrupts of one such word: disabled, in group 1, with the one priority.
+fn reset(base: usize, word: usize) {
+    for register in [reg::ICENABLER, reg::ICPENDR, reg::ICACTIVER, reg::IGROUPR] {
+        mmio::write32(base + register + word * 4, u32::MAX);
+    }
+    for quarter in 0..8 {
+        mmio::write32(base + reg::IPRIORITYR + word * 32 + quarter * 4, PRIORITY);
+    }
 }
 
 fn wait_for_write(base: usize, pending: u32) {
@@ -75,13 +90,7 @@ pub fn init_distributor(registers: Range, is_edge: impl Fn(usize) -> bool) {
     wait_for_write(base + reg::GICD_CTLR, RWP);
     let words = (mmio::read32(base + reg::GICD_TYPER) as usize & 0x1f) + 1;
     for word in 1..words.min(32) {
-        mmio::write32(base + reg::ICENABLER + word * 4, u32::MAX);
-        mmio::write32(base + reg::ICPENDR + word * 4, u32::MAX);
-        mmio::write32(base + reg::ICACTIVER + word * 4, u32::MAX);
-        mmio::write32(base + reg::IGROUPR + word * 4, u32::MAX);
-        for quarter in 0..8 {
-            mmio::write32(base + reg::IPRIORITYR + word * 32 + quarter * 4, PRIORITY);
-        }
+        reset(base, word);
         for half in 0..2 {
             let first = word * 32 + half * 16;
             let edges = (0..16).filter(|n| is_edge(first + n)).fold(0, |bits, n| bits | 2 << (2 * n));
@@ -92,9 +101,8 @@ pub fn init_distributor(registers: Range, is_edge: impl Fn(usize) -> bool) {
     wait_for_write(base + reg::GICD_CTLR, RWP);
 }
 
-/// Finds the redistributor with this pCPU's affinity in `regions`.
-pub fn find_redistributor(regions: &[Range]) -> Option<usize> {
-    let mpidr = mrs!("mpidr_el1");
+/// Finds the redistributor of the pCPU `mpidr` in `regions`.
+pub fn find_redistributor(regions: &[Range], mpidr: u64) -> Option<usize> {
     // GICR_TYPER holds Aff3 to Aff0 in its upper half.
     let affinity = mpidr >> 8 & 0xff00_0000 | mpidr & 0x00ff_ffff;
     for region in regions {
@@ -116,20 +124,14 @@ pub fn find_redistributor(regions: &[Range]) -> Option<usize> {
 }
 
 /// Sets up the redistributor and the CPU interface of this pCPU.
-pub fn init_pcpu(redistributor: usize) {
-    percpu::this().redistributor.store(redistributor, Ordering::Relaxed);
+pub fn init_pcpu() {
+    let redistributor = percpu::this().redistributor.load(Ordering::Relaxed);
     // Wake: clear ProcessorSleep (bit 1), wait for ChildrenAsleep (bit 2) to follow.
     let waker = redistributor + reg::GICR_WAKER;
     mmio::write32(waker, mmio::read32(waker) & !2);
     wait_for_write(waker, 4);
     let sgi = redistributor + reg::SGI_FRAME;
-    mmio::write32(sgi + reg::ICENABLER, u32::MAX);
-    mmio::write32(sgi + reg::ICPENDR, u32::MAX);
-    mmio::write32(sgi + reg::ICACTIVER, u32::MAX);
-    mmio::write32(sgi + reg::IGROUPR, u32::MAX);
-    for word in 0..8 {
-        mmio::write32(sgi + reg::IPRIORITYR + word * 4, PRIORITY);
-    }
+    reset(sgi, 0);
     mmio::write32(sgi + reg::ISENABLER, OWN_PPIS | 1 << KICK);
     wait_for_write(redistributor, 1 << 3);
     // SAFETY: the CPU interface only decides which interrupts reach this pCPU; EL2 runs with all of them masked.
@@ -156,21 +158,22 @@ pub fn kick(pcpu: PcpuId) {
     let aff0 = mpidr & 0xff;
     let target =
         (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
+    send_kick(target | 1 << (aff0 & 0xf));
+}
+
+/// Makes all other pCPUs exit to EL2 (bit 40, IRM).
+pub fn kick_all_others() {
+    if distributor() != 0 {
+        send_kick(1 << 40);
+    }
+}
+
+fn send_kick(targets: u64) {
     // What the other one will look at must be visible before it is told.
     barrier!("dsb ishst");
     // SAFETY: an SGI runs code of ours on the other pCPU when it is ready for it.
-    unsafe { msr!("icc_sgi1r_el1", target | u64::from(KICK) << 24 | 1 << (aff0 & 0xf)) };
+    unsafe { msr!("icc_sgi1r_el1", targets | u64::from(KICK) << 24) };
     barrier!("isb");
-}
-
-/// Makes all other pCPUs exit to EL2.
-pub fn kick_all_others() {
-    if distributor() != 0 {
-        barrier!("dsb ishst");
-        // SAFETY: as in `kick`; bit 40 (IRM) means all others.
-        unsafe { msr!("icc_sgi1r_el1", 1 << 40 | u64::from(KICK) << 24) };
-        barrier!("isb");
-    }
 }
 
 /// Takes the highest pending interrupt; `None` if there is none (1020 to 1023). A stopped machine stops here.
@@ -200,29 +203,21 @@ pub fn deactivate(intid: IntId) {
 
 /// Routes a shared interrupt to `pcpu` and enables it; enables a private one here.
 pub fn enable(intid: IntId, pcpu: PcpuId) {
-    let (word, mask) = bit(intid.0);
-    match intid.0 {
-        0..=31 => mmio::write32(sgi_frame() + reg::ISENABLER, mask),
-        32..=1019 => {
-            let block = percpu::all().get(usize::from(pcpu.0)).unwrap_or_else(|| percpu::this());
-            let affinity = block.mpidr.load(Ordering::Relaxed) & 0xff_00ff_ffff;
-            mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
-            mmio::write32(distributor() + reg::ISENABLER + word, mask);
-        }
-        _ => {}
+    let Some((registers, mask)) = bit(intid) else { return };
+    if intid.0 >= 32 {
+        let block = percpu::all().get(usize::from(pcpu.0)).unwrap_or_else(|| percpu::this());
+        let affinity = block.mpidr.load(Ordering::Relaxed) & percpu::AFFINITY;
+        mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
     }
+    mmio::write32(registers + reg::ISENABLER, mask);
 }
 
-/// Disables an interrupt, and waits until it cannot come any more.
+/// Disables an interrupt, and waits until a shared one cannot come any more.
 pub fn disable(intid: IntId) {
-    let (word, mask) = bit(intid.0);
-    match intid.0 {
-        0..=31 => mmio::write32(sgi_frame() + reg::ICENABLER, mask),
-        32..=1019 => {
-            mmio::write32(distributor() + reg::ICENABLER + word, mask);
-            wait_for_write(distributor() + reg::GICD_CTLR, RWP);
-        }
-        _ => {}
+    let Some((registers, mask)) = bit(intid) else { return };
+    mmio::write32(registers + reg::ICENABLER, mask);
+    if intid.0 >= 32 {
+        wait_for_write(distributor() + reg::GICD_CTLR, RWP);
     }
 }
 
@@ -230,7 +225,7 @@ pub fn disable(intid: IntId) {
 pub fn set_active(intid: IntId, active: bool) {
     if let IntId(id @ 0..=31) = intid {
         let register = if active { reg::ISACTIVER } else { reg::ICACTIVER };
-        mmio::write32(sgi_frame() + register, bit(id).1);
+        mmio::write32(sgi_frame() + register, 1 << id);
     }
 }
 

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use hypercall_abi::ids::DomId;
-use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::addr::PAGE_SIZE;
 use kernel_core::context::TrapFrame;
 use kernel_core::hw::{MAX_PCPUS, PcpuId};
 use kernel_core::kernel::Kernel;
@@ -23,6 +23,8 @@ use crate::sysreg::{mrs, msr};
 pub const STACK_STRIDE: usize = 64 * 1024;
 /// Bytes of the frame on top of each stack.
 pub const FRAME_SIZE: usize = size_of::<TrapFrame>();
+/// The affinity in `MPIDR_EL1`: Aff3, and Aff2 to Aff0.
+pub const AFFINITY: u64 = 0xff_00ff_ffff;
 /// Where the emergency stack ends.
 const EMERGENCY_TOP: u64 = 2 * PAGE_SIZE;
 /// Where the stack proper begins.
@@ -106,12 +108,11 @@ pub unsafe fn with_local<R>(f: impl FnOnce(&'static Kernel<Arm>, &mut LocalCpu<A
     f(&KERNEL, unsafe { &mut *this().local.get() })
 }
 
-/// The pages of the image's stacks that stay unmapped, so that an overflow faults.
-pub fn guard_pages() -> impl Iterator<Item = Range> {
-    let base = layout::stacks().start.raw();
-    (0..MAX_PCPUS as u64).flat_map(move |n| {
-        let stride = base + n * STACK_STRIDE as u64;
-        [stride, stride + EMERGENCY_TOP].map(|at| Range { start: Pa::new(at), size: PAGE_SIZE })
+/// The pages of the image's stacks that stay unmapped, so that an overflow faults: two for each pCPU.
+pub fn guard_pages() -> [Range; 2 * MAX_PCPUS] {
+    core::array::from_fn(|n| {
+        let offset = (n / 2 * STACK_STRIDE) as u64 + if n % 2 == 0 { 0 } else { EMERGENCY_TOP };
+        Range { start: layout::stacks().start.add(offset), size: PAGE_SIZE }
     })
 }
 

@@ -3,7 +3,7 @@
 //! The tables come from a pool in the image, since they must exist before any frame can be handed out, and they
 //! only grow. Four levels with 40 bits of address: the first one has two entries.
 
-use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::addr::PAGE_SIZE;
 use kernel_core::machine::Range;
 
 /// Enough for the image, the FDT, the devices, and sixteen banks whose ends are not aligned to anything.
@@ -131,24 +131,6 @@ impl Stage1 {
         let offset = (entry & ADDRESS).wrapping_sub(self.root());
         usize::try_from(offset / PAGE_SIZE).unwrap_or(TABLES)
     }
-}
-
-/// Maps `range` without the parts in `holes`, which need not be sorted.
-pub fn map_around(stage1: &mut Stage1, range: Range, holes: &[Range], access: Access) -> Result<(), MapError> {
-    let mut at = range.start.raw();
-    let end = range.end().raw();
-    while at < end {
-        let inside = holes.iter().map(|hole| hole.to_pages()).find(|h| h.start.raw() <= at && at < h.end().raw());
-        if let Some(hole) = inside {
-            at = hole.end().raw();
-            continue;
-        }
-        let next = holes.iter().map(|hole| hole.to_pages().start.raw()).filter(|start| *start > at).min();
-        let stop = next.unwrap_or(end).min(end);
-        stage1.map(Range { start: Pa::new(at), size: stop - at }, access)?;
-        at = stop;
-    }
-    Ok(())
 }
 
 fn slot(address: u64, size: u64) -> usize {

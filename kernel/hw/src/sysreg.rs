@@ -5,7 +5,7 @@
 
 /// Reads a system register.
 macro_rules! mrs {
-    ($name:literal) => {{
+    ($name:expr) => {{
         let value: u64;
         #[allow(unused_unsafe, reason = "also used where a write next to it is unsafe already")]
         // SAFETY: reading the registers that this crate names has no effect on memory. Not `pure`: registers change.
@@ -16,7 +16,7 @@ macro_rules! mrs {
 
 /// Writes a system register. Callers say in a SAFETY comment why the value keeps EL2 sound.
 macro_rules! msr {
-    ($name:literal, $value:expr) => {{
+    ($name:expr, $value:expr) => {{
         let value: u64 = $value;
         core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags))
     }};

@@ -14,25 +14,30 @@ use crate::sysreg::mrs;
 
 global_asm!(
     r#"
+    // Moves x0 to x29 to or from their places in TrapFrame (context.rs) and Registers (crash.rs).
+    .macro pairs op, base
+    \op     x0, x1, [\base, #0]
+    \op     x2, x3, [\base, #16]
+    \op     x4, x5, [\base, #32]
+    \op     x6, x7, [\base, #48]
+    \op     x8, x9, [\base, #64]
+    \op     x10, x11, [\base, #80]
+    \op     x12, x13, [\base, #96]
+    \op     x14, x15, [\base, #112]
+    \op     x16, x17, [\base, #128]
+    \op     x18, x19, [\base, #144]
+    \op     x20, x21, [\base, #160]
+    \op     x22, x23, [\base, #176]
+    \op     x24, x25, [\base, #192]
+    \op     x26, x27, [\base, #208]
+    \op     x28, x29, [\base, #224]
+    .endm
+
     // From a lower EL: x0-x30, ELR and SPSR (TrapFrame, context.rs), then the handler with the frame. The chain of
     // frame pointers ends here.
     .macro from_guest handler
     .balign 128
-    stp     x0, x1, [sp]
-    stp     x2, x3, [sp, #16]
-    stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    stp     x18, x19, [sp, #144]
-    stp     x20, x21, [sp, #160]
-    stp     x22, x23, [sp, #176]
-    stp     x24, x25, [sp, #192]
-    stp     x26, x27, [sp, #208]
-    stp     x28, x29, [sp, #224]
+    pairs   stp, sp
     mrs     x21, elr_el2
     mrs     x22, spsr_el2
     stp     x30, x21, [sp, #240]
@@ -50,7 +55,7 @@ global_asm!(
     mrs     x0, tpidr_el2
     ldr     x0, [x0, #{emergency}]
     sub     x0, x0, #288
-    stp     x1, x2, [x0, #8]
+    pairs   stp, x0
     mov     x1, #\kind
     b       own_exception
     .endm
@@ -85,51 +90,24 @@ return_to_guest:
     ldp     x21, x22, [sp, #248]
     msr     elr_el2, x21
     msr     spsr_el2, x22
-    ldp     x0, x1, [sp]
-    ldp     x2, x3, [sp, #16]
-    ldp     x4, x5, [sp, #32]
-    ldp     x6, x7, [sp, #48]
-    ldp     x8, x9, [sp, #64]
-    ldp     x10, x11, [sp, #80]
-    ldp     x12, x13, [sp, #96]
-    ldp     x14, x15, [sp, #112]
-    ldp     x16, x17, [sp, #128]
-    ldp     x18, x19, [sp, #144]
-    ldp     x20, x21, [sp, #160]
-    ldp     x22, x23, [sp, #176]
-    ldp     x24, x25, [sp, #192]
-    ldp     x26, x27, [sp, #208]
-    ldp     x28, x29, [sp, #224]
+    pairs   ldp, sp
     ldr     x30, [sp, #240]
     eret
     // Nothing behind an ERET may be speculated into.
     dsb     nsh
     isb
 
-    // x0 = Registers (crash.rs) on the emergency stack, with x1 and x2 in place; x1 = what kind of exception.
+    // x0 = Registers on the emergency stack, with x1 to x29 in place; x1 = what kind of exception.
 own_exception:
     mrs     x2, tpidr_el0
     str     x2, [x0]
-    stp     x3, x4, [x0, #24]
-    stp     x5, x6, [x0, #40]
-    stp     x7, x8, [x0, #56]
-    stp     x9, x10, [x0, #72]
-    stp     x11, x12, [x0, #88]
-    stp     x13, x14, [x0, #104]
-    stp     x15, x16, [x0, #120]
-    stp     x17, x18, [x0, #136]
-    stp     x19, x20, [x0, #152]
-    stp     x21, x22, [x0, #168]
-    stp     x23, x24, [x0, #184]
-    stp     x25, x26, [x0, #200]
-    stp     x27, x28, [x0, #216]
-    stp     x29, x30, [x0, #232]
     mov     x2, sp
-    mrs     x3, elr_el2
-    stp     x2, x3, [x0, #248]
-    mrs     x2, esr_el2
-    mrs     x3, far_el2
-    stp     x2, x3, [x0, #264]
+    stp     x30, x2, [x0, #240]
+    mrs     x2, elr_el2
+    mrs     x3, esr_el2
+    stp     x2, x3, [x0, #256]
+    mrs     x2, far_el2
+    str     x2, [x0, #272]
     mov     sp, x0
     bl      {own}
 1:  wfi
