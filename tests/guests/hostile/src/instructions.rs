@@ -14,6 +14,8 @@ pub fn registers(attacker: &mut Attacker) -> u64 {
         let (op0, fields) = (1 + (encoding >> 14), encoding & 0x3FFF);
         let instruction = 0xD500_0000 | op0 << 19 | fields << 5;
         for value in [0, spare, u64::MAX] {
+            // ICC_BPR1_EL1 beyond its three bits, see `gic`.
+            let value = if op0 == 3 && fields == 0x663 { value & 7 } else { value };
             if !breaks_the_attack(op0, fields) {
                 let mut state = [spare; 30];
                 state[1] = value;

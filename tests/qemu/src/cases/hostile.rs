@@ -29,6 +29,8 @@ const ENDLESS: &[&str] = &[
     "an_odd_shutdown",
     "all_memory_given_back",
     "a_loop_with_everything_masked",
+    "a_timer_interrupt_never_ended",
+    "a_timer_interrupt_never_taken",
 ];
 
 /// Dom0 answers within this time, whatever a guest does.
