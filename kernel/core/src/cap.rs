@@ -87,3 +87,6 @@ impl<H: Hw> CapTable<H> {
 fn index(cap: u64) -> Result<usize, XenError> {
     usize::try_from(cap).map_err(|_| XenError::Perm)
 }
+
+#[cfg(test)]
+mod tests;

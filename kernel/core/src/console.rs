@@ -225,3 +225,6 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         ConsoleIo::Read => Ok(0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,3 +234,6 @@ pub fn check_watchdogs<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, now: Ticks) {
         shutdown(kernel, &domain, ShutdownReason::Watchdog as u32);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,3 +130,6 @@ fn watchdog<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, arg: &Watchdog) -> Ca
     kernel.watchdogs_changed(domain);
     Ok(result)
 }
+
+#[cfg(test)]
+mod tests;

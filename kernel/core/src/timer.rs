@@ -201,3 +201,6 @@ impl<H: Hw> Kernel<H> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

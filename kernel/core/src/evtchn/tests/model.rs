@@ -146,7 +146,8 @@ fn run(world: &mut World, domains: &[Dom], model: &mut Model, step: Step) -> Res
 
 fn check(domains: &[Dom], model: &mut Model) -> Result<(), TestCaseError> {
     for (domain, table) in domains.iter().zip(&mut model.0) {
-        let (pending, mask) = (word(domain, layout::EVTCHN_PENDING, Port(0)), word(domain, layout::EVTCHN_MASK, Port(0)));
+        let (pending, mask) =
+            (word(domain, layout::EVTCHN_PENDING, Port(0)), word(domain, layout::EVTCHN_MASK, Port(0)));
         prop_assert_eq!(Fake::load64(pending.0), table.pending);
         prop_assert_eq!(Fake::load64(mask.0), table.masked);
         prop_assert_eq!(told(domain), core::mem::take(&mut table.told).then_some(1));

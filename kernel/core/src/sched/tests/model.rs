@@ -10,12 +10,21 @@ enum Step {
     /// The vCPU that runs on this pCPU goes to sleep.
     Block(u8),
     /// Another pCPU sends to this vCPU.
-    Notify { from: u8, to: usize },
+    Notify {
+        from: u8,
+        to: usize,
+    },
     Pause(usize),
     Unpause(usize),
-    Pin { vcpu: usize, mask: u64 },
+    Pin {
+        vcpu: usize,
+        mask: u64,
+    },
     /// Time passes on a pCPU.
-    Pass { on: u8, ns: u64 },
+    Pass {
+        on: u8,
+        ns: u64,
+    },
     /// An exit without a reason.
     Exit(u8),
 }
