@@ -210,14 +210,10 @@ fn no_frames() -> &'static FrameTable {
 
 /// Writes Dom0's FDT to `at` in its RAM, where `room` bytes are free.
 pub fn write_dom0_fdt(host: Range, at: Pa, room: u64, view: &Dom0View<'_>) {
-    if host.size > room {
-        boot_error(format_args!("FDT: {} bytes are more than dom0 has room for", host.size));
-    }
-    memory::copy(at, host.start, host.size);
     let length = usize::try_from(room).unwrap_or(0);
     // SAFETY: `room` bytes of Dom0's RAM, mapped like all RAM; Dom0 does not run yet, so nobody else uses them.
     let room = unsafe { core::slice::from_raw_parts_mut(at.raw() as *mut u8, length) };
-    if let Err(error) = fdt::for_dom0(room, view) {
+    if let Err(error) = fdt::for_dom0(fdt_bytes(host), room, view) {
         boot_error(format_args!("{error}"));
     }
 }

@@ -1,15 +1,16 @@
 //! From the FDT to the machine: RAM and what is taken of it, pCPUs, the GIC, boot modules, and Dom0's devices.
 
-use dtoolkit::fdt::Fdt;
+use dtoolkit::standard::NodeStandard;
+use dtoolkit::{Cells, Node, Property};
 use heapless::{String, Vec};
 use kernel_core::addr::Pa;
 use kernel_core::exit::{TIMER_PPI, VTIMER_PPI};
 use kernel_core::hw::{IntId, MAX_PCPUS};
 use kernel_core::machine::{Machine, Range};
 
-use super::cells::{Cells, pairs, take};
 use super::error::{Fault, FdtError};
-use super::walk::Place;
+use super::parse;
+use super::walk::{Place, is_memory, number};
 
 /// The machine, and what only the boot code needs to know of it.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct Discovered {
     pub firmware: Vec<Range, 16>,
     /// A bit for each interrupt that is edge-triggered.
     edges: [u32; 32],
-    gic: Option<u64>,
+    gic: Option<u32>,
     psci: bool,
 }
 
@@ -37,33 +38,21 @@ impl Discovered {
     }
 }
 
-fn parse(blob: &[u8]) -> Result<Fdt<'_>, FdtError> {
-    Fdt::new(blob).map_err(|error| FdtError::new("(file)", "structure", Fault::Broken(error)))
-}
-
 /// Finds the PL011 that `/chosen/stdout-path` names, or else the first one. Errors elsewhere in the tree are left
 /// for [`discover`], which can tell about them then.
 pub fn console(blob: &[u8]) -> Option<Pa> {
     let fdt = parse(blob).ok()?;
-    let root = Place::root(fdt);
-    let (mut stdout, mut aliases) = (None, None);
-    let _ = root.walk(&mut |place| {
-        match place.path.as_str() {
-            "/chosen" => stdout = place.text("stdout-path").and_then(|path| path.split(':').next()),
-            "/aliases" => aliases = Some(place.node),
-            _ => {}
-        }
-        Ok(false)
-    });
-    let alias = aliases.and_then(|node| {
-        use dtoolkit::{Node, Property};
-        node.property(stdout?)?.value_as::<&str>().ok()
-    });
-    let wanted = alias.or(stdout);
+    let text = |path: &str, name: &str| fdt.find_node(path)?.property(name)?.value_as::<&str>().ok();
+    let stdout = text("/chosen", "stdout-path").and_then(|path| path.split(':').next());
+    let wanted = stdout.and_then(|alias| text("/aliases", alias)).or(stdout);
     let (mut named, mut first) = (None, None);
-    let _ = root.walk(&mut |place| {
-        if place.is_compatible("arm,pl011") || place.is_compatible("arm,sbsa-uart") {
-            let at = place.first_range()?.map(|range| range.start);
+    let _ = Place::root(fdt).walk(&mut |place| {
+        if ["arm,pl011", "arm,sbsa-uart"].iter().any(|name| place.node.is_compatible(name)) {
+            let mut at = None;
+            place.ranges(|range| {
+                at.get_or_insert(range.start);
+                Ok(())
+            })?;
             first = first.or(at);
             if wanted == Some(place.path.as_str()) {
                 named = at;
@@ -76,7 +65,8 @@ pub fn console(blob: &[u8]) -> Option<Pa> {
 
 /// Reads the whole FDT, which lies at `at`; `image` is where we are.
 pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Discovered, FdtError> {
-    let root = Place::root(parse(blob)?);
+    let fdt = parse(blob)?;
+    let root = Place::root(fdt);
     let none = Range { start: Pa::new(0), size: 0 };
     let mut found = Discovered {
         machine: Machine {
@@ -103,20 +93,13 @@ pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Discovered, FdtE
     root.walk(&mut |place| found.machine_node(place))?;
     found.check()?;
     root.walk(&mut |place| found.device_node(place))?;
-    for (address, size) in reservations(blob) {
-        found.reserve(&root, "memory reservation block", Range { start: Pa::new(address), size })?;
+    for entry in fdt.memory_reservations() {
+        let range = Range { start: Pa::new(entry.address()), size: entry.size() };
+        found.reserve(&root, "memory reservation block", range)?;
     }
     found.reserve(&root, "image", image)?;
     found.reserve(&root, "fdt", at)?;
     Ok(found)
-}
-
-/// The memory reservation block, whose form `Fdt::new` has checked.
-fn reservations(blob: &[u8]) -> impl Iterator<Item = (u64, u64)> {
-    const OFF_MEM_RSVMAP: usize = 16;
-    let offset = blob.get(OFF_MEM_RSVMAP..).and_then(|bytes| take(bytes, 1)).map_or(0, |(offset, _)| offset);
-    let block = usize::try_from(offset).ok().and_then(|offset| blob.get(offset..)).unwrap_or(&[]);
-    pairs(block, Cells { address: 2, size: 2 }).map_while(|pair| pair.filter(|pair| *pair != (0, 0)))
 }
 
 impl Discovered {
@@ -126,11 +109,11 @@ impl Discovered {
 
     /// Nodes that describe the machine itself; `true` to go on below.
     fn machine_node(&mut self, place: &Place<'_>) -> Result<bool, FdtError> {
-        if place.depth == 1 && (place.name() == "memory" || place.text("device_type") == Some("memory")) {
+        if place.depth == 1 && is_memory(&place.node) {
             place.ranges(|range| self.bank(place, range))?;
             return Ok(false);
         }
-        if place.is_compatible("arm,gic-v3") {
+        if place.node.is_compatible("arm,gic-v3") {
             self.gic(place)?;
             return Ok(false);
         }
@@ -148,7 +131,7 @@ impl Discovered {
                 Some(_) => return Err(place.error("method", Fault::Unsupported)),
                 None => return Err(place.error("method", Fault::Missing)),
             },
-            path if path.starts_with("/cpus/") && place.name() == "cpu" => self.cpu(place)?,
+            path if path.starts_with("/cpus/") && place.node.name_without_address() == "cpu" => self.cpu(place)?,
             path if path.starts_with("/reserved-memory/") => {
                 return place
                     .ranges(|range| {
@@ -157,8 +140,8 @@ impl Discovered {
                     })
                     .map(|()| false);
             }
-            _ if place.is_compatible("multiboot,module") => self.module(place)?,
-            _ if place.is_compatible("arm,armv8-timer") => timers(place)?,
+            _ if place.node.is_compatible("multiboot,module") => self.module(place)?,
+            _ if place.node.is_compatible("arm,armv8-timer") => timers(place)?,
             _ => {}
         }
         // The GIC may lie on a bus.
@@ -181,8 +164,9 @@ impl Discovered {
     }
 
     fn cpu(&mut self, place: &Place<'_>) -> Result<(), FdtError> {
-        let reg = place.bytes("reg").ok_or_else(|| place.error("reg", Fault::Missing))?;
-        let (mpidr, _) = take(reg, place.cells.address).ok_or_else(|| place.error("reg", Fault::Malformed))?;
+        place.required("reg")?;
+        let reg = place.node.reg().ok().flatten().and_then(|mut reg| reg.next());
+        let mpidr = number(reg.ok_or_else(|| place.error("reg", Fault::Malformed))?.address);
         if self.cpus.push(mpidr).is_err() {
             self.unused_cpus += 1;
         }
@@ -190,12 +174,8 @@ impl Discovered {
     }
 
     fn gic(&mut self, place: &Place<'_>) -> Result<(), FdtError> {
-        let handle = place.bytes("phandle").and_then(|bytes| take(bytes, 1)).map(|(value, _)| value);
-        self.gic = Some(handle.ok_or_else(|| place.error("phandle", Fault::Missing))?);
-        let regions = match place.bytes("#redistributor-regions").and_then(|bytes| take(bytes, 1)) {
-            Some((count, _)) => count,
-            None => 1,
-        };
+        self.gic = Some(place.cell("phandle").ok_or_else(|| place.error("phandle", Fault::Missing))?);
+        let regions = place.cell("#redistributor-regions").unwrap_or(1);
         let mut n = 0;
         place.ranges(|range| {
             match n {
@@ -214,22 +194,22 @@ impl Discovered {
 
     /// A boot module: `reg` in the cells of `/chosen`, or, as QEMU's guest-loader writes it, two and two.
     fn module(&mut self, place: &Place<'_>) -> Result<(), FdtError> {
-        let reg = place.bytes("reg").ok_or_else(|| place.error("reg", Fault::Missing))?;
-        let cells = match reg.len() {
-            16 => Cells { address: 2, size: 2 },
-            12 => Cells { address: 2, size: 1 },
-            8 => Cells { address: 1, size: 1 },
-            _ => return Err(place.error("reg", Fault::Malformed)),
+        let reg = place.required("reg")?;
+        let malformed = || place.error("reg", Fault::Malformed);
+        let cells = match reg.value().len() {
+            16 => [2, 2],
+            12 => [2, 1],
+            8 => [1, 1],
+            _ => return Err(malformed()),
         };
-        let Some(Some((start, size))) = pairs(reg, cells).next() else {
-            return Err(place.error("reg", Fault::Malformed));
-        };
+        let mut entries = reg.as_prop_encoded_array(cells).map_err(|_| malformed())?;
+        let [start, size] = entries.next().ok_or_else(malformed)?.map(number);
         if size == 0 || start.checked_add(size).is_none() {
-            return Err(place.error("reg", Fault::Malformed));
+            return Err(malformed());
         }
         let range = Range { start: Pa::new(start), size };
         self.reserve(place, "reg", range)?;
-        if place.is_compatible("multiboot,kernel") {
+        if place.node.is_compatible("multiboot,kernel") {
             if self.machine.dom0_image.size != 0 {
                 return Err(place.error("compatible", Fault::TooMany));
             }
@@ -242,11 +222,10 @@ impl Discovered {
     /// Nodes of devices, all of which go to Dom0; `true` to go on below.
     fn device_node(&mut self, place: &Place<'_>) -> Result<bool, FdtError> {
         let is_machine = place.depth == 1
-            && (matches!(
-                place.name(),
-                "memory" | "cpus" | "chosen" | "psci" | "reserved-memory" | "timer" | "aliases"
-            ) || place.text("device_type") == Some("memory"));
-        if is_machine || place.is_compatible("arm,gic-v3") {
+            && (is_memory(&place.node)
+                || ["cpus", "chosen", "psci", "reserved-memory", "timer", "aliases"]
+                    .contains(&place.node.name_without_address()));
+        if is_machine || place.node.is_compatible("arm,gic-v3") {
             return Ok(false);
         }
         place.ranges(|range| self.device(place, "reg", range))?;
@@ -257,8 +236,13 @@ impl Discovered {
             self.interrupt_map(place)?;
             return Ok(false);
         }
-        if place.interrupt_parent == self.gic {
-            self.interrupts(place, place.bytes("interrupts").unwrap_or(&[]))?;
+        if place.interrupt_parent == self.gic
+            && let Some(interrupts) = place.node.property("interrupts")
+        {
+            let entries = interrupts.as_prop_encoded_array([1; 3]);
+            for entry in entries.map_err(|_| place.error("interrupts", Fault::Malformed))? {
+                self.interrupt(place, entry)?;
+            }
         }
         Ok(true)
     }
@@ -282,25 +266,15 @@ impl Discovered {
         devices.push(pages).map_err(|_| place.error(field, Fault::TooMany))
     }
 
-    /// `interrupts` of the GIC's binding: kind (0 is shared), number, flags.
-    fn interrupts(&mut self, place: &Place<'_>, mut rest: &[u8]) -> Result<(), FdtError> {
-        let broken = || place.error("interrupts", Fault::Malformed);
-        while !rest.is_empty() {
-            let (kind, tail) = take(rest, 1).ok_or_else(broken)?;
-            let (number, tail) = take(tail, 1).ok_or_else(broken)?;
-            let (flags, tail) = take(tail, 1).ok_or_else(broken)?;
-            rest = tail;
-            if kind == 0 {
-                self.shared_interrupt(place, number, flags)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn shared_interrupt(&mut self, place: &Place<'_>, number: u64, flags: u64) -> Result<(), FdtError> {
+    /// An interrupt in the GIC's binding: kind (0 is shared), number, flags.
+    fn interrupt(&mut self, place: &Place<'_>, entry: [Cells<'_>; 3]) -> Result<(), FdtError> {
         const EDGES: u64 = 3;
-        let broken = || place.error("interrupts", Fault::Malformed);
-        let intid = u32::try_from(number).ok().filter(|n| *n < 988).ok_or_else(broken)? + 32;
+        let [kind, number, flags] = entry.map(number);
+        if kind != 0 {
+            return Ok(());
+        }
+        let intid = u32::try_from(number).ok().filter(|n| *n < 988);
+        let intid = intid.ok_or_else(|| place.error("interrupts", Fault::Malformed))? + 32;
         if flags & EDGES != 0
             && let Some(word) = self.edges.get_mut(intid as usize / 32)
         {
@@ -316,20 +290,17 @@ impl Discovered {
     /// `interrupt-map` of a PCI host: unit address (3 cells), pin (1), handle, the GIC's unit address, interrupt (3).
     /// Entries for other controllers end the search, since their length is not known here.
     fn interrupt_map(&mut self, place: &Place<'_>) -> Result<(), FdtError> {
-        let Some(map) = place.bytes("interrupt-map") else { return Ok(()) };
+        let Some(map) = place.node.property("interrupt-map") else { return Ok(()) };
         // The GIC's own #address-cells are 2 where it has frames for MSIs below it, and 0 or absent elsewhere.
         for unit in [2, 0, 1] {
-            let entry = (3 + 1 + 1 + unit + 3) * 4;
-            let is_whole = map.len().is_multiple_of(entry);
-            let handles =
-                || map.chunks_exact(entry).map(|e| e.get(16..).and_then(|tail| take(tail, 1)).map(|(h, _)| h));
-            if !is_whole || handles().any(|handle| handle != self.gic) {
-                continue;
+            let entries = || map.as_prop_encoded_array([3, 1, 1, unit, 1, 1, 1]);
+            let gic = self.gic.map(u64::from);
+            if entries().is_ok_and(|mut entries| entries.all(|[_, _, handle, ..]| Some(number(handle)) == gic)) {
+                for [.., kind, number, flags] in entries().into_iter().flatten() {
+                    self.interrupt(place, [kind, number, flags])?;
+                }
+                return Ok(());
             }
-            for chunk in map.chunks_exact(entry) {
-                self.interrupts(place, chunk.get((5 + unit) * 4..).unwrap_or(&[]))?;
-            }
-            return Ok(());
         }
         Err(place.error("interrupt-map", Fault::Unsupported))
     }
@@ -359,17 +330,17 @@ impl Discovered {
 /// The timer's interrupts: secure, physical, virtual, hypervisor. The last two must be where the core expects them,
 /// which is where the base system architecture puts them (Arm BSA, section 3.8).
 fn timers(place: &Place<'_>) -> Result<(), FdtError> {
-    let Some(bytes) = place.bytes("interrupts") else { return Err(place.error("interrupts", Fault::Missing)) };
-    let number = |n: usize| bytes.get(n * 12 + 4..).and_then(|cells| take(cells, 1)).map(|(number, _)| number + 16);
+    let unsupported = || place.error("interrupts", Fault::Unsupported);
+    let interrupts = place.required("interrupts")?;
+    let entries = interrupts.as_prop_encoded_array([1; 3]).map_err(|_| unsupported())?;
+    let mut numbers = entries.skip(2).map(|[_, ppi, _]| number(ppi) + 16);
     let expected = [VTIMER_PPI, TIMER_PPI].map(|ppi| Some(u64::from(ppi.0)));
-    if [number(2), number(3)] == expected { Ok(()) } else { Err(place.error("interrupts", Fault::Unsupported)) }
+    if [numbers.next(), numbers.next()] == expected { Ok(()) } else { Err(unsupported()) }
 }
 
 /// A string property, which may be absent.
 fn copied(place: &Place<'_>, field: &'static str) -> Result<String<256>, FdtError> {
-    if place.bytes(field).is_none() {
-        return Ok(String::new());
-    }
-    let text = place.text(field).ok_or_else(|| place.error(field, Fault::Malformed))?;
+    let Some(property) = place.node.property(field) else { return Ok(String::new()) };
+    let text: &str = property.value_as().map_err(|_| place.error(field, Fault::Malformed))?;
     String::try_from(text).map_err(|_| place.error(field, Fault::TooLong))
 }

@@ -1,14 +1,14 @@
-//! Dom0's FDT: the host's, with less RAM, Dom0's own command line, and a node that says where it runs.
+//! Dom0's FDT: a copy of the host's with Dom0's own RAM and command line, and a node that says where it runs.
 
-use dtoolkit::fdt::Fdt;
+use dtoolkit::fdt::FdtNode;
+use dtoolkit::standard::{AddressSpaceProperties, NodeStandard};
 use dtoolkit::{Node, Property};
-use heapless::Vec;
+use heapless::{String, Vec};
 use kernel_core::machine::Range;
 
-use super::blob::Blob;
-use super::cells::Cells;
 use super::error::{Fault, FdtError};
-use super::walk::Place;
+use super::parse;
+use super::walk::{MAX_DEPTH, is_memory};
 
 /// What Dom0 is told that the host's FDT does not say.
 pub struct Dom0View<'a> {
@@ -22,121 +22,153 @@ pub struct Dom0View<'a> {
 
 /// Interrupt specifier of the event upcall: PPI 31, as Xen writes it (docs/misc/arm/device-tree/guest.txt).
 const UPCALL: [u32; 3] = [1, 15, 0xf08];
-/// Tokens of the structure block (Devicetree 0.4, section 5.4).
+/// First word of the file (Devicetree 0.4, section 5.2).
+pub const MAGIC: u32 = 0xd00d_feed;
+/// Tokens of the structure block (section 5.4).
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
 const PROPERTY: u32 = 3;
+const END: u32 = 9;
+/// Names of the properties that we write, which follow the host's in the strings block.
+const NAMES: &str = "bootargs\0compatible\0device_type\0interrupts\0reg\0";
 
-/// Turns the host's FDT at the start of `room` into Dom0's.
-pub fn for_dom0(room: &mut [u8], view: &Dom0View<'_>) -> Result<(), FdtError> {
-    let mut blob = Blob::new(room)?;
-    restrict_memory(blob.bytes_mut(), view.ram)?;
-    set_arguments(&mut blob, view.arguments)?;
-    add_hypervisor(&mut blob, view.grants)
-}
-
-fn parse(bytes: &[u8]) -> Result<Fdt<'_>, FdtError> {
-    Fdt::new(bytes).map_err(|error| FdtError::new("(file)", "structure", Fault::Broken(error)))
-}
-
-/// Where `part`, a piece of `whole`, starts in it.
-fn offset_in(whole: &[u8], part: &[u8]) -> usize {
-    (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize)
-}
-
-/// Cuts the `/memory` nodes in `bytes` down to `ram`, in place: the first entry becomes `ram`, all others empty.
-fn restrict_memory(bytes: &mut [u8], ram: Range) -> Result<(), FdtError> {
-    let mut entries: Vec<(usize, usize, Cells), 16> = Vec::new();
-    Place::root(parse(bytes)?).walk(&mut |place| {
-        let is_memory = place.name() == "memory" || place.text("device_type") == Some("memory");
-        if let (true, Some(reg)) = (is_memory, place.bytes("reg")) {
-            let entry = (offset_in(bytes, reg), reg.len(), place.cells);
-            entries.push(entry).map_err(|_| place.error("reg", Fault::TooMany))?;
-        }
-        Ok(false)
-    })?;
-    let mut value = Some((ram.start.raw(), ram.size));
-    for (offset, length, cells) in entries {
-        let mut rest = bytes.get_mut(offset..offset + length).unwrap_or_default();
-        while !rest.is_empty() {
-            let (address, size) = value.take().unwrap_or_default();
-            let broken = || FdtError::new("/memory", "reg", Fault::Malformed);
-            rest = put(rest, cells.address, address).and_then(|tail| put(tail, cells.size, size)).ok_or_else(broken)?;
-            if cells.address + cells.size == 0 {
-                return Err(broken());
-            }
-        }
+/// Writes Dom0's version of the `host`'s FDT to the start of `room`.
+pub fn for_dom0(host: &[u8], room: &mut [u8], view: &Dom0View<'_>) -> Result<(), FdtError> {
+    let fdt = parse(host)?;
+    let header = |at: usize| {
+        let word = host.get(at..).and_then(|bytes| bytes.first_chunk());
+        word.map_or(0, |word| u32::from_be_bytes(*word) as usize)
+    };
+    // Where the strings block is, and how long.
+    let strings = host.get(header(12)..).and_then(|block| block.get(..header(32))).unwrap_or(&[]);
+    let mut writer = Writer { room, at: HEADER_SIZE, strings, view };
+    for reservation in fdt.memory_reservations() {
+        writer.bytes(&reservation.address().to_be_bytes())?;
+        writer.bytes(&reservation.size().to_be_bytes())?;
+    }
+    writer.bytes(&[0; 16])?;
+    let structure_at = writer.at;
+    writer.node(fdt.root(), 0)?;
+    writer.word(END)?;
+    let strings_at = writer.at;
+    writer.bytes(strings)?;
+    writer.bytes(NAMES.as_bytes())?;
+    let total = writer.at;
+    writer.at = 0;
+    // Version 17, which readers of version 16 understand; the boot pCPU is number 0.
+    let sizes = [total - strings_at, strings_at - structure_at];
+    for field in [MAGIC as usize, total, structure_at, strings_at, HEADER_SIZE, 17, 16, 0].into_iter().chain(sizes) {
+        writer.word(u32::try_from(field).map_err(|_| too_long())?)?;
     }
     Ok(())
 }
 
-/// Makes `/chosen/bootargs` Dom0's: the host's is for us.
-fn set_arguments(blob: &mut Blob<'_>, arguments: &str) -> Result<(), FdtError> {
-    let missing = || FdtError::new("/chosen", "bootargs", Fault::Missing);
-    let name = blob.name("bootargs")?;
-    let fdt = parse(blob.bytes())?;
-    let chosen = fdt.find_node("/chosen").ok_or_else(missing)?;
-    let old = chosen.property("bootargs").or_else(|| chosen.properties().next()).ok_or_else(missing)?;
-    let value: &[u8] = old.value_as().map_err(|_| missing())?;
-    // A property is a token, a length, a name, and the value in whole cells.
-    let at = offset_in(blob.bytes(), value) - 12;
-    let replaced = if old.name() == "bootargs" { 12 + value.len().next_multiple_of(4) } else { 0 };
-    let mut new = Vec::new();
-    property(&mut new, name, arguments.as_bytes(), &[0])?;
-    blob.replace_structure(at, replaced, &new)
+const HEADER_SIZE: usize = 40;
+
+fn too_long() -> FdtError {
+    FdtError::new("(file)", "total size", Fault::TooLong)
 }
 
-/// Adds `/hypervisor` in front of the root's other children.
-fn add_hypervisor(blob: &mut Blob<'_>, grants: Range) -> Result<(), FdtError> {
-    let compatible = blob.name("compatible")?;
-    let reg = blob.name("reg")?;
-    let interrupts = blob.name("interrupts")?;
-    let fdt = parse(blob.bytes())?;
-    let root = Place::root(fdt);
-    let cells = root.child_cells()?;
-    let first = root.node.children().next().ok_or_else(|| root.error("children", Fault::Missing))?;
-    let at = offset_in(blob.bytes(), first.name().as_bytes()) - 4;
-    let mut range = [0; 24];
-    let length = (cells.address + cells.size) * 4;
-    let written =
-        put(&mut range, cells.address, grants.start.raw()).and_then(|tail| put(tail, cells.size, grants.size));
-    written.ok_or_else(|| root.error("#address-cells", Fault::Unsupported))?;
-    let mut node = Vec::new();
-    push(&mut node, &BEGIN_NODE.to_be_bytes())?;
-    push(&mut node, b"hypervisor\0\0")?;
-    property(&mut node, compatible, b"xen,xen-4.17\0xen,xen", &[0])?;
-    property(&mut node, reg, range.get(..length).unwrap_or(&[]), &[])?;
-    property(&mut node, interrupts, UPCALL.map(u32::to_be_bytes).as_flattened(), &[])?;
-    push(&mut node, &END_NODE.to_be_bytes())?;
-    blob.replace_structure(at, 0, &node)
+struct Writer<'a> {
+    room: &'a mut [u8],
+    at: usize,
+    /// The host's names of properties.
+    strings: &'a [u8],
+    view: &'a Dom0View<'a>,
 }
 
-/// Room for one node of ours, command line included.
-type Piece = Vec<u8, 512>;
-
-fn push(piece: &mut Piece, bytes: &[u8]) -> Result<(), FdtError> {
-    piece.extend_from_slice(bytes).map_err(|_| FdtError::new("/hypervisor", "structure", Fault::TooLong))
-}
-
-/// Appends a property whose value is `head` and `tail`.
-fn property(piece: &mut Piece, name: u32, head: &[u8], tail: &[u8]) -> Result<(), FdtError> {
-    let length = head.len() + tail.len();
-    push(piece, &PROPERTY.to_be_bytes())?;
-    push(piece, &u32::try_from(length).unwrap_or(0).to_be_bytes())?;
-    push(piece, &name.to_be_bytes())?;
-    push(piece, head)?;
-    push(piece, tail)?;
-    push(piece, [0; 3].get(..length.next_multiple_of(4) - length).unwrap_or(&[]))
-}
-
-/// Writes `value` into `count` cells; `None` if it does not fit in them.
-fn put(bytes: &mut [u8], count: usize, value: u64) -> Option<&mut [u8]> {
-    let (number, rest) = bytes.split_at_mut_checked(count * 4)?;
-    let wide = (u128::from(value)).to_be_bytes();
-    let (dropped, kept) = wide.split_at_checked(wide.len().checked_sub(number.len())?)?;
-    if dropped.iter().any(|byte| *byte != 0) {
-        return None;
+impl Writer<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), FdtError> {
+        let end = self.at + bytes.len();
+        self.room.get_mut(self.at..end).ok_or_else(too_long)?.copy_from_slice(bytes);
+        self.at = end;
+        Ok(())
     }
-    number.copy_from_slice(kept);
-    Some(rest)
+
+    fn word(&mut self, word: u32) -> Result<(), FdtError> {
+        self.bytes(&word.to_be_bytes())
+    }
+
+    /// Fills up to a whole word.
+    fn pad(&mut self) -> Result<(), FdtError> {
+        let missing = self.at.next_multiple_of(4) - self.at;
+        self.bytes([0; 3].get(..missing).unwrap_or(&[]))
+    }
+
+    fn begin(&mut self, name: &str) -> Result<(), FdtError> {
+        self.word(BEGIN_NODE)?;
+        self.bytes(name.as_bytes())?;
+        self.bytes(&[0])?;
+        self.pad()
+    }
+
+    /// A property whose name lies at `name` in the strings block.
+    fn property(&mut self, name: usize, value: &[u8]) -> Result<(), FdtError> {
+        self.word(PROPERTY)?;
+        self.word(u32::try_from(value.len()).map_err(|_| too_long())?)?;
+        self.word(u32::try_from(name).map_err(|_| too_long())?)?;
+        self.bytes(value)?;
+        self.pad()
+    }
+
+    /// Where one of [`NAMES`] will lie.
+    fn own(&self, name: &str) -> usize {
+        self.strings.len() + NAMES.find(name).unwrap_or(0)
+    }
+
+    /// A `reg` of one range in the root's cells.
+    fn reg(&mut self, cells: AddressSpaceProperties, range: Range) -> Result<(), FdtError> {
+        let mut value = Vec::<u8, 16>::new();
+        for (count, number) in [(cells.address_cells, range.start.raw()), (cells.size_cells, range.size)] {
+            let bytes = number.to_be_bytes();
+            let kept = match (count, u32::try_from(number)) {
+                (2, _) => &bytes[..],
+                (1, Ok(_)) => &bytes[4..],
+                _ => return Err(FdtError::new("/", "#address-cells", Fault::Unsupported)),
+            };
+            // There is room for two numbers of eight bytes.
+            let _ = value.extend_from_slice(kept);
+        }
+        self.property(self.own("reg"), &value)
+    }
+
+    /// A node of the host and all below it, but for what Dom0 has of its own.
+    fn node(&mut self, node: FdtNode<'_>, depth: usize) -> Result<(), FdtError> {
+        if depth > MAX_DEPTH {
+            return Err(FdtError::new(node.name(), "depth", Fault::TooMany));
+        }
+        self.begin(node.name())?;
+        let is_chosen = depth == 1 && node.name() == "chosen";
+        for property in node.properties().filter(|property| !is_chosen || property.name() != "bootargs") {
+            // The name lies in the strings block, and its place is its number.
+            let name = (property.name().as_ptr() as usize).wrapping_sub(self.strings.as_ptr() as usize);
+            self.property(name, property.value())?;
+        }
+        if is_chosen {
+            let mut arguments = String::<257>::new();
+            let text = arguments.push_str(self.view.arguments).and_then(|()| arguments.push('\0'));
+            text.map_err(|_| FdtError::new("/chosen", "bootargs", Fault::TooLong))?;
+            self.property(self.own("bootargs"), arguments.as_bytes())?;
+        }
+        if depth == 0 {
+            self.dom0(node.address_space())?;
+        }
+        for child in node.children().filter(|child| depth > 0 || !is_memory(child)) {
+            self.node(child, depth + 1)?;
+        }
+        self.word(END_NODE)
+    }
+
+    /// The nodes that are Dom0's own.
+    fn dom0(&mut self, cells: AddressSpaceProperties) -> Result<(), FdtError> {
+        self.begin("memory")?;
+        self.property(self.own("device_type"), b"memory\0")?;
+        self.reg(cells, self.view.ram)?;
+        self.word(END_NODE)?;
+        self.begin("hypervisor")?;
+        self.property(self.own("compatible"), b"xen,xen-4.17\0xen,xen\0")?;
+        self.reg(cells, self.view.grants)?;
+        self.property(self.own("interrupts"), UPCALL.map(u32::to_be_bytes).as_flattened())?;
+        self.word(END_NODE)
+    }
 }
