@@ -76,8 +76,7 @@ impl Grants for GrantsOf {
             Access::ReadOnly => grant::Access::ReadOnly,
             Access::ReadWrite => grant::Access::ReadWrite,
         };
-        let requests: Vec<_> =
-            references.iter().map(|&gref| MapRequest { domid: self.0, gref, access }).collect();
+        let requests: Vec<_> = references.iter().map(|&gref| MapRequest { domid: self.0, gref, access }).collect();
         MappedGrant::map_each(&requests, |result| {
             results.push(result.map(ForeignPage::over).map_err(|error| match error {
                 MapGrantError::NoWindow => MapError::NoSpace,

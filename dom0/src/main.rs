@@ -105,7 +105,9 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
     tasks.spawn(Rc::clone(&toolstack).follow());
     let pcpus = platform.pcpus;
     let free = platform.free_pages / 256;
-    terminal.print(&alloc::format!("Dom0 is up: {pcpus} pCPUs, {free} MiB free for guests. `help` lists the commands.\n")).await;
+    terminal
+        .print(&alloc::format!("Dom0 is up: {pcpus} pCPUs, {free} MiB free for guests. `help` lists the commands.\n"))
+        .await;
     Shell::new(toolstack, terminal, store).run().await;
 }
 

@@ -4,10 +4,8 @@
 //! (see [`hypercall_abi::control`]). Calls that work in stretches are driven to their end here, except where a
 //! caller may want to do something else in between ([`destroy`]).
 
-pub use hypercall_abi::control::{
-    Cap, DomainInfo, DomainParams, PcpuInfo, PlatformInfo, VcpuInfo,
-};
 use hypercall_abi::control::Op;
+pub use hypercall_abi::control::{Cap, DomainInfo, DomainParams, PcpuInfo, PlatformInfo, VcpuInfo};
 use hypercall_abi::errno::{XenError, decode};
 use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};

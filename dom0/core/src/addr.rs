@@ -57,10 +57,7 @@ impl Region {
     pub(crate) const fn clamped(start: Ipa, size: u64) -> Self {
         match Self::new(start, size) {
             Some(region) => region,
-            None => Self {
-                start,
-                size: u64::MAX - start.0,
-            },
+            None => Self { start, size: u64::MAX - start.0 },
         }
     }
 

@@ -139,11 +139,7 @@ struct Parts<'a> {
     removable: bool,
 }
 
-fn once<'a>(
-    place: &mut Option<&'a str>,
-    what: &'static str,
-    value: &'a str,
-) -> Result<(), DiskError> {
+fn once<'a>(place: &mut Option<&'a str>, what: &'static str, value: &'a str) -> Result<(), DiskError> {
     match place {
         Some(old) if !old.is_empty() => Err(DiskError::Repeated(what)),
         Some(_) | None => {
@@ -180,21 +176,15 @@ impl<'a> Parts<'a> {
                 self.cdrom = true;
                 Ok(())
             }
-            ("devtype", "disk")
-            | ("backendtype", "phy")
-            | ("backend", "0" | "Domain-0")
-            | ("specification", "xen") => Ok(()),
+            ("devtype", "disk") | ("backendtype", "phy") | ("backend", "0" | "Domain-0") | ("specification", "xen") => {
+                Ok(())
+            }
             _ => Err(DiskError::Parameter(parameter.to_owned())),
         }
     }
 
     fn positional(&mut self, value: &'a str) -> Result<(), DiskError> {
-        let places = [
-            &mut self.target,
-            &mut self.format,
-            &mut self.vdev,
-            &mut self.access,
-        ];
+        let places = [&mut self.target, &mut self.format, &mut self.vdev, &mut self.access];
         for place in places {
             if place.is_none() {
                 *place = Some(value);
@@ -214,15 +204,9 @@ impl<'a> Parts<'a> {
             Some("ro" | "r") => Access::ReadOnly,
             Some(other) => return Err(DiskError::Access(other.to_owned())),
         };
-        let vdev = self
-            .vdev
-            .filter(|name| !name.is_empty())
-            .ok_or(DiskError::NoVdev)?;
+        let vdev = self.vdev.filter(|name| !name.is_empty()).ok_or(DiskError::NoVdev)?;
         let vdev = Vdev::parse(vdev).ok_or_else(|| DiskError::BadVdev(vdev.to_owned()))?;
-        let target = self
-            .target
-            .filter(|target| !target.is_empty())
-            .ok_or(DiskError::NoTarget)?;
+        let target = self.target.filter(|target| !target.is_empty()).ok_or(DiskError::NoTarget)?;
         Ok(Disk {
             target: Target::parse(target)?,
             vdev,
@@ -241,10 +225,7 @@ impl Target {
     /// # Errors
     /// A path below `/dev` that names no disk.
     pub fn parse(path: &str) -> Result<Self, DiskError> {
-        let path = path
-            .strip_prefix("phy:")
-            .or_else(|| path.strip_prefix("file:"))
-            .unwrap_or(path);
+        let path = path.strip_prefix("phy:").or_else(|| path.strip_prefix("file:")).unwrap_or(path);
         let Some(device) = path.strip_prefix("/dev/") else {
             return Ok(Self::File(path.to_owned()));
         };
@@ -257,10 +238,7 @@ impl Target {
         match digits {
             "" => Ok(Self::Whole(name.to_owned())),
             digits if digits.starts_with('0') => Err(bad()),
-            digits => Ok(Self::Partition {
-                disk: name.to_owned(),
-                number: digits.parse().map_err(|_| bad())?,
-            }),
+            digits => Ok(Self::Partition { disk: name.to_owned(), number: digits.parse().map_err(|_| bad())? }),
         }
     }
 

@@ -21,20 +21,13 @@ pub const RAM1_BASE: Ipa = Ipa::new(arm::GUEST_RAM1_BASE);
 /// Room for the second bank: 1016 GiB.
 pub const RAM1_SIZE: u64 = arm::GUEST_RAM1_SIZE;
 /// Where the guest may map its grant table.
-pub const GRANT_TABLE: Region =
-    Region::clamped(Ipa::new(arm::GUEST_GNTTAB_BASE), arm::GUEST_GNTTAB_SIZE);
+pub const GRANT_TABLE: Region = Region::clamped(Ipa::new(arm::GUEST_GNTTAB_BASE), arm::GUEST_GNTTAB_SIZE);
 /// Base of the magic pages.
 pub const MAGIC_BASE: Ipa = Ipa::new(arm::GUEST_MAGIC_BASE);
 /// GICv3 distributor.
-pub const GICD: Region = Region::clamped(
-    Ipa::new(arm::GUEST_GICV3_GICD_BASE),
-    arm::GUEST_GICV3_GICD_SIZE,
-);
+pub const GICD: Region = Region::clamped(Ipa::new(arm::GUEST_GICV3_GICD_BASE), arm::GUEST_GICV3_GICD_SIZE);
 /// GICv3 redistributors.
-pub const GICR: Region = Region::clamped(
-    Ipa::new(arm::GUEST_GICV3_GICR0_BASE),
-    arm::GUEST_GICV3_GICR0_SIZE,
-);
+pub const GICR: Region = Region::clamped(Ipa::new(arm::GUEST_GICV3_GICR0_BASE), arm::GUEST_GICV3_GICR0_SIZE);
 /// The emulated PL011.
 pub const VPL011: Region = Region::clamped(Ipa::new(arm::GUEST_PL011_BASE), arm::GUEST_PL011_SIZE);
 /// Bits of a guest-physical address: what stage 2 translates.
@@ -97,22 +90,15 @@ pub enum LayoutError {
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLittleMemory {
-                memory_mib,
-                needed_mib,
-            } => write!(
+            Self::TooLittleMemory { memory_mib, needed_mib } => write!(
                 f,
                 "key 'memory': {memory_mib} MiB is too little for kernel, ramdisk and device tree, which need {needed_mib} MiB"
             ),
-            Self::TooMuchMemory { memory_mib } => write!(
-                f,
-                "key 'memory': {memory_mib} MiB is more than a guest can address"
-            ),
+            Self::TooMuchMemory { memory_mib } => {
+                write!(f, "key 'memory': {memory_mib} MiB is more than a guest can address")
+            }
             Self::KernelOutsideRam(region) => {
-                write!(
-                    f,
-                    "key 'kernel': segment at {region} lies outside guest RAM, which starts at {RAM0_BASE}"
-                )
+                write!(f, "key 'kernel': segment at {region} lies outside guest RAM, which starts at {RAM0_BASE}")
             }
         }
     }
@@ -126,10 +112,7 @@ impl core::error::Error for LayoutError {}
 /// More than both banks hold.
 pub fn ram_banks(memory_mib: u64) -> Result<Vec<Region>, LayoutError> {
     let too_much = LayoutError::TooMuchMemory { memory_mib };
-    let size = memory_mib
-        .checked_mul(1 << 20)
-        .filter(|&size| size <= RAM0_SIZE + RAM1_SIZE)
-        .ok_or(too_much)?;
+    let size = memory_mib.checked_mul(1 << 20).filter(|&size| size <= RAM0_SIZE + RAM1_SIZE).ok_or(too_much)?;
     let mut banks = Vec::with_capacity(2);
     banks.push(Region::clamped(RAM0_BASE, size.min(RAM0_SIZE)));
     if size > RAM0_SIZE {
@@ -175,12 +158,7 @@ pub struct Layout {
 ///
 /// # Errors
 /// Too little or too much memory, or a kernel outside RAM.
-pub fn place(
-    memory_mib: u64,
-    kernel: Region,
-    initrd_size: Option<u64>,
-    dtb_size: u64,
-) -> Result<Layout, LayoutError> {
+pub fn place(memory_mib: u64, kernel: Region, initrd_size: Option<u64>, dtb_size: u64) -> Result<Layout, LayoutError> {
     let banks = ram_banks(memory_mib)?;
     let bank0 = banks.first().copied().unwrap_or_default();
     let room = Region::clamped(RAM0_BASE, RAM0_SIZE);
@@ -189,17 +167,9 @@ pub fn place(
     }
     let initrd = initrd_size.filter(|&size| size != 0);
     let modules = module_sizes(initrd, dtb_size);
-    let base = modules.and_then(|(initrd, dtb)| {
-        Some((
-            module_base(bank0, kernel, initrd.checked_add(dtb)?)?,
-            initrd,
-        ))
-    });
+    let base = modules.and_then(|(initrd, dtb)| Some((module_base(bank0, kernel, initrd.checked_add(dtb)?)?, initrd)));
     let Some((base, initrd_room)) = base else {
-        return Err(LayoutError::TooLittleMemory {
-            memory_mib,
-            needed_mib: needed_mib(kernel, initrd, dtb_size),
-        });
+        return Err(LayoutError::TooLittleMemory { memory_mib, needed_mib: needed_mib(kernel, initrd, dtb_size) });
     };
     Ok(Layout {
         banks,
@@ -221,16 +191,8 @@ fn module_base(bank: Region, kernel: Region, size: u64) -> Option<u64> {
     }
     let kernel_end = align_up(kernel.end().get(), KERNEL_ALIGN)?;
     let preferred = bank.start().get() + MODULES_OFFSET;
-    let top = bank
-        .end()
-        .get()
-        .checked_sub(size)
-        .map(|base| base & !(PAGE - 1));
-    let below = kernel
-        .start()
-        .get()
-        .checked_sub(size)
-        .map(|base| base & !(PAGE - 1));
+    let top = bank.end().get().checked_sub(size).map(|base| base & !(PAGE - 1));
+    let below = kernel.start().get().checked_sub(size).map(|base| base & !(PAGE - 1));
     match (top, below) {
         (Some(top), _) if top >= preferred && kernel_end <= preferred => Some(preferred),
         (Some(top), _) if top >= kernel_end => Some(top),
@@ -243,10 +205,7 @@ fn module_base(bank: Region, kernel: Region, size: u64) -> Option<u64> {
 fn needed_mib(kernel: Region, initrd: Option<u64>, dtb: u64) -> u64 {
     let kernel_end = align_up(kernel.end().get(), KERNEL_ALIGN).unwrap_or(u64::MAX);
     let (initrd, dtb) = module_sizes(initrd, dtb).unwrap_or((u64::MAX, 0));
-    let bytes = kernel_end
-        .saturating_sub(RAM0_BASE.get())
-        .saturating_add(initrd)
-        .saturating_add(dtb);
+    let bytes = kernel_end.saturating_sub(RAM0_BASE.get()).saturating_add(initrd).saturating_add(dtb);
     bytes.div_ceil(1 << 20)
 }
 

@@ -59,10 +59,8 @@ pub fn plan(
         };
         tree.build().map_err(PlanError::DeviceTree)
     };
-    let place = |dtb_size| {
-        layout::place(config.memory_mib, kernel.region, initrd_size, dtb_size)
-            .map_err(PlanError::Layout)
-    };
+    let place =
+        |dtb_size| layout::place(config.memory_mib, kernel.region, initrd_size, dtb_size).map_err(PlanError::Layout);
     // The tree holds addresses that depend on its own size; but its size does not depend on them.
     let size = tree(&place(1)?)?.len() as u64;
     let layout = place(size)?;
@@ -79,12 +77,7 @@ mod tests {
 
     fn kernel(size: u64) -> Kernel {
         let region = Region::new(RAM0_BASE, size).unwrap();
-        Kernel {
-            format: Format::Image,
-            region,
-            entry: Ipa::new(0x4000_0000),
-            verbatim: None,
-        }
+        Kernel { format: Format::Image, region, entry: Ipa::new(0x4000_0000), verbatim: None }
     }
 
     fn config(extra: &str) -> DomainConfig {
@@ -94,25 +87,13 @@ mod tests {
 
     #[test]
     fn the_device_tree_fills_exactly_its_place() {
-        let plan = plan(
-            &config("memory=64\nvcpus=4"),
-            &kernel(1 << 20),
-            Some(5000),
-            &[7; 64],
-            None,
-        )
-        .unwrap();
+        let plan = plan(&config("memory=64\nvcpus=4"), &kernel(1 << 20), Some(5000), &[7; 64], None).unwrap();
         assert_eq!(plan.dtb.len() as u64, plan.layout.dtb.size());
     }
 
     #[test]
     fn a_kernel_that_does_not_fit_is_blamed_on_memory() {
         let error = plan(&config("memory=16"), &kernel(40 << 20), None, &[], None).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("key 'memory': 16 MiB is too little"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("key 'memory': 16 MiB is too little"), "{error}");
     }
 }

@@ -35,26 +35,16 @@ impl FromStr for Uuid {
 
     /// Takes 32 hexadecimal digits; dashes may stand where they are printed, or be left out altogether.
     fn from_str(text: &str) -> Result<Self, NotAUuid> {
-        let dashed = text.len() == 36
-            && [8, 13, 18, 23]
-                .iter()
-                .all(|&at| text.as_bytes().get(at) == Some(&b'-'));
+        let dashed = text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes().get(at) == Some(&b'-'));
         let plain = text.len() == 32;
         if !dashed && !plain {
             return Err(NotAUuid);
         }
         let mut bytes = [0u8; 16];
-        let mut digits = text
-            .chars()
-            .enumerate()
-            .filter(|&(at, c)| !(dashed && c == '-' && [8, 13, 18, 23].contains(&at)));
+        let mut digits =
+            text.chars().enumerate().filter(|&(at, c)| !(dashed && c == '-' && [8, 13, 18, 23].contains(&at)));
         for byte in &mut bytes {
-            let mut digit = || {
-                digits
-                    .next()
-                    .and_then(|(_, c)| c.to_digit(16))
-                    .ok_or(NotAUuid)
-            };
+            let mut digit = || digits.next().and_then(|(_, c)| c.to_digit(16)).ok_or(NotAUuid);
             let value = digit()? * 16 + digit()?;
             *byte = u8::try_from(value).map_err(|_| NotAUuid)?;
         }
@@ -94,14 +84,8 @@ mod tests {
 
     #[test]
     fn dashes_in_the_wrong_place_are_refused() {
-        assert_eq!(
-            "0123456-789ab-4def-8123-456789abcdef".parse::<Uuid>(),
-            Err(NotAUuid)
-        );
-        assert_eq!(
-            "g1234567-89ab-4def-8123-456789abcdef".parse::<Uuid>(),
-            Err(NotAUuid)
-        );
+        assert_eq!("0123456-789ab-4def-8123-456789abcdef".parse::<Uuid>(), Err(NotAUuid));
+        assert_eq!("g1234567-89ab-4def-8123-456789abcdef".parse::<Uuid>(), Err(NotAUuid));
         assert_eq!("".parse::<Uuid>(), Err(NotAUuid));
     }
 }

@@ -25,14 +25,8 @@ const EXTENDED_PARTITIONS: u32 = 1 << 8;
 impl Vdev {
     /// Parses a name.
     pub fn parse(name: &str) -> Option<Self> {
-        let number = xvd(name)
-            .or_else(|| ide(name))
-            .or_else(|| scsi(name))
-            .or_else(|| raw(name))?;
-        Some(Self {
-            name: name.to_owned(),
-            number,
-        })
+        let number = xvd(name).or_else(|| ide(name)).or_else(|| scsi(name)).or_else(|| raw(name))?;
+        Some(Self { name: name.to_owned(), number })
     }
 
     /// The device with that number, under the name that Xen's tools print for it.
@@ -44,10 +38,7 @@ impl Vdev {
             3 => ("hd", (number >> 6) & 1, number & 0x3f),
             22 => ("hd", 2 + ((number >> 6) & 1), number & 0x3f),
             _ => {
-                return Self {
-                    name: alloc::format!("{number}"),
-                    number,
-                };
+                return Self { name: alloc::format!("{number}"), number };
             }
         };
         let mut name = alloc::format!("{prefix}{}", Letters(disk));
@@ -94,17 +85,8 @@ fn letters_and_partition(rest: &str) -> Option<(u32, u32)> {
     if letters.is_empty() || letters.len() > 5 {
         return None;
     }
-    let disk = letters.bytes().fold(0u32, |index, letter| {
-        index * 26 + u32::from(letter - b'a') + 1
-    }) - 1;
-    Some((
-        disk,
-        if digits.is_empty() {
-            0
-        } else {
-            partition(digits)?
-        },
-    ))
+    let disk = letters.bytes().fold(0u32, |index, letter| index * 26 + u32::from(letter - b'a') + 1) - 1;
+    Some((disk, if digits.is_empty() { 0 } else { partition(digits)? }))
 }
 
 fn partition(digits: &str) -> Option<u32> {
@@ -113,8 +95,7 @@ fn partition(digits: &str) -> Option<u32> {
 
 /// Digits alone, without a leading zero: the form that prints back as it was.
 fn plain(digits: &str) -> Option<u32> {
-    let canonical = digits.bytes().all(|byte| byte.is_ascii_digit())
-        && (digits == "0" || !digits.starts_with('0'));
+    let canonical = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     canonical.then(|| digits.parse().ok()).flatten()
 }
 
@@ -133,8 +114,7 @@ fn xvd(name: &str) -> Option<u32> {
     if disk < CLASSIC_DISKS && partition < CLASSIC_PARTITIONS {
         return Some((202 << 8) | (disk << 4) | partition);
     }
-    (disk < EXTENDED_DISKS && partition < EXTENDED_PARTITIONS)
-        .then_some(EXTENDED | (disk << 8) | partition)
+    (disk < EXTENDED_DISKS && partition < EXTENDED_PARTITIONS).then_some(EXTENDED | (disk << 8) | partition)
 }
 
 /// `hda` to `hdd`: majors 3 and 22.
@@ -190,30 +170,14 @@ mod tests {
 
     #[test]
     fn names_that_mean_nothing_are_refused() {
-        for name in [
-            "",
-            "xvd",
-            "xvda0",
-            "xvda01",
-            "xvdA",
-            "hde",
-            "sdq",
-            "xvda256",
-            "vda",
-            "d",
-            "d1p",
-            "xvdzzzzzz",
-        ] {
+        for name in ["", "xvd", "xvda0", "xvda01", "xvdA", "hde", "sdq", "xvda256", "vda", "d", "d1p", "xvdzzzzzz"] {
             assert_eq!(number(name), None, "{name}");
         }
     }
 
     #[test]
     fn a_number_gives_the_name_that_gave_the_number() {
-        for name in [
-            "xvda", "xvdb3", "xvdp15", "xvdq", "xvdz1", "xvdaa", "xvdzz255", "hda", "hdb2", "hdd",
-            "sdc4",
-        ] {
+        for name in ["xvda", "xvdb3", "xvdp15", "xvdq", "xvdz1", "xvdaa", "xvdzz255", "hda", "hdb2", "hdd", "sdc4"] {
             let vdev = Vdev::parse(name).unwrap();
             assert_eq!(Vdev::from_number(vdev.number()), vdev);
         }

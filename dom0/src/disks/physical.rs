@@ -45,7 +45,8 @@ pub type Device = VirtioBlk<MmioRegion, Window>;
 /// Finds all disks. The one for `/store` comes first and is `vda`; the others follow in the order of their addresses.
 pub async fn find(fdt: &'static [u8], tasks: &Rc<Tasks>) -> Vec<Rc<PhysicalDisk>> {
     let Ok(fdt) = Fdt::new(fdt) else { return Vec::new() };
-    let mut slots: Vec<_> = fdt.root().children().filter(|node| node.is_compatible("virtio,mmio")).filter_map(slot).collect();
+    let mut slots: Vec<_> =
+        fdt.root().children().filter(|node| node.is_compatible("virtio,mmio")).filter_map(slot).collect();
     slots.sort_by_key(|(range, _)| range.start());
     let mut found = Vec::new();
     for ((range, intid), line) in slots.into_iter().zip(&LINES) {

@@ -52,7 +52,8 @@ impl Shell {
         for (_, domid) in &asked {
             let path = format!("{}/control/shutdown", paths::domain(*domid));
             self.store.write(&path, request).map_err(|error| Failure(format!("{path}: {}", error.wire_name())))?;
-            self.say(&format!("{} domain {domid}", if request == "reboot" { "Rebooting" } else { "Shutting down" })).await?;
+            self.say(&format!("{} domain {domid}", if request == "reboot" { "Rebooting" } else { "Shutting down" }))
+                .await?;
         }
         if wait {
             for (handle, _) in asked {
@@ -105,4 +106,3 @@ impl Shell {
         Ok(self.toolstack.write_nodes(&identity(domid, &uuid, name))?)
     }
 }
-

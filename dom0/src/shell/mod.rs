@@ -192,7 +192,11 @@ impl Shell {
             Source::Nothing | Source::Command | Source::XlCommand => wanted.candidates,
             Source::Domain => {
                 let register = self.toolstack.register.borrow();
-                register.iter().map(|domain| domain.name.clone()).filter(|name| name.starts_with(&wanted.word)).collect()
+                register
+                    .iter()
+                    .map(|domain| domain.name.clone())
+                    .filter(|name| name.starts_with(&wanted.word))
+                    .collect()
             }
             Source::File => self.complete_file(&wanted.word).await,
             Source::StorePath => self.complete_path(&wanted.word),

@@ -233,7 +233,8 @@ async fn load_kernel(cap: Cap, file: &File<'_>, path: &str) -> Result<(), Error>
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     while at < file.size() {
-        let count = file.read_at(at, &mut chunk).await.map_err(|error| Error::File("kernel", path.to_string(), error))?;
+        let count =
+            file.read_at(at, &mut chunk).await.map_err(|error| Error::File("kernel", path.to_string(), error))?;
         if count == 0 {
             break;
         }
@@ -252,7 +253,8 @@ async fn load_verbatim(cap: Cap, file: &File<'_>, path: &str, to: u64) -> Result
     let mut chunk = vec![0; CHUNK];
     let mut at = 0;
     while at < file.size() {
-        let count = file.read_at(at, &mut chunk).await.map_err(|error| Error::File("ramdisk", path.to_string(), error))?;
+        let count =
+            file.read_at(at, &mut chunk).await.map_err(|error| Error::File("ramdisk", path.to_string(), error))?;
         if count == 0 {
             break;
         }

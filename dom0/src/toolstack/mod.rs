@@ -90,7 +90,8 @@ impl Toolstack {
         let mut bytes = [0; 16];
         for half in bytes.chunks_exact_mut(8) {
             // SplitMix64's step and finaliser, with the clock stirred in.
-            let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15) ^ pv_guest_lib::time::now_us().rotate_left(32);
+            let state =
+                self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15) ^ pv_guest_lib::time::now_us().rotate_left(32);
             self.random.set(state);
             let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -13,8 +13,7 @@ impl Tree {
         let used = self.select(|_| true);
         let mut reached = self.subtree(NodeId::ROOT).len();
         for special in [NodeId::INTRODUCE, NodeId::RELEASE] {
-            self.get(special)
-                .ok_or("a special watch has lost its node")?;
+            self.get(special).ok_or("a special watch has lost its node")?;
             reached += 1;
         }
         if reached != used.len() {
@@ -29,10 +28,7 @@ impl Tree {
                 usage.entry(grant.domid).or_default().grants += 1;
             }
         }
-        if usage
-            .iter()
-            .any(|(&domid, &counted)| self.usage(domid) != counted)
-        {
+        if usage.iter().any(|(&domid, &counted)| self.usage(domid) != counted) {
             return Err("a domain's usage is miscounted");
         }
         if self.users() != usage.len() {
@@ -50,10 +46,6 @@ impl Tree {
             }
             bytes += name.len() + 1;
         }
-        if bytes == node.children_bytes {
-            Ok(())
-        } else {
-            Err("a list of children is mismeasured")
-        }
+        if bytes == node.children_bytes { Ok(()) } else { Err("a list of children is mismeasured") }
     }
 }

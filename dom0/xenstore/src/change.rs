@@ -45,10 +45,9 @@ pub(crate) enum Effect<'a> {
 impl Change {
     pub(crate) fn path(&self) -> &Arc<str> {
         match self {
-            Self::Write { path, .. }
-            | Self::Mkdir { path }
-            | Self::Remove { path }
-            | Self::SetPerms { path, .. } => path,
+            Self::Write { path, .. } | Self::Mkdir { path } | Self::Remove { path } | Self::SetPerms { path, .. } => {
+                path
+            }
         }
     }
 
@@ -78,11 +77,7 @@ fn perms_bytes(perms: &Perms) -> usize {
 }
 
 /// Whether `caller` may make the change, and where. Notes in the lens what the answer depends on.
-pub(crate) fn permit<'c>(
-    lens: &mut Lens<'_>,
-    caller: &Caller,
-    change: &'c Change,
-) -> Result<Spot<'c>, Error> {
+pub(crate) fn permit<'c>(lens: &mut Lens<'_>, caller: &Caller, change: &'c Change) -> Result<Spot<'c>, Error> {
     match change {
         Change::Write { path, .. } | Change::Mkdir { path } => lens.find(caller, path, Need::Write),
         Change::Remove { path } => permit_removal(lens, caller, path),
@@ -92,20 +87,12 @@ pub(crate) fn permit<'c>(
                 return Err(Error::NoNode);
             };
             let owner = lens.tree().get(id).map(|node| node.perms.owner);
-            if caller.is_privileged() || owner == Some(perms.owner) {
-                Ok(spot)
-            } else {
-                Err(Error::OwnerFixed)
-            }
+            if caller.is_privileged() || owner == Some(perms.owner) { Ok(spot) } else { Err(Error::OwnerFixed) }
         }
     }
 }
 
-fn permit_removal<'c>(
-    lens: &mut Lens<'_>,
-    caller: &Caller,
-    whole: &'c str,
-) -> Result<Spot<'c>, Error> {
+fn permit_removal<'c>(lens: &mut Lens<'_>, caller: &Caller, whole: &'c str) -> Result<Spot<'c>, Error> {
     let spot = lens.find(caller, whole, Need::Write)?;
     match spot {
         Spot::Found(NodeId::ROOT) => Err(Error::RootStays),
@@ -134,66 +121,29 @@ pub(crate) fn apply(
     match (change, spot) {
         (Change::Write { path, value }, spot) => {
             let perms = match spot {
-                Spot::Found(id) | Spot::Missing { nearest: id, .. } => {
-                    tree.get(id).map(|node| &node.perms)
-                }
+                Spot::Found(id) | Spot::Missing { nearest: id, .. } => tree.get(id).map(|node| &node.perms),
             };
-            bound_node(
-                caller,
-                quotas,
-                value.len() + perms.map_or(0, |perms| perms_bytes(perms)),
-            )?;
+            bound_node(caller, quotas, value.len() + perms.map_or(0, |perms| perms_bytes(perms)))?;
             let node = found_or_made(tree, caller, spot, quotas)?;
             tree.set_value(node, value.clone());
-            touched(
-                tree,
-                Touch {
-                    path,
-                    node,
-                    effect: Effect::Written,
-                },
-            );
+            touched(tree, Touch { path, node, effect: Effect::Written });
         }
         (Change::Mkdir { .. }, Spot::Found(_)) | (Change::Remove { .. }, Spot::Missing { .. }) => {}
         (Change::Mkdir { path }, spot @ Spot::Missing { .. }) => {
             let node = found_or_made(tree, caller, spot, quotas)?;
-            touched(
-                tree,
-                Touch {
-                    path,
-                    node,
-                    effect: Effect::Written,
-                },
-            );
+            touched(tree, Touch { path, node, effect: Effect::Written });
         }
         (Change::Remove { path }, Spot::Found(node)) => {
-            touched(
-                tree,
-                Touch {
-                    path,
-                    node,
-                    effect: Effect::Removed,
-                },
-            );
+            touched(tree, Touch { path, node, effect: Effect::Removed });
             tree.remove(node);
         }
         (Change::SetPerms { path, perms }, Spot::Found(node)) => {
-            let Some(old) = tree
-                .get(node)
-                .map(|node| (node.perms.clone(), node.value.len()))
-            else {
+            let Some(old) = tree.get(node).map(|node| (node.perms.clone(), node.value.len())) else {
                 return Err(Error::NoNode);
             };
             bound_node(caller, quotas, old.1 + perms_bytes(perms))?;
             tree.set_perms(node, perms.clone());
-            touched(
-                tree,
-                Touch {
-                    path,
-                    node,
-                    effect: Effect::Permitted(&old.0),
-                },
-            );
+            touched(tree, Touch { path, node, effect: Effect::Permitted(&old.0) });
         }
         (Change::SetPerms { .. }, Spot::Missing { .. }) => return Err(Error::NoNode),
     }
@@ -210,12 +160,7 @@ fn bound_node(caller: &Caller, quotas: &Quotas, bytes: usize) -> Result<(), Erro
 /// The node at `spot`, after making it and what is missing above it.
 ///
 /// What Dom0 makes belongs to the owner of the directory; what a domain makes belongs to that domain.
-fn found_or_made(
-    tree: &mut Tree,
-    caller: &Caller,
-    spot: Spot<'_>,
-    quotas: &Quotas,
-) -> Result<NodeId, Error> {
+fn found_or_made(tree: &mut Tree, caller: &Caller, spot: Spot<'_>, quotas: &Quotas) -> Result<NodeId, Error> {
     let (nearest, rest) = match spot {
         Spot::Found(id) => return Ok(id),
         Spot::Missing { nearest, rest, .. } => (nearest, rest),
@@ -226,10 +171,7 @@ fn found_or_made(
             return Err(Error::OverQuota(Resource::Nodes));
         }
         if perms.owner != caller.domid {
-            perms = Arc::new(Perms {
-                owner: caller.domid,
-                ..Perms::clone(&perms)
-            });
+            perms = Arc::new(Perms { owner: caller.domid, ..Perms::clone(&perms) });
         }
     }
     let mut at = nearest;

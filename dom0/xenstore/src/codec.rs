@@ -17,56 +17,31 @@ use crate::{Error, Perms};
 pub(crate) const HEADER: usize = size_of::<Header>();
 
 /// Parses the payload of a request. `perms` is where SET_PERMS keeps what it parsed.
-pub(crate) fn parse<'a>(
-    op: XsOp,
-    payload: &'a [u8],
-    perms: &'a mut Option<Perms>,
-) -> Result<Request<'a>, Error> {
+pub(crate) fn parse<'a>(op: XsOp, payload: &'a [u8], perms: &'a mut Option<Perms>) -> Result<Request<'a>, Error> {
     Ok(match op {
-        XsOp::Directory => Request::Directory {
-            path: only(payload)?,
-        },
-        XsOp::Read => Request::Read {
-            path: only(payload)?,
-        },
-        XsOp::GetPerms => Request::GetPerms {
-            path: only(payload)?,
-        },
-        XsOp::Mkdir => Request::Mkdir {
-            path: only(payload)?,
-        },
-        XsOp::Rm => Request::Rm {
-            path: only(payload)?,
-        },
+        XsOp::Directory => Request::Directory { path: only(payload)? },
+        XsOp::Read => Request::Read { path: only(payload)? },
+        XsOp::GetPerms => Request::GetPerms { path: only(payload)? },
+        XsOp::Mkdir => Request::Mkdir { path: only(payload)? },
+        XsOp::Rm => Request::Rm { path: only(payload)? },
         XsOp::Control => {
             let (command, _) = cut(payload)?;
-            Request::Control {
-                command: text(command)?,
-            }
+            Request::Control { command: text(command)? }
         }
         XsOp::DirectoryPart => {
             let [path, offset] = strings(payload)?;
             let offset = text(offset)?.parse().map_err(|_| Error::Malformed)?;
-            Request::DirectoryPart {
-                path: text(path)?,
-                offset,
-            }
+            Request::DirectoryPart { path: text(path)?, offset }
         }
         XsOp::Write => {
             let (path, value) = cut(payload)?;
-            Request::Write {
-                path: text(path)?,
-                value,
-            }
+            Request::Write { path: text(path)?, value }
         }
         XsOp::SetPerms => {
             let (path, entries) = cut(payload)?;
             let entries = entries.strip_suffix(&[0]).ok_or(Error::Malformed)?;
             let entries = text(entries)?.split('\0');
-            Request::SetPerms {
-                path: text(path)?,
-                perms: perms.insert(Perms::parse(entries)?),
-            }
+            Request::SetPerms { path: text(path)?, perms: perms.insert(Perms::parse(entries)?) }
         }
         XsOp::Watch => {
             let (path, token) = path_and_token(payload)?;
@@ -87,30 +62,15 @@ pub(crate) fn parse<'a>(
             let [domain, gfn, port] = leading_strings(payload)?;
             let gfn = Gfn::new(text(gfn)?.parse().map_err(|_| Error::Malformed)?);
             let port = Port::new(text(port)?.parse().map_err(|_| Error::Malformed)?);
-            Request::Introduce {
-                domid: domid(domain)?,
-                gfn,
-                port,
-            }
+            Request::Introduce { domid: domid(domain)?, gfn, port }
         }
-        XsOp::Release => Request::Release {
-            domid: domid(only(payload)?.as_bytes())?,
-        },
-        XsOp::GetDomainPath => Request::GetDomainPath {
-            domid: domid(only(payload)?.as_bytes())?,
-        },
-        XsOp::IsDomainIntroduced => Request::IsDomainIntroduced {
-            domid: domid(only(payload)?.as_bytes())?,
-        },
-        XsOp::Resume => Request::Resume {
-            domid: domid(only(payload)?.as_bytes())?,
-        },
+        XsOp::Release => Request::Release { domid: domid(only(payload)?.as_bytes())? },
+        XsOp::GetDomainPath => Request::GetDomainPath { domid: domid(only(payload)?.as_bytes())? },
+        XsOp::IsDomainIntroduced => Request::IsDomainIntroduced { domid: domid(only(payload)?.as_bytes())? },
+        XsOp::Resume => Request::Resume { domid: domid(only(payload)?.as_bytes())? },
         XsOp::SetTarget => {
             let [one, target] = strings(payload)?;
-            Request::SetTarget {
-                domid: domid(one)?,
-                target: domid(target)?,
-            }
+            Request::SetTarget { domid: domid(one)?, target: domid(target)? }
         }
         XsOp::WatchEvent | XsOp::Error => return Err(Error::Unsupported),
     })
@@ -118,10 +78,7 @@ pub(crate) fn parse<'a>(
 
 /// Everything up to the first NUL, and everything behind it.
 fn cut(payload: &[u8]) -> Result<(&[u8], &[u8]), Error> {
-    let end = payload
-        .iter()
-        .position(|&byte| byte == 0)
-        .ok_or(Error::Malformed)?;
+    let end = payload.iter().position(|&byte| byte == 0).ok_or(Error::Malformed)?;
     let (head, tail) = payload.split_at(end);
     Ok((head, tail.get(1..).unwrap_or_default()))
 }
@@ -140,11 +97,7 @@ fn leading_strings<const N: usize>(payload: &[u8]) -> Result<[&[u8]; N], Error> 
 fn strings<const N: usize>(payload: &[u8]) -> Result<[&[u8]; N], Error> {
     let found: [&[u8]; N] = leading_strings(payload)?;
     let total: usize = found.iter().map(|string| string.len() + 1).sum();
-    if total == payload.len() {
-        Ok(found)
-    } else {
-        Err(Error::Malformed)
-    }
+    if total == payload.len() { Ok(found) } else { Err(Error::Malformed) }
 }
 
 fn only(payload: &[u8]) -> Result<&str, Error> {
@@ -171,11 +124,7 @@ pub(crate) fn reply(asked: &Header, outcome: &Result<Reply, Error>) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEADER + 16);
     message.extend_from_slice(&[0; HEADER]);
     let mut op = asked.op;
-    if let Err(error) = outcome
-        .as_ref()
-        .map_err(|&error| error)
-        .and_then(|reply| put_reply(reply, &mut message))
-    {
+    if let Err(error) = outcome.as_ref().map_err(|&error| error).and_then(|reply| put_reply(reply, &mut message)) {
         op = XsOp::Error.raw();
         message.truncate(HEADER);
         put_string(error.wire_name(), &mut message);
@@ -193,13 +142,7 @@ pub(crate) fn event(path: &str, token: &[u8], message: &mut Vec<u8>) {
     put_string(path, message);
     message.extend_from_slice(token);
     message.push(0);
-    seal(
-        Header {
-            op: XsOp::WatchEvent.raw(),
-            ..Header::default()
-        },
-        message,
-    );
+    seal(Header { op: XsOp::WatchEvent.raw(), ..Header::default() }, message);
 }
 
 /// Puts the header, with the payload's length, in the place kept for it.
@@ -216,11 +159,7 @@ fn put_reply(reply: &Reply, message: &mut Vec<u8>) -> Result<(), Error> {
         Reply::Done => put_string("OK", message),
         Reply::Value(value) => message.extend_from_slice(value),
         Reply::Names(names) => names.iter().for_each(|name| put_string(name, message)),
-        Reply::Part {
-            generation,
-            names,
-            last,
-        } => {
+        Reply::Part { generation, names, last } => {
             put_string(&format!("{generation}"), message);
             names.iter().for_each(|name| put_string(name, message));
             if *last {
@@ -233,11 +172,7 @@ fn put_reply(reply: &Reply, message: &mut Vec<u8>) -> Result<(), Error> {
         Reply::Introduced(yes) => put_string(if *yes { "T" } else { "F" }, message),
         Reply::Text(text) => put_string(text, message),
     }
-    if message.len() > HEADER + PAYLOAD_MAX {
-        Err(Error::TooLong)
-    } else {
-        Ok(())
-    }
+    if message.len() > HEADER + PAYLOAD_MAX { Err(Error::TooLong) } else { Ok(()) }
 }
 
 fn put_string(string: &str, message: &mut Vec<u8>) {

@@ -107,11 +107,7 @@ impl Conns {
         home.push('/');
         let slot = self.slots.insert(Conn {
             kind,
-            caller: Caller {
-                domid,
-                target,
-                rank,
-            },
+            caller: Caller { domid, target, rank },
             home: Arc::from(home),
             health: Health::Open,
             partial: Vec::new(),
@@ -122,24 +118,15 @@ impl Conns {
             last_tx: 0,
             serial: self.serial,
         });
-        ConnId {
-            slot,
-            serial: self.serial,
-        }
+        ConnId { slot, serial: self.serial }
     }
 
     pub(crate) fn get(&self, id: ConnId) -> Result<&Conn, Error> {
-        self.slots
-            .get(id.slot)
-            .filter(|conn| conn.serial == id.serial)
-            .ok_or(Error::NoConnection)
+        self.slots.get(id.slot).filter(|conn| conn.serial == id.serial).ok_or(Error::NoConnection)
     }
 
     pub(crate) fn get_mut(&mut self, id: ConnId) -> Result<&mut Conn, Error> {
-        self.slots
-            .get_mut(id.slot)
-            .filter(|conn| conn.serial == id.serial)
-            .ok_or(Error::NoConnection)
+        self.slots.get_mut(id.slot).filter(|conn| conn.serial == id.serial).ok_or(Error::NoConnection)
     }
 
     pub(crate) fn close(&mut self, id: ConnId) {

@@ -73,18 +73,12 @@ impl Store {
                 }
             }
             None => {
-                let domain = Domain {
-                    gfn,
-                    conn: None,
-                    target: None,
-                    phase: Phase::Running,
-                };
+                let domain = Domain { gfn, conn: None, target: None, phase: Phase::Running };
                 self.domains.insert(domid, domain);
                 self.fire_special(path::INTRODUCE_DOMAIN, NodeId::INTRODUCE);
             }
         }
-        self.actions
-            .push_back(Action::Introduce { domid, gfn, port });
+        self.actions.push_back(Action::Introduce { domid, gfn, port });
         Ok(Reply::Done)
     }
 
@@ -125,20 +119,11 @@ impl Store {
 
     /// Removes every trace of a domid, so that its next bearer starts with nothing.
     fn purge(&mut self, domid: DomId) {
-        let orphans = self
-            .domains
-            .iter_mut()
-            .filter(|(_, domain)| domain.target == Some(domid));
-        let orphans: alloc::vec::Vec<_> = orphans
-            .map(|(&orphan, domain)| (orphan, domain.target = None).0)
-            .collect();
-        orphans
-            .into_iter()
-            .for_each(|orphan| self.spread_target(orphan));
+        let orphans = self.domains.iter_mut().filter(|(_, domain)| domain.target == Some(domid));
+        let orphans: alloc::vec::Vec<_> = orphans.map(|(&orphan, domain)| (orphan, domain.target = None).0).collect();
+        orphans.into_iter().for_each(|orphan| self.spread_target(orphan));
         for conn in self.conns.iter_mut() {
-            conn.transactions
-                .values_mut()
-                .for_each(|transaction| transaction.forget_domain(domid));
+            conn.transactions.values_mut().for_each(|transaction| transaction.forget_domain(domid));
         }
         if self.tree.usage(domid) == Usage::default() {
             return;
@@ -163,10 +148,7 @@ impl Store {
             if let Some(node) = self.tree.get(id)
                 && node.perms.owner == domid
             {
-                let perms = Perms {
-                    owner: DomId::DOM0,
-                    ..Perms::clone(&node.perms)
-                };
+                let perms = Perms { owner: DomId::DOM0, ..Perms::clone(&node.perms) };
                 self.tree.set_perms(id, Arc::new(perms));
             }
         }
@@ -177,43 +159,16 @@ impl Store {
         if self.tree.get(id).is_none() {
             return;
         }
-        let Self {
-            tree,
-            watches,
-            conns,
-            fired,
-            ..
-        } = self;
+        let Self { tree, watches, conns, fired, .. } = self;
         let path = tree.path_of(id);
-        let touch = Touch {
-            path: &path,
-            node: id,
-            effect: Effect::Removed,
-        };
-        watches.concerned(
-            tree,
-            touch,
-            |conn| conns.caller(conn),
-            |watch, path| fired.push((watch, path)),
-        );
+        let touch = Touch { path: &path, node: id, effect: Effect::Removed };
+        watches.concerned(tree, touch, |conn| conns.caller(conn), |watch, path| fired.push((watch, path)));
         tree.remove(id);
     }
 
     fn fire_special(&mut self, name: &str, node: NodeId) {
-        let Self {
-            tree,
-            watches,
-            conns,
-            fired,
-            ..
-        } = self;
+        let Self { tree, watches, conns, fired, .. } = self;
         let report = |watch, path| fired.push((watch, path));
-        watches.concerned_exactly(
-            tree,
-            &Arc::from(name),
-            node,
-            |conn| conns.caller(conn),
-            report,
-        );
+        watches.concerned_exactly(tree, &Arc::from(name), node, |conn| conns.caller(conn), report);
     }
 }

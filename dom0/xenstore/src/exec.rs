@@ -20,12 +20,7 @@ use crate::{Error, Resource};
 
 impl Store {
     /// Carries out a request; events of it are left in `fired`.
-    pub(crate) fn execute(
-        &mut self,
-        id: ConnId,
-        tx: TxId,
-        request: Request<'_>,
-    ) -> Result<Reply, Error> {
+    pub(crate) fn execute(&mut self, id: ConnId, tx: TxId, request: Request<'_>) -> Result<Reply, Error> {
         let conn = self.conns.get(id)?;
         let caller = conn.caller;
         if request::is_privileged(request.op()) && !caller.is_privileged() {
@@ -36,49 +31,33 @@ impl Store {
         match request {
             Request::Directory { path } => {
                 let path = absolute(path)?;
-                self.look(id, tx, |lens, caller| list(lens, caller, &path))
-                    .map(Reply::Names)
+                self.look(id, tx, |lens, caller| list(lens, caller, &path)).map(Reply::Names)
             }
             Request::DirectoryPart { path, offset } => {
                 let path = absolute(path)?;
-                self.look(id, tx, |lens, caller| {
-                    list_part(lens, caller, &path, offset)
-                })
+                self.look(id, tx, |lens, caller| list_part(lens, caller, &path, offset))
             }
             Request::Read { path } => {
                 let path = absolute(path)?;
-                self.look(id, tx, |lens, caller| {
-                    read(lens, caller, &path, |node| node.value.clone())
-                })
-                .map(Reply::Value)
+                self.look(id, tx, |lens, caller| read(lens, caller, &path, |node| node.value.clone())).map(Reply::Value)
             }
             Request::GetPerms { path } => {
                 let path = absolute_or_special(path)?;
-                self.look(id, tx, |lens, caller| {
-                    read(lens, caller, &path, |node| node.perms.clone())
-                })
-                .map(Reply::Perms)
+                self.look(id, tx, |lens, caller| read(lens, caller, &path, |node| node.perms.clone())).map(Reply::Perms)
             }
             Request::Write { path, value } => {
                 if path.len() + 1 + value.len() > PAYLOAD_MAX {
                     return Err(Error::TooLong);
                 }
-                let change = Change::Write {
-                    path: absolute(path)?,
-                    value: Arc::from(value),
-                };
+                let change = Change::Write { path: absolute(path)?, value: Arc::from(value) };
                 self.change(id, tx, change)
             }
             Request::Mkdir { path } => {
-                let change = Change::Mkdir {
-                    path: absolute(path)?,
-                };
+                let change = Change::Mkdir { path: absolute(path)? };
                 self.change(id, tx, change)
             }
             Request::Rm { path } => {
-                let change = Change::Remove {
-                    path: absolute(path)?,
-                };
+                let change = Change::Remove { path: absolute(path)? };
                 self.change(id, tx, change)
             }
             Request::SetPerms { path, perms } => {
@@ -105,9 +84,7 @@ impl Store {
             Request::Introduce { domid, gfn, port } => self.introduce(domid, gfn, port),
             Request::Release { domid } => self.release(domid),
             Request::GetDomainPath { domid } => Ok(Reply::Path(path::home(domid))),
-            Request::IsDomainIntroduced { domid } => {
-                Ok(Reply::Introduced(self.is_introduced(domid)))
-            }
+            Request::IsDomainIntroduced { domid } => Ok(Reply::Introduced(self.is_introduced(domid))),
             Request::Resume { domid } => self.resume(domid),
             Request::SetTarget { domid, target } => self.set_target(domid, target),
             Request::Control { command } => self.control(command),
@@ -139,10 +116,7 @@ impl Store {
             return with(&mut Lens::new(&self.tree, None), &caller);
         }
         let transaction = conn.transactions.get_mut(&tx).ok_or(Error::NoTransaction)?;
-        with(
-            &mut transaction.lens(&self.tree, &caller, &self.quotas)?,
-            &caller,
-        )
+        with(&mut transaction.lens(&self.tree, &caller, &self.quotas)?, &caller)
     }
 
     /// Makes a change, inside a transaction or outside.
@@ -161,14 +135,7 @@ impl Store {
 
     /// Makes a change in the real tree and notes which watches it fires.
     fn apply(&mut self, caller: &Caller, change: &Change, spot: Spot<'_>) -> Result<(), Error> {
-        let Self {
-            tree,
-            watches,
-            conns,
-            fired,
-            quotas,
-            ..
-        } = self;
+        let Self { tree, watches, conns, fired, quotas, .. } = self;
         let mut touched = |tree: &Tree, touch: Touch<'_>| {
             let report = |watch, path| fired.push((watch, path));
             watches.concerned(tree, touch, |conn| conns.caller(conn), report);
@@ -189,12 +156,7 @@ impl Store {
             return Err(Error::OverQuota(Resource::Watches));
         }
         let skip = path.len() - given.len();
-        let watch = self.watches.add(Watch {
-            conn: id,
-            path: path.clone(),
-            skip,
-            token: Arc::from(token),
-        })?;
+        let watch = self.watches.add(Watch { conn: id, path: path.clone(), skip, token: Arc::from(token) })?;
         conn.watches.insert(watch);
         self.fired.push((watch, path));
         Ok(Reply::Done)
@@ -204,11 +166,7 @@ impl Store {
         let conn = self.conns.get_mut(id)?;
         if tx != TxId::NONE {
             let nested = conn.transactions.contains_key(&tx);
-            return Err(if nested {
-                Error::Nested
-            } else {
-                Error::NoTransaction
-            });
+            return Err(if nested { Error::Nested } else { Error::NoTransaction });
         }
         if !conn.caller.is_privileged() && conn.transactions.len() >= self.quotas.transactions {
             return Err(Error::OverQuota(Resource::Transactions));
@@ -247,9 +205,7 @@ impl Store {
             if perms.entries() > self.quotas.perms {
                 return Err(Error::OverQuota(Resource::Perms));
             }
-            perms
-                .granted
-                .retain(|grant| self.is_introduced(grant.domid));
+            perms.granted.retain(|grant| self.is_introduced(grant.domid));
         }
         Ok(perms)
     }
@@ -267,12 +223,7 @@ impl Store {
     }
 }
 
-fn read<T>(
-    lens: &mut Lens<'_>,
-    caller: &Caller,
-    path: &str,
-    what: impl FnOnce(&Node) -> T,
-) -> Result<T, Error> {
+fn read<T>(lens: &mut Lens<'_>, caller: &Caller, path: &str, what: impl FnOnce(&Node) -> T) -> Result<T, Error> {
     let id = lens.find_readable(caller, path)?;
     lens.tree().get(id).map(what).ok_or(Error::NoNode)
 }
@@ -284,20 +235,11 @@ fn listed<'a>(lens: &mut Lens<'a>, caller: &Caller, path: &str) -> Result<&'a No
 }
 
 fn list(lens: &mut Lens<'_>, caller: &Caller, path: &str) -> Result<Vec<Arc<str>>, Error> {
-    Ok(listed(lens, caller, path)?
-        .children
-        .keys()
-        .cloned()
-        .collect())
+    Ok(listed(lens, caller, path)?.children.keys().cloned().collect())
 }
 
 /// As many names as fit a message with the generation before and a NUL behind them.
-fn list_part(
-    lens: &mut Lens<'_>,
-    caller: &Caller,
-    path: &str,
-    offset: usize,
-) -> Result<Reply, Error> {
+fn list_part(lens: &mut Lens<'_>, caller: &Caller, path: &str, offset: usize) -> Result<Reply, Error> {
     let node = listed(lens, caller, path)?;
     let generation = node.listed.0;
     let mut room = PAYLOAD_MAX - alloc::format!("{generation}").len() - 2;
@@ -314,9 +256,5 @@ fn list_part(
         }
         at += length;
     }
-    Ok(Reply::Part {
-        generation,
-        names,
-        last: at == node.children_bytes,
-    })
+    Ok(Reply::Part { generation, names, last: at == node.children_bytes })
 }

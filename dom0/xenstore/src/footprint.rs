@@ -31,10 +31,7 @@ impl Footprint {
     /// A node that the transaction made itself is not in the base and leaves no trace.
     pub(crate) fn saw(&mut self, base: &Tree, id: NodeId) {
         if let Some(node) = base.get(id) {
-            let seen = Seen {
-                changed: node.changed,
-                listed: None,
-            };
+            let seen = Seen { changed: node.changed, listed: None };
             self.seen.entry(id).or_insert(seen);
         }
     }
@@ -42,10 +39,7 @@ impl Footprint {
     /// Notes that the list of a node's children was used.
     pub(crate) fn listed(&mut self, base: &Tree, id: NodeId) {
         if let Some(node) = base.get(id) {
-            let seen = Seen {
-                changed: node.changed,
-                listed: None,
-            };
+            let seen = Seen { changed: node.changed, listed: None };
             self.seen.entry(id).or_insert(seen).listed = Some(node.listed);
         }
     }
@@ -62,15 +56,10 @@ impl Footprint {
     pub(crate) fn holds_in(&self, tree: &Tree) -> bool {
         let same = |(&id, seen): (&NodeId, &Seen)| {
             tree.get(id).is_some_and(|node| {
-                node.changed == seen.changed
-                    && seen.listed.is_none_or(|listed| listed == node.listed)
+                node.changed == seen.changed && seen.listed.is_none_or(|listed| listed == node.listed)
             })
         };
-        self.seen.iter().all(same)
-            && self
-                .absent
-                .iter()
-                .all(|gap| matches!(tree.resolve(gap), Spot::Missing { .. }))
+        self.seen.iter().all(same) && self.absent.iter().all(|gap| matches!(tree.resolve(gap), Spot::Missing { .. }))
     }
 
     /// Nodes and absences noted.

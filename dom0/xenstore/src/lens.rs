@@ -36,12 +36,7 @@ impl<'a> Lens<'a> {
     ///
     /// # Errors
     /// [`Error::AccessDenied`] when the right is lacking.
-    pub(crate) fn find<'p>(
-        &mut self,
-        caller: &Caller,
-        path: &'p str,
-        need: Need,
-    ) -> Result<Spot<'p>, Error> {
+    pub(crate) fn find<'p>(&mut self, caller: &Caller, path: &'p str, need: Need) -> Result<Spot<'p>, Error> {
         let spot = self.tree.resolve(path);
         let at = match spot {
             Spot::Found(id) => id,
@@ -55,15 +50,8 @@ impl<'a> Lens<'a> {
         if let Some(notes) = &mut self.notes {
             notes.footprint.saw(notes.base, at);
         }
-        let permitted = self
-            .tree
-            .get(at)
-            .is_some_and(|node| node.perms.permits(caller, need));
-        if permitted {
-            Ok(spot)
-        } else {
-            Err(Error::AccessDenied)
-        }
+        let permitted = self.tree.get(at).is_some_and(|node| node.perms.permits(caller, need));
+        if permitted { Ok(spot) } else { Err(Error::AccessDenied) }
     }
 
     /// As [`Lens::find`], for what must exist to be read.

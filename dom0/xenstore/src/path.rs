@@ -32,11 +32,7 @@ pub(crate) fn absolute(given: &str, base: &str) -> Result<Arc<str>, Error> {
         return Err(Error::BadPath);
     }
     if first == b'/' {
-        return if given.len() <= ABS_PATH_MAX {
-            Ok(Arc::from(given))
-        } else {
-            Err(Error::BadPath)
-        };
+        return if given.len() <= ABS_PATH_MAX { Ok(Arc::from(given)) } else { Err(Error::BadPath) };
     }
     if given.len() > REL_PATH_MAX {
         return Err(Error::BadPath);
@@ -52,11 +48,7 @@ pub(crate) fn absolute_or_special(given: &str, base: &str) -> Result<Arc<str>, E
     if !is_special(given) {
         return absolute(given, base);
     }
-    if is_clean(given) && given.len() <= REL_PATH_MAX {
-        Ok(Arc::from(given))
-    } else {
-        Err(Error::BadPath)
-    }
+    if is_clean(given) && given.len() <= REL_PATH_MAX { Ok(Arc::from(given)) } else { Err(Error::BadPath) }
 }
 
 /// Whether the path names a special watch rather than a node.
@@ -69,8 +61,7 @@ const ALLOWED: [bool; 256] = {
     let mut allowed = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        allowed[byte as usize] =
-            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
+        allowed[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
         byte += 1;
     }
     allowed
@@ -107,11 +98,7 @@ impl<'a> Iterator for Names<'a> {
         if tail.is_empty() {
             return None;
         }
-        let end = tail
-            .as_bytes()
-            .iter()
-            .position(|&byte| byte == b'/')
-            .unwrap_or(tail.len());
+        let end = tail.as_bytes().iter().position(|&byte| byte == b'/').unwrap_or(tail.len());
         let (name, rest) = tail.split_at_checked(end)?;
         self.rest = rest;
         Some(name)
@@ -125,28 +112,14 @@ mod tests {
 
     #[test]
     fn relative_paths_are_taken_from_the_home_and_absolute_ones_stand() {
-        assert_eq!(
-            &*absolute("device/vbd", "/local/domain/3/").unwrap(),
-            "/local/domain/3/device/vbd"
-        );
+        assert_eq!(&*absolute("device/vbd", "/local/domain/3/").unwrap(), "/local/domain/3/device/vbd");
         assert_eq!(&*absolute("/vm", "/local/domain/3/").unwrap(), "/vm");
         assert_eq!(&*absolute("/", "/local/domain/3/").unwrap(), "/");
     }
 
     #[test]
     fn empty_doubled_trailing_and_foreign_characters_are_refused() {
-        for bad in [
-            "",
-            "//",
-            "/a/",
-            "/a//b",
-            "a/",
-            "/a b",
-            "/a:b",
-            "/\u{e4}",
-            "@releaseDomain",
-            "/a\0",
-        ] {
+        for bad in ["", "//", "/a/", "/a//b", "a/", "/a b", "/a:b", "/\u{e4}", "@releaseDomain", "/a\0"] {
             assert_eq!(absolute(bad, "/h/"), Err(Error::BadPath), "{bad:?}");
         }
         assert!(absolute("/a-b_c@d/0", "/h/").is_ok());

@@ -104,23 +104,13 @@ impl Perms {
     /// Owned by `owner`, closed to everybody else (Dom0 aside).
     #[must_use]
     pub const fn private(owner: DomId) -> Self {
-        Self {
-            owner,
-            others: Access::None,
-            granted: Vec::new(),
-        }
+        Self { owner, others: Access::None, granted: Vec::new() }
     }
 
     /// Owned by `owner`; `reader` may read.
     #[must_use]
     pub fn readable_by(owner: DomId, reader: DomId) -> Self {
-        Self {
-            granted: alloc::vec![Grant {
-                domid: reader,
-                access: Access::Read
-            }],
-            ..Self::private(owner)
-        }
+        Self { granted: alloc::vec![Grant { domid: reader, access: Access::Read }], ..Self::private(owner) }
     }
 
     pub(crate) fn permits(&self, caller: &Caller, need: Need) -> bool {
@@ -147,19 +137,12 @@ impl Perms {
         let mut entries = entries.into_iter().map(parse_entry);
         let first = entries.next().ok_or(Error::BadPerms)??;
         let granted = entries.collect::<Result<_, _>>()?;
-        Ok(Self {
-            owner: first.domid,
-            others: first.access,
-            granted,
-        })
+        Ok(Self { owner: first.domid, others: first.access, granted })
     }
 
     /// Calls `each` with every entry in the wire's form.
     pub fn for_each_entry(&self, mut each: impl FnMut(&str)) {
-        let owner = Grant {
-            domid: self.owner,
-            access: self.others,
-        };
+        let owner = Grant { domid: self.owner, access: self.others };
         let mut text = String::new();
         for grant in core::iter::once(&owner).chain(&self.granted) {
             text.clear();
@@ -198,11 +181,7 @@ mod tests {
     use super::*;
 
     fn guest(domid: u16, target: Option<u16>) -> Caller {
-        Caller {
-            domid: DomId(domid),
-            target: target.map(DomId),
-            rank: Rank::Ordinary,
-        }
+        Caller { domid: DomId(domid), target: target.map(DomId), rank: Rank::Ordinary }
     }
 
     #[test]
@@ -210,18 +189,9 @@ mod tests {
         let perms = Perms::parse(["r1", "n2", "b3", "w4"]).unwrap();
         assert!(perms.permits(&guest(1, None), Need::Own));
         assert!(!perms.permits(&guest(2, None), Need::Read));
-        assert!(
-            perms.permits(&guest(3, None), Need::Write)
-                && perms.permits(&guest(3, None), Need::Read)
-        );
-        assert!(
-            perms.permits(&guest(4, None), Need::Write)
-                && !perms.permits(&guest(4, None), Need::Read)
-        );
-        assert!(
-            perms.permits(&guest(5, None), Need::Read)
-                && !perms.permits(&guest(5, None), Need::Write)
-        );
+        assert!(perms.permits(&guest(3, None), Need::Write) && perms.permits(&guest(3, None), Need::Read));
+        assert!(perms.permits(&guest(4, None), Need::Write) && !perms.permits(&guest(4, None), Need::Read));
+        assert!(perms.permits(&guest(5, None), Need::Read) && !perms.permits(&guest(5, None), Need::Write));
         assert!(!perms.permits(&guest(3, None), Need::Own));
     }
 
@@ -235,9 +205,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_letter_and_a_domid_is_refused() {
-        for bad in [
-            "", "r", "x1", "r-1", "r+1", "r65536", "r32752", "1", "rr1", "r1 ",
-        ] {
+        for bad in ["", "r", "x1", "r-1", "r+1", "r65536", "r32752", "1", "rr1", "r1 "] {
             assert_eq!(Perms::parse([bad]), Err(Error::BadPerms), "{bad:?}");
         }
         assert_eq!(Perms::parse([]), Err(Error::BadPerms));

@@ -79,10 +79,7 @@ impl Queue {
 
     /// Takes the next event, passing over replies: for readers that get their replies directly.
     pub(crate) fn pop_event(&mut self) -> Option<Event> {
-        let position = self
-            .items
-            .iter()
-            .position(|item| matches!(item, Item::Event(_)))?;
+        let position = self.items.iter().position(|item| matches!(item, Item::Event(_)))?;
         match self.items.remove(position)? {
             Item::Event(event) => {
                 self.events -= 1;
@@ -94,13 +91,8 @@ impl Queue {
 
     /// Forgets events of a watch that is no more, except for one that is half read.
     pub(crate) fn drop_events(&mut self, watch: WatchId) {
-        self.items
-            .retain(|item| !matches!(item, Item::Event(event) if event.watch == watch));
-        self.events = self
-            .items
-            .iter()
-            .filter(|item| matches!(item, Item::Event(_)))
-            .count();
+        self.items.retain(|item| !matches!(item, Item::Event(event) if event.watch == watch));
+        self.events = self.items.iter().filter(|item| matches!(item, Item::Event(_))).count();
     }
 
     /// What comes next, as bytes; `encode` turns an event into a message, or leaves it out.

@@ -157,12 +157,7 @@ impl Request<'_> {
 pub(crate) const fn is_privileged(op: XsOp) -> bool {
     matches!(
         op,
-        XsOp::Control
-            | XsOp::Introduce
-            | XsOp::Release
-            | XsOp::IsDomainIntroduced
-            | XsOp::Resume
-            | XsOp::SetTarget
+        XsOp::Control | XsOp::Introduce | XsOp::Release | XsOp::IsDomainIntroduced | XsOp::Resume | XsOp::SetTarget
     )
 }
 

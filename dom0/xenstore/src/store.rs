@@ -196,10 +196,7 @@ impl Store {
         while let Some(event) = conn.queue.pop_event() {
             if let Some(watch) = self.watches.get(event.watch) {
                 let path = String::from(watch.as_given(&event.path));
-                return Some(WatchEvent {
-                    path,
-                    token: watch.token.clone(),
-                });
+                return Some(WatchEvent { path, token: watch.token.clone() });
             }
         }
         None
@@ -213,8 +210,7 @@ impl Store {
             Err(_) => HEADER,
         };
         let portion = bytes.len().min(whole.saturating_sub(conn.partial.len()));
-        conn.partial
-            .extend_from_slice(bytes.get(..portion).unwrap_or_default());
+        conn.partial.extend_from_slice(bytes.get(..portion).unwrap_or_default());
         let Ok((header, payload)) = Header::read_from_prefix(&conn.partial) else {
             return Ok(portion);
         };
@@ -241,9 +237,7 @@ impl Store {
         };
         let outcome = match XsOp::from_raw(header.op) {
             None => Err(Error::Unsupported),
-            Some(op) if request::is_privileged(op) && !caller.is_privileged() => {
-                Err(Error::AccessDenied)
-            }
+            Some(op) if request::is_privileged(op) && !caller.is_privileged() => Err(Error::AccessDenied),
             Some(op) => {
                 let mut perms = None;
                 codec::parse(op, payload, &mut perms)
@@ -281,9 +275,7 @@ impl Store {
         if now.0.saturating_sub(self.swept.0) > PARK_AFTER / 4 {
             self.swept = now;
             for conn in self.conns.iter_mut() {
-                conn.transactions
-                    .values_mut()
-                    .for_each(|transaction| transaction.park_if_stale(now));
+                conn.transactions.values_mut().for_each(|transaction| transaction.park_if_stale(now));
             }
         }
     }
@@ -300,8 +292,7 @@ impl Store {
             ConnKind::Local => self.quotas.unread_events_of_dom0,
             ConnKind::Domain { .. } => self.quotas.unread_events,
         };
-        conn.queue
-            .push_event(Event { watch: id, path }, &watched, limit);
+        conn.queue.push_event(Event { watch: id, path }, &watched, limit);
         self.announce(to);
     }
 

@@ -55,10 +55,7 @@ pub(crate) struct Transaction {
 impl Transaction {
     pub(crate) fn start(tree: &Tree) -> Self {
         Self {
-            copies: Copies::Live {
-                base: tree.clone(),
-                work: tree.clone(),
-            },
+            copies: Copies::Live { base: tree.clone(), work: tree.clone() },
             fate: Fate::Open,
             footprint: Footprint::default(),
             log: Vec::new(),
@@ -67,22 +64,11 @@ impl Transaction {
     }
 
     /// The transaction's view of the tree.
-    pub(crate) fn lens(
-        &mut self,
-        tree: &Tree,
-        caller: &Caller,
-        quotas: &Quotas,
-    ) -> Result<Lens<'_>, Error> {
+    pub(crate) fn lens(&mut self, tree: &Tree, caller: &Caller, quotas: &Quotas) -> Result<Lens<'_>, Error> {
         self.bound(caller, quotas)?;
         self.wake(tree, caller, quotas);
         match &mut self.copies {
-            Copies::Live { base, work } => Ok(Lens::new(
-                work,
-                Some(Notes {
-                    base,
-                    footprint: &mut self.footprint,
-                }),
-            )),
+            Copies::Live { base, work } => Ok(Lens::new(work, Some(Notes { base, footprint: &mut self.footprint }))),
             Copies::Parked => Err(Error::Conflict),
         }
     }
@@ -132,9 +118,7 @@ impl Transaction {
     fn bound(&self, caller: &Caller, quotas: &Quotas) -> Result<(), Error> {
         let nodes = self.footprint.len() + self.log.len();
         let bytes = self.footprint.bytes() + self.log_bytes;
-        if !caller.is_privileged()
-            && (nodes >= quotas.transaction_nodes || bytes >= quotas.transaction_bytes)
-        {
+        if !caller.is_privileged() && (nodes >= quotas.transaction_nodes || bytes >= quotas.transaction_bytes) {
             return Err(Error::OverQuota(Resource::TransactionSize));
         }
         Ok(())
@@ -151,16 +135,12 @@ impl Transaction {
                 let spot = work.resolve(change.path());
                 change::apply(&mut work, caller, change, spot, quotas, &mut |_, _| {})
             };
-            let replayed =
-                self.footprint.holds_in(tree) && self.log.iter().try_for_each(replay).is_ok();
+            let replayed = self.footprint.holds_in(tree) && self.log.iter().try_for_each(replay).is_ok();
             if !replayed {
                 self.fate = Fate::Conflicted;
             }
         }
-        self.copies = Copies::Live {
-            base: tree.clone(),
-            work,
-        };
+        self.copies = Copies::Live { base: tree.clone(), work };
     }
 }
 
@@ -175,23 +155,12 @@ mod tests {
         let idle = store.connect(ConnKind::Local).unwrap();
         let busy = store.connect(ConnKind::Local).unwrap();
         let start = store.request(idle, TxId::NONE, Request::TransactionStart);
-        let Ok(Reply::Transaction(tx)) = start else {
-            panic!("{start:?}")
-        };
+        let Ok(Reply::Transaction(tx)) = start else { panic!("{start:?}") };
         let parked = |store: &Store| {
-            let transaction = store
-                .conns
-                .get(idle)
-                .unwrap()
-                .transactions
-                .get(&tx)
-                .unwrap();
+            let transaction = store.conns.get(idle).unwrap().transactions.get(&tx).unwrap();
             matches!(transaction.copies, Copies::Parked)
         };
-        let write = Request::Write {
-            path: "/a",
-            value: b"",
-        };
+        let write = Request::Write { path: "/a", value: b"" };
         for _ in 0..PARK_AFTER / 2 {
             store.request(busy, TxId::NONE, write).unwrap();
         }
@@ -200,9 +169,7 @@ mod tests {
             store.request(busy, TxId::NONE, write).unwrap();
         }
         assert!(parked(&store));
-        store
-            .request(idle, tx, Request::Read { path: "/" })
-            .unwrap();
+        store.request(idle, tx, Request::Read { path: "/" }).unwrap();
         assert!(!parked(&store));
     }
 }

@@ -148,11 +148,7 @@ impl Tree {
             let Some(child) = self.child(at, name) else {
                 let gap = whole.get(..passed + 1 + name.len()).unwrap_or(whole);
                 let rest = whole.get(passed + 1..).unwrap_or_default();
-                return Spot::Missing {
-                    nearest: at,
-                    gap,
-                    rest,
-                };
+                return Spot::Missing { nearest: at, gap, rest };
             };
             passed += 1 + name.len();
             at = child;
@@ -165,12 +161,7 @@ impl Tree {
     }
 
     /// Makes an empty child and returns it; nothing when there is no such parent.
-    pub(crate) fn create(
-        &mut self,
-        parent: NodeId,
-        name: &str,
-        perms: Arc<Perms>,
-    ) -> Option<NodeId> {
+    pub(crate) fn create(&mut self, parent: NodeId, name: &str, perms: Arc<Perms>) -> Option<NodeId> {
         self.get(parent)?;
         let name: Arc<str> = Arc::from(name);
         let id = self.insert(name.clone(), parent, perms);
@@ -225,11 +216,7 @@ impl Tree {
         let mut found = alloc::vec![id];
         let mut next = 0;
         while let Some(&at) = found.get(next) {
-            found.extend(
-                self.get(at)
-                    .into_iter()
-                    .flat_map(|node| node.children.values().copied()),
-            );
+            found.extend(self.get(at).into_iter().flat_map(|node| node.children.values().copied()));
             next += 1;
         }
         found
@@ -329,13 +316,9 @@ impl Tree {
     }
 
     fn discharge(&mut self, perms: &Perms) {
-        self.account(perms.owner, |usage| {
-            usage.nodes = usage.nodes.saturating_sub(1)
-        });
+        self.account(perms.owner, |usage| usage.nodes = usage.nodes.saturating_sub(1));
         for grant in &perms.granted {
-            self.account(grant.domid, |usage| {
-                usage.grants = usage.grants.saturating_sub(1)
-            });
+            self.account(grant.domid, |usage| usage.grants = usage.grants.saturating_sub(1));
         }
     }
 

@@ -76,9 +76,7 @@ impl Watches {
     }
 
     pub(crate) fn find(&self, conn: ConnId, path: &str, token: &[u8]) -> Option<WatchId> {
-        self.at(path)
-            .find(|(_, watch)| watch.conn == conn && *watch.token == *token)
-            .map(|(id, _)| id)
+        self.at(path).find(|(_, watch)| watch.conn == conn && *watch.token == *token).map(|(id, _)| id)
     }
 
     pub(crate) fn get(&self, id: WatchId) -> Option<&Watch> {
@@ -113,9 +111,8 @@ impl Watches {
             Effect::Permitted(old) => Some(old),
             Effect::Written | Effect::Removed => None,
         };
-        let told = |watch: &Watch, node, old| {
-            caller_of(watch.conn).is_some_and(|caller| may_know(tree, node, old, &caller))
-        };
+        let told =
+            |watch: &Watch, node, old| caller_of(watch.conn).is_some_and(|caller| may_know(tree, node, old, &caller));
         let hash = self.for_each_above(touch.path, |id, watch| {
             if told(watch, touch.node, old) {
                 report(id, touch.path.clone());
@@ -152,11 +149,7 @@ impl Watches {
     }
 
     /// The watches on a path whose hash is known.
-    fn hashed<'a>(
-        &'a self,
-        hash: PathHash,
-        path: &'a str,
-    ) -> impl Iterator<Item = (WatchId, &'a Watch)> {
+    fn hashed<'a>(&'a self, hash: PathHash, path: &'a str) -> impl Iterator<Item = (WatchId, &'a Watch)> {
         let ids = self.by_hash.get(&hash).map_or(&[][..], Vec::as_slice);
         let known = ids.iter().filter_map(|&id| Some((id, self.get(id)?)));
         known.filter(move |(_, watch)| *watch.path == *path)
@@ -166,36 +159,27 @@ impl Watches {
     fn for_each_above(&self, path: &str, mut each: impl FnMut(WatchId, &Watch)) -> PathHash {
         let mut hash = PathHash::ROOT;
         if !path::is_special(path) {
-            self.hashed(hash, "/")
-                .for_each(|(id, watch)| each(id, watch));
+            self.hashed(hash, "/").for_each(|(id, watch)| each(id, watch));
         }
         let mut length = 0;
         for name in path::names(path) {
             hash = hash.below(name);
             length += 1 + name.len();
             let upto = path.get(..length).unwrap_or(path);
-            self.hashed(hash, upto)
-                .for_each(|(id, watch)| each(id, watch));
+            self.hashed(hash, upto).for_each(|(id, watch)| each(id, watch));
         }
         hash
     }
 
     /// Goes through the watches on what is below a node, given the hash of the node's path.
-    fn for_each_below(
-        &self,
-        tree: &Tree,
-        node: NodeId,
-        hash: PathHash,
-        mut each: impl FnMut(WatchId, &Watch, NodeId),
-    ) {
+    fn for_each_below(&self, tree: &Tree, node: NodeId, hash: PathHash, mut each: impl FnMut(WatchId, &Watch, NodeId)) {
         let mut pending = alloc::vec![(node, hash)];
         while let Some((at, hash)) = pending.pop() {
             for (name, &child) in tree.get(at).iter().flat_map(|node| &node.children) {
                 let hash = hash.below(name);
                 if self.by_hash.contains_key(&hash) {
                     let path = tree.path_of(child);
-                    self.hashed(hash, &path)
-                        .for_each(|(id, watch)| each(id, watch, child));
+                    self.hashed(hash, &path).for_each(|(id, watch)| each(id, watch, child));
                 }
                 pending.push((child, hash));
             }
@@ -212,10 +196,7 @@ fn may_know(tree: &Tree, id: NodeId, old: Option<&Perms>, caller: &Caller) -> bo
     };
     old.is_some_and(readable)
         || readable(&node.perms)
-        || (node.parent != NodeId::ROOT
-            && tree
-                .get(node.parent)
-                .is_some_and(|parent| readable(&parent.perms)))
+        || (node.parent != NodeId::ROOT && tree.get(node.parent).is_some_and(|parent| readable(&parent.perms)))
 }
 
 #[cfg(test)]
@@ -227,12 +208,7 @@ mod tests {
         let mut watches = Watches::default();
         for path in paths {
             let conn = ConnId { slot: 0, serial: 0 };
-            let watch = Watch {
-                conn,
-                path: Arc::from(*path),
-                skip: 0,
-                token: Arc::from(*b"t"),
-            };
+            let watch = Watch { conn, path: Arc::from(*path), skip: 0, token: Arc::from(*b"t") };
             watches.add(watch).unwrap();
         }
         watches
@@ -246,17 +222,7 @@ mod tests {
 
     #[test]
     fn every_ancestor_and_only_ancestors_are_found() {
-        let watches = watches(&[
-            "/",
-            "/a",
-            "/a-b",
-            "/a/b",
-            "/a/b/c",
-            "/a/bb",
-            "/b",
-            "@releaseDomain",
-            "/a/b/c/d",
-        ]);
+        let watches = watches(&["/", "/a", "/a-b", "/a/b", "/a/b/c", "/a/bb", "/b", "@releaseDomain", "/a/b/c/d"]);
         assert_eq!(above(&watches, "/a/b/c"), ["/", "/a", "/a/b", "/a/b/c"]);
         assert_eq!(above(&watches, "/a/b/cc/x"), ["/", "/a", "/a/b"]);
         assert_eq!(above(&watches, "/a-b"), ["/", "/a-b"]);

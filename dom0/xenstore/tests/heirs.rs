@@ -34,32 +34,19 @@ fn a_new_domain_inherits_no_right_of_the_old_one() {
     let (world, victim) = (&mut scene.world, scene.victim);
     world.write(victim, "shared", "secret").unwrap();
     world.set_perms(victim, "shared", "n1 r2").unwrap();
-    world
-        .set_perms(world.dom0, xenstore::RELEASE_DOMAIN, "n0 r2")
-        .unwrap();
+    world.set_perms(world.dom0, xenstore::RELEASE_DOMAIN, "n0 r2").unwrap();
     let tx = world.start(victim);
     let perms = &common::perms("n1 r2");
-    let share = Request::SetPerms {
-        path: "data",
-        perms,
-    };
+    let share = Request::SetPerms { path: "data", perms };
     world.store.request(victim, tx, share).unwrap();
     world.store.domain_died(DomId(2));
     let heir = world.guest(2);
     let foreign = "/local/domain/1/shared";
     assert_eq!(world.read(heir, foreign), Err(Error::AccessDenied));
     assert_eq!(world.get_perms(victim, "shared").unwrap(), "n1");
-    assert_eq!(
-        world
-            .get_perms(world.dom0, xenstore::RELEASE_DOMAIN)
-            .unwrap(),
-        "n0"
-    );
+    assert_eq!(world.get_perms(world.dom0, xenstore::RELEASE_DOMAIN).unwrap(), "n0");
     assert_eq!(world.commit(victim, tx), Err(Error::Conflict));
-    assert_eq!(
-        world.read(heir, "/local/domain/1/data"),
-        Err(Error::AccessDenied)
-    );
+    assert_eq!(world.read(heir, "/local/domain/1/data"), Err(Error::AccessDenied));
     world.rm(victim, "shared").unwrap();
     scene.check();
 }
@@ -69,9 +56,7 @@ fn a_new_domain_owns_no_node_of_the_old_one() {
     let mut scene = Scene::new();
     let (world, victim) = (&mut scene.world, scene.victim);
     world.set_perms(victim, "data", "b1").unwrap();
-    world
-        .write(scene.attacker, "/local/domain/1/data/mine/deep", "x")
-        .unwrap();
+    world.write(scene.attacker, "/local/domain/1/data/mine/deep", "x").unwrap();
     world.watch_quietly(victim, "data/mine", "t");
     world.store.domain_died(DomId(2));
     assert_eq!(world.events(victim), ["data/mine t"]);
@@ -87,10 +72,7 @@ fn rights_cannot_be_laid_out_for_a_domain_that_does_not_exist_yet() {
     world.set_perms(attacker, "bait", "n2 b9 r1").unwrap();
     assert_eq!(world.get_perms(attacker, "bait").unwrap(), "n2 r1");
     let nine = world.guest(9);
-    assert_eq!(
-        world.read(nine, "/local/domain/2/bait"),
-        Err(Error::AccessDenied)
-    );
+    assert_eq!(world.read(nine, "/local/domain/2/bait"), Err(Error::AccessDenied));
     world.store.domain_died(DomId(9));
     scene.check();
 }
@@ -100,9 +82,7 @@ fn what_the_toolstack_prepared_for_a_domain_never_introduced_goes_with_it() {
     let mut scene = Scene::new();
     let world = &mut scene.world;
     world.write(world.dom0, "/local/domain/9/x", "").unwrap();
-    world
-        .set_perms(world.dom0, "/local/domain/9", "n9")
-        .unwrap();
+    world.set_perms(world.dom0, "/local/domain/9", "n9").unwrap();
     world.set_perms(world.dom0, "/local", "n0 r9").unwrap();
     world.store.domain_died(DomId(9));
     assert_eq!(world.get_perms(world.dom0, "/local").unwrap(), "n0");
@@ -135,15 +115,8 @@ fn introducing_a_domain_twice_resets_it_and_another_page_is_refused() {
     world.write(world.dom0, "/local/domain/2/a", "").unwrap();
     assert!(world.events(attacker).is_empty());
     let port = hypercall_abi::ids::Port(1);
-    let elsewhere = Request::Introduce {
-        domid: DomId(2),
-        gfn: hypercall_abi::ids::Gfn(1),
-        port,
-    };
-    assert_eq!(
-        world.ask(world.dom0, elsewhere),
-        Err(Error::IntroducedElsewhere)
-    );
+    let elsewhere = Request::Introduce { domid: DomId(2), gfn: hypercall_abi::ids::Gfn(1), port };
+    assert_eq!(world.ask(world.dom0, elsewhere), Err(Error::IntroducedElsewhere));
     scene.check();
 }
 
@@ -163,8 +136,5 @@ fn ten_thousand_lives_of_a_domain_leave_the_store_as_it_was() {
         while world.store.take_ready().is_some() {}
     }
     assert_eq!(world.check(), nodes);
-    assert_eq!(
-        world.ask(world.dom0, Request::IsDomainIntroduced { domid: DomId(5) }),
-        Ok(Reply::Introduced(false))
-    );
+    assert_eq!(world.ask(world.dom0, Request::IsDomainIntroduced { domid: DomId(5) }), Ok(Reply::Introduced(false)));
 }

@@ -58,12 +58,7 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let access = prop::sample::select(vec![
-        Access::None,
-        Access::Read,
-        Access::Write,
-        Access::Both,
-    ]);
+    let access = prop::sample::select(vec![Access::None, Access::Read, Access::Write, Access::Both]);
     prop_oneof![
         4 => (path(), "[a-z]{0,3}").prop_map(|(path, value)| Change::Write(path, value)),
         1 => path().prop_map(Change::Mkdir),
@@ -98,11 +93,7 @@ struct Pair {
 }
 
 fn absolute(who: Who, path: &str) -> String {
-    if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/local/domain/{who}/{path}")
-    }
+    if path.starts_with('/') { path.to_owned() } else { format!("/local/domain/{who}/{path}") }
 }
 
 impl Pair {
@@ -120,21 +111,9 @@ impl Pair {
             ("/local/domain/2", 2, Access::None),
             ("/a", 0, Access::Both),
         ] {
-            model.tree.insert(
-                path.into(),
-                Node {
-                    value: String::new(),
-                    owner,
-                    others,
-                },
-            );
+            model.tree.insert(path.into(), Node { value: String::new(), owner, others });
         }
-        Self {
-            world,
-            conns,
-            model,
-            open: [None, None, None],
-        }
+        Self { world, conns, model, open: [None, None, None] }
     }
 
     /// One step on both sides: the same outcome, the same events.
@@ -142,53 +121,36 @@ impl Pair {
         let who = step.who;
         let conn = self.conns[usize::from(who)];
         let (real, expected, events) = match &step.op {
-            Op::Read(path) => self.look(step, path, Request::Read { path }, |node, _| {
-                Reply::Value(node.value.as_bytes().into())
-            }),
+            Op::Read(path) => {
+                self.look(step, path, Request::Read { path }, |node, _| Reply::Value(node.value.as_bytes().into()))
+            }
             Op::List(path) => self.look(step, path, Request::Directory { path }, |_, names| {
                 Reply::Names(names.iter().map(|name| name.as_str().into()).collect())
             }),
             Op::GetPerms(path) => self.look(step, path, Request::GetPerms { path }, |node, _| {
                 let owner = DomId(node.owner);
-                Reply::Perms(
-                    Perms {
-                        others: node.others,
-                        ..Perms::private(owner)
-                    }
-                    .into(),
-                )
+                Reply::Perms(Perms { others: node.others, ..Perms::private(owner) }.into())
             }),
             Op::Change(change) => self.change(step, change),
             Op::Watch(given, token) => {
                 let path = absolute(who, given);
-                let same =
-                    |watch: &Watch| watch.who == who && watch.path == path && watch.token == *token;
+                let same = |watch: &Watch| watch.who == who && watch.path == path && watch.token == *token;
                 let expected = if self.model.watches.iter().any(same) {
                     (Err(Error::WatchExists), Vec::new())
                 } else {
                     let (given, token) = (given.clone(), token.clone());
-                    self.model.watches.push(Watch {
-                        who,
-                        path: path.clone(),
-                        given,
-                        token,
-                    });
+                    self.model.watches.push(Watch { who, path: path.clone(), given, token });
                     (Ok(Reply::Done), vec![(self.model.watches.len() - 1, path)])
                 };
                 (self.world.watch(conn, given, token), expected.0, expected.1)
             }
             Op::Unwatch(given, token) => {
                 let path = absolute(who, given);
-                let same =
-                    |watch: &Watch| watch.who == who && watch.path == path && watch.token == *token;
+                let same = |watch: &Watch| watch.who == who && watch.path == path && watch.token == *token;
                 let found = self.model.watches.iter().position(same);
                 let expected = found.map(|index| drop(self.model.watches.remove(index)));
                 let real = self.world.unwatch(conn, given, token);
-                (
-                    real,
-                    expected.map(|()| Reply::Done).ok_or(Error::NoWatch),
-                    Vec::new(),
-                )
+                (real, expected.map(|()| Reply::Done).ok_or(Error::NoWatch), Vec::new())
             }
             Op::Start => {
                 if self.open[usize::from(who)].is_none() {
@@ -215,28 +177,20 @@ impl Pair {
         self.compare_events(&events, step);
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the three things that every kind of step yields"
-    )]
+    #[expect(clippy::type_complexity, reason = "the three things that every kind of step yields")]
     fn look(
         &mut self,
         step: &Step,
         given: &str,
         request: Request<'_>,
         reply: impl FnOnce(&Node, Vec<String>) -> Reply,
-    ) -> (
-        Result<Reply, Error>,
-        Result<Reply, Error>,
-        Vec<(usize, String)>,
-    ) {
+    ) -> (Result<Reply, Error>, Result<Reply, Error>, Vec<(usize, String)>) {
         let (index, path) = (usize::from(step.who), absolute(step.who, given));
         let lists = matches!(step.op, Op::List(_));
         let (tx, tree) = match &mut self.open[index] {
             Some((tx, transaction)) if step.inside => {
                 // A list is used only by who may read it.
-                let readable =
-                    plain::find(&transaction.work, step.who, &path, Need::Read) == Ok(true);
+                let readable = plain::find(&transaction.work, step.who, &path, Need::Read) == Ok(true);
                 transaction.note(&path, lists && readable);
                 (*tx, &transaction.work)
             }
@@ -247,77 +201,48 @@ impl Pair {
             Ok(false) => Err(Error::NoNode),
             Err(error) => Err(error),
         };
-        (
-            self.world.store.request(self.conns[index], tx, request),
-            expected,
-            Vec::new(),
-        )
+        (self.world.store.request(self.conns[index], tx, request), expected, Vec::new())
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the three things that every kind of step yields"
-    )]
+    #[expect(clippy::type_complexity, reason = "the three things that every kind of step yields")]
     fn change(
         &mut self,
         step: &Step,
         change: &Change,
-    ) -> (
-        Result<Reply, Error>,
-        Result<Reply, Error>,
-        Vec<(usize, String)>,
-    ) {
+    ) -> (Result<Reply, Error>, Result<Reply, Error>, Vec<(usize, String)>) {
         let index = usize::from(step.who);
         let absolute = |path: &String| absolute(step.who, path);
         let resolved = match change {
             Change::Write(path, value) => Change::Write(absolute(path), value.clone()),
             Change::Mkdir(path) => Change::Mkdir(absolute(path)),
             Change::Rm(path) => Change::Rm(absolute(path)),
-            Change::SetPerms(path, owner, others) => {
-                Change::SetPerms(absolute(path), *owner, *others)
-            }
+            Change::SetPerms(path, owner, others) => Change::SetPerms(absolute(path), *owner, *others),
         };
         let (tx, expected) = match &mut self.open[index] {
-            Some((tx, transaction)) if step.inside => (
-                *tx,
-                transaction.change(step.who, resolved).map(|()| Vec::new()),
-            ),
+            Some((tx, transaction)) if step.inside => {
+                (*tx, transaction.change(step.who, resolved).map(|()| Vec::new()))
+            }
             _ => (TxId::NONE, self.model.change(step.who, &resolved)),
         };
         let perms;
         let request = match change {
-            Change::Write(path, value) => Request::Write {
-                path,
-                value: value.as_bytes(),
-            },
+            Change::Write(path, value) => Request::Write { path, value: value.as_bytes() },
             Change::Mkdir(path) => Request::Mkdir { path },
             Change::Rm(path) => Request::Rm { path },
             Change::SetPerms(path, owner, others) => {
-                perms = Perms {
-                    others: *others,
-                    ..Perms::private(DomId(*owner))
-                };
-                Request::SetPerms {
-                    path,
-                    perms: &perms,
-                }
+                perms = Perms { others: *others, ..Perms::private(DomId(*owner)) };
+                Request::SetPerms { path, perms: &perms }
             }
         };
         let real = self.world.store.request(self.conns[index], tx, request);
-        (
-            real,
-            expected.clone().map(|_| Reply::Done),
-            expected.unwrap_or_default(),
-        )
+        (real, expected.clone().map(|_| Reply::Done), expected.unwrap_or_default())
     }
 
     /// Each event once: what waits already is not queued again.
     fn compare_events(&mut self, expected: &[(usize, String)], step: &Step) {
         for (index, &conn) in self.conns.clone().iter().enumerate() {
             let watches = &self.model.watches;
-            let mine = expected
-                .iter()
-                .filter(|(watch, _)| usize::from(watches[*watch].who) == index);
+            let mine = expected.iter().filter(|(watch, _)| usize::from(watches[*watch].who) == index);
             let mine: BTreeSet<(usize, String)> = mine.cloned().collect();
             let mut mine: Vec<String> = mine
                 .into_iter()

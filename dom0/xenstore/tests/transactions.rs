@@ -38,17 +38,11 @@ fn an_aborted_transaction_leaves_no_trace() {
     world.abort(world.dom0, tx).unwrap();
     assert_eq!(world.check(), nodes);
     assert_eq!(world.read(other, "/x"), Err(Error::NoNode));
-    assert_eq!(
-        world.read_in(world.dom0, tx, "/d/a"),
-        Err(Error::NoTransaction)
-    );
+    assert_eq!(world.read_in(world.dom0, tx, "/d/a"), Err(Error::NoTransaction));
 }
 
 /// Runs `inside` in a transaction, then `outside` beside it, and says whether the commit was refused.
-fn conflicts(
-    inside: impl FnOnce(&mut World, ConnId, TxId),
-    outside: impl FnOnce(&mut World, ConnId),
-) -> bool {
+fn conflicts(inside: impl FnOnce(&mut World, ConnId, TxId), outside: impl FnOnce(&mut World, ConnId)) -> bool {
     let (mut world, other, tx) = world();
     let dom0 = world.dom0;
     inside(&mut world, dom0, tx);
@@ -89,93 +83,39 @@ fn removes(path: &'static str) -> impl FnOnce(&mut World, ConnId) {
 #[test]
 fn what_was_read_or_written_and_changed_outside_is_a_conflict() {
     assert!(conflicts(reads("/d/a"), writes("/d/a")), "a value read");
-    assert!(
-        conflicts(writes_in("/d/a"), writes("/d/a")),
-        "a value written"
-    );
-    assert!(
-        conflicts(reads("/d/a"), removes("/d")),
-        "a node that went with its parent"
-    );
-    assert!(
-        conflicts(reads("/d/none"), writes("/d/none")),
-        "a node found absent"
-    );
-    assert!(
-        conflicts(reads("/d/none/x"), writes("/d/none")),
-        "the way to a node found absent"
-    );
-    assert!(
-        conflicts(writes_in("/n/x"), writes("/n/x")),
-        "a node made twice"
-    );
-    assert!(
-        conflicts(writes_in("/d/n"), removes("/d")),
-        "a node made in what was removed"
-    );
-    assert!(
-        conflicts(lists("/d"), writes("/d/none")),
-        "a list that grew"
-    );
-    assert!(
-        conflicts(lists("/d"), removes("/d/b")),
-        "a list that shrank"
-    );
-    assert!(
-        conflicts(removes_in("/d"), writes("/d/a")),
-        "a node changed in what was removed"
-    );
-    assert!(
-        conflicts(removes_in("/d"), writes("/d/none")),
-        "a node made in what was removed"
-    );
+    assert!(conflicts(writes_in("/d/a"), writes("/d/a")), "a value written");
+    assert!(conflicts(reads("/d/a"), removes("/d")), "a node that went with its parent");
+    assert!(conflicts(reads("/d/none"), writes("/d/none")), "a node found absent");
+    assert!(conflicts(reads("/d/none/x"), writes("/d/none")), "the way to a node found absent");
+    assert!(conflicts(writes_in("/n/x"), writes("/n/x")), "a node made twice");
+    assert!(conflicts(writes_in("/d/n"), removes("/d")), "a node made in what was removed");
+    assert!(conflicts(lists("/d"), writes("/d/none")), "a list that grew");
+    assert!(conflicts(lists("/d"), removes("/d/b")), "a list that shrank");
+    assert!(conflicts(removes_in("/d"), writes("/d/a")), "a node changed in what was removed");
+    assert!(conflicts(removes_in("/d"), writes("/d/none")), "a node made in what was removed");
     let perms = |world: &mut World, conn| drop(world.set_perms(conn, "/d/a", "r0").unwrap());
     assert!(conflicts(reads("/d/a"), perms), "permissions");
     let again = |world: &mut World, conn| {
         world.rm(conn, "/d/a").unwrap();
         world.write(conn, "/d/a", "0").unwrap();
     };
-    assert!(
-        conflicts(reads("/d/a"), again),
-        "the same value in another node"
-    );
+    assert!(conflicts(reads("/d/a"), again), "the same value in another node");
     let mkdir_then_list = |world: &mut World, conn, tx| {
         world.write_in(conn, tx, "/d/c", "").unwrap();
         world.list_in(conn, tx, "/d").unwrap();
     };
-    assert!(
-        conflicts(mkdir_then_list, writes("/d/none")),
-        "a list that it changed itself first"
-    );
+    assert!(conflicts(mkdir_then_list, writes("/d/none")), "a list that it changed itself first");
 }
 
 #[test]
 fn what_was_not_used_may_change_outside() {
     assert!(!conflicts(reads("/d/a"), writes("/d/b")), "a sibling");
-    assert!(
-        !conflicts(reads("/d"), writes("/d/none")),
-        "a child of a node whose value was read"
-    );
-    assert!(
-        !conflicts(reads("/d/a"), writes("/d")),
-        "the parent's value"
-    );
-    assert!(
-        !conflicts(writes_in("/d/n"), writes("/d/m")),
-        "two new children of one node"
-    );
-    assert!(
-        !conflicts(lists("/d"), writes("/d/a")),
-        "the value of a listed child"
-    );
-    assert!(
-        !conflicts(removes_in("/d/a"), writes("/d/m")),
-        "a sibling of what was removed"
-    );
-    assert!(
-        !conflicts(reads("/d/none"), writes("/e/none")),
-        "another absent node"
-    );
+    assert!(!conflicts(reads("/d"), writes("/d/none")), "a child of a node whose value was read");
+    assert!(!conflicts(reads("/d/a"), writes("/d")), "the parent's value");
+    assert!(!conflicts(writes_in("/d/n"), writes("/d/m")), "two new children of one node");
+    assert!(!conflicts(lists("/d"), writes("/d/a")), "the value of a listed child");
+    assert!(!conflicts(removes_in("/d/a"), writes("/d/m")), "a sibling of what was removed");
+    assert!(!conflicts(reads("/d/none"), writes("/e/none")), "another absent node");
 }
 
 #[test]
@@ -250,10 +190,7 @@ fn a_conflict_is_found_however_long_ago_it_was() {
 
 #[test]
 fn a_commit_that_hits_a_quota_changes_nothing() {
-    let mut world = World::with(xenstore::Quotas {
-        nodes: 5,
-        ..Default::default()
-    });
+    let mut world = World::with(xenstore::Quotas { nodes: 5, ..Default::default() });
     let guest = world.guest(1);
     world.watch_quietly(world.dom0, "/local/domain/1", "t");
     let tx = world.start(guest);
@@ -263,10 +200,7 @@ fn a_commit_that_hits_a_quota_changes_nothing() {
     assert!(world.write_in(guest, tx, "e", "").is_err());
     world.write(guest, "x", "").unwrap();
     world.events(world.dom0);
-    assert_eq!(
-        world.commit(guest, tx),
-        Err(Error::OverQuota(xenstore::Resource::Nodes))
-    );
+    assert_eq!(world.commit(guest, tx), Err(Error::OverQuota(xenstore::Resource::Nodes)));
     assert_eq!(world.list(guest, "/local/domain/1").unwrap(), ["x"]);
     assert!(world.events(world.dom0).is_empty());
     world.check();

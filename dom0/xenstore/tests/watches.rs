@@ -11,13 +11,8 @@ fn setting_a_watch_fires_it_once_even_where_nothing_is() {
     let mut world = World::new();
     let guest = world.guest(1);
     world.watch(guest, "none", "t").unwrap();
-    world
-        .watch(guest, "/local/domain/0/backend/vbd", "u")
-        .unwrap();
-    assert_eq!(
-        world.events(guest),
-        ["none t", "/local/domain/0/backend/vbd u"]
-    );
+    world.watch(guest, "/local/domain/0/backend/vbd", "u").unwrap();
+    assert_eq!(world.events(guest), ["none t", "/local/domain/0/backend/vbd u"]);
 }
 
 #[test]
@@ -30,10 +25,7 @@ fn a_change_fires_the_watches_on_it_and_above_with_its_own_path() {
     world.write(dom0, "/a/b", "1").unwrap();
     assert_eq!(world.events(dom0), ["/a/b t"; 3]);
     world.mkdir(dom0, "/a/b").unwrap();
-    assert!(
-        world.events(dom0).is_empty(),
-        "mkdir of what exists changes nothing"
-    );
+    assert!(world.events(dom0).is_empty(), "mkdir of what exists changes nothing");
     world.set_perms(dom0, "/a/b", "r0").unwrap();
     assert_eq!(world.events(dom0), ["/a/b t"; 3]);
 }
@@ -43,21 +35,13 @@ fn removal_fires_below_with_the_watched_path_where_something_was() {
     let mut world = World::new();
     let dom0 = world.dom0;
     world.write(dom0, "/a/b/c", "1").unwrap();
-    for (path, token) in [
-        ("/a", "up"),
-        ("/a/b/c", "down"),
-        ("/a/b/none", "none"),
-        ("/a/b", "here"),
-    ] {
+    for (path, token) in [("/a", "up"), ("/a/b/c", "down"), ("/a/b/none", "none"), ("/a/b", "here")] {
         world.watch_quietly(dom0, path, token);
     }
     world.rm(dom0, "/a/b").unwrap();
     assert_eq!(world.events(dom0), ["/a/b up", "/a/b here", "/a/b/c down"]);
     world.rm(dom0, "/a/b").unwrap();
-    assert!(
-        world.events(dom0).is_empty(),
-        "removing what is not there changes nothing"
-    );
+    assert!(world.events(dom0).is_empty(), "removing what is not there changes nothing");
 }
 
 #[test]
@@ -66,21 +50,10 @@ fn events_come_in_the_form_in_which_the_watch_was_set() {
     let guest = world.guest(7);
     world.watch_quietly(guest, "device", "rel");
     world.watch_quietly(guest, "/local/domain/7/device", "abs");
-    world
-        .write(world.dom0, "/local/domain/7/device/vbd/51712/state", "4")
-        .unwrap();
-    assert_eq!(
-        world.events(guest),
-        [
-            "device/vbd/51712/state rel",
-            "/local/domain/7/device/vbd/51712/state abs"
-        ]
-    );
+    world.write(world.dom0, "/local/domain/7/device/vbd/51712/state", "4").unwrap();
+    assert_eq!(world.events(guest), ["device/vbd/51712/state rel", "/local/domain/7/device/vbd/51712/state abs"]);
     world.rm(world.dom0, "/local/domain/7").unwrap();
-    assert_eq!(
-        world.events(guest),
-        ["device rel", "/local/domain/7/device abs"]
-    );
+    assert_eq!(world.events(guest), ["device rel", "/local/domain/7/device abs"]);
 }
 
 #[test]
@@ -89,18 +62,11 @@ fn the_same_watch_cannot_be_set_twice_and_is_gone_after_unwatch() {
     let guest = world.guest(1);
     world.watch_quietly(guest, "a", "t");
     assert_eq!(world.watch(guest, "a", "t"), Err(Error::WatchExists));
-    assert_eq!(
-        world.watch(guest, "/local/domain/1/a", "t"),
-        Err(Error::WatchExists)
-    );
+    assert_eq!(world.watch(guest, "/local/domain/1/a", "t"), Err(Error::WatchExists));
     world.watch_quietly(guest, "a", "u");
     world.write(guest, "a", "1").unwrap();
     world.unwatch(guest, "a", "t").unwrap();
-    assert_eq!(
-        world.events(guest),
-        ["a u"],
-        "its unread event went with it"
-    );
+    assert_eq!(world.events(guest), ["a u"], "its unread event went with it");
     assert_eq!(world.unwatch(guest, "a", "t"), Err(Error::NoWatch));
 }
 
@@ -146,9 +112,7 @@ fn special_watches_tell_dom0_of_domains_and_others_only_if_allowed() {
     world.store.domain_shut_down(DomId(5));
     world.store.domain_shut_down(DomId(5));
     assert_eq!(world.events(dom0), ["@releaseDomain r"]);
-    world
-        .ask(dom0, Request::Resume { domid: DomId(5) })
-        .unwrap();
+    world.ask(dom0, Request::Resume { domid: DomId(5) }).unwrap();
     world.store.domain_shut_down(DomId(5));
     assert_eq!(world.events(dom0), ["@releaseDomain r"]);
     assert!(world.events(guest).is_empty());
@@ -170,9 +134,7 @@ fn a_special_name_is_not_a_node() {
     assert_eq!(world.rm(dom0, RELEASE_DOMAIN), Err(Error::BadPath));
     assert_eq!(world.set_perms(dom0, "@other", "r0"), Err(Error::NoNode));
     world.watch_quietly(dom0, RELEASE_DOMAIN, "t");
-    world
-        .write(dom0, "/@releaseDomain", "an ordinary node")
-        .unwrap();
+    world.write(dom0, "/@releaseDomain", "an ordinary node").unwrap();
     assert!(world.events(dom0).is_empty());
     assert_eq!(world.list(dom0, "/").unwrap(), ["@releaseDomain"]);
 }
@@ -191,10 +153,7 @@ fn changes_in_a_transaction_fire_when_it_commits_and_not_when_it_is_dropped() {
         assert!(world.events(dom0).is_empty());
         if commits {
             world.commit(guest, tx).unwrap();
-            assert_eq!(
-                world.events(dom0),
-                ["/local/domain/1/a t", "/local/domain/1/b t"]
-            );
+            assert_eq!(world.events(dom0), ["/local/domain/1/a t", "/local/domain/1/b t"]);
         } else {
             world.abort(guest, tx).unwrap();
             assert!(world.events(dom0).is_empty());

@@ -19,8 +19,8 @@ use crate::context::{El1Context, FpContext, VcpuInterface};
 use crate::frame::{FrameKind, FrameTable, OutOfFrames};
 use crate::hw::{Access, Hw, IntId, PcpuId, Ticks, Vttbr};
 
-pub use arena::{RAM_BASE, RAM_PAGES};
 use arena::Arena;
+pub use arena::{RAM_BASE, RAM_PAGES};
 pub use machine::{reset, with};
 use tlb::Tlb;
 pub use world::{GUEST_RAM, World, blueprint, frame_of, peek, poke, poke_bytes};

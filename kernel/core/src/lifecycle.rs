@@ -86,13 +86,7 @@ impl<H: Hw> Kernel<H> {
     }
 
     /// Starts a vCPU at `pc` with `x0`, MMU off; `EEXIST` if it is online already. PSCI `CPU_ON` comes here too.
-    pub fn start_vcpu(
-        &self,
-        domain: &Domain<H>,
-        vcpu: &H::Shared<Vcpu<H>>,
-        pc: u64,
-        x0: u64,
-    ) -> Result<(), XenError> {
+    pub fn start_vcpu(&self, domain: &Domain<H>, vcpu: &H::Shared<Vcpu<H>>, pc: u64, x0: u64) -> Result<(), XenError> {
         {
             // The place's lock makes one of two simultaneous starts the first.
             let place = vcpu.place.lock();

@@ -35,10 +35,7 @@ impl Disk {
         device.set_state(XenbusState::Initialised).await?;
 
         let decided = |state| {
-            matches!(
-                state,
-                XenbusState::Connected | XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown
-            )
+            matches!(state, XenbusState::Connected | XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown)
         };
         if device.wait_backend(&mut watch, decided).await? != XenbusState::Connected {
             return Err(BlkError::Closed);

@@ -17,9 +17,9 @@ use critical_section::Mutex;
 use embassy_futures::select::{Either, select};
 use embassy_sync::waitqueue::{AtomicWaker, MultiWakerRegistration};
 use heapless::Deque;
+use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::blkif::{BlkOp, MAX_SEGMENTS, SECTOR_SIZE};
 use hypercall_abi::xenbus::XenbusState;
-use hypercall_abi::PAGE_SIZE;
 
 use crate::xenbus::Device;
 use crate::xenstore::Watch;
@@ -65,10 +65,7 @@ impl Storage {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "for statics, where Default cannot be called")]
     pub const fn new() -> Self {
-        Self {
-            connected: Mutex::new(RefCell::new(None)),
-            answered: [const { AtomicWaker::new() }; RING_SLOTS],
-        }
+        Self { connected: Mutex::new(RefCell::new(None)), answered: [const { AtomicWaker::new() }; RING_SLOTS] }
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Connected) -> Result<R, BlkError>) -> Result<R, BlkError> {
@@ -296,10 +293,7 @@ impl Disk {
         self.one(|ring| ring.discard(sector, count)).await
     }
 
-    async fn one(
-        &self,
-        mut start: impl FnMut(&mut Ring) -> Result<Option<SlotId>, BlkError>,
-    ) -> Result<(), BlkError> {
+    async fn one(&self, mut start: impl FnMut(&mut Ring) -> Result<Option<SlotId>, BlkError>) -> Result<(), BlkError> {
         loop {
             match self.try_start(&mut start)? {
                 Some(ticket) => return ticket.wait(None).await,
@@ -347,4 +341,3 @@ impl Disk {
         .await
     }
 }
-

@@ -112,8 +112,7 @@ impl Ring {
         let Some((id, _)) = self.prepare(0)? else { return Ok(None) };
         let operation = BlkOp::Discard.raw();
         let (handle, id_on_wire) = (self.handle, u64::from(id.0));
-        let request =
-            DiscardRequest { operation, flag: 0, handle, pad: 0, id: id_on_wire, sector_number, nr_sectors };
+        let request = DiscardRequest { operation, flag: 0, handle, pad: 0, id: id_on_wire, sector_number, nr_sectors };
         self.push(BlkOp::Discard, id, &request);
         Ok(Some(id))
     }

@@ -17,7 +17,8 @@ pub fn run(start: impl FnOnce(Spawner)) -> ! {
     let executor = raw::Executor::new(core::ptr::null_mut());
     // SAFETY: this function never returns and the image does not unwind, so the executor lives for ever; it is
     // reached only by this reference from here on.
-    let executor: &'static raw::Executor = unsafe { core::mem::transmute::<&raw::Executor, &'static raw::Executor>(&executor) };
+    let executor: &'static raw::Executor =
+        unsafe { core::mem::transmute::<&raw::Executor, &'static raw::Executor>(&executor) };
     start(executor.spawner());
     super::cpu::unmask_irqs();
     loop {

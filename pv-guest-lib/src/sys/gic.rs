@@ -5,7 +5,7 @@
 use core::cell::RefCell;
 use core::ptr::NonNull;
 
-use arm_gic::gicv3::registers::{GicdCtlr, Gicd, GicrSgi};
+use arm_gic::gicv3::registers::{Gicd, GicdCtlr, GicrSgi};
 use arm_gic::gicv3::{GicCpuInterface, GicV3, Group};
 use arm_gic::{IntId, InterruptGroup, Trigger};
 use critical_section::Mutex;

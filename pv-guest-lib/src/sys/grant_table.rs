@@ -91,8 +91,6 @@ pub fn revoke(gref: GrantRef) -> bool {
     let Some(entry) = entry(gref) else { return true };
     let flags = entry.u16(0);
     flags
-        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
-            (old & (GTF_READING | GTF_WRITING) == 0).then_some(0)
-        })
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| (old & (GTF_READING | GTF_WRITING) == 0).then_some(0))
         .is_ok()
 }

@@ -57,11 +57,7 @@ pub unsafe fn with_struct<T: FromBytes + IntoBytes>(number: u32, cmd: u32, arg: 
 /// # Safety
 /// As for [`hypercall`], for whatever the structures themselves point to or ask for.
 #[inline]
-pub unsafe fn with_slice<T: FromBytes + IntoBytes>(
-    number: u32,
-    cmd: u32,
-    args: &mut [T],
-) -> Result<u64, XenError> {
+pub unsafe fn with_slice<T: FromBytes + IntoBytes>(number: u32, cmd: u32, args: &mut [T]) -> Result<u64, XenError> {
     let (address, count) = (args.as_mut_ptr() as u64, args.len() as u64);
     // SAFETY: as for `with_struct`, for `count` structures.
     let [result, ..] = unsafe { hypercall(number, [u64::from(cmd), address, count, 0, 0]) };

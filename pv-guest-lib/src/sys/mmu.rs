@@ -95,7 +95,8 @@ pub unsafe fn turn_on(fdt: u64) -> Result<&'static [u8], FdtProblem> {
     }
     if let Ok(size) = size {
         let region = IpaRange::new(crate::addr::Ipa::new(fdt), size as u64).map(IpaRange::page_cover);
-        region.map_or(Err(MapError::OutOfRange), |r| map_range(r, Memory::Constant))
+        region
+            .map_or(Err(MapError::OutOfRange), |r| map_range(r, Memory::Constant))
             .unwrap_or_else(|_| super::cpu::halt());
     }
     // SAFETY: the tables map the image with the code that runs now and the stack, all to themselves.

@@ -6,16 +6,16 @@
 #[cfg(feature = "control")]
 pub mod control;
 pub mod cpu;
+pub mod executor;
 pub mod gic;
+pub mod grant_table;
 #[cfg(feature = "alloc")]
 pub mod heap;
-pub mod executor;
-pub mod grant_table;
 pub mod hvc;
 pub mod hypercall;
-mod panic;
 pub mod mmu;
 pub mod pages;
+mod panic;
 pub mod raw;
 pub mod special;
 mod start;

@@ -48,7 +48,9 @@ pub fn start(spawner: Spawner) -> Option<XenStore> {
 /// [`XsError::TooLong`] beyond [`PATH_LEN`].
 pub fn join(directory: &str, name: &str) -> Result<Path, XsError> {
     let mut path = Path::new();
-    path.push_str(directory).and_then(|()| path.push('/')).and_then(|()| path.push_str(name))
+    path.push_str(directory)
+        .and_then(|()| path.push('/'))
+        .and_then(|()| path.push_str(name))
         .map_err(|_| XsError::TooLong)?;
     Ok(path)
 }

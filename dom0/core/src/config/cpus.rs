@@ -45,10 +45,7 @@ impl CpuSet {
 
 fn range(text: &str) -> Option<u64> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (
-        first.trim().parse::<u32>().ok()?,
-        last.trim().parse::<u32>().ok()?,
-    );
+    let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
     if first > last || last > CpuSet::MAX_CPU {
         return None;
     }

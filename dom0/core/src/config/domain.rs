@@ -8,8 +8,8 @@ use core::fmt;
 use super::cpus::{Affinity, CpuSet};
 use super::error::{ConfigError, Problem};
 use super::limits::{
-    DEFAULT_EVENT_CHANNELS, DEFAULT_GRANT_FRAMES, DEFAULT_MEMORY_MIB, MAX_EVENT_CHANNELS,
-    MAX_GRANT_FRAMES, MAX_MEMORY_MIB, MAX_NAME_LEN, MAX_VCPUS,
+    DEFAULT_EVENT_CHANNELS, DEFAULT_GRANT_FRAMES, DEFAULT_MEMORY_MIB, MAX_EVENT_CHANNELS, MAX_GRANT_FRAMES,
+    MAX_MEMORY_MIB, MAX_NAME_LEN, MAX_VCPUS,
 };
 use super::read::resolve;
 use super::syntax::RawConfig;
@@ -161,11 +161,7 @@ impl DomainConfig {
     /// # Errors
     /// The first key that is unknown, missing, mistyped or out of range.
     pub fn from_raw(raw: &RawConfig) -> Result<Self, ConfigError> {
-        if let Some(unknown) = raw
-            .settings
-            .iter()
-            .find(|setting| !KEYS.contains(&setting.key.as_str()))
-        {
+        if let Some(unknown) = raw.settings.iter().find(|setting| !KEYS.contains(&setting.key.as_str())) {
             return Err(unknown.error(Problem::UnknownKey(unknown.key.clone())));
         }
         check_type(raw)?;
@@ -175,10 +171,7 @@ impl DomainConfig {
         let vcpus = raw.number32("vcpus", 1, MAX_VCPUS)?;
         let max_vcpus = raw.number32("maxvcpus", vcpus.unwrap_or(1), MAX_VCPUS)?;
         let vcpus = vcpus.or(max_vcpus).unwrap_or(1);
-        let path = |key| {
-            raw.name(key)
-                .map(|path| path.map(|path| resolve(&raw.source, path)))
-        };
+        let path = |key| raw.name(key).map(|path| path.map(|path| resolve(&raw.source, path)));
         Ok(Self {
             name: domain_name(raw)?,
             uuid: uuid(raw)?,
@@ -196,9 +189,7 @@ impl DomainConfig {
             on_crash: action(raw, "on_crash", Action::Destroy)?,
             vuart: vuart(raw)?,
             device_tree: path("device_tree")?,
-            max_grant_frames: raw
-                .number32("max_grant_frames", 1, MAX_GRANT_FRAMES)?
-                .unwrap_or(DEFAULT_GRANT_FRAMES),
+            max_grant_frames: raw.number32("max_grant_frames", 1, MAX_GRANT_FRAMES)?.unwrap_or(DEFAULT_GRANT_FRAMES),
             max_event_channels: raw
                 .number32("max_event_channels", 1, MAX_EVENT_CHANNELS)?
                 .unwrap_or(DEFAULT_EVENT_CHANNELS),
@@ -209,9 +200,7 @@ impl DomainConfig {
 /// `type`: the one kind of guest there is on Arm. Files that are shared with Xen often carry it.
 fn check_type(raw: &RawConfig) -> Result<(), ConfigError> {
     match (raw.text("type")?, raw.setting("type")) {
-        (Some(kind), Some(setting)) if kind != "pvh" => {
-            Err(setting.bad_value("type", kind, "'pvh'"))
-        }
+        (Some(kind), Some(setting)) if kind != "pvh" => Err(setting.bad_value("type", kind, "'pvh'")),
         _ => Ok(()),
     }
 }
@@ -236,10 +225,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
     if name.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("a name (digits alone are a domid)");
     }
-    if !name
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'/')
-    {
+    if !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/') {
         return Err("a name (printable ASCII without blanks and '/')");
     }
     Ok(())
@@ -247,10 +233,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), &'static str> {
 
 fn uuid(raw: &RawConfig) -> Result<Option<Uuid>, ConfigError> {
     match (raw.text("uuid")?, raw.setting("uuid")) {
-        (Some(text), Some(setting)) => text
-            .parse()
-            .map(Some)
-            .map_err(|_| setting.bad_value("uuid", text, "a UUID")),
+        (Some(text), Some(setting)) => text.parse().map(Some).map_err(|_| setting.bad_value("uuid", text, "a UUID")),
         _ => Ok(None),
     }
 }
@@ -271,8 +254,7 @@ fn cpus(raw: &RawConfig, vcpus: u32) -> Result<Affinity, ConfigError> {
     let Some(setting) = raw.setting("cpus") else {
         return Ok(Affinity::Same(CpuSet::all()));
     };
-    let parse =
-        |text: &str| CpuSet::parse(text).ok_or_else(|| setting.bad_value("cpus", text, EXPECTED));
+    let parse = |text: &str| CpuSet::parse(text).ok_or_else(|| setting.bad_value("cpus", text, EXPECTED));
     if let Ok(Some(text)) = raw.text("cpus") {
         return parse(text).map(Affinity::Same);
     }
@@ -284,11 +266,7 @@ fn cpus(raw: &RawConfig, vcpus: u32) -> Result<Affinity, ConfigError> {
             expected: "a list with one set for each vCPU",
         }));
     }
-    items
-        .into_iter()
-        .map(parse)
-        .collect::<Result<_, _>>()
-        .map(Affinity::PerVcpu)
+    items.into_iter().map(parse).collect::<Result<_, _>>().map(Affinity::PerVcpu)
 }
 
 fn disks(raw: &RawConfig) -> Result<Vec<Disk>, ConfigError> {
@@ -297,17 +275,10 @@ fn disks(raw: &RawConfig) -> Result<Vec<Disk>, ConfigError> {
     };
     let mut disks: Vec<Disk> = Vec::with_capacity(specs.len());
     for spec in specs {
-        let mut disk = Disk::parse(spec).map_err(|error| {
-            setting.error(Problem::Disk {
-                spec: spec.to_owned(),
-                error,
-            })
-        })?;
+        let mut disk =
+            Disk::parse(spec).map_err(|error| setting.error(Problem::Disk { spec: spec.to_owned(), error }))?;
         disk.target.resolve(|path| resolve(&raw.source, path));
-        if disks
-            .iter()
-            .any(|other| other.vdev.number() == disk.vdev.number())
-        {
+        if disks.iter().any(|other| other.vdev.number() == disk.vdev.number()) {
             return Err(setting.error(Problem::DuplicateVdev(alloc::format!("{}", disk.vdev))));
         }
         disks.push(disk);
@@ -316,12 +287,9 @@ fn disks(raw: &RawConfig) -> Result<Vec<Disk>, ConfigError> {
 }
 
 fn action(raw: &RawConfig, key: &'static str, default: Action) -> Result<Action, ConfigError> {
-    const EXPECTED: &str =
-        "one of destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart";
+    const EXPECTED: &str = "one of destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart";
     match (raw.text(key)?, raw.setting(key)) {
-        (Some(name), Some(setting)) => {
-            Action::parse(name).ok_or_else(|| setting.bad_value(key, name, EXPECTED))
-        }
+        (Some(name), Some(setting)) => Action::parse(name).ok_or_else(|| setting.bad_value(key, name, EXPECTED)),
         _ => Ok(default),
     }
 }
@@ -329,9 +297,7 @@ fn action(raw: &RawConfig, key: &'static str, default: Action) -> Result<Action,
 fn vuart(raw: &RawConfig) -> Result<Vuart, ConfigError> {
     match (raw.text("vuart")?, raw.setting("vuart")) {
         (Some("sbsa_uart"), _) => Ok(Vuart::Sbsa),
-        (Some(other), Some(setting)) if other != "unknown" => {
-            Err(setting.bad_value("vuart", other, "'sbsa_uart'"))
-        }
+        (Some(other), Some(setting)) if other != "unknown" => Err(setting.bad_value("vuart", other, "'sbsa_uart'")),
         _ => Ok(Vuart::None),
     }
 }

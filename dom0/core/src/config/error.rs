@@ -96,19 +96,10 @@ impl fmt::Display for Problem {
             Self::UnknownKey(key) => write!(f, "unknown key '{key}'"),
             Self::Missing(key) => write!(f, "key '{key}' is missing"),
             Self::WrongType { key, expected } => write!(f, "key '{key}' must be {expected}"),
-            Self::OutOfRange {
-                key,
-                value,
-                min,
-                max,
-            } => {
+            Self::OutOfRange { key, value, min, max } => {
                 write!(f, "key '{key}': {value} is not between {min} and {max}")
             }
-            Self::BadValue {
-                key,
-                value,
-                expected,
-            } => {
+            Self::BadValue { key, value, expected } => {
                 write!(f, "key '{key}': '{value}' is not {expected}")
             }
             Self::Disk { spec, error } => write!(f, "key 'disk': '{spec}': {error}"),

@@ -57,10 +57,7 @@ pub(super) struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     /// Starts at line 1 of `text`.
     pub(super) fn new(text: &'a str) -> Self {
-        Self {
-            chars: text.chars().peekable(),
-            line: 1,
-        }
+        Self { chars: text.chars().peekable(), line: 1 }
     }
 
     /// The next token with the line it starts on.
@@ -82,9 +79,7 @@ impl<'a> Lexer<'a> {
             ']' => Token::Close,
             ',' => Token::Comma,
             '\'' | '"' => Token::Text(self.string(c).map_err(|problem| (problem, line))?),
-            'a'..='z' | 'A'..='Z' => {
-                Token::Ident(self.word(c, |c| c.is_ascii_alphanumeric() || c == '_' || c == '.'))
-            }
+            'a'..='z' | 'A'..='Z' => Token::Ident(self.word(c, |c| c.is_ascii_alphanumeric() || c == '_' || c == '.')),
             '0'..='9' => Token::Number(self.word(c, |c| c.is_ascii_alphanumeric() || c == '_')),
             other => return Err((Problem::BadCharacter(other), line)),
         };
@@ -92,11 +87,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn skip_blanks(&mut self) {
-        while self
-            .chars
-            .next_if(|c| matches!(c, ' ' | '\t' | '\r'))
-            .is_some()
-        {}
+        while self.chars.next_if(|c| matches!(c, ' ' | '\t' | '\r')).is_some() {}
         if self.chars.next_if_eq(&'#').is_some() {
             while self.chars.next_if(|&c| c != '\n').is_some() {}
         }
@@ -113,11 +104,7 @@ impl<'a> Lexer<'a> {
     fn string(&mut self, quote: char) -> Result<String, Problem> {
         let mut text = String::new();
         loop {
-            match self
-                .chars
-                .next_if(|&c| c != '\n')
-                .ok_or(Problem::OpenString)?
-            {
+            match self.chars.next_if(|&c| c != '\n').ok_or(Problem::OpenString)? {
                 c if c == quote => return Ok(text),
                 '\\' => text.push(self.escape()?),
                 c => text.push(c),
@@ -127,10 +114,7 @@ impl<'a> Lexer<'a> {
 
     /// The character after a backslash. Xen's scanner knows C's escapes; octal is at most three digits, hex two.
     fn escape(&mut self) -> Result<char, Problem> {
-        let c = self
-            .chars
-            .next_if(|&c| c != '\n')
-            .ok_or(Problem::OpenString)?;
+        let c = self.chars.next_if(|&c| c != '\n').ok_or(Problem::OpenString)?;
         Ok(match c {
             'a' => '\x07',
             'b' => '\x08',
@@ -159,8 +143,6 @@ impl<'a> Lexer<'a> {
         if seen == 0 && radix == 16 {
             return Err(Problem::BadEscape);
         }
-        u8::try_from(value)
-            .map(char::from)
-            .map_err(|_| Problem::BadEscape)
+        u8::try_from(value).map(char::from).map_err(|_| Problem::BadEscape)
     }
 }

@@ -33,12 +33,7 @@ impl RawConfig {
     }
 
     /// A number from `min` to `max`.
-    pub(super) fn number(
-        &self,
-        key: &'static str,
-        min: u64,
-        max: u64,
-    ) -> Result<Option<u64>, ConfigError> {
+    pub(super) fn number(&self, key: &'static str, min: u64, max: u64) -> Result<Option<u64>, ConfigError> {
         let Some(setting) = self.setting(key) else {
             return Ok(None);
         };
@@ -47,32 +42,19 @@ impl RawConfig {
         };
         let value = number(text.trim()).ok_or_else(|| setting.wrong_type(key, "a number"))?;
         if value < min || value > max {
-            return Err(setting.error(Problem::OutOfRange {
-                key,
-                value,
-                min,
-                max,
-            }));
+            return Err(setting.error(Problem::OutOfRange { key, value, min, max }));
         }
         Ok(Some(value))
     }
 
     /// A number that fits 32 bits, from `min` to `max`.
-    pub(super) fn number32(
-        &self,
-        key: &'static str,
-        min: u32,
-        max: u32,
-    ) -> Result<Option<u32>, ConfigError> {
+    pub(super) fn number32(&self, key: &'static str, min: u32, max: u32) -> Result<Option<u32>, ConfigError> {
         let value = self.number(key, u64::from(min), u64::from(max))?;
         Ok(value.and_then(|value| u32::try_from(value).ok()))
     }
 
     /// A list of strings, with the setting it came from for errors about an item.
-    pub(super) fn list(
-        &self,
-        key: &'static str,
-    ) -> Result<Option<(&Setting, Vec<&str>)>, ConfigError> {
+    pub(super) fn list(&self, key: &'static str) -> Result<Option<(&Setting, Vec<&str>)>, ConfigError> {
         let Some(setting) = self.setting(key) else {
             return Ok(None);
         };
@@ -91,22 +73,14 @@ impl RawConfig {
 
     /// The error of a key that must be there.
     pub(super) fn missing(&self, key: &'static str) -> ConfigError {
-        ConfigError {
-            source: self.source.clone(),
-            line: 0,
-            problem: Problem::Missing(key),
-        }
+        ConfigError { source: self.source.clone(), line: 0, problem: Problem::Missing(key) }
     }
 }
 
 impl Setting {
     /// `problem` at this setting's place.
     pub(super) fn error(&self, problem: Problem) -> ConfigError {
-        ConfigError {
-            source: self.source.clone(),
-            line: self.line,
-            problem,
-        }
+        ConfigError { source: self.source.clone(), line: self.line, problem }
     }
 
     /// The value has the wrong type.
@@ -115,17 +89,8 @@ impl Setting {
     }
 
     /// The value means nothing.
-    pub(super) fn bad_value(
-        &self,
-        key: &'static str,
-        value: &str,
-        expected: &'static str,
-    ) -> ConfigError {
-        self.error(Problem::BadValue {
-            key,
-            value: value.to_owned(),
-            expected,
-        })
+    pub(super) fn bad_value(&self, key: &'static str, value: &str, expected: &'static str) -> ConfigError {
+        self.error(Problem::BadValue { key, value: value.to_owned(), expected })
     }
 }
 

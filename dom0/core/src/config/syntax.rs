@@ -80,15 +80,8 @@ impl RawConfig {
     /// # Errors
     /// The first character or token that does not fit, with its line.
     pub fn parse(source: &str, text: &str) -> Result<Self, ConfigError> {
-        let mut config = Self {
-            source: source.to_owned(),
-            settings: Vec::new(),
-        };
-        Parser {
-            lexer: Lexer::new(text),
-        }
-        .statements(&mut config, source)
-        .map_err(|(problem, line)| ConfigError {
+        let mut config = Self { source: source.to_owned(), settings: Vec::new() };
+        Parser { lexer: Lexer::new(text) }.statements(&mut config, source).map_err(|(problem, line)| ConfigError {
             source: source.to_owned(),
             line,
             problem,
@@ -102,23 +95,13 @@ impl RawConfig {
     /// # Errors
     /// An argument that has no key, or a quoted value or list that is not well-formed.
     pub fn override_with(&mut self, argument: &str) -> Result<(), ConfigError> {
-        let error = |problem| ConfigError {
-            source: COMMAND_LINE.to_owned(),
-            line: 0,
-            problem,
-        };
-        let not_an_assignment = || {
-            error(Problem::Expected {
-                expected: "key=value",
-                found: alloc::format!("'{argument}'"),
-            })
-        };
+        let error = |problem| ConfigError { source: COMMAND_LINE.to_owned(), line: 0, problem };
+        let not_an_assignment =
+            || error(Problem::Expected { expected: "key=value", found: alloc::format!("'{argument}'") });
         let (key, value) = argument.split_once('=').ok_or_else(not_an_assignment)?;
         let (key, value) = (key.trim(), value.trim());
         let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic())
-            && key
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
         if !is_key {
             return Err(not_an_assignment());
         }
@@ -127,21 +110,15 @@ impl RawConfig {
             return Ok(());
         }
         let text = alloc::format!("{key}={value}");
-        Parser {
-            lexer: Lexer::new(&text),
-        }
-        .statements(self, COMMAND_LINE)
-        // The shell took off quotes that were not quoted themselves; whoever sees the argument sees that.
-        .map_err(|(problem, _)| ConfigError {
-            source: alloc::format!("{COMMAND_LINE}: {argument}"),
-            line: 0,
-            problem,
-        })?;
-        for setting in self
-            .settings
-            .iter_mut()
-            .filter(|setting| setting.source == COMMAND_LINE)
-        {
+        Parser { lexer: Lexer::new(&text) }
+            .statements(self, COMMAND_LINE)
+            // The shell took off quotes that were not quoted themselves; whoever sees the argument sees that.
+            .map_err(|(problem, _)| ConfigError {
+                source: alloc::format!("{COMMAND_LINE}: {argument}"),
+                line: 0,
+                problem,
+            })?;
+        for setting in self.settings.iter_mut().filter(|setting| setting.source == COMMAND_LINE) {
             setting.line = 0;
         }
         Ok(())
@@ -149,12 +126,7 @@ impl RawConfig {
 
     fn set(&mut self, key: &str, value: Value, line: u32, source: &str) {
         self.settings.retain(|setting| setting.key != key);
-        self.settings.push(Setting {
-            key: key.to_owned(),
-            value,
-            line,
-            source: source.to_owned(),
-        });
+        self.settings.push(Setting { key: key.to_owned(), value, line, source: source.to_owned() });
     }
 
     /// `key += value`: a string grows at its end, a list gains items; an unset key is simply set.
@@ -167,16 +139,10 @@ impl RawConfig {
             (Value::Atom(old), Value::Atom(more)) => old.push_str(&more),
             (Value::List(old), Value::List(more)) => old.extend(more),
             (Value::List(_), Value::Atom(_)) => {
-                return Err(Problem::Expected {
-                    expected: "a list after '+='",
-                    found: "a string".into(),
-                });
+                return Err(Problem::Expected { expected: "a list after '+='", found: "a string".into() });
             }
             (Value::Atom(_), Value::List(_)) => {
-                return Err(Problem::Expected {
-                    expected: "a string after '+='",
-                    found: "a list".into(),
-                });
+                return Err(Problem::Expected { expected: "a string after '+='", found: "a list".into() });
             }
         }
         Ok(())
@@ -214,13 +180,7 @@ impl Parser<'_> {
     }
 
     /// The rest of an assignment; false when the text ends with it.
-    fn assignment(
-        &mut self,
-        config: &mut RawConfig,
-        source: &str,
-        key: &str,
-        line: u32,
-    ) -> Result<bool, Failure> {
+    fn assignment(&mut self, config: &mut RawConfig, source: &str, key: &str, line: u32) -> Result<bool, Failure> {
         let (operator, operator_line) = self.lexer.next()?;
         let append = match operator {
             Token::Assign => false,
@@ -230,9 +190,7 @@ impl Parser<'_> {
         let (token, value_line) = self.lexer.next()?;
         let value = self.value(token, value_line, 0)?;
         if append {
-            config
-                .append(key, value, line, source)
-                .map_err(|problem| (problem, line))?;
+            config.append(key, value, line, source).map_err(|problem| (problem, line))?;
         } else {
             config.set(key, value, line, source);
         }
@@ -280,13 +238,7 @@ impl Parser<'_> {
 }
 
 fn expected(expected: &'static str, found: &Token, line: u32) -> Failure {
-    (
-        Problem::Expected {
-            expected,
-            found: found.shown(),
-        },
-        line,
-    )
+    (Problem::Expected { expected, found: found.shown() }, line)
 }
 
 /// A number as `xl.cfg` writes it: decimal, or hexadecimal after `0x`.

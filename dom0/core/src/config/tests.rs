@@ -16,9 +16,7 @@ fn with(extra: &str) -> DomainConfig {
 
 /// The message for a configuration whose third line is `extra`.
 fn refused(extra: &str) -> String {
-    parse(&format!("{BASE}{extra}"))
-        .expect_err(extra)
-        .to_string()
+    parse(&format!("{BASE}{extra}")).expect_err(extra).to_string()
 }
 
 #[test]
@@ -47,14 +45,8 @@ max_event_channels = 512
 "#;
     let config = parse(text).unwrap();
     assert_eq!(config.name, "debian");
-    assert_eq!(
-        config.uuid.unwrap().to_string(),
-        "01234567-89ab-4def-8123-456789abcdef"
-    );
-    assert_eq!(
-        (config.kernel.as_str(), config.ramdisk.as_deref()),
-        ("/store/Image", Some("/store/initrd.gz"))
-    );
+    assert_eq!(config.uuid.unwrap().to_string(), "01234567-89ab-4def-8123-456789abcdef");
+    assert_eq!((config.kernel.as_str(), config.ramdisk.as_deref()), ("/store/Image", Some("/store/initrd.gz")));
     assert_eq!(config.cmdline, "root=/dev/xvda1 ro console=hvc0");
     assert_eq!((config.memory_mib, config.maxmem_mib), (512, 1024));
     assert_eq!((config.vcpus, config.max_vcpus), (2, 4));
@@ -66,10 +58,7 @@ max_event_channels = 512
     assert_eq!(config.on_crash, Action::CoredumpRestart);
     assert_eq!(config.vuart, Vuart::Sbsa);
     assert_eq!(config.device_tree.as_deref(), Some("/store/part.dtb"));
-    assert_eq!(
-        (config.max_grant_frames, config.max_event_channels),
-        (32, 512)
-    );
+    assert_eq!((config.max_grant_frames, config.max_event_channels), (32, 512));
 }
 
 #[test]
@@ -81,30 +70,18 @@ fn defaults_are_those_of_libxl() {
     assert_eq!(config.on_poweroff, Action::Destroy);
     assert_eq!(config.on_reboot, Action::Restart);
     assert_eq!(config.on_crash, Action::Destroy);
-    assert_eq!(
-        (config.max_grant_frames, config.max_event_channels),
-        (64, 1023)
-    );
+    assert_eq!((config.max_grant_frames, config.max_event_channels), (64, 1023));
 }
 
 #[test]
 fn unknown_keys_are_named_with_their_line() {
-    assert_eq!(
-        refused("memroy = 64"),
-        "/store/web.cfg:3: unknown key 'memroy'"
-    );
+    assert_eq!(refused("memroy = 64"), "/store/web.cfg:3: unknown key 'memroy'");
 }
 
 #[test]
 fn missing_keys_are_named() {
-    assert_eq!(
-        parse("name='a'").unwrap_err().to_string(),
-        "/store/web.cfg: key 'kernel' is missing"
-    );
-    assert_eq!(
-        parse("kernel='a'").unwrap_err().to_string(),
-        "/store/web.cfg: key 'name' is missing"
-    );
+    assert_eq!(parse("name='a'").unwrap_err().to_string(), "/store/web.cfg: key 'kernel' is missing");
+    assert_eq!(parse("kernel='a'").unwrap_err().to_string(), "/store/web.cfg: key 'name' is missing");
 }
 
 #[test]
@@ -113,56 +90,26 @@ fn wrong_types_and_ranges_name_the_key_and_the_line() {
         ("memory = 'lots'", "key 'memory' must be a number"),
         ("memory = [1]", "key 'memory' must be a number"),
         ("memory = 0", "key 'memory': 0 is not between 1 and 1043456"),
-        (
-            "memory = 64\nmaxmem = 32",
-            "key 'maxmem': 32 is not between 64 and 1043456",
-        ),
+        ("memory = 64\nmaxmem = 32", "key 'maxmem': 32 is not between 64 and 1043456"),
         ("vcpus = 129", "key 'vcpus': 129 is not between 1 and 128"),
-        (
-            "vcpus = 4\nmaxvcpus = 2",
-            "key 'maxvcpus': 2 is not between 4 and 128",
-        ),
+        ("vcpus = 4\nmaxvcpus = 2", "key 'maxvcpus': 2 is not between 4 and 128"),
         ("ramdisk = ['a']", "key 'ramdisk' must be a string"),
         ("ramdisk = ''", "key 'ramdisk': '' is not a name"),
-        (
-            "disk = '/a,raw,xvda'",
-            "key 'disk' must be a list of strings",
-        ),
-        (
-            "disk = [['/a,raw,xvda']]",
-            "key 'disk' must be a list of strings",
-        ),
+        ("disk = '/a,raw,xvda'", "key 'disk' must be a list of strings"),
+        ("disk = [['/a,raw,xvda']]", "key 'disk' must be a list of strings"),
         ("uuid = 'x'", "key 'uuid': 'x' is not a UUID"),
-        (
-            "on_crash = 'explode'",
-            "key 'on_crash': 'explode' is not one of destroy, restart",
-        ),
+        ("on_crash = 'explode'", "key 'on_crash': 'explode' is not one of destroy, restart"),
         ("vuart = 'pl011'", "key 'vuart': 'pl011' is not 'sbsa_uart'"),
         ("cpus = '2-1'", "key 'cpus': '2-1' is not a set of CPUs"),
-        (
-            "cpus = ['0', '1']",
-            "key 'cpus': '[\"0\", \"1\"]' is not a list with one set for each vCPU",
-        ),
-        (
-            "max_grant_frames = 0",
-            "key 'max_grant_frames': 0 is not between 1 and 64",
-        ),
+        ("cpus = ['0', '1']", "key 'cpus': '[\"0\", \"1\"]' is not a list with one set for each vCPU"),
+        ("max_grant_frames = 0", "key 'max_grant_frames': 0 is not between 1 and 64"),
         ("type = 'hvm'", "key 'type': 'hvm' is not 'pvh'"),
-        (
-            "disk = ['/a,qcow2,xvda']",
-            "key 'disk': '/a,qcow2,xvda': format 'qcow2' is not supported (only raw)",
-        ),
-        (
-            "disk = ['/a,raw,xvda', '/b,raw,d0']",
-            "key 'disk': vdev 'd0' is used twice",
-        ),
+        ("disk = ['/a,qcow2,xvda']", "key 'disk': '/a,qcow2,xvda': format 'qcow2' is not supported (only raw)"),
+        ("disk = ['/a,raw,xvda', '/b,raw,d0']", "key 'disk': vdev 'd0' is used twice"),
     ] {
         let error = refused(text);
         let line = if text.contains('\n') { 4 } else { 3 };
-        assert!(
-            error.starts_with(&format!("/store/web.cfg:{line}: {message}")),
-            "{text}: {error}"
-        );
+        assert!(error.starts_with(&format!("/store/web.cfg:{line}: {message}")), "{text}: {error}");
         assert!(!error.contains('\n'), "one line: {error}");
     }
 }
@@ -171,27 +118,15 @@ fn wrong_types_and_ranges_name_the_key_and_the_line() {
 fn bad_syntax_names_what_was_expected_and_found() {
     for (text, message) in [
         ("memory 64", "expected '=' after the key, found '64'"),
-        (
-            "memory = ",
-            "expected a string, a number or a list, found the end of the file",
-        ),
+        ("memory = ", "expected a string, a number or a list, found the end of the file"),
         ("= 3", "expected a key, found '='"),
-        (
-            "memory = 6x4",
-            "expected a string, a number or a list, found '6x4'",
-        ),
-        (
-            "memory = 64 vcpus = 1",
-            "expected the end of the line, found 'vcpus'",
-        ),
+        ("memory = 6x4", "expected a string, a number or a list, found '6x4'"),
+        ("memory = 64 vcpus = 1", "expected the end of the line, found 'vcpus'"),
         ("extra = 'open", "string is not closed"),
         ("extra = 'a\\q'", "bad escape sequence in string"),
         ("disk = ['a' 'b']", "expected ',' or ']', found a string"),
         ("memory = 64 @", "unexpected character '@'"),
-        (
-            "disk = [[[[[[[[[[ ]]]]]]]]]]",
-            "lists are nested too deeply",
-        ),
+        ("disk = [[[[[[[[[[ ]]]]]]]]]]", "lists are nested too deeply"),
     ] {
         assert_eq!(refused(text), format!("/store/web.cfg:3: {message}"));
     }
@@ -200,9 +135,7 @@ fn bad_syntax_names_what_was_expected_and_found() {
 #[test]
 fn a_bad_name_is_refused() {
     for name in ["", "12", "a b", "a/b", &"x".repeat(65)] {
-        let error = parse(&format!("name='{name}'\nkernel='/k'"))
-            .unwrap_err()
-            .to_string();
+        let error = parse(&format!("name='{name}'\nkernel='/k'")).unwrap_err().to_string();
         assert!(error.starts_with("/store/web.cfg:1: key 'name'"), "{error}");
     }
 }
@@ -215,21 +148,13 @@ fn relative_paths_start_at_the_folder_of_the_file() {
     assert_eq!(config.ramdisk.as_deref(), Some("/store/sub/initrd"));
     assert_eq!(config.disks[0].target.to_string(), "/store/disk.img");
     assert_eq!(config.disks[1].target.to_string(), "/dev/vda");
-    assert_eq!(
-        DomainConfig::parse("a.cfg", text, &[]).unwrap().kernel,
-        "Image"
-    );
+    assert_eq!(DomainConfig::parse("a.cfg", text, &[]).unwrap().kernel, "Image");
 }
 
 #[test]
 fn the_command_line_wins_over_the_file() {
     let text = format!("{BASE}memory = 64");
-    let arguments = [
-        "memory=128",
-        "name=other",
-        "extra=console=hvc0 quiet",
-        "disk=['/a,raw,xvda']",
-    ];
+    let arguments = ["memory=128", "name=other", "extra=console=hvc0 quiet", "disk=['/a,raw,xvda']"];
     let config = DomainConfig::parse("a.cfg", &text, &arguments).unwrap();
     assert_eq!((config.memory_mib, config.name.as_str()), (128, "other"));
     assert_eq!(config.cmdline, "console=hvc0 quiet");
@@ -238,25 +163,12 @@ fn the_command_line_wins_over_the_file() {
 
 #[test]
 fn errors_of_the_command_line_say_so() {
-    let error = |argument| {
-        DomainConfig::parse("a.cfg", BASE, &[argument])
-            .unwrap_err()
-            .to_string()
-    };
+    let error = |argument| DomainConfig::parse("a.cfg", BASE, &[argument]).unwrap_err().to_string();
     assert_eq!(error("memroy=1"), "command line: unknown key 'memroy'");
-    assert_eq!(
-        error("memory=lots"),
-        "command line: key 'memory' must be a number"
-    );
-    assert_eq!(
-        error("disk=['a'"),
-        "command line: disk=['a': expected ',' or ']', found the end of the file"
-    );
+    assert_eq!(error("memory=lots"), "command line: key 'memory' must be a number");
+    assert_eq!(error("disk=['a'"), "command line: disk=['a': expected ',' or ']', found the end of the file");
     // What is left when the shell has taken the quotes.
-    assert_eq!(
-        error("disk=[/a,raw,xvda]"),
-        "command line: disk=[/a,raw,xvda]: unexpected character '/'"
-    );
+    assert_eq!(error("disk=[/a,raw,xvda]"), "command line: disk=[/a,raw,xvda]: unexpected character '/'");
     assert_eq!(error("=1"), "command line: expected key=value, found '=1'");
 }
 
@@ -264,16 +176,8 @@ fn errors_of_the_command_line_say_so() {
 fn later_assignments_replace_and_plus_appends() {
     assert_eq!(with("memory=1\nmemory=2").memory_mib, 2);
     assert_eq!(with("extra='a'\nextra += ' b'").cmdline, "a b");
-    assert_eq!(
-        with("disk=['/a,raw,xvda']\ndisk += ['/b,raw,xvdb']")
-            .disks
-            .len(),
-        2
-    );
-    assert_eq!(
-        refused("extra='a'\nextra += ['b']"),
-        "/store/web.cfg:4: expected a string after '+=', found a list"
-    );
+    assert_eq!(with("disk=['/a,raw,xvda']\ndisk += ['/b,raw,xvdb']").disks.len(), 2);
+    assert_eq!(refused("extra='a'\nextra += ['b']"), "/store/web.cfg:4: expected a string after '+=', found a list");
 }
 
 #[test]
@@ -296,13 +200,7 @@ fn files_with_dos_line_ends_are_read() {
 
 #[test]
 fn cpu_sets_print_as_xl_shows_them() {
-    for (text, shown) in [
-        ("all", "all"),
-        ("0", "0"),
-        ("0,1,2,5", "0-2,5"),
-        ("0-63", "all"),
-        ("1-4,^2", "1,3-4"),
-    ] {
+    for (text, shown) in [("all", "all"), ("0", "0"), ("0,1,2,5", "0-2,5"), ("0-63", "all"), ("1-4,^2", "1,3-4")] {
         assert_eq!(CpuSet::parse(text).unwrap().to_string(), shown);
     }
     assert_eq!(CpuSet::parse("64"), None);
@@ -311,9 +209,7 @@ fn cpu_sets_print_as_xl_shows_them() {
 
 fn value() -> impl Strategy<Value = Value> {
     let atom = "[ -~\n]{0,20}".prop_map(Value::Atom);
-    atom.prop_recursive(3, 20, 5, |inner| {
-        prop::collection::vec(inner, 0..5).prop_map(Value::List)
-    })
+    atom.prop_recursive(3, 20, 5, |inner| prop::collection::vec(inner, 0..5).prop_map(Value::List))
 }
 
 proptest! {

@@ -31,27 +31,14 @@ impl DomainNodes<'_> {
         let base = paths::domain(self.domid);
         let plain = |name: &str, value: String| Node::plain(&base, name, value);
         nodes.push(plain("domid", self.domid.to_string()));
-        nodes.push(plain(
-            "memory/static-max",
-            (self.config.maxmem_mib << 10).to_string(),
-        ));
-        nodes.push(plain(
-            "memory/target",
-            (self.config.memory_mib << 10).to_string(),
-        ));
+        nodes.push(plain("memory/static-max", (self.config.maxmem_mib << 10).to_string()));
+        nodes.push(plain("memory/target", (self.config.memory_mib << 10).to_string()));
         nodes.push(plain("memory/videoram", "0".to_string()));
         nodes.push(plain("store/port", self.store_port.to_string()));
         nodes.push(plain("store/ring-ref", MagicPage::Store.gfn().to_string()));
         for vcpu in 0..self.config.max_vcpus {
-            let state = if vcpu < self.config.vcpus {
-                "online"
-            } else {
-                "offline"
-            };
-            nodes.push(plain(
-                &alloc::format!("cpu/{vcpu}/availability"),
-                state.to_string(),
-            ));
+            let state = if vcpu < self.config.vcpus { "online" } else { "offline" };
+            nodes.push(plain(&alloc::format!("cpu/{vcpu}/availability"), state.to_string()));
         }
         nodes
     }
@@ -86,16 +73,8 @@ impl DomainNodes<'_> {
         ] {
             nodes.push(Node::with(&base, name, "", own));
         }
-        nodes.push(Node::plain(
-            &base,
-            "control/platform-feature-multiprocessor-suspend",
-            "1",
-        ));
-        nodes.push(Node::plain(
-            &base,
-            "control/platform-feature-xs_reset_watches",
-            "1",
-        ));
+        nodes.push(Node::plain(&base, "control/platform-feature-multiprocessor-suspend", "1"));
+        nodes.push(Node::plain(&base, "control/platform-feature-xs_reset_watches", "1"));
         nodes
     }
 }
@@ -113,11 +92,7 @@ pub fn identity(domid: DomId, uuid: &Uuid, name: &str) -> Vec<Node> {
 
 /// The paths to remove, with all below them, when a domain is gone.
 pub fn removal(domid: DomId, uuid: &Uuid) -> Vec<String> {
-    let mut gone = alloc::vec![
-        paths::domain(domid),
-        paths::vm(uuid),
-        paths::toolstack(domid)
-    ];
+    let mut gone = alloc::vec![paths::domain(domid), paths::vm(uuid), paths::toolstack(domid)];
     gone.extend(["vbd", "console", "vuart"].map(|kind| paths::backends(kind, domid)));
     gone
 }

@@ -30,10 +30,7 @@ pub fn next_step(back: XenbusState, front: XenbusState, online: bool) -> Step {
         (S::Closed, _) if !online => Step::Remove,
         // The toolstack wrote `Closing`: the front end has to follow before the ring may go.
         (S::Closing, S::Closed | S::Unknown | S::Initialising | S::InitWait) => finished(online),
-        (
-            S::Closing,
-            S::Initialised | S::Connected | S::Closing | S::Reconfiguring | S::Reconfigured,
-        ) => Step::Wait,
+        (S::Closing, S::Initialised | S::Connected | S::Closing | S::Reconfiguring | S::Reconfigured) => Step::Wait,
         (S::Initialising, S::Unknown) => finished(online),
         (S::Initialising, _) => Step::Prepare,
         // A front end that starts over after closing, as after kexec or an unloaded driver.
@@ -46,21 +43,12 @@ pub fn next_step(back: XenbusState, front: XenbusState, online: bool) -> Step {
         (_, S::Closed | S::Unknown) => finished(online),
         (
             S::InitWait | S::Initialised | S::Connected | S::Reconfiguring | S::Reconfigured,
-            S::Initialising
-            | S::InitWait
-            | S::Initialised
-            | S::Connected
-            | S::Reconfiguring
-            | S::Reconfigured,
+            S::Initialising | S::InitWait | S::Initialised | S::Connected | S::Reconfiguring | S::Reconfigured,
         ) => Step::Wait,
     }
 }
 
 /// The end of a connection: for good, or until the front end comes back.
 fn finished(online: bool) -> Step {
-    if online {
-        Step::Disconnect(XenbusState::Closed)
-    } else {
-        Step::Remove
-    }
+    if online { Step::Disconnect(XenbusState::Closed) } else { Step::Remove }
 }

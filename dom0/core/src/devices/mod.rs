@@ -30,33 +30,21 @@ pub struct Perms {
 
 impl Perms {
     /// Dom0's own.
-    pub const PRIVATE: Self = Self {
-        owner: DomId::DOM0,
-        reader: None,
-    };
+    pub const PRIVATE: Self = Self { owner: DomId::DOM0, reader: None };
 
     /// Dom0's, readable by `guest`.
     pub const fn readable_by(guest: DomId) -> Self {
-        Self {
-            owner: DomId::DOM0,
-            reader: Some(guest),
-        }
+        Self { owner: DomId::DOM0, reader: Some(guest) }
     }
 
     /// The guest's own. Dom0 reads everything anyway.
     pub const fn owned_by(guest: DomId) -> Self {
-        Self {
-            owner: guest,
-            reader: None,
-        }
+        Self { owner: guest, reader: None }
     }
 
     /// The guest's, readable by its back end in Dom0: a front end's directory.
     pub const fn front_end(guest: DomId) -> Self {
-        Self {
-            owner: guest,
-            reader: Some(DomId::DOM0),
-        }
+        Self { owner: guest, reader: Some(DomId::DOM0) }
     }
 
     /// The permissions as `XS_SET_PERMS` takes them, each ended by a zero byte (Xen docs/misc/xenstore.txt).
@@ -82,24 +70,12 @@ pub struct Node {
 impl Node {
     /// A node below `base` that inherits its permissions.
     pub(crate) fn plain(base: &str, name: &str, value: impl Into<String>) -> Self {
-        Self {
-            path: alloc::format!("{base}/{name}"),
-            value: value.into(),
-            perms: None,
-        }
+        Self { path: alloc::format!("{base}/{name}"), value: value.into(), perms: None }
     }
 
     /// A node with permissions of its own; `name` may be empty, for `base` itself.
     pub(crate) fn with(base: &str, name: &str, value: impl Into<String>, perms: Perms) -> Self {
-        let path = if name.is_empty() {
-            base.into()
-        } else {
-            alloc::format!("{base}/{name}")
-        };
-        Self {
-            path,
-            value: value.into(),
-            perms: Some(perms),
-        }
+        let path = if name.is_empty() { base.into() } else { alloc::format!("{base}/{name}") };
+        Self { path, value: value.into(), perms: Some(perms) }
     }
 }

@@ -43,10 +43,7 @@ pub fn vbd_toolstack(domid: DomId, number: u32) -> String {
 
 /// Splits the path of a block back end, or of a node below it, into domain, device number and the rest.
 pub fn parse_vbd_backend(path: &str) -> Option<(DomId, u32, &str)> {
-    let rest = path
-        .strip_prefix("/local/domain/0/")
-        .unwrap_or(path)
-        .strip_prefix("backend/vbd/")?;
+    let rest = path.strip_prefix("/local/domain/0/").unwrap_or(path).strip_prefix("backend/vbd/")?;
     let mut parts = rest.splitn(3, '/');
     let domid = parts.next()?.parse().ok().map(DomId)?;
     let number = parts.next()?.parse().ok()?;

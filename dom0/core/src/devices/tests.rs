@@ -11,10 +11,7 @@ use crate::uuid::Uuid;
 const GUEST: DomId = DomId(5);
 
 fn value<'a>(nodes: &'a [Node], path: &str) -> &'a str {
-    let node = nodes
-        .iter()
-        .rfind(|node| node.path == path)
-        .unwrap_or_else(|| panic!("no node {path}"));
+    let node = nodes.iter().rfind(|node| node.path == path).unwrap_or_else(|| panic!("no node {path}"));
     &node.value
 }
 
@@ -22,17 +19,10 @@ fn value<'a>(nodes: &'a [Node], path: &str) -> &'a str {
 fn perms(nodes: &[Node], path: &str) -> Perms {
     let mut path = path;
     loop {
-        if let Some(perms) = nodes
-            .iter()
-            .filter(|node| node.path == path)
-            .find_map(|node| node.perms)
-        {
+        if let Some(perms) = nodes.iter().filter(|node| node.path == path).find_map(|node| node.perms) {
             return perms;
         }
-        path = path
-            .rsplit_once('/')
-            .expect("some parent has permissions")
-            .0;
+        path = path.rsplit_once('/').expect("some parent has permissions").0;
     }
 }
 
@@ -40,13 +30,7 @@ fn domain_nodes() -> Vec<Node> {
     let text = "name='web'\nkernel='/k'\nmemory=256\nmaxmem=512\nvcpus=1\nmaxvcpus=2";
     let config = DomainConfig::parse("web.cfg", text, &[]).unwrap();
     let uuid = Uuid::from_random([1; 16]);
-    DomainNodes {
-        domid: GUEST,
-        uuid: &uuid,
-        config: &config,
-        store_port: Port(1),
-    }
-    .nodes()
+    DomainNodes { domid: GUEST, uuid: &uuid, config: &config, store_port: Port(1) }.nodes()
 }
 
 #[test]
@@ -56,18 +40,9 @@ fn a_domain_finds_itself_in_its_directory() {
     assert_eq!(value(&nodes, "/local/domain/5/domid"), "5");
     assert_eq!(value(&nodes, "/local/domain/5/memory/target"), "262144");
     assert_eq!(value(&nodes, "/local/domain/5/memory/static-max"), "524288");
-    assert_eq!(
-        value(&nodes, "/local/domain/5/cpu/0/availability"),
-        "online"
-    );
-    assert_eq!(
-        value(&nodes, "/local/domain/5/cpu/1/availability"),
-        "offline"
-    );
-    assert_eq!(
-        value(&nodes, "/local/domain/5/store/ring-ref"),
-        (0x39001).to_string()
-    );
+    assert_eq!(value(&nodes, "/local/domain/5/cpu/0/availability"), "online");
+    assert_eq!(value(&nodes, "/local/domain/5/cpu/1/availability"), "offline");
+    assert_eq!(value(&nodes, "/local/domain/5/store/ring-ref"), (0x39001).to_string());
     let vm = value(&nodes, "/local/domain/5/vm").to_owned();
     assert_eq!(value(&nodes, &format!("{vm}/name")), "web");
 }
@@ -76,14 +51,8 @@ fn a_domain_finds_itself_in_its_directory() {
 fn a_guest_may_write_its_answers_but_not_its_name() {
     let nodes = domain_nodes();
     assert_eq!(perms(&nodes, "/local/domain/5/name").owner, DomId::DOM0);
-    assert_eq!(
-        perms(&nodes, "/local/domain/5/memory/target").owner,
-        DomId::DOM0
-    );
-    assert_eq!(
-        perms(&nodes, "/local/domain/5/control/shutdown").owner,
-        GUEST
-    );
+    assert_eq!(perms(&nodes, "/local/domain/5/memory/target").owner, DomId::DOM0);
+    assert_eq!(perms(&nodes, "/local/domain/5/control/shutdown").owner, GUEST);
     assert_eq!(perms(&nodes, "/local/domain/5/data").owner, GUEST);
     assert_eq!(perms(&nodes, "/libxl/5/type"), Perms::PRIVATE);
 }
@@ -92,9 +61,7 @@ fn a_guest_may_write_its_answers_but_not_its_name() {
 fn parents_are_written_before_their_children() {
     for nodes in [domain_nodes(), console(GUEST, Port(2))] {
         for (index, node) in nodes.iter().enumerate() {
-            let late = nodes[index..]
-                .iter()
-                .any(|later| node.path.starts_with(&format!("{}/", later.path)));
+            let late = nodes[index..].iter().any(|later| node.path.starts_with(&format!("{}/", later.path)));
             assert!(!late, "{} comes before its parent", node.path);
         }
     }
@@ -104,29 +71,14 @@ fn parents_are_written_before_their_children() {
 fn a_disk_has_a_front_end_and_a_back_end_that_know_each_other() {
     let disk = Disk::parse("/store/disk.img,raw,xvda,ro").unwrap();
     let nodes = vbd(GUEST, &disk);
-    let (front, back) = (
-        "/local/domain/5/device/vbd/51712",
-        "/local/domain/0/backend/vbd/5/51712",
-    );
+    let (front, back) = ("/local/domain/5/device/vbd/51712", "/local/domain/0/backend/vbd/5/51712");
     assert_eq!(value(&nodes, &format!("{front}/backend")), back);
     assert_eq!(value(&nodes, &format!("{back}/frontend")), front);
     assert_eq!(value(&nodes, &format!("{back}/mode")), "r");
     assert_eq!(value(&nodes, &format!("{back}/discard-enable")), "0");
     assert_eq!(value(&nodes, &format!("{front}/virtual-device")), "51712");
-    assert_eq!(
-        perms(&nodes, &format!("{front}/state")),
-        Perms {
-            owner: GUEST,
-            reader: Some(DomId::DOM0)
-        }
-    );
-    assert_eq!(
-        perms(&nodes, &format!("{back}/params")),
-        Perms {
-            owner: DomId::DOM0,
-            reader: Some(GUEST)
-        }
-    );
+    assert_eq!(perms(&nodes, &format!("{front}/state")), Perms { owner: GUEST, reader: Some(DomId::DOM0) });
+    assert_eq!(perms(&nodes, &format!("{back}/params")), Perms { owner: DomId::DOM0, reader: Some(GUEST) });
     assert!(nodes.last().unwrap().path.ends_with("/state"));
 }
 
@@ -135,37 +87,20 @@ fn a_back_end_reads_back_what_was_written() {
     let disk = Disk::parse("/dev/vda1,raw,xvdb,rw").unwrap();
     let nodes = vbd(GUEST, &disk);
     let base = "/local/domain/0/backend/vbd/5/51728";
-    let read = |name: &str| {
-        nodes
-            .iter()
-            .find(|n| n.path == format!("{base}/{name}"))
-            .map(|n| n.value.clone())
-    };
+    let read = |name: &str| nodes.iter().find(|n| n.path == format!("{base}/{name}")).map(|n| n.value.clone());
     let info = vbd_info(read).unwrap();
     assert_eq!(info.params, "/dev/vda1");
     assert_eq!((info.access, info.discard), (Access::ReadWrite, true));
-    assert_eq!(
-        paths::parse_vbd_backend(&format!("{base}/state")),
-        Some((GUEST, 51728, "state"))
-    );
-    assert_eq!(
-        paths::parse_vbd_backend("/local/domain/0/backend/vif/5/0"),
-        None
-    );
+    assert_eq!(paths::parse_vbd_backend(&format!("{base}/state")), Some((GUEST, 51728, "state")));
+    assert_eq!(paths::parse_vbd_backend("/local/domain/0/backend/vif/5/0"), None);
 }
 
 #[test]
 fn the_console_directory_is_the_guests_to_read_only() {
     let nodes = console(GUEST, Port(2));
     assert_eq!(value(&nodes, "/local/domain/5/console/port"), "2");
-    assert_eq!(
-        value(&nodes, "/local/domain/5/console/ring-ref"),
-        (0x39000).to_string()
-    );
-    assert_eq!(
-        perms(&nodes, "/local/domain/5/console/ring-ref"),
-        Perms::readable_by(GUEST)
-    );
+    assert_eq!(value(&nodes, "/local/domain/5/console/ring-ref"), (0x39000).to_string());
+    assert_eq!(perms(&nodes, "/local/domain/5/console/ring-ref"), Perms::readable_by(GUEST));
 }
 
 #[test]
@@ -173,16 +108,9 @@ fn removal_covers_every_node_that_was_written() {
     let uuid = Uuid::from_random([1; 16]);
     let gone = removal(GUEST, &uuid);
     let disk = Disk::parse("/store/disk.img,raw,xvda").unwrap();
-    for nodes in [
-        domain_nodes(),
-        console(GUEST, Port(2)),
-        vuart(GUEST, Port(3)),
-        vbd(GUEST, &disk),
-    ] {
+    for nodes in [domain_nodes(), console(GUEST, Port(2)), vuart(GUEST, Port(3)), vbd(GUEST, &disk)] {
         for node in nodes {
-            let covered = gone
-                .iter()
-                .any(|path| node.path == *path || node.path.starts_with(&format!("{path}/")));
+            let covered = gone.iter().any(|path| node.path == *path || node.path.starts_with(&format!("{path}/")));
             assert!(covered, "{} would be left behind", node.path);
         }
     }
@@ -196,21 +124,12 @@ fn permissions_have_the_wire_form_of_xenstore() {
 
 #[test]
 fn the_handshake_goes_the_usual_way() {
-    assert_eq!(
-        next_step(S::Initialising, S::Initialising, true),
-        Step::Prepare
-    );
+    assert_eq!(next_step(S::Initialising, S::Initialising, true), Step::Prepare);
     assert_eq!(next_step(S::InitWait, S::Initialising, true), Step::Wait);
     assert_eq!(next_step(S::InitWait, S::Initialised, true), Step::Connect);
     assert_eq!(next_step(S::Connected, S::Connected, true), Step::Wait);
-    assert_eq!(
-        next_step(S::Connected, S::Closing, true),
-        Step::Disconnect(S::Closing)
-    );
-    assert_eq!(
-        next_step(S::Closing, S::Closed, true),
-        Step::Disconnect(S::Closed)
-    );
+    assert_eq!(next_step(S::Connected, S::Closing, true), Step::Disconnect(S::Closing));
+    assert_eq!(next_step(S::Closing, S::Closed, true), Step::Disconnect(S::Closed));
     assert_eq!(next_step(S::Closed, S::Initialising, true), Step::Prepare);
 }
 
@@ -234,10 +153,7 @@ fn no_pair_of_states_connects_twice() {
         for &front in S::ALL {
             for online in [true, false] {
                 let step = next_step(back, front, online);
-                assert!(
-                    step != Step::Connect || back == S::InitWait,
-                    "{back:?} {front:?}"
-                );
+                assert!(step != Step::Connect || back == S::InitWait, "{back:?} {front:?}");
             }
         }
     }

@@ -13,10 +13,7 @@ use crate::disk::{Access, Disk, Kind};
 /// watcher outside a transaction sees complete directories.
 pub fn vbd(domid: DomId, disk: &Disk) -> Vec<Node> {
     let number = disk.vdev.number();
-    let (front, back) = (
-        paths::vbd_frontend(domid, number),
-        paths::vbd_backend(domid, number),
-    );
+    let (front, back) = (paths::vbd_frontend(domid, number), paths::vbd_backend(domid, number));
     let own = paths::vbd_toolstack(domid, number);
     let device_type = match disk.kind {
         Kind::Disk => "disk",
@@ -40,11 +37,7 @@ pub fn vbd(domid: DomId, disk: &Disk) -> Vec<Node> {
         nodes.push(Node::plain(&back, name, value));
     }
     for directory in [&own, &front, &back] {
-        nodes.push(Node::plain(
-            directory,
-            "state",
-            XenbusState::Initialising.as_str(),
-        ));
+        nodes.push(Node::plain(directory, "state", XenbusState::Initialising.as_str()));
     }
     nodes
 }
@@ -74,19 +67,12 @@ fn settings(domid: DomId, disk: &Disk, device_type: &str) -> [(&'static str, Str
 /// The writes that ask for a disk's removal: the front end sees the back end close, and lets go.
 pub fn vbd_detach(domid: DomId, number: u32) -> [Node; 2] {
     let back = paths::vbd_backend(domid, number);
-    [
-        Node::plain(&back, "online", "0"),
-        Node::plain(&back, "state", XenbusState::Closing.as_str()),
-    ]
+    [Node::plain(&back, "online", "0"), Node::plain(&back, "state", XenbusState::Closing.as_str())]
 }
 
 /// The paths to remove once a disk's back end is closed.
 pub fn vbd_removal(domid: DomId, number: u32) -> [String; 3] {
-    [
-        paths::vbd_frontend(domid, number),
-        paths::vbd_backend(domid, number),
-        paths::vbd_toolstack(domid, number),
-    ]
+    [paths::vbd_frontend(domid, number), paths::vbd_backend(domid, number), paths::vbd_toolstack(domid, number)]
 }
 
 /// A back end's configuration, read back from XenStore.
@@ -109,16 +95,8 @@ pub fn vbd_info(read: impl Fn(&str) -> Option<String>) -> Option<VbdInfo> {
     Some(VbdInfo {
         frontend: read("frontend")?,
         params: read("params")?,
-        access: if read("mode").as_deref() == Some("w") {
-            Access::ReadWrite
-        } else {
-            Access::ReadOnly
-        },
-        kind: if read("device-type").as_deref() == Some("cdrom") {
-            Kind::Cdrom
-        } else {
-            Kind::Disk
-        },
+        access: if read("mode").as_deref() == Some("w") { Access::ReadWrite } else { Access::ReadOnly },
+        kind: if read("device-type").as_deref() == Some("cdrom") { Kind::Cdrom } else { Kind::Disk },
         discard: read("discard-enable").as_deref() == Some("1"),
     })
 }

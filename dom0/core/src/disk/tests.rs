@@ -38,42 +38,23 @@ fn a_target_given_last_keeps_its_commas() {
 fn devices_are_told_from_files() {
     let target = |spec| Disk::parse(spec).unwrap().target;
     assert_eq!(target("/dev/vda,raw,xvda"), Target::Whole("vda".to_owned()));
-    assert_eq!(
-        target("/dev/vdb12,raw,xvda"),
-        Target::Partition {
-            disk: "vdb".to_owned(),
-            number: 12
-        }
-    );
+    assert_eq!(target("/dev/vdb12,raw,xvda"), Target::Partition { disk: "vdb".to_owned(), number: 12 });
     assert_eq!(target("disk.img,raw,xvda"), file("disk.img"));
-    assert_eq!(
-        Disk::parse("/dev/vda01,raw,xvda"),
-        Err(DiskError::BadDevice("/dev/vda01".to_owned()))
-    );
-    assert_eq!(
-        Disk::parse("/dev/mapper/x,raw,xvda"),
-        Err(DiskError::BadDevice("/dev/mapper/x".to_owned()))
-    );
+    assert_eq!(Disk::parse("/dev/vda01,raw,xvda"), Err(DiskError::BadDevice("/dev/vda01".to_owned())));
+    assert_eq!(Disk::parse("/dev/mapper/x,raw,xvda"), Err(DiskError::BadDevice("/dev/mapper/x".to_owned())));
 }
 
 #[test]
 fn a_cdrom_is_read_only_and_removable() {
     let disk = Disk::parse("/store/a.iso,raw,hdc,devtype=cdrom").unwrap();
-    assert_eq!(
-        (disk.access, disk.kind, disk.removable),
-        (Access::ReadOnly, Kind::Cdrom, true)
-    );
+    assert_eq!((disk.access, disk.kind, disk.removable), (Access::ReadOnly, Kind::Cdrom, true));
 }
 
 #[test]
 fn discard_follows_access_unless_it_is_said() {
     assert!(Disk::parse("/a,raw,xvda,rw").unwrap().discard_enabled());
     assert!(!Disk::parse("/a,raw,xvda,ro").unwrap().discard_enabled());
-    assert!(
-        !Disk::parse("/a,raw,xvda,rw,no-discard")
-            .unwrap()
-            .discard_enabled()
-    );
+    assert!(!Disk::parse("/a,raw,xvda,rw,no-discard").unwrap().discard_enabled());
 }
 
 #[test]
@@ -82,24 +63,12 @@ fn refusals_name_the_parameter() {
         ("", "no vdev"),
         ("/a", "no vdev"),
         (",raw,xvda", "no target"),
-        (
-            "/a,qcow2,xvda",
-            "format 'qcow2' is not supported (only raw)",
-        ),
-        (
-            "/a,raw,vda",
-            "vdev 'vda' is not a virtual device such as xvda",
-        ),
+        ("/a,qcow2,xvda", "format 'qcow2' is not supported (only raw)"),
+        ("/a,raw,vda", "vdev 'vda' is not a virtual device such as xvda"),
         ("/a,raw,xvda,rx", "unknown value for access 'rx' (ro or rw)"),
-        (
-            "/a,raw,xvda,rw,more",
-            "too many positional parameters, at 'more'",
-        ),
+        ("/a,raw,xvda,rw,more", "too many positional parameters, at 'more'"),
         ("/a,raw,vdev=xvda,vdev=xvdb", "vdev respecified"),
-        (
-            "/a,raw,xvda,script=block-nbd",
-            "parameter 'script=block-nbd' is not supported",
-        ),
+        ("/a,raw,xvda,script=block-nbd", "parameter 'script=block-nbd' is not supported"),
     ] {
         assert_eq!(Disk::parse(spec).unwrap_err().to_string(), error, "{spec}");
     }

@@ -69,10 +69,7 @@ pub enum DomainError {
 impl fmt::Display for DomainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NameTaken(name) => write!(
-                f,
-                "key 'name': a domain with name \"{name}\" already exists"
-            ),
+            Self::NameTaken(name) => write!(f, "key 'name': a domain with name \"{name}\" already exists"),
             Self::UuidTaken(uuid) => {
                 write!(f, "key 'uuid': a domain with UUID {uuid} already exists")
             }
@@ -108,12 +105,7 @@ impl Register {
     ///
     /// # Errors
     /// Either is in use.
-    pub fn begin(
-        &mut self,
-        config: DomainConfig,
-        uuid: Uuid,
-        now_ns: u64,
-    ) -> Result<Handle, DomainError> {
+    pub fn begin(&mut self, config: DomainConfig, uuid: Uuid, now_ns: u64) -> Result<Handle, DomainError> {
         self.check_free(&config.name)?;
         if self.domains.iter().any(|domain| domain.uuid == uuid) {
             return Err(DomainError::UuidTaken(uuid));
@@ -122,15 +114,7 @@ impl Register {
         self.next += 1;
         let name = config.name.clone();
         let life = Life::Building;
-        self.domains.push(Domain {
-            handle,
-            domid: None,
-            name,
-            uuid,
-            config,
-            life,
-            created_ns: now_ns,
-        });
+        self.domains.push(Domain { handle, domid: None, name, uuid, config, life, created_ns: now_ns });
         Ok(handle)
     }
 
@@ -143,30 +127,21 @@ impl Register {
 
     /// The domain is complete.
     pub fn built(&mut self, handle: Handle) {
-        if let Some(domain) = self
-            .get_mut(handle)
-            .filter(|domain| domain.life == Life::Building)
-        {
+        if let Some(domain) = self.get_mut(handle).filter(|domain| domain.life == Life::Building) {
             domain.life = Life::Live;
         }
     }
 
     /// Forgets the domain: it could not be built, or it is gone.
     pub fn forget(&mut self, handle: Handle) -> Option<Domain> {
-        let at = self
-            .domains
-            .iter()
-            .position(|domain| domain.handle == handle)?;
+        let at = self.domains.iter().position(|domain| domain.handle == handle)?;
         Some(self.domains.remove(at))
     }
 
     /// The domain has stopped; gives its handle and what to do. `None` for a domain that is not live, whose end was
     /// asked for or seen already.
     pub fn stopped(&mut self, domid: DomId, reason: ShutdownReason) -> Option<(Handle, Next)> {
-        let domain = self
-            .domains
-            .iter_mut()
-            .find(|domain| domain.domid == Some(domid))?;
+        let domain = self.domains.iter_mut().find(|domain| domain.domid == Some(domid))?;
         if domain.life != Life::Live {
             return None;
         }
@@ -187,18 +162,13 @@ impl Register {
     /// # Errors
     /// It is being built or taken down already.
     pub fn dying(&mut self, handle: Handle) -> Result<&Domain, DomainError> {
-        let domain = self
-            .get_mut(handle)
-            .ok_or_else(|| DomainError::NotFound(String::new()))?;
+        let domain = self.get_mut(handle).ok_or_else(|| DomainError::NotFound(String::new()))?;
         match domain.life {
             Life::Live | Life::Stopped(_) | Life::Preserved(_) => {
                 domain.life = Life::Dying;
                 Ok(domain)
             }
-            life @ (Life::Building | Life::Dying) => Err(DomainError::WrongState {
-                name: domain.name.clone(),
-                life,
-            }),
+            life @ (Life::Building | Life::Dying) => Err(DomainError::WrongState { name: domain.name.clone(), life }),
         }
     }
 
@@ -215,14 +185,9 @@ impl Register {
     /// The name is taken or none, or the domain is Dom0 or not there.
     pub fn rename(&mut self, which: &DomainRef, name: &str) -> Result<&Domain, DomainError> {
         let handle = self.find(which)?.handle;
-        check_name(name).map_err(|expected| DomainError::BadName {
-            name: name.to_owned(),
-            expected,
-        })?;
+        check_name(name).map_err(|expected| DomainError::BadName { name: name.to_owned(), expected })?;
         self.check_free(name)?;
-        let domain = self
-            .get_mut(handle)
-            .ok_or_else(|| DomainError::NotFound(name.to_owned()))?;
+        let domain = self.get_mut(handle).ok_or_else(|| DomainError::NotFound(name.to_owned()))?;
         domain.name = name.to_owned();
         // A restart builds from the configuration, and what was renamed comes back under its new name, as with xl.
         domain.config.name = name.to_owned();
@@ -255,11 +220,9 @@ impl Register {
             DomainRef::Id(DomId::DOM0) => Some(DomId::DOM0),
             DomainRef::Name(name) if name == DOM0_NAME => Some(DomId::DOM0),
             DomainRef::Id(domid) => self.by_domid(*domid).and_then(|domain| domain.domid),
-            DomainRef::Name(name) => self
-                .domains
-                .iter()
-                .find(|domain| domain.name == *name)
-                .and_then(|domain| domain.domid),
+            DomainRef::Name(name) => {
+                self.domains.iter().find(|domain| domain.name == *name).and_then(|domain| domain.domid)
+            }
         };
         id.ok_or_else(|| DomainError::NotFound(alloc::format!("{which}")))
     }
@@ -274,9 +237,7 @@ impl Register {
 
     /// The entry with that id.
     pub fn by_domid(&self, domid: DomId) -> Option<&Domain> {
-        self.domains
-            .iter()
-            .find(|domain| domain.domid == Some(domid))
+        self.domains.iter().find(|domain| domain.domid == Some(domid))
     }
 
     /// The entry with that handle.
@@ -290,9 +251,7 @@ impl Register {
     }
 
     fn get_mut(&mut self, handle: Handle) -> Option<&mut Domain> {
-        self.domains
-            .iter_mut()
-            .find(|domain| domain.handle == handle)
+        self.domains.iter_mut().find(|domain| domain.handle == handle)
     }
 
     fn check_free(&self, name: &str) -> Result<(), DomainError> {

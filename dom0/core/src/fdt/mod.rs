@@ -11,8 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use hypercall_abi::arm::{
-    GUEST_EVTCHN_PPI, GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_PHYS_S_PPI, GUEST_TIMER_VIRT_PPI,
-    GUEST_VPL011_SPI,
+    GUEST_EVTCHN_PPI, GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_PHYS_S_PPI, GUEST_TIMER_VIRT_PPI, GUEST_VPL011_SPI,
 };
 use node::Node;
 pub use partial::PartialError;
@@ -117,10 +116,7 @@ impl GuestTree<'_> {
         let mut regions = alloc::vec![GRANT_TABLE];
         regions.extend(extended_regions(&self.layout.banks));
         node.cells("reg", &reg(&regions));
-        node.cells(
-            "interrupts",
-            &interrupt(GUEST_EVTCHN_PPI, Trigger::LevelLow),
-        );
+        node.cells("interrupts", &interrupt(GUEST_EVTCHN_PPI, Trigger::LevelLow));
         node
     }
 }
@@ -162,17 +158,8 @@ fn gic() -> Node {
 fn timer() -> Node {
     let mut node = Node::new("timer");
     node.text("compatible", "arm,armv8-timer");
-    let intids = [
-        GUEST_TIMER_PHYS_S_PPI,
-        GUEST_TIMER_PHYS_NS_PPI,
-        GUEST_TIMER_VIRT_PPI,
-    ];
-    node.cells(
-        "interrupts",
-        &intids
-            .map(|intid| interrupt(intid, Trigger::LevelLow))
-            .concat(),
-    );
+    let intids = [GUEST_TIMER_PHYS_S_PPI, GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI];
+    node.cells("interrupts", &intids.map(|intid| interrupt(intid, Trigger::LevelLow)).concat());
     node
 }
 
@@ -180,10 +167,7 @@ fn uart() -> Node {
     let mut node = Node::new(UART_NODE);
     node.text("compatible", "arm,sbsa-uart");
     node.cells("reg", &reg(&[VPL011]));
-    node.cells(
-        "interrupts",
-        &interrupt(GUEST_VPL011_SPI, Trigger::LevelHigh),
-    );
+    node.cells("interrupts", &interrupt(GUEST_VPL011_SPI, Trigger::LevelHigh));
     node.cells("current-speed", &[115_200]);
     node
 }
@@ -196,19 +180,12 @@ fn at(name: &str, region: Region) -> String {
 /// A 64-bit number as two cells.
 fn halves(value: u64) -> [u32; 2] {
     let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-    [
-        u32::from_be_bytes([a, b, c, d]),
-        u32::from_be_bytes([e, f, g, h]),
-    ]
+    [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])]
 }
 
 /// `reg` with two cells each for address and size.
 fn reg(regions: &[Region]) -> Vec<u32> {
-    regions
-        .iter()
-        .flat_map(|region| [halves(region.start().get()), halves(region.size())])
-        .flatten()
-        .collect()
+    regions.iter().flat_map(|region| [halves(region.start().get()), halves(region.size())]).flatten().collect()
 }
 
 /// How an interrupt is signalled, in the encoding of the GIC binding.

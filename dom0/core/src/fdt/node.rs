@@ -14,23 +14,19 @@ impl Node {
     }
 
     pub(super) fn text(&mut self, name: &str, value: &str) {
-        self.0
-            .add_property(DeviceTreeProperty::new_unchecked(name, value));
+        self.0.add_property(DeviceTreeProperty::new_unchecked(name, value));
     }
 
     pub(super) fn texts(&mut self, name: &str, values: &[&str]) {
-        self.0
-            .add_property(DeviceTreeProperty::new_unchecked(name, values));
+        self.0.add_property(DeviceTreeProperty::new_unchecked(name, values));
     }
 
     pub(super) fn cells(&mut self, name: &str, values: &[u32]) {
-        self.0
-            .add_property(DeviceTreeProperty::new_unchecked(name, values));
+        self.0.add_property(DeviceTreeProperty::new_unchecked(name, values));
     }
 
     pub(super) fn bytes(&mut self, name: &str, value: &[u8]) {
-        self.0
-            .add_property(DeviceTreeProperty::new_unchecked(name, value));
+        self.0.add_property(DeviceTreeProperty::new_unchecked(name, value));
     }
 
     /// A property without a value.

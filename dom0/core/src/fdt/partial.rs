@@ -35,10 +35,7 @@ impl fmt::Display for PartialError {
             Self::Malformed(what) => {
                 write!(f, "key 'device_tree': not a flattened device tree: {what}")
             }
-            Self::TooDeep => write!(
-                f,
-                "key 'device_tree': nodes are nested more than {MAX_DEPTH} deep"
-            ),
+            Self::TooDeep => write!(f, "key 'device_tree': nodes are nested more than {MAX_DEPTH} deep"),
             Self::NoPassthrough => {
                 write!(f, "key 'device_tree': the tree has no /passthrough node")
             }
@@ -55,11 +52,8 @@ pub(super) fn merge(blob: &[u8], root: &mut Node) -> Result<(), PartialError> {
     }
     let blob = claimed(blob)?;
     check_depth(blob)?;
-    let tree =
-        Fdt::new(blob).map_err(|error| PartialError::Malformed(alloc::format!("{error}")))?;
-    let passthrough = tree
-        .find_node("/passthrough")
-        .ok_or(PartialError::NoPassthrough)?;
+    let tree = Fdt::new(blob).map_err(|error| PartialError::Malformed(alloc::format!("{error}")))?;
+    let passthrough = tree.find_node("/passthrough").ok_or(PartialError::NoPassthrough)?;
     root.graft(DeviceTreeNode::from_node(&passthrough));
     if let Some(aliases) = tree.find_node("/aliases") {
         root.graft(DeviceTreeNode::from_node(&aliases));
@@ -87,9 +81,7 @@ fn check_depth(blob: &[u8]) -> Result<(), PartialError> {
     const PROP: u32 = 3;
     const NOP: u32 = 4;
     let malformed = || PartialError::Malformed("the structure block ends early".into());
-    let mut at = word(blob, 8)
-        .and_then(|at| usize::try_from(at).ok())
-        .ok_or_else(malformed)?;
+    let mut at = word(blob, 8).and_then(|at| usize::try_from(at).ok()).ok_or_else(malformed)?;
     let mut depth = 0usize;
     loop {
         let token = word(blob, at).ok_or_else(malformed)?;
@@ -97,23 +89,13 @@ fn check_depth(blob: &[u8]) -> Result<(), PartialError> {
         match token {
             BEGIN_NODE => {
                 depth += 1;
-                let name = blob
-                    .get(at..)
-                    .and_then(|rest| rest.iter().position(|&byte| byte == 0));
-                at = at
-                    .saturating_add(name.ok_or_else(malformed)? + 1)
-                    .next_multiple_of(4);
+                let name = blob.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0));
+                at = at.saturating_add(name.ok_or_else(malformed)? + 1).next_multiple_of(4);
             }
             END_NODE => depth = depth.saturating_sub(1),
             PROP => {
-                let length = word(blob, at)
-                    .and_then(|length| usize::try_from(length).ok())
-                    .ok_or_else(malformed)?;
-                at = at
-                    .saturating_add(8)
-                    .saturating_add(length)
-                    .min(blob.len())
-                    .next_multiple_of(4);
+                let length = word(blob, at).and_then(|length| usize::try_from(length).ok()).ok_or_else(malformed)?;
+                at = at.saturating_add(8).saturating_add(length).min(blob.len()).next_multiple_of(4);
             }
             NOP => {}
             _ => return Ok(()),

@@ -9,24 +9,11 @@ use crate::addr::Region;
 use crate::layout::{RAM0_BASE, place};
 
 fn layout(memory: u64, initrd: Option<u64>) -> Layout {
-    place(
-        memory,
-        Region::new(RAM0_BASE, 1 << 20).unwrap(),
-        initrd,
-        4096,
-    )
-    .unwrap()
+    place(memory, Region::new(RAM0_BASE, 1 << 20).unwrap(), initrd, 4096).unwrap()
 }
 
 fn tree(layout: &Layout) -> GuestTree<'_> {
-    GuestTree {
-        layout,
-        max_vcpus: 2,
-        cmdline: "console=hvc0",
-        vuart: false,
-        rng_seed: &[],
-        partial: None,
-    }
+    GuestTree { layout, max_vcpus: 2, cmdline: "console=hvc0", vuart: false, rng_seed: &[], partial: None }
 }
 
 fn value(node: &FdtNode<'_>, name: &str) -> Vec<u8> {
@@ -35,10 +22,7 @@ fn value(node: &FdtNode<'_>, name: &str) -> Vec<u8> {
 }
 
 fn cells(node: &FdtNode<'_>, name: &str) -> Vec<u32> {
-    value(node, name)
-        .chunks(4)
-        .map(|cell| u32::from_be_bytes(cell.try_into().unwrap()))
-        .collect()
+    value(node, name).chunks(4).map(|cell| u32::from_be_bytes(cell.try_into().unwrap())).collect()
 }
 
 fn node<'a>(fdt: &Fdt<'a>, path: &str) -> FdtNode<'a> {
@@ -54,11 +38,7 @@ fn linux_finds_xen_and_its_interrupt() {
     assert_eq!(value(&xen, "compatible"), b"xen,xen-4.17\0xen,xen\0");
     assert_eq!(cells(&xen, "interrupts"), [1, 15, 0xf08]);
     assert_eq!(cells(&xen, "reg")[..4], [0, 0x3800_0000, 0, 0x0100_0000]);
-    assert_eq!(
-        cells(&xen, "reg")[4..8],
-        [0, 0x6000_0000, 0, 0xa000_0000],
-        "the first extended region"
-    );
+    assert_eq!(cells(&xen, "reg")[4..8], [0, 0x6000_0000, 0, 0xa000_0000], "the first extended region");
 }
 
 #[test]
@@ -66,31 +46,16 @@ fn the_machine_is_described_as_xen_describes_it() {
     let layout = layout(512, None);
     let blob = tree(&layout).build().unwrap();
     let fdt = Fdt::new(&blob).unwrap();
-    assert_eq!(
-        value(&node(&fdt, "/"), "compatible"),
-        b"xen,xenvm-4.17\0xen,xenvm\0"
-    );
+    assert_eq!(value(&node(&fdt, "/"), "compatible"), b"xen,xenvm-4.17\0xen,xenvm\0");
     let psci = node(&fdt, "/psci");
     assert_eq!(value(&psci, "method"), b"hvc\0");
     assert!(value(&psci, "compatible").starts_with(b"arm,psci-1.0\0"));
     let timer = node(&fdt, "/timer");
-    assert_eq!(
-        cells(&timer, "interrupts"),
-        [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08]
-    );
+    assert_eq!(cells(&timer, "interrupts"), [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08]);
     let gic = node(&fdt, "/interrupt-controller@3001000");
-    assert_eq!(
-        cells(&gic, "reg"),
-        [0, 0x0300_1000, 0, 0x1_0000, 0, 0x0302_0000, 0, 0x100_0000]
-    );
-    assert_eq!(
-        cells(&gic, "phandle"),
-        cells(&node(&fdt, "/"), "interrupt-parent")
-    );
-    assert_eq!(
-        cells(&node(&fdt, "/memory@40000000"), "reg"),
-        [0, 0x4000_0000, 0, 0x2000_0000]
-    );
+    assert_eq!(cells(&gic, "reg"), [0, 0x0300_1000, 0, 0x1_0000, 0, 0x0302_0000, 0, 0x100_0000]);
+    assert_eq!(cells(&gic, "phandle"), cells(&node(&fdt, "/"), "interrupt-parent"));
+    assert_eq!(cells(&node(&fdt, "/memory@40000000"), "reg"), [0, 0x4000_0000, 0, 0x2000_0000]);
 }
 
 #[test]
@@ -98,39 +63,23 @@ fn a_large_guest_has_a_second_memory_node() {
     let layout = layout(4096, None);
     let blob = tree(&layout).build().unwrap();
     let fdt = Fdt::new(&blob).unwrap();
-    assert_eq!(
-        cells(&node(&fdt, "/memory@200000000"), "reg"),
-        [2, 0, 0, 0x4000_0000]
-    );
+    assert_eq!(cells(&node(&fdt, "/memory@200000000"), "reg"), [2, 0, 0, 0x4000_0000]);
 }
 
 #[test]
 fn there_is_a_node_for_each_vcpu_sixteen_to_a_cluster() {
     let layout = layout(64, None);
-    let blob = GuestTree {
-        max_vcpus: 18,
-        ..tree(&layout)
-    }
-    .build()
-    .unwrap();
+    let blob = GuestTree { max_vcpus: 18, ..tree(&layout) }.build().unwrap();
     let fdt = Fdt::new(&blob).unwrap();
     assert_eq!(node(&fdt, "/cpus").children().count(), 18);
     assert_eq!(cells(&node(&fdt, "/cpus/cpu@101"), "reg"), [0x101]);
-    assert_eq!(
-        value(&node(&fdt, "/cpus/cpu@f"), "enable-method"),
-        b"psci\0"
-    );
+    assert_eq!(value(&node(&fdt, "/cpus/cpu@f"), "enable-method"), b"psci\0");
 }
 
 #[test]
 fn chosen_tells_the_kernel_its_arguments_and_initrd() {
     let layout = layout(512, Some(0x1234));
-    let blob = GuestTree {
-        rng_seed: &[5; 64],
-        ..tree(&layout)
-    }
-    .build()
-    .unwrap();
+    let blob = GuestTree { rng_seed: &[5; 64], ..tree(&layout) }.build().unwrap();
     let fdt = Fdt::new(&blob).unwrap();
     let chosen = node(&fdt, "/chosen");
     assert_eq!(value(&chosen, "bootargs"), b"console=hvc0\0");
@@ -143,21 +92,13 @@ fn chosen_tells_the_kernel_its_arguments_and_initrd() {
 #[test]
 fn a_uart_is_there_when_asked_for() {
     let layout = layout(64, None);
-    let blob = GuestTree {
-        vuart: true,
-        ..tree(&layout)
-    }
-    .build()
-    .unwrap();
+    let blob = GuestTree { vuart: true, ..tree(&layout) }.build().unwrap();
     let fdt = Fdt::new(&blob).unwrap();
     let uart = node(&fdt, "/sbsa-pl011");
     assert_eq!(value(&uart, "compatible"), b"arm,sbsa-uart\0");
     assert_eq!(cells(&uart, "reg"), [0, 0x2200_0000, 0, 0x1000]);
     assert_eq!(cells(&uart, "interrupts"), [0, 0, 0xf04]);
-    assert_eq!(
-        value(&node(&fdt, "/chosen"), "stdout-path"),
-        b"/sbsa-pl011\0"
-    );
+    assert_eq!(value(&node(&fdt, "/chosen"), "stdout-path"), b"/sbsa-pl011\0");
 }
 
 /// A partial tree with a device below `/passthrough`, an alias, and something that must not be copied.
@@ -183,43 +124,21 @@ fn partial_tree(with_passthrough: bool) -> Vec<u8> {
 fn of_a_partial_tree_only_passthrough_and_aliases_are_taken() {
     let layout = layout(64, None);
     let partial = partial_tree(true);
-    let blob = GuestTree {
-        partial: Some(&partial),
-        ..tree(&layout)
-    }
-    .build()
-    .unwrap();
+    let blob = GuestTree { partial: Some(&partial), ..tree(&layout) }.build().unwrap();
     let fdt = Fdt::new(&blob).unwrap();
-    assert_eq!(
-        cells(&node(&fdt, "/passthrough/net@1000"), "reg"),
-        [0, 0x1000, 0, 0x100]
-    );
-    assert_eq!(
-        value(&node(&fdt, "/aliases"), "net"),
-        b"/passthrough/net@1000\0"
-    );
+    assert_eq!(cells(&node(&fdt, "/passthrough/net@1000"), "reg"), [0, 0x1000, 0, 0x100]);
+    assert_eq!(value(&node(&fdt, "/aliases"), "net"), b"/passthrough/net@1000\0");
     assert!(fdt.find_node("/secret").is_none());
 }
 
 #[test]
 fn bad_partial_trees_are_refused_with_the_key() {
     let layout = layout(64, None);
-    let refused = |partial: &[u8]| {
-        GuestTree {
-            partial: Some(partial),
-            ..tree(&layout)
-        }
-        .build()
-        .unwrap_err()
-    };
+    let refused = |partial: &[u8]| GuestTree { partial: Some(partial), ..tree(&layout) }.build().unwrap_err();
     assert_eq!(refused(&partial_tree(false)), PartialError::NoPassthrough);
     assert_eq!(refused(&vec![0; 2 << 20]), PartialError::TooLarge);
     assert!(matches!(refused(b"not a tree"), PartialError::Malformed(_)));
-    assert!(
-        refused(b"")
-            .to_string()
-            .starts_with("key 'device_tree': not a flattened device tree")
-    );
+    assert!(refused(b"").to_string().starts_with("key 'device_tree': not a flattened device tree"));
     let mut deep = Node::new("end");
     for _ in 0..40 {
         let mut parent = Node::new("passthrough");

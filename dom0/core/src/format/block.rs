@@ -23,10 +23,7 @@ pub struct BlockRow<'a> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn block_list<'a>(
-    out: &mut impl Write,
-    rows: impl IntoIterator<Item = BlockRow<'a>>,
-) -> fmt::Result {
+pub fn block_list<'a>(out: &mut impl Write, rows: impl IntoIterator<Item = BlockRow<'a>>) -> fmt::Result {
     writeln!(
         out,
         "{:<5} {:<3} {:<6} {:<5} {:<6} {:<8} {:<30}",

@@ -38,10 +38,7 @@ pub fn info(out: &mut impl Write, host: &HostInfo<'_>) -> fmt::Result {
     line("cores_per_socket", &platform.pcpus)?;
     line("threads_per_core", &1)?;
     line("cpu_mhz", &format_args!("{}.{:03}", khz / 1000, khz % 1000))?;
-    line(
-        "hw_caps",
-        &"00000000:00000000:00000000:00000000:00000000:00000000:00000000:00000000",
-    )?;
+    line("hw_caps", &"00000000:00000000:00000000:00000000:00000000:00000000:00000000:00000000")?;
     line("virt_caps", &"hvm hap gnttab-v1")?;
     line("total_memory", &(platform.total_pages / PAGES_PER_MIB))?;
     line("free_memory", &(platform.free_pages / PAGES_PER_MIB))?;
@@ -53,17 +50,11 @@ pub fn info(out: &mut impl Write, host: &HostInfo<'_>) -> fmt::Result {
     line("xen_major", &4)?;
     line("xen_minor", &17)?;
     line("xen_extra", &format_args!(".0-xenolith-{}", host.version))?;
-    line(
-        "xen_version",
-        &format_args!("4.17.0-xenolith-{}", host.version),
-    )?;
+    line("xen_version", &format_args!("4.17.0-xenolith-{}", host.version))?;
     line("xen_caps", &"xen-3.0-aarch64")?;
     line("xen_scheduler", &"fair")?;
     line("xen_pagesize", &4096)?;
-    line(
-        "platform_params",
-        &format_args!("virt_start={:#x}", platform.image_base),
-    )?;
+    line("platform_params", &format_args!("virt_start={:#x}", platform.image_base))?;
     line("xen_changeset", &"")?;
     line("xen_commandline", &host.commandline)?;
     line("xend_config_format", &4)

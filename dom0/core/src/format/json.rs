@@ -14,11 +14,7 @@ pub(super) struct Json<'a, W> {
 
 impl<'a, W: Write> Json<'a, W> {
     pub(super) fn new(out: &'a mut W) -> Self {
-        Self {
-            out,
-            depth: 0,
-            first: true,
-        }
+        Self { out, depth: 0, first: true }
     }
 
     /// Starts an item: a comma after the one before, a line, the indentation.
@@ -35,11 +31,7 @@ impl<'a, W: Write> Json<'a, W> {
     }
 
     /// A container without a key.
-    pub(super) fn nested(
-        &mut self,
-        brackets: [char; 2],
-        fill: impl FnOnce(&mut Self) -> fmt::Result,
-    ) -> fmt::Result {
+    pub(super) fn nested(&mut self, brackets: [char; 2], fill: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
         self.item()?;
         self.container(brackets, fill)
     }
@@ -79,11 +71,7 @@ impl<'a, W: Write> Json<'a, W> {
         self.out.write_str(": ")
     }
 
-    fn container(
-        &mut self,
-        [open, close]: [char; 2],
-        fill: impl FnOnce(&mut Self) -> fmt::Result,
-    ) -> fmt::Result {
+    fn container(&mut self, [open, close]: [char; 2], fill: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
         self.out.write_char(open)?;
         self.depth += 1;
         self.first = true;

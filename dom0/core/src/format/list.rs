@@ -50,10 +50,7 @@ pub fn domain_list<'a>(
 fn domain(out: &mut impl Write, row: &DomainRow<'_>, verbose: bool) -> fmt::Result {
     let state = row.state;
     let reason = state.shutdown.unwrap_or(0);
-    let reason_letter = usize::try_from(reason)
-        .ok()
-        .and_then(|reason| REASONS.get(reason))
-        .unwrap_or(&'?');
+    let reason_letter = usize::try_from(reason).ok().and_then(|reason| REASONS.get(reason)).unwrap_or(&'?');
     write!(
         out,
         "{:<40} {:>5} {:>5} {:>5}     {}{}{}{}{}{}  {}",
@@ -67,10 +64,7 @@ fn domain(out: &mut impl Write, row: &DomainRow<'_>, verbose: bool) -> fmt::Resu
         letter(state.shutdown.is_some(), 's'),
         reason_letter,
         letter(state.dying, 'd'),
-        Seconds {
-            ns: row.cpu_ns,
-            width: 8
-        },
+        Seconds { ns: row.cpu_ns, width: 8 },
     )?;
     if verbose {
         write!(out, " {}", row.uuid)?;

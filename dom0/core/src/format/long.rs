@@ -32,10 +32,7 @@ pub struct LongDomain<'a> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn list_long<'a>(
-    out: &mut impl Write,
-    domains: impl IntoIterator<Item = LongDomain<'a>>,
-) -> fmt::Result {
+pub fn list_long<'a>(out: &mut impl Write, domains: impl IntoIterator<Item = LongDomain<'a>>) -> fmt::Result {
     Json::new(out).nested(LIST, |json| {
         for domain in domains {
             json.nested(MAP, |json| {
@@ -56,12 +53,7 @@ fn config<W: Write>(json: &mut Json<'_, W>, domain: &LongDomain<'_>) -> fmt::Res
     })?;
     json.under("b_info", MAP, |json| build_info(json, domain))?;
     if !domain.disks.is_empty() {
-        json.under("disks", LIST, |json| {
-            domain
-                .disks
-                .iter()
-                .try_for_each(|disk| disk_info(json, disk))
-        })?;
+        json.under("disks", LIST, |json| domain.disks.iter().try_for_each(|disk| disk_info(json, disk)))?;
     }
     match domain.config {
         None => Ok(()),
@@ -75,12 +67,8 @@ fn config<W: Write>(json: &mut Json<'_, W>, domain: &LongDomain<'_>) -> fmt::Res
 
 fn build_info<W: Write>(json: &mut Json<'_, W>, domain: &LongDomain<'_>) -> fmt::Result {
     json.number("max_vcpus", u64::from(domain.max_vcpus))?;
-    json.under("avail_vcpus", LIST, |json| {
-        (0..domain.vcpus).try_for_each(|vcpu| json.element(u64::from(vcpu)))
-    })?;
-    let maximum = domain
-        .config
-        .map_or(domain.memory_mib, |config| config.maxmem_mib);
+    json.under("avail_vcpus", LIST, |json| (0..domain.vcpus).try_for_each(|vcpu| json.element(u64::from(vcpu))))?;
+    let maximum = domain.config.map_or(domain.memory_mib, |config| config.maxmem_mib);
     json.number("max_memkb", maximum << 10)?;
     json.number("target_memkb", domain.memory_mib << 10)?;
     let Some(config) = domain.config else {
@@ -117,14 +105,7 @@ fn disk_info<W: Write>(json: &mut Json<'_, W>, disk: &Disk) -> fmt::Result {
         json.number("removable", u64::from(disk.removable))?;
         json.number("readwrite", u64::from(disk.access == Access::ReadWrite))?;
         json.number("is_cdrom", u64::from(disk.kind == Kind::Cdrom))?;
-        json.text(
-            "discard_enable",
-            if disk.discard_enabled() {
-                "True"
-            } else {
-                "False"
-            },
-        )
+        json.text("discard_enable", if disk.discard_enabled() { "True" } else { "False" })
     })
 }
 

@@ -68,12 +68,6 @@ impl core::fmt::Display for Seconds {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         // Integers, because Dom0 has no floating-point unit to use.
         let tenths = self.ns.saturating_add(50_000_000) / 100_000_000;
-        write!(
-            f,
-            "{:>width$}.{}",
-            tenths / 10,
-            tenths % 10,
-            width = self.width.saturating_sub(2)
-        )
+        write!(f, "{:>width$}.{}", tenths / 10, tenths % 10, width = self.width.saturating_sub(2))
     }
 }

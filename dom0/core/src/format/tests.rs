@@ -11,10 +11,7 @@ fn dom0() -> DomainRow<'static> {
         domid: 0,
         memory_mib: 512,
         vcpus: 2,
-        state: StateFlags {
-            running: true,
-            ..StateFlags::default()
-        },
+        state: StateFlags { running: true, ..StateFlags::default() },
         cpu_ns: 12_345_678_901,
         uuid: Uuid::default(),
     }
@@ -23,19 +20,8 @@ fn dom0() -> DomainRow<'static> {
 #[test]
 fn xl_list_has_the_columns_of_xen() {
     let mut out = String::new();
-    let crashed = StateFlags {
-        shutdown: Some(3),
-        ..StateFlags::default()
-    };
-    let guest = DomainRow {
-        name: "web",
-        domid: 12,
-        memory_mib: 64,
-        vcpus: 1,
-        state: crashed,
-        cpu_ns: 0,
-        ..dom0()
-    };
+    let crashed = StateFlags { shutdown: Some(3), ..StateFlags::default() };
+    let guest = DomainRow { name: "web", domid: 12, memory_mib: 64, vcpus: 1, state: crashed, cpu_ns: 0, ..dom0() };
     domain_list(&mut out, [dom0(), guest], false).unwrap();
     let expected = "\
 Name                                        ID   Mem VCPUs\tState\tTime(s)
@@ -48,44 +34,21 @@ web                                         12    64     1     ---sc-       0.0
 #[test]
 fn xl_list_v_adds_uuid_and_reason() {
     let mut out = String::new();
-    let off = StateFlags {
-        shutdown: Some(0),
-        paused: true,
-        ..StateFlags::default()
-    };
-    domain_list(
-        &mut out,
-        [DomainRow {
-            state: off,
-            ..dom0()
-        }],
-        true,
-    )
-    .unwrap();
+    let off = StateFlags { shutdown: Some(0), paused: true, ..StateFlags::default() };
+    domain_list(&mut out, [DomainRow { state: off, ..dom0() }], true).unwrap();
     let line = out.lines().nth(1).unwrap();
     assert!(
-        line.ends_with(
-            "     --ps--      12.3 00000000-0000-0000-0000-000000000000        0                -"
-        ),
+        line.ends_with("     --ps--      12.3 00000000-0000-0000-0000-000000000000        0                -"),
         "{line}"
     );
 }
 
 #[test]
 fn every_reason_has_its_letter() {
-    for (reason, letters) in [
-        (0, "---s--"),
-        (1, "---sr-"),
-        (2, "---ss-"),
-        (4, "---sw-"),
-        (5, "---sS-"),
-        (9, "---s?-"),
-    ] {
+    for (reason, letters) in [(0, "---s--"), (1, "---sr-"), (2, "---ss-"), (4, "---sw-"), (5, "---sS-"), (9, "---s?-")]
+    {
         let mut out = String::new();
-        let state = StateFlags {
-            shutdown: Some(reason),
-            ..StateFlags::default()
-        };
+        let state = StateFlags { shutdown: Some(reason), ..StateFlags::default() };
         domain_list(&mut out, [DomainRow { state, ..dom0() }], false).unwrap();
         assert!(out.contains(letters), "{reason}: {out}");
     }
@@ -94,16 +57,8 @@ fn every_reason_has_its_letter() {
 #[test]
 fn state_bits_of_the_control_abi_become_letters() {
     use hypercall_abi::control as c;
-    let info = c::DomainInfo {
-        state: c::STATE_BLOCKED | c::STATE_SHUTDOWN,
-        shutdown_reason: 1,
-        ..Default::default()
-    };
-    let expected = StateFlags {
-        blocked: true,
-        shutdown: Some(1),
-        ..StateFlags::default()
-    };
+    let info = c::DomainInfo { state: c::STATE_BLOCKED | c::STATE_SHUTDOWN, shutdown_reason: 1, ..Default::default() };
+    let expected = StateFlags { blocked: true, shutdown: Some(1), ..StateFlags::default() };
     assert_eq!(StateFlags::from(&info), expected);
 }
 
@@ -125,20 +80,11 @@ fn xl_list_l_is_json_in_the_shape_of_libxl() {
     list_long(&mut out, [domain]).unwrap();
     let start = "[\n    {\n        \"domid\": 3,\n        \"config\": {\n            \"c_info\": {\n                \"type\": \"pvh\",\n                \"name\": \"web\",";
     assert!(out.starts_with(start), "{out}");
-    assert!(
-        out.contains("\"avail_vcpus\": [\n                    0\n                ],"),
-        "{out}"
-    );
-    assert!(
-        out.contains("\"cmdline\": \"console=hvc0 \\\"q\\\"\""),
-        "{out}"
-    );
+    assert!(out.contains("\"avail_vcpus\": [\n                    0\n                ],"), "{out}");
+    assert!(out.contains("\"cmdline\": \"console=hvc0 \\\"q\\\"\""), "{out}");
     assert!(out.contains("\"type.pvh\": {},"), "{out}");
     assert!(out.contains("\"readwrite\": 0"), "{out}");
-    assert!(
-        out.ends_with("\"on_crash\": \"destroy\"\n        }\n    }\n]\n"),
-        "{out}"
-    );
+    assert!(out.ends_with("\"on_crash\": \"destroy\"\n        }\n    }\n]\n"), "{out}");
     let balance = |open, close| out.matches(open).count() == out.matches(close).count();
     assert!(balance('{', '}') && balance('[', ']'));
 }
@@ -162,12 +108,7 @@ fn xl_vcpu_list_has_the_columns_of_xen() {
         cpu_ns: 1_500_000_000,
         affinity: u64::MAX,
     };
-    let offline = VcpuRow {
-        vcpu: 1,
-        pcpu: None,
-        affinity: 0b0111,
-        ..row
-    };
+    let offline = VcpuRow { vcpu: 1, pcpu: None, affinity: 0b0111, ..row };
     let mut out = String::new();
     vcpu_list(&mut out, [row, offline], 4).unwrap();
     let expected = "\
@@ -188,16 +129,7 @@ fn xl_info_lines_are_keys_and_values() {
         ..Default::default()
     };
     let mut out = String::new();
-    info(
-        &mut out,
-        &HostInfo {
-            platform: &platform,
-            host: "xenolith",
-            version: "0.1.0",
-            commandline: "",
-        },
-    )
-    .unwrap();
+    info(&mut out, &HostInfo { platform: &platform, host: "xenolith", version: "0.1.0", commandline: "" }).unwrap();
     assert!(out.starts_with("host                   : xenolith\n"));
     assert!(out.contains("nr_cpus                : 4\n"));
     assert!(out.contains("total_memory           : 1024\nfree_memory            : 10\n"));
@@ -207,25 +139,12 @@ fn xl_info_lines_are_keys_and_values() {
 
 #[test]
 fn xl_block_list_has_the_columns_of_xen() {
-    let row = BlockRow {
-        vdev: 51712,
-        domid: 5,
-        state: 4,
-        event_channel: 7,
-        ring_ref: -1,
-        backend: "/b",
-    };
+    let row = BlockRow { vdev: 51712, domid: 5, state: 4, event_channel: 7, ring_ref: -1, backend: "/b" };
     let mut out = String::new();
     block_list(&mut out, [row]).unwrap();
     let mut lines = out.lines();
-    assert_eq!(
-        lines.next().unwrap().trim_end(),
-        "Vdev  BE  handle state evt-ch ring-ref BE-path"
-    );
-    assert_eq!(
-        lines.next().unwrap().trim_end(),
-        "51712 0   5      4     7      -1       /b"
-    );
+    assert_eq!(lines.next().unwrap().trim_end(), "Vdev  BE  handle state evt-ch ring-ref BE-path");
+    assert_eq!(lines.next().unwrap().trim_end(), "51712 0   5      4     7      -1       /b");
 }
 
 #[test]
@@ -250,10 +169,7 @@ web                                  1 2 days,  0:00:59
 fn xl_top_has_the_columns_of_xentop() {
     let row = TopRow {
         name: "Domain-0",
-        state: StateFlags {
-            running: true,
-            ..StateFlags::default()
-        },
+        state: StateFlags { running: true, ..StateFlags::default() },
         cpu_ns: 93_000_000_000,
         cpu_permille: 15,
         memory_kib: 524_288,
@@ -262,11 +178,7 @@ fn xl_top_has_the_columns_of_xentop() {
         vbds: 0,
         vbd: [0; 5],
     };
-    let guest = TopRow {
-        name: "web",
-        max_memory_kib: Some(1_048_576),
-        ..row
-    };
+    let guest = TopRow { name: "web", max_memory_kib: Some(1_048_576), ..row };
     let mut out = String::new();
     top(&mut out, [row, guest], 4_194_304).unwrap();
     let expected = "      NAME  STATE   CPU(sec) CPU(%)     MEM(k) MEM(%)  MAXMEM(k) MAXMEM(%) VCPUS NETS NETTX(k) NETRX(k) VBDS   VBD_OO   VBD_RD   VBD_WR  VBD_RSECT  VBD_WSECT SSID
@@ -277,13 +189,7 @@ fn xl_top_has_the_columns_of_xentop() {
 }
 
 fn node<'a>(name: &'a str, depth: usize, value: &'a [u8]) -> StoreLine<'a> {
-    StoreLine {
-        name,
-        depth,
-        value: Some(value),
-        perms: None,
-        full: false,
-    }
+    StoreLine { name, depth, value: Some(value), perms: None, full: false }
 }
 
 #[test]
@@ -291,18 +197,8 @@ fn xenstore_ls_indents_by_one_and_escapes_values() {
     let mut out = String::new();
     store_ls_line(&mut out, &node("local", 0, b"")).unwrap();
     store_ls_line(&mut out, &node("domain", 1, b"a\n\\\x01\xff")).unwrap();
-    store_ls_line(
-        &mut out,
-        &StoreLine {
-            value: None,
-            ..node("hidden", 2, b"")
-        },
-    )
-    .unwrap();
-    assert_eq!(
-        out,
-        "local = \"\"\n domain = \"a\\n\\\\\\001\\xff\"\n  hidden:\n"
-    );
+    store_ls_line(&mut out, &StoreLine { value: None, ..node("hidden", 2, b"") }).unwrap();
+    assert_eq!(out, "local = \"\"\n domain = \"a\\n\\\\\\001\\xff\"\n  hidden:\n");
 }
 
 #[test]
@@ -312,14 +208,7 @@ fn xenstore_ls_cuts_long_values_but_not_with_f() {
     store_ls_line(&mut out, &node("key", 0, &long)).unwrap();
     assert_eq!(out, format!("key = \"{}\\...\"\n", "x".repeat(69)));
     out.clear();
-    store_ls_line(
-        &mut out,
-        &StoreLine {
-            full: true,
-            ..node("/key", 3, &long)
-        },
-    )
-    .unwrap();
+    store_ls_line(&mut out, &StoreLine { full: true, ..node("/key", 3, &long) }).unwrap();
     assert_eq!(out, format!("/key = \"{}\"\n", "x".repeat(200)));
 }
 
@@ -327,14 +216,7 @@ fn xenstore_ls_cuts_long_values_but_not_with_f() {
 fn xenstore_ls_p_shows_permissions_behind_a_dotted_line() {
     let perms = ["n0".to_string(), "r5".to_string()];
     let mut out = String::new();
-    store_ls_line(
-        &mut out,
-        &StoreLine {
-            perms: Some(&perms),
-            ..node("name", 0, b"web")
-        },
-    )
-    .unwrap();
+    store_ls_line(&mut out, &StoreLine { perms: Some(&perms), ..node("name", 0, b"web") }).unwrap();
     assert!(out.starts_with("name = \"web\" . . ."), "{out}");
     assert!(out.ends_with("  (n0,r5)\n"), "{out}");
     assert_eq!(out.find("  (n0"), Some(60), "{out}");

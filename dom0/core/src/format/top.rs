@@ -54,18 +54,13 @@ const FIELDS: [(&str, usize); 19] = [
 ///
 /// # Errors
 /// Those of `out`.
-pub fn top<'a>(
-    out: &mut impl Write,
-    rows: impl IntoIterator<Item = TopRow<'a>>,
-    total_kib: u64,
-) -> fmt::Result {
+pub fn top<'a>(out: &mut impl Write, rows: impl IntoIterator<Item = TopRow<'a>>, total_kib: u64) -> fmt::Result {
     for (index, (heading, width)) in FIELDS.into_iter().enumerate() {
         let blank = if index == 0 { "" } else { " " };
         write!(out, "{blank}{heading:>width$}")?;
     }
     out.write_str("\n")?;
-    rows.into_iter()
-        .try_for_each(|row| line(out, &row, total_kib))
+    rows.into_iter().try_for_each(|row| line(out, &row, total_kib))
 }
 
 fn line(out: &mut impl Write, row: &TopRow<'_>, total_kib: u64) -> fmt::Result {
@@ -82,25 +77,12 @@ fn line(out: &mut impl Write, row: &TopRow<'_>, total_kib: u64) -> fmt::Result {
         letter(state.paused, 'p'),
         letter(state.running, 'r'),
         row.cpu_ns / 1_000_000_000,
-        Permille {
-            value: row.cpu_permille,
-            width: 6
-        },
+        Permille { value: row.cpu_permille, width: 6 },
         row.memory_kib,
-        Permille {
-            value: share(row.memory_kib),
-            width: 6
-        },
+        Permille { value: share(row.memory_kib), width: 6 },
     )?;
     match row.max_memory_kib {
-        Some(kib) => write!(
-            out,
-            "{kib:>10} {}",
-            Permille {
-                value: share(kib),
-                width: 9
-            }
-        )?,
+        Some(kib) => write!(out, "{kib:>10} {}", Permille { value: share(kib), width: 9 })?,
         None => write!(out, "{:>10} {:>9}", "no limit", "n/a")?,
     }
     let [waited, reads, writes, sectors_read, sectors_written] = row.vbd;
@@ -122,12 +104,6 @@ struct Permille {
 
 impl fmt::Display for Permille {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:>width$}.{}",
-            self.value / 10,
-            self.value % 10,
-            width = self.width.saturating_sub(2)
-        )
+        write!(f, "{:>width$}.{}", self.value / 10, self.value % 10, width = self.width.saturating_sub(2))
     }
 }

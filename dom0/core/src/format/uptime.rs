@@ -16,12 +16,7 @@ pub fn uptime_head(out: &mut impl Write) -> fmt::Result {
 /// # Errors
 /// Those of `out`.
 pub fn uptime_line(out: &mut impl Write, name: &str, domid: u16, uptime: u64) -> fmt::Result {
-    let time = alloc::format!(
-        "{:>2}:{:02}:{:02}",
-        uptime / 3600 % 24,
-        uptime / 60 % 60,
-        uptime % 60
-    );
+    let time = alloc::format!("{:>2}:{:02}:{:02}", uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
     writeln!(out, "{name:<33} {domid:>4} {}{time}", days(uptime))
 }
 
@@ -30,19 +25,8 @@ pub fn uptime_line(out: &mut impl Write, name: &str, domid: u16, uptime: u64) ->
 ///
 /// # Errors
 /// Those of `out`.
-pub fn uptime_short(
-    out: &mut impl Write,
-    now: u64,
-    name: &str,
-    domid: u16,
-    uptime: u64,
-) -> fmt::Result {
-    let clock = alloc::format!(
-        "{:02}:{:02}:{:02}",
-        now / 3600 % 24,
-        now / 60 % 60,
-        now % 60
-    );
+pub fn uptime_short(out: &mut impl Write, now: u64, name: &str, domid: u16, uptime: u64) -> fmt::Result {
+    let clock = alloc::format!("{:02}:{:02}:{:02}", now / 3600 % 24, now / 60 % 60, now % 60);
     let time = alloc::format!("{:>2}:{:02}", uptime / 3600 % 24, uptime / 60 % 60);
     writeln!(out, " {clock} up {}{time}, {name} ({domid})", days(uptime))
 }

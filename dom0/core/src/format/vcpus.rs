@@ -30,46 +30,24 @@ pub struct VcpuRow<'a> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn vcpu_list<'a>(
-    out: &mut impl Write,
-    rows: impl IntoIterator<Item = VcpuRow<'a>>,
-    pcpus: u32,
-) -> fmt::Result {
+pub fn vcpu_list<'a>(out: &mut impl Write, rows: impl IntoIterator<Item = VcpuRow<'a>>, pcpus: u32) -> fmt::Result {
     writeln!(
         out,
         "{:<32} {:>5} {:>5} {:>5} {:>5} {:>9} Affinity (Hard / Soft)",
         "Name", "ID", "VCPU", "CPU", "State", "Time(s)"
     )?;
-    let machine = u64::MAX
-        .checked_shr(64u32.saturating_sub(pcpus))
-        .unwrap_or(0);
+    let machine = u64::MAX.checked_shr(64u32.saturating_sub(pcpus)).unwrap_or(0);
     for row in rows {
         write!(out, "{:<32} {:>5} {:>5}", row.name, row.domid, row.vcpu)?;
         match row.pcpu {
             None => out.write_str("    -   --p ")?,
             Some(pcpu) => {
-                write!(
-                    out,
-                    "{pcpu:>5} {:>3}{}- ",
-                    letter(row.running, 'r'),
-                    letter(row.blocked, 'b')
-                )?;
+                write!(out, "{pcpu:>5} {:>3}{}- ", letter(row.running, 'r'), letter(row.blocked, 'b'))?;
             }
         }
         let allowed = row.affinity & machine;
-        let affinity = if allowed == machine {
-            CpuSet::all()
-        } else {
-            CpuSet::from_mask(allowed)
-        };
-        writeln!(
-            out,
-            "{}  {affinity} / all",
-            Seconds {
-                ns: row.cpu_ns,
-                width: 9
-            }
-        )?;
+        let affinity = if allowed == machine { CpuSet::all() } else { CpuSet::from_mask(allowed) };
+        writeln!(out, "{}  {affinity} / all", Seconds { ns: row.cpu_ns, width: 9 })?;
     }
     Ok(())
 }

@@ -54,23 +54,15 @@ pub(super) fn head_len(ehdr: &[u8]) -> Result<usize, ImageError> {
     let (offset, count) = program_headers(ehdr)?;
     let end = offset.saturating_add(u64::from(count) * u64::from(PHDR_LEN));
     if end > MAX_HEAD {
-        return Err(ImageError::Field {
-            field: "ELF e_phoff",
-            value: offset,
-        });
+        return Err(ImageError::Field { field: "ELF e_phoff", value: offset });
     }
-    let end = usize::try_from(end).map_err(|_| ImageError::Field {
-        field: "ELF e_phoff",
-        value: offset,
-    })?;
+    let end = usize::try_from(end).map_err(|_| ImageError::Field { field: "ELF e_phoff", value: offset })?;
     Ok(end.max(EHDR_LEN))
 }
 
 /// Checks the file header and gives offset and number of program headers.
 fn program_headers(ehdr: &[u8]) -> Result<(u64, u16), ImageError> {
-    let truncated = ImageError::Truncated {
-        part: "the ELF header",
-    };
+    let truncated = ImageError::Truncated { part: "the ELF header" };
     let field = |field, value: u64| ImageError::Field { field, value };
     let byte = |at: usize| ehdr.get(at).copied().ok_or(truncated);
     let half = |at| u16_at(ehdr, at).ok_or(truncated);
@@ -92,19 +84,13 @@ fn program_headers(ehdr: &[u8]) -> Result<(u64, u16), ImageError> {
 
 /// Reads all headers from the first [`head_len`] bytes.
 pub(super) fn parse(head: &[u8]) -> Result<Elf, ImageError> {
-    let truncated = ImageError::Truncated {
-        part: "the ELF program headers",
-    };
+    let truncated = ImageError::Truncated { part: "the ELF program headers" };
     let (offset, count) = program_headers(head)?;
     let entry = u64_at(head, 24).ok_or(truncated)?;
     let mut loads = Vec::new();
     for index in 0..u64::from(count) {
-        let at = offset
-            .checked_add(index * u64::from(PHDR_LEN))
-            .and_then(|at| usize::try_from(at).ok());
-        let phdr = at
-            .and_then(|at| head.get(at..at.checked_add(usize::from(PHDR_LEN))?))
-            .ok_or(truncated)?;
+        let at = offset.checked_add(index * u64::from(PHDR_LEN)).and_then(|at| usize::try_from(at).ok());
+        let phdr = at.and_then(|at| head.get(at..at.checked_add(usize::from(PHDR_LEN))?)).ok_or(truncated)?;
         if u32_at(phdr, 0) == Some(PT_LOAD) {
             loads.push(load(phdr).ok_or(truncated)??);
         }
@@ -125,55 +111,25 @@ struct Load {
 }
 
 fn load(phdr: &[u8]) -> Option<Result<Load, ImageError>> {
-    let [offset, vaddr, paddr, file_size, mem_size] = [
-        u64_at(phdr, 8)?,
-        u64_at(phdr, 16)?,
-        u64_at(phdr, 24)?,
-        u64_at(phdr, 32)?,
-        u64_at(phdr, 40)?,
-    ];
+    let [offset, vaddr, paddr, file_size, mem_size] =
+        [u64_at(phdr, 8)?, u64_at(phdr, 16)?, u64_at(phdr, 24)?, u64_at(phdr, 32)?, u64_at(phdr, 40)?];
     if file_size > mem_size {
-        return Some(Err(ImageError::Field {
-            field: "ELF p_filesz",
-            value: file_size,
-        }));
+        return Some(Err(ImageError::Field { field: "ELF p_filesz", value: file_size }));
     }
     if offset.checked_add(file_size).is_none() {
-        return Some(Err(ImageError::Field {
-            field: "ELF p_offset",
-            value: offset,
-        }));
+        return Some(Err(ImageError::Field { field: "ELF p_offset", value: offset }));
     }
     let start = Ipa::new(paddr);
     Some(match Region::new(start, mem_size) {
-        Some(region) => Ok(Load {
-            segment: Segment {
-                offset,
-                file_size,
-                start,
-            },
-            region,
-            vaddr,
-        }),
-        None => Err(ImageError::Field {
-            field: "ELF p_paddr",
-            value: paddr,
-        }),
+        Some(region) => Ok(Load { segment: Segment { offset, file_size, start }, region, vaddr }),
+        None => Err(ImageError::Field { field: "ELF p_paddr", value: paddr }),
     })
 }
 
 /// Memory and entry point of all segments together.
 fn summary(loads: &[Load], entry: u64) -> Result<Kernel, ImageError> {
-    let start = loads
-        .iter()
-        .map(|load| load.region.start())
-        .min()
-        .ok_or(ImageError::NoSegments)?;
-    let end = loads
-        .iter()
-        .map(|load| load.region.end())
-        .max()
-        .ok_or(ImageError::NoSegments)?;
+    let start = loads.iter().map(|load| load.region.start()).min().ok_or(ImageError::NoSegments)?;
+    let end = loads.iter().map(|load| load.region.end()).max().ok_or(ImageError::NoSegments)?;
     for (index, load) in loads.iter().enumerate() {
         let later = loads.get(index + 1..).unwrap_or_default();
         // Streaming visits each byte of the file once, so no byte may belong to two segments.
@@ -181,39 +137,21 @@ fn summary(loads: &[Load], entry: u64) -> Result<Kernel, ImageError> {
             let (a, b) = (load.segment, other.segment);
             a.offset < b.end() && b.offset < a.end() && a.file_size != 0 && b.file_size != 0
         };
-        if later
-            .iter()
-            .any(|other| load.region.overlaps(other.region) || shares_file(other))
-        {
+        if later.iter().any(|other| load.region.overlaps(other.region) || shares_file(other)) {
             return Err(ImageError::SegmentOrder);
         }
     }
     // The entry point is a virtual address; the vCPU starts with its MMU off, where physical ones count.
-    let holds_entry = |load: &&Load| {
-        entry
-            .checked_sub(load.vaddr)
-            .is_some_and(|offset| offset < load.region.size())
-    };
+    let holds_entry = |load: &&Load| entry.checked_sub(load.vaddr).is_some_and(|offset| offset < load.region.size());
     let entry = match loads.iter().find(holds_entry) {
-        Some(load) => load
-            .region
-            .start()
-            .checked_add(entry.wrapping_sub(load.vaddr)),
+        Some(load) => load.region.start().checked_add(entry.wrapping_sub(load.vaddr)),
         None => loads
             .iter()
             .any(|load| load.region.start().get() <= entry && entry < load.region.end().get())
             .then_some(Ipa::new(entry)),
     }
-    .ok_or(ImageError::Field {
-        field: "ELF e_entry",
-        value: entry,
-    })?;
+    .ok_or(ImageError::Field { field: "ELF e_entry", value: entry })?;
     let size = end.offset_from(start).unwrap_or(0);
     let region = Region::new(start, size).ok_or(ImageError::NoSegments)?;
-    Ok(Kernel {
-        format: Format::Elf,
-        region,
-        entry,
-        verbatim: None,
-    })
+    Ok(Kernel { format: Format::Elf, region, entry, verbatim: None })
 }

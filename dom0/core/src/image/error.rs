@@ -39,23 +39,14 @@ pub enum ImageError {
 impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownFormat => write!(
-                f,
-                "is neither an arm64 Image (plain or gzip) nor an ELF file"
-            ),
+            Self::UnknownFormat => write!(f, "is neither an arm64 Image (plain or gzip) nor an ELF file"),
             Self::Truncated { part } => write!(f, "is truncated in {part}"),
             Self::Field { field, value } => write!(f, "has a bad {field} ({value:#x})"),
             Self::Deflate => write!(f, "has damaged gzip data"),
             Self::Checksum => write!(f, "has a gzip checksum that does not match"),
-            Self::Outside { kernel } => write!(
-                f,
-                "has data outside the memory its header claims ({kernel})"
-            ),
+            Self::Outside { kernel } => write!(f, "has data outside the memory its header claims ({kernel})"),
             Self::NoSegments => write!(f, "has no ELF segment to load"),
-            Self::SegmentOrder => write!(
-                f,
-                "has ELF segments that overlap in memory or are out of file order"
-            ),
+            Self::SegmentOrder => write!(f, "has ELF segments that overlap in memory or are out of file order"),
         }
     }
 }

@@ -70,8 +70,7 @@ impl Gzip {
                 },
                 Stage::Body => self.inflate(input, out)?,
                 Stage::Trailer(trailer) => {
-                    let (taken, rest) =
-                        input.split_at(input.len().min(TRAILER_LEN - trailer.len()));
+                    let (taken, rest) = input.split_at(input.len().min(TRAILER_LEN - trailer.len()));
                     trailer.extend_from_slice(taken);
                     if trailer.len() == TRAILER_LEN {
                         self.check_trailer()?;
@@ -88,15 +87,9 @@ impl Gzip {
     pub(super) fn finish(&self) -> Result<(), ImageError> {
         match self.stage {
             Stage::Done => Ok(()),
-            Stage::Header(_) => Err(ImageError::Truncated {
-                part: "the gzip header",
-            }),
-            Stage::Body => Err(ImageError::Truncated {
-                part: "the gzip data",
-            }),
-            Stage::Trailer(_) => Err(ImageError::Truncated {
-                part: "the gzip trailer",
-            }),
+            Stage::Header(_) => Err(ImageError::Truncated { part: "the gzip header" }),
+            Stage::Body => Err(ImageError::Truncated { part: "the gzip data" }),
+            Stage::Trailer(_) => Err(ImageError::Truncated { part: "the gzip trailer" }),
         }
     }
 
@@ -106,24 +99,14 @@ impl Gzip {
         input: &'a [u8],
         out: &mut impl FnMut(&[u8]) -> Result<(), LoadError<E>>,
     ) -> Result<&'a [u8], LoadError<E>> {
-        let (status, read, written) = decompress(
-            &mut self.inflater,
-            input,
-            &mut self.window,
-            self.position,
-            TINFL_FLAG_HAS_MORE_INPUT,
-        );
+        let (status, read, written) =
+            decompress(&mut self.inflater, input, &mut self.window, self.position, TINFL_FLAG_HAS_MORE_INPUT);
         let end = self.position.saturating_add(written);
-        let piece = self
-            .window
-            .get(self.position..end)
-            .ok_or(ImageError::Deflate)?;
+        let piece = self.window.get(self.position..end).ok_or(ImageError::Deflate)?;
         if !piece.is_empty() {
             self.checksum.update(piece);
             // ISIZE is defined modulo 2^32 (RFC 1952).
-            self.length = self
-                .length
-                .wrapping_add(u32::try_from(written).map_err(|_| ImageError::Deflate)?);
+            self.length = self.length.wrapping_add(u32::try_from(written).map_err(|_| ImageError::Deflate)?);
             out(piece)?;
         }
         self.position = end & (TINFL_LZ_DICT_SIZE - 1);
@@ -141,10 +124,7 @@ impl Gzip {
         let Stage::Trailer(trailer) = &self.stage else {
             return Ok(());
         };
-        let (checksum, length) = (
-            super::header::u32_at(trailer, 0),
-            super::header::u32_at(trailer, 4),
-        );
+        let (checksum, length) = (super::header::u32_at(trailer, 0), super::header::u32_at(trailer, 4));
         if checksum != Some(self.checksum.clone().finalize()) || length != Some(self.length) {
             return Err(ImageError::Checksum);
         }
@@ -159,9 +139,7 @@ fn collect_header<'a>(head: &mut Vec<u8>, input: &'a [u8]) -> Result<Option<&'a 
     head.extend_from_slice(input.get(..input.len().min(MAX_HEADER)).unwrap_or(input));
     match header_len(head)? {
         Some(length) => Ok(input.get(length.saturating_sub(old)..)),
-        None if head.len() > MAX_HEADER => Err(ImageError::Truncated {
-            part: "the gzip header",
-        }),
+        None if head.len() > MAX_HEADER => Err(ImageError::Truncated { part: "the gzip header" }),
         None => Ok(None),
     }
 }
@@ -177,16 +155,10 @@ fn header_len(head: &[u8]) -> Result<Option<usize>, ImageError> {
         return Ok(None);
     };
     if method != 8 {
-        return Err(ImageError::Field {
-            field: "gzip CM",
-            value: u64::from(method),
-        });
+        return Err(ImageError::Field { field: "gzip CM", value: u64::from(method) });
     }
     if flags & RESERVED != 0 {
-        return Err(ImageError::Field {
-            field: "gzip FLG",
-            value: u64::from(flags),
-        });
+        return Err(ImageError::Field { field: "gzip FLG", value: u64::from(flags) });
     }
     let mut at = 10;
     if flags & FEXTRA != 0 {
@@ -197,9 +169,7 @@ fn header_len(head: &[u8]) -> Result<Option<usize>, ImageError> {
     }
     for flag in [FNAME, FCOMMENT] {
         if flags & flag != 0 {
-            let zero = head
-                .get(at..)
-                .and_then(|text| text.iter().position(|&byte| byte == 0));
+            let zero = head.get(at..).and_then(|text| text.iter().position(|&byte| byte == 0));
             let Some(zero) = zero else { return Ok(None) };
             at += zero + 1;
         }

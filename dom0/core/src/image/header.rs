@@ -59,45 +59,23 @@ pub(super) fn is_image(head: &[u8]) -> bool {
 
 /// Reads an `Image` header. `file_size` bounds kernels that do not know their own size.
 pub(super) fn parse(head: &[u8], file_size: Option<u64>) -> Result<Kernel, ImageError> {
-    let truncated = ImageError::Truncated {
-        part: "the Image header",
-    };
+    let truncated = ImageError::Truncated { part: "the Image header" };
     let text_offset = u64_at(head, 8).ok_or(truncated)?;
     let image_size = u64_at(head, 16).ok_or(truncated)?;
     let (text_offset, size) = match image_size {
-        0 => (
-            OLD_TEXT_OFFSET,
-            file_size.ok_or(ImageError::Field {
-                field: "Image image_size",
-                value: 0,
-            })?,
-        ),
+        0 => (OLD_TEXT_OFFSET, file_size.ok_or(ImageError::Field { field: "Image image_size", value: 0 })?),
         size => (text_offset, size),
     };
     if text_offset >= KERNEL_ALIGN {
-        return Err(ImageError::Field {
-            field: "Image text_offset",
-            value: text_offset,
-        });
+        return Err(ImageError::Field { field: "Image text_offset", value: text_offset });
     }
     if size > RAM0_SIZE - KERNEL_ALIGN || size < HEADER_LEN as u64 {
-        return Err(ImageError::Field {
-            field: "Image image_size",
-            value: size,
-        });
+        return Err(ImageError::Field { field: "Image image_size", value: size });
     }
     if let Some(file_size) = file_size.filter(|&file_size| file_size > size) {
-        return Err(ImageError::Field {
-            field: "Image image_size, smaller than the file",
-            value: size.min(file_size),
-        });
+        return Err(ImageError::Field { field: "Image image_size, smaller than the file", value: size.min(file_size) });
     }
     let start = Ipa::new(RAM0_BASE.get() + text_offset);
     let region = Region::clamped(start, size);
-    Ok(Kernel {
-        format: Format::Image,
-        region,
-        entry: start,
-        verbatim: None,
-    })
+    Ok(Kernel { format: Format::Image, region, entry: start, verbatim: None })
 }

@@ -35,21 +35,13 @@ enum Inner {
     /// Copying; `position` counts bytes of the unwrapped file.
     Image { kernel: Kernel, position: u64 },
     /// Copying segments.
-    Elf {
-        kernel: Kernel,
-        segments: Vec<Segment>,
-        position: u64,
-    },
+    Elf { kernel: Kernel, segments: Vec<Segment>, position: u64 },
 }
 
 impl Loader {
     /// A loader for a file of `file_size` bytes; the size only serves kernels that do not state their own.
     pub fn new(file_size: u64) -> Self {
-        Self {
-            outer: Outer::Unknown(Vec::new()),
-            inner: Inner::Head(Vec::new()),
-            file_size: Some(file_size),
-        }
+        Self { outer: Outer::Unknown(Vec::new()), inner: Inner::Head(Vec::new()), file_size: Some(file_size) }
     }
 
     /// What a kernel file of `file_size` bytes says about itself, from its first bytes: 64 KiB do for every format.
@@ -95,11 +87,7 @@ impl Loader {
                     return Ok(());
                 }
                 let head = joined(core::mem::take(head), piece);
-                self.outer = if gzip::is_gzip(&head) {
-                    Outer::Gzip(Box::new(Gzip::new()))
-                } else {
-                    Outer::Plain
-                };
+                self.outer = if gzip::is_gzip(&head) { Outer::Gzip(Box::new(Gzip::new())) } else { Outer::Plain };
                 self.feed(&head, sink)
             }
         }
@@ -143,23 +131,13 @@ impl Inner {
                 *position = position.saturating_add(piece.len() as u64);
                 Ok(())
             }
-            Self::Elf {
-                kernel,
-                segments,
-                position,
-            } => {
+            Self::Elf { kernel, segments, position } => {
                 let end = position.saturating_add(piece.len() as u64);
                 for segment in segments.iter() {
                     let (from, to) = (segment.offset.max(*position), segment.end().min(end));
                     let range = from.saturating_sub(*position)..to.saturating_sub(*position);
                     if let Some(bytes) = slice(piece, range).filter(|bytes| !bytes.is_empty()) {
-                        copy(
-                            kernel.region,
-                            segment.start,
-                            from.saturating_sub(segment.offset),
-                            bytes,
-                            sink,
-                        )?;
+                        copy(kernel.region, segment.start, from.saturating_sub(segment.offset), bytes, sink)?;
                     }
                 }
                 *position = end;
@@ -170,20 +148,12 @@ impl Inner {
 
     fn finish(self) -> Result<Kernel, ImageError> {
         match self {
-            Self::Head(head) if elf::is_elf(&head) => Err(ImageError::Truncated {
-                part: "the ELF headers",
-            }),
+            Self::Head(head) if elf::is_elf(&head) => Err(ImageError::Truncated { part: "the ELF headers" }),
             Self::Head(_) => Err(ImageError::UnknownFormat),
             Self::Image { kernel, .. } => Ok(kernel),
-            Self::Elf {
-                kernel,
-                segments,
-                position,
-            } => {
+            Self::Elf { kernel, segments, position } => {
                 let complete = segments.iter().all(|segment| segment.end() <= position);
-                complete.then_some(kernel).ok_or(ImageError::Truncated {
-                    part: "an ELF segment",
-                })
+                complete.then_some(kernel).ok_or(ImageError::Truncated { part: "an ELF segment" })
             }
         }
     }
@@ -210,11 +180,7 @@ fn recognise(head: &[u8], file_size: Option<u64>) -> Result<Option<Inner>, Image
             return Ok(None);
         }
         let elf::Elf { kernel, segments } = elf::parse(head)?;
-        return Ok(Some(Inner::Elf {
-            kernel,
-            segments,
-            position: 0,
-        }));
+        return Ok(Some(Inner::Elf { kernel, segments, position: 0 }));
     }
     if head.len() < HEADER_LEN {
         return Ok(None);
@@ -225,10 +191,7 @@ fn recognise(head: &[u8], file_size: Option<u64>) -> Result<Option<Inner>, Image
     let mut kernel = header::parse(head, file_size)?;
     // Only a plain file has a known size, and only its bytes are the kernel's bytes.
     kernel.verbatim = file_size.map(|_| kernel.region.start());
-    Ok(Some(Inner::Image {
-        kernel,
-        position: 0,
-    }))
+    Ok(Some(Inner::Image { kernel, position: 0 }))
 }
 
 /// Hands `bytes` to the sink at `base + offset`, if that lies inside `region`.

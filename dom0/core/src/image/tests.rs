@@ -62,11 +62,7 @@ fn load(file: &[u8], piece: usize) -> Result<(Kernel, BTreeMap<u64, u8>), ImageE
     for piece in file.chunks(piece) {
         let mut sink = |ipa: Ipa, bytes: &[u8]| {
             for (at, byte) in bytes.iter().enumerate() {
-                assert_eq!(
-                    memory.insert(ipa.get() + at as u64, *byte),
-                    None,
-                    "written twice"
-                );
+                assert_eq!(memory.insert(ipa.get() + at as u64, *byte), None, "written twice");
             }
             Ok::<(), ()>(())
         };
@@ -87,10 +83,7 @@ fn contents(memory: &BTreeMap<u64, u8>, start: u64) -> Vec<u8> {
 fn an_image_goes_to_ram_plus_its_text_offset() {
     let file = image(0x8_0000, 0x20_0000, 5000);
     let (kernel, memory) = load(&file, 4096).unwrap();
-    assert_eq!(
-        (kernel.format, kernel.entry.get()),
-        (Format::Image, RAM + 0x8_0000)
-    );
+    assert_eq!((kernel.format, kernel.entry.get()), (Format::Image, RAM + 0x8_0000));
     assert_eq!(kernel.region.size(), 0x20_0000);
     assert_eq!(kernel.verbatim, Some(kernel.entry));
     assert_eq!(contents(&memory, RAM), file);
@@ -99,10 +92,7 @@ fn an_image_goes_to_ram_plus_its_text_offset() {
 #[test]
 fn an_image_of_an_old_kernel_is_as_large_as_its_file() {
     let (kernel, _) = load(&image(0, 0, 5000), 4096).unwrap();
-    assert_eq!(
-        (kernel.entry.get(), kernel.region.size()),
-        (RAM + 0x8_0000, 5000)
-    );
+    assert_eq!((kernel.entry.get(), kernel.region.size()), (RAM + 0x8_0000, 5000));
 }
 
 #[test]
@@ -120,39 +110,21 @@ fn elf_segments_go_to_their_physical_addresses_and_the_entry_is_physical() {
     let virt = 0xffff_0000_0000_0000;
     let file = elf(
         virt + 0x1004,
-        &[
-            (RAM + 0x1000, virt + 0x1000, b"text", 4),
-            (RAM + 0x3000, virt + 0x3000, b"data", 0x1000),
-        ],
+        &[(RAM + 0x1000, virt + 0x1000, b"text", 4), (RAM + 0x3000, virt + 0x3000, b"data", 0x1000)],
     );
     let file = [file, b"sections that follow".to_vec()].concat();
     for piece in [1, 13, 4096] {
         let file = elf(
             virt + 0x1000,
-            &[
-                (RAM + 0x1000, virt + 0x1000, b"text", 4),
-                (RAM + 0x3000, virt + 0x3000, b"data", 0x1000),
-            ],
+            &[(RAM + 0x1000, virt + 0x1000, b"text", 4), (RAM + 0x3000, virt + 0x3000, b"data", 0x1000)],
         );
         let (kernel, memory) = load(&file, piece).unwrap();
-        assert_eq!(
-            (kernel.format, kernel.entry.get()),
-            (Format::Elf, RAM + 0x1000)
-        );
-        assert_eq!(
-            (kernel.region.start().get(), kernel.region.size()),
-            (RAM + 0x1000, 0x3000)
-        );
+        assert_eq!((kernel.format, kernel.entry.get()), (Format::Elf, RAM + 0x1000));
+        assert_eq!((kernel.region.start().get(), kernel.region.size()), (RAM + 0x1000, 0x3000));
         assert_eq!(contents(&memory, RAM + 0x1000)[..4], *b"text");
         assert_eq!(contents(&memory, RAM + 0x3000), b"data");
     }
-    assert_eq!(
-        load(&file, 64).unwrap_err(),
-        ImageError::Field {
-            field: "ELF e_entry",
-            value: virt + 0x1004
-        }
-    );
+    assert_eq!(load(&file, 64).unwrap_err(), ImageError::Field { field: "ELF e_entry", value: virt + 0x1004 });
 }
 
 #[test]
@@ -166,21 +138,11 @@ fn an_elf_kernel_with_unused_bytes_between_and_behind_segments_loads() {
 #[test]
 fn probing_the_head_gives_the_same_kernel() {
     let plain = image(0, 0x10_0000, 200_000);
-    for file in [
-        plain.clone(),
-        gzip(&plain),
-        elf(RAM, &[(RAM, RAM, b"code", 16)]),
-    ] {
+    for file in [plain.clone(), gzip(&plain), elf(RAM, &[(RAM, RAM, b"code", 16)])] {
         let head = &file[..file.len().min(4096)];
-        assert_eq!(
-            Loader::probe(head, file.len() as u64),
-            Ok(load(&file, 4096).unwrap().0)
-        );
+        assert_eq!(Loader::probe(head, file.len() as u64), Ok(load(&file, 4096).unwrap().0));
     }
-    assert_eq!(
-        Loader::probe(&plain[..40], 40),
-        Err(ImageError::UnknownFormat)
-    );
+    assert_eq!(Loader::probe(&plain[..40], 40), Err(ImageError::UnknownFormat));
 }
 
 #[test]
@@ -191,14 +153,8 @@ fn bad_heads_name_the_field() {
         load(&file, 4096).unwrap_err()
     };
     let one = || elf(RAM, &[(RAM, RAM, b"code", 16)]);
-    assert_eq!(
-        load(&image(0x20_0000, 0x1000, 100), 4096).unwrap_err(),
-        field("Image text_offset", 0x20_0000)
-    );
-    assert_eq!(
-        load(&image(0, u64::MAX, 100), 4096).unwrap_err(),
-        field("Image image_size", u64::MAX)
-    );
+    assert_eq!(load(&image(0x20_0000, 0x1000, 100), 4096).unwrap_err(), field("Image text_offset", 0x20_0000));
+    assert_eq!(load(&image(0, u64::MAX, 100), 4096).unwrap_err(), field("Image image_size", u64::MAX));
     assert_eq!(patched(one(), 4, 1), field("ELF EI_CLASS", 1));
     assert_eq!(patched(one(), 5, 2), field("ELF EI_DATA", 2));
     assert_eq!(patched(one(), 18, 62), field("ELF e_machine", 62));
@@ -206,48 +162,24 @@ fn bad_heads_name_the_field() {
     assert_eq!(patched(one(), 56, 0), field("ELF e_phnum", 0));
     assert_eq!(patched(one(), 35, 0x7f), field("ELF e_phoff", 0x7f00_0040));
     assert_eq!(patched(one(), 64 + 40, 1), field("ELF p_filesz", 4));
-    assert_eq!(
-        patched(gzip(&image(0, 4096, 100)), 2, 7),
-        field("gzip CM", 7)
-    );
-    assert_eq!(
-        patched(gzip(&image(0, 4096, 100)), 3, 0xe0),
-        field("gzip FLG", 0xe0)
-    );
-    assert_eq!(
-        load(&[0; 5000], 4096).unwrap_err(),
-        ImageError::UnknownFormat
-    );
+    assert_eq!(patched(gzip(&image(0, 4096, 100)), 2, 7), field("gzip CM", 7));
+    assert_eq!(patched(gzip(&image(0, 4096, 100)), 3, 0xe0), field("gzip FLG", 0xe0));
+    assert_eq!(load(&[0; 5000], 4096).unwrap_err(), ImageError::UnknownFormat);
     assert_eq!(load(b"", 4096).unwrap_err(), ImageError::UnknownFormat);
-    assert_eq!(
-        load(&elf(RAM, &[]), 4096).unwrap_err(),
-        field("ELF e_phnum", 0)
-    );
+    assert_eq!(load(&elf(RAM, &[]), 4096).unwrap_err(), field("ELF e_phnum", 0));
 }
 
 #[test]
 fn overlapping_segments_are_refused() {
-    let file = elf(
-        RAM,
-        &[
-            (RAM, RAM, b"code", 0x2000),
-            (RAM + 0x1000, RAM + 0x1000, b"data", 16),
-        ],
-    );
+    let file = elf(RAM, &[(RAM, RAM, b"code", 0x2000), (RAM + 0x1000, RAM + 0x1000, b"data", 16)]);
     assert_eq!(load(&file, 4096).unwrap_err(), ImageError::SegmentOrder);
 }
 
 #[test]
 fn an_image_larger_than_it_claims_is_refused() {
-    assert!(matches!(
-        load(&image(0, 4096, 5000), 4096),
-        Err(ImageError::Field { .. })
-    ));
+    assert!(matches!(load(&image(0, 4096, 5000), 4096), Err(ImageError::Field { .. })));
     let error = load(&gzip(&image(0, 4096, 50_000)), 4096).unwrap_err();
-    assert!(
-        matches!(error, ImageError::Outside { .. }),
-        "a compressed one is caught while it is written: {error}"
-    );
+    assert!(matches!(error, ImageError::Outside { .. }), "a compressed one is caught while it is written: {error}");
 }
 
 #[test]
@@ -258,10 +190,7 @@ fn truncated_files_say_where() {
     let cut = |file: &[u8], len: usize| load(&file[..len], 4096).map(|_| ());
     assert_eq!(cut(&zipped, 12), truncated("the gzip header"));
     assert_eq!(cut(&zipped, zipped.len() / 2), truncated("the gzip data"));
-    assert_eq!(
-        cut(&zipped, zipped.len() - 3),
-        truncated("the gzip trailer")
-    );
+    assert_eq!(cut(&zipped, zipped.len() - 3), truncated("the gzip trailer"));
     let elf = elf(RAM, &[(RAM, RAM, b"code", 16)]);
     assert_eq!(cut(&elf, 100), truncated("the ELF headers"));
     assert_eq!(cut(&elf, elf.len() - 1), truncated("an ELF segment"));
@@ -279,9 +208,7 @@ fn damage_in_compressed_data_is_noticed() {
 fn the_sinks_error_comes_through() {
     let file = image(0, 0x1000, 100);
     let mut loader = Loader::new(100);
-    let error = loader
-        .feed(&file, &mut |_, _| Err("no memory"))
-        .unwrap_err();
+    let error = loader.feed(&file, &mut |_, _| Err("no memory")).unwrap_err();
     assert_eq!(error, LoadError::Sink("no memory"));
 }
 

@@ -10,28 +10,19 @@ fn kernel(size: u64) -> Region {
 
 #[test]
 fn memory_up_to_three_gib_is_one_bank() {
-    assert_eq!(
-        ram_banks(3072).unwrap(),
-        [Region::clamped(RAM0_BASE, 3 << 30)]
-    );
+    assert_eq!(ram_banks(3072).unwrap(), [Region::clamped(RAM0_BASE, 3 << 30)]);
 }
 
 #[test]
 fn memory_beyond_three_gib_goes_to_a_second_bank_at_eight_gib() {
     let banks = ram_banks(3073).unwrap();
     assert_eq!(banks.len(), 2);
-    assert_eq!(
-        (banks[1].start(), banks[1].size()),
-        (Ipa::new(0x2_0000_0000), MIB)
-    );
+    assert_eq!((banks[1].start(), banks[1].size()), (Ipa::new(0x2_0000_0000), MIB));
 }
 
 #[test]
 fn memory_beyond_both_banks_is_refused() {
-    assert!(matches!(
-        ram_banks(u64::MAX),
-        Err(LayoutError::TooMuchMemory { .. })
-    ));
+    assert!(matches!(ram_banks(u64::MAX), Err(LayoutError::TooMuchMemory { .. })));
 }
 
 #[test]
@@ -60,11 +51,7 @@ fn when_the_kernel_fills_the_top_modules_go_below_it() {
 #[test]
 fn too_little_memory_says_how_much_is_needed_and_that_is_enough() {
     let sizes = (kernel(30 * MIB), Some(9 * MIB), 4096);
-    let Err(LayoutError::TooLittleMemory {
-        memory_mib: 16,
-        needed_mib,
-    }) = place(16, sizes.0, sizes.1, sizes.2)
-    else {
+    let Err(LayoutError::TooLittleMemory { memory_mib: 16, needed_mib }) = place(16, sizes.0, sizes.1, sizes.2) else {
         panic!("16 MiB cannot hold a 30 MiB kernel");
     };
     assert!(place(needed_mib, sizes.0, sizes.1, sizes.2).is_ok());
@@ -74,10 +61,7 @@ fn too_little_memory_says_how_much_is_needed_and_that_is_enough() {
 #[test]
 fn a_kernel_outside_ram_is_refused() {
     let low = Region::new(Ipa::new(0x8_0000), MIB).unwrap();
-    assert_eq!(
-        place(64, low, None, 4096),
-        Err(LayoutError::KernelOutsideRam(low))
-    );
+    assert_eq!(place(64, low, None, 4096), Err(LayoutError::KernelOutsideRam(low)));
 }
 
 #[test]
@@ -90,16 +74,8 @@ fn nothing_overlaps_for_any_size_that_fits() {
             let parts = [Some(layout.kernel), layout.initrd, Some(layout.dtb)];
             let parts: Vec<Region> = parts.into_iter().flatten().collect();
             for (index, part) in parts.iter().enumerate() {
-                assert!(
-                    layout.banks[0].contains(*part),
-                    "{memory} MiB: {part} outside RAM"
-                );
-                assert!(
-                    parts[index + 1..]
-                        .iter()
-                        .all(|other| !part.overlaps(*other)),
-                    "{memory} MiB: overlap"
-                );
+                assert!(layout.banks[0].contains(*part), "{memory} MiB: {part} outside RAM");
+                assert!(parts[index + 1..].iter().all(|other| !part.overlaps(*other)), "{memory} MiB: overlap");
             }
         }
     }

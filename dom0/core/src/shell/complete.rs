@@ -45,16 +45,8 @@ pub fn completion(line: &str) -> Completion {
         Source::XlCommand => names(&table::XL),
         Source::Nothing | Source::Domain | Source::File | Source::StorePath => Vec::new(),
     };
-    let candidates = known
-        .into_iter()
-        .filter(|name| name.starts_with(word))
-        .map(String::from)
-        .collect();
-    Completion {
-        word: word.into(),
-        source,
-        candidates,
-    }
+    let candidates = known.into_iter().filter(|name| name.starts_with(word)).map(String::from).collect();
+    Completion { word: word.into(), source, candidates }
 }
 
 fn source(words: &[&str]) -> Source {
@@ -64,10 +56,7 @@ fn source(words: &[&str]) -> Source {
         ["xl", name, arguments @ ..] => (table::find(&table::XL, name), arguments),
         [name, arguments @ ..] => (table::find(&table::SHELL, name), arguments),
     };
-    let given = arguments
-        .iter()
-        .filter(|argument| !argument.starts_with('-'))
-        .count();
+    let given = arguments.iter().filter(|argument| !argument.starts_with('-')).count();
     match (spec, given) {
         (None, _) => Source::Nothing,
         (Some(spec), 0) => spec.first,

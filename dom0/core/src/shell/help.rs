@@ -8,12 +8,7 @@ use super::xl::PREFIX;
 /// Usage of one command.
 pub(super) fn usage(spec: &Spec, prefix: &str) -> String {
     let space = if spec.usage.is_empty() { "" } else { " " };
-    let mut text = alloc::format!(
-        "Usage: {prefix}{}{space}{}\n\n{}.\n",
-        spec.name,
-        spec.usage,
-        spec.about
-    );
+    let mut text = alloc::format!("Usage: {prefix}{}{space}{}\n\n{}.\n", spec.name, spec.usage, spec.about);
     if !spec.options.is_empty() {
         text += &alloc::format!("\nOptions:\n\n{}\n", spec.options);
     }
@@ -26,9 +21,7 @@ pub fn help(topic: Option<&str>) -> Option<String> {
     match topic {
         Some("xl") => Some(xl_help(None)),
         Some(name) => table::find(&table::SHELL, name).map(|spec| usage(spec, "")),
-        None => Some(
-            list("Commands:\n\n", &table::SHELL) + "\nhelp <command> says more; Tab completes.",
-        ),
+        None => Some(list("Commands:\n\n", &table::SHELL) + "\nhelp <command> says more; Tab completes."),
     }
 }
 
@@ -38,10 +31,7 @@ pub fn xl_help(topic: Option<&str>) -> String {
         Some((_, Some(spec))) => usage(spec, PREFIX),
         Some((name, None)) => alloc::format!("command \"{name}\" not implemented"),
         None => {
-            let text = list(
-                "Usage xl <subcommand> [args]\n\nxl full list of subcommands:\n\n",
-                &table::XL,
-            );
+            let text = list("Usage xl <subcommand> [args]\n\nxl full list of subcommands:\n\n", &table::XL);
             text.trim_end().into()
         }
     }

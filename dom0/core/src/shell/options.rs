@@ -15,20 +15,12 @@ pub(super) struct Opt {
 
 /// A flag.
 pub(super) const fn flag(short: char, long: &'static str) -> Opt {
-    Opt {
-        short,
-        long,
-        value: false,
-    }
+    Opt { short, long, value: false }
 }
 
 /// An option with a value.
 pub(super) const fn valued(short: char, long: &'static str) -> Opt {
-    Opt {
-        short,
-        long,
-        value: true,
-    }
+    Opt { short, long, value: true }
 }
 
 /// Arguments sorted out.
@@ -51,10 +43,7 @@ pub(super) enum BadOption {
 impl Arguments {
     /// Sorts `words` out; options may stand anywhere before `--`.
     pub(super) fn scan(words: &[String], known: &[Opt]) -> Result<Self, BadOption> {
-        let mut arguments = Self {
-            options: Vec::new(),
-            positional: Vec::new(),
-        };
+        let mut arguments = Self { options: Vec::new(), positional: Vec::new() };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             match word.as_bytes() {
@@ -76,19 +65,10 @@ impl Arguments {
 
     /// The option's last value.
     pub(super) fn value(&self, short: char) -> Option<&str> {
-        self.options
-            .iter()
-            .rev()
-            .find(|(option, _)| *option == short)
-            .map(|(_, value)| value.as_str())
+        self.options.iter().rev().find(|(option, _)| *option == short).map(|(_, value)| value.as_str())
     }
 
-    fn long(
-        &mut self,
-        word: &str,
-        known: &[Opt],
-        rest: &mut core::slice::Iter<'_, String>,
-    ) -> Result<(), BadOption> {
+    fn long(&mut self, word: &str, known: &[Opt], rest: &mut core::slice::Iter<'_, String>) -> Result<(), BadOption> {
         let body = word.get(2..).unwrap_or("");
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -97,18 +77,13 @@ impl Arguments {
         if name == "help" {
             return Err(BadOption::Help);
         }
-        let found = known
-            .iter()
-            .find(|opt| !opt.long.is_empty() && opt.long == name);
+        let found = known.iter().find(|opt| !opt.long.is_empty() && opt.long == name);
         let opt = found.ok_or_else(|| BadOption::Unknown(name.into()))?;
         let value = match (opt.value, value) {
             (false, None) => String::new(),
             (false, Some(_)) => return Err(BadOption::Unknown(body.into())),
             (true, Some(value)) => value.into(),
-            (true, None) => rest
-                .next()
-                .cloned()
-                .ok_or_else(|| BadOption::NoValue(name.into()))?,
+            (true, None) => rest.next().cloned().ok_or_else(|| BadOption::NoValue(name.into()))?,
         };
         self.options.push((opt.short, value));
         Ok(())
@@ -134,10 +109,7 @@ impl Arguments {
             }
             let attached = letters.as_str();
             let value = match attached {
-                "" => rest
-                    .next()
-                    .cloned()
-                    .ok_or_else(|| BadOption::NoValue(letter.into()))?,
+                "" => rest.next().cloned().ok_or_else(|| BadOption::NoValue(letter.into()))?,
                 value => value.into(),
             };
             self.options.push((letter, value));

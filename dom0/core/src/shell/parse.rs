@@ -64,23 +64,18 @@ fn command(words: &[String]) -> Result<Command, UsageError> {
     let Some((name, rest)) = words.split_first() else {
         return Ok(Command::Nothing);
     };
-    let spec =
-        table::find(&table::SHELL, name).ok_or_else(|| UsageError::NotFound(name.clone()))?;
+    let spec = table::find(&table::SHELL, name).ok_or_else(|| UsageError::NotFound(name.clone()))?;
     match spec.name {
         "xl" => xl::parse(rest).map(Command::Xl),
         "ls" => {
             let arguments = arguments(spec, "", rest, &[flag('l', "")])?;
-            Ok(Command::Ls {
-                long: arguments.has('l'),
-                paths: arguments.positional,
-            })
+            Ok(Command::Ls { long: arguments.has('l'), paths: arguments.positional })
         }
         "cat" => Ok(Command::Cat(arguments(spec, "", rest, &[])?.positional)),
         "sleep" => {
             let arguments = arguments(spec, "", rest, &[])?;
             let text = arguments.positional.first().map_or("", String::as_str);
-            let time = milliseconds(text)
-                .ok_or_else(|| bad(spec, "", &alloc::format!("invalid time '{text}'")))?;
+            let time = milliseconds(text).ok_or_else(|| bad(spec, "", &alloc::format!("invalid time '{text}'")))?;
             Ok(Command::Sleep(time))
         }
         "time" => match command(rest)? {
@@ -89,12 +84,7 @@ fn command(words: &[String]) -> Result<Command, UsageError> {
         },
         "poweroff" => arguments(spec, "", rest, &[]).map(|_| Command::Poweroff),
         "reboot" => arguments(spec, "", rest, &[]).map(|_| Command::Reboot),
-        "help" => Ok(Command::Help(
-            arguments(spec, "", rest, &[])?
-                .positional
-                .into_iter()
-                .next(),
-        )),
+        "help" => Ok(Command::Help(arguments(spec, "", rest, &[])?.positional.into_iter().next())),
         _ => store::parse(spec, rest).map(Command::Store),
     }
 }
@@ -108,25 +98,13 @@ pub(super) fn arguments(
 ) -> Result<Arguments, UsageError> {
     let arguments = Arguments::scan(words, options).map_err(|error| match error {
         BadOption::Help => UsageError::Help(usage(spec, prefix)),
-        BadOption::Unknown(option) => bad(
-            spec,
-            prefix,
-            &alloc::format!("option '{option}' not supported."),
-        ),
-        BadOption::NoValue(option) => bad(
-            spec,
-            prefix,
-            &alloc::format!("option '{option}' requires a value."),
-        ),
+        BadOption::Unknown(option) => bad(spec, prefix, &alloc::format!("option '{option}' not supported.")),
+        BadOption::NoValue(option) => bad(spec, prefix, &alloc::format!("option '{option}' requires a value.")),
     })?;
     let count = arguments.positional.len();
     if count < spec.least {
         let plural = if spec.least == 1 { "" } else { "s" };
-        let text = alloc::format!(
-            "'{prefix}{}' requires at least {} argument{plural}.",
-            spec.name,
-            spec.least
-        );
+        let text = alloc::format!("'{prefix}{}' requires at least {} argument{plural}.", spec.name, spec.least);
         return Err(bad(spec, prefix, &text));
     }
     if count > spec.most {
@@ -144,23 +122,16 @@ pub(super) fn bad(spec: &'static Spec, prefix: &str, what: &str) -> UsageError {
 /// A time in seconds, with up to three decimals counted, as milliseconds.
 pub(super) fn milliseconds(text: &str) -> Option<u64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if (whole.is_empty() && fraction.is_empty())
-        || !fraction.bytes().all(|byte| byte.is_ascii_digit())
-    {
+    if (whole.is_empty() && fraction.is_empty()) || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let whole: u64 = if whole.is_empty() { 0 } else { number(whole)? };
     let padded: Vec<u8> = fraction.bytes().chain(*b"000").take(3).collect();
-    let fraction = padded
-        .iter()
-        .fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    let fraction = padded.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
     whole.checked_mul(1000)?.checked_add(fraction)
 }
 
 /// A number in digits alone.
 pub(super) fn number(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

@@ -17,24 +17,12 @@ pub(super) fn parse(spec: &'static Spec, words: &[String]) -> Result<Store, Usag
     match spec.name {
         "xenstore-ls" => {
             let args = scan(&[flag('f', ""), flag('p', ""), SOCKET])?;
-            let path = args
-                .positional
-                .first()
-                .cloned()
-                .unwrap_or_else(|| "/".into());
-            Ok(Store::Ls {
-                path,
-                full: args.has('f'),
-                perms: args.has('p'),
-            })
+            let path = args.positional.first().cloned().unwrap_or_else(|| "/".into());
+            Ok(Store::Ls { path, full: args.has('f'), perms: args.has('p') })
         }
         "xenstore-read" => {
             let args = scan(&[flag('p', ""), flag('R', ""), SOCKET])?;
-            Ok(Store::Read {
-                prefix: args.has('p'),
-                raw: args.has('R'),
-                keys: args.positional,
-            })
+            Ok(Store::Read { prefix: args.has('p'), raw: args.has('R'), keys: args.positional })
         }
         "xenstore-write" => {
             let args = scan(&[flag('R', ""), SOCKET])?;
@@ -42,31 +30,21 @@ pub(super) fn parse(spec: &'static Spec, words: &[String]) -> Result<Store, Usag
         }
         "xenstore-rm" => {
             let args = scan(&[flag('t', ""), SOCKET])?;
-            Ok(Store::Rm {
-                tidy: args.has('t'),
-                keys: args.positional,
-            })
+            Ok(Store::Rm { tidy: args.has('t'), keys: args.positional })
         }
         "xenstore-list" => {
             let args = scan(&[flag('p', ""), SOCKET])?;
-            Ok(Store::List {
-                prefix: args.has('p'),
-                keys: args.positional,
-            })
+            Ok(Store::List { prefix: args.has('p'), keys: args.positional })
         }
         "xenstore-watch" => {
             let args = scan(&[valued('n', ""), SOCKET])?;
             let events = match args.value('n') {
                 None => None,
-                Some(text) => Some(
-                    number(text)
-                        .ok_or_else(|| bad(spec, "", &alloc::format!("invalid number '{text}'")))?,
-                ),
+                Some(text) => {
+                    Some(number(text).ok_or_else(|| bad(spec, "", &alloc::format!("invalid number '{text}'")))?)
+                }
             };
-            Ok(Store::Watch {
-                events,
-                keys: args.positional,
-            })
+            Ok(Store::Watch { events, keys: args.positional })
         }
         "xenstore-chmod" => {
             let args = scan(&[flag('u', ""), flag('r', ""), SOCKET])?;
@@ -75,17 +53,8 @@ pub(super) fn parse(spec: &'static Spec, words: &[String]) -> Result<Store, Usag
             let key = words.next().unwrap_or_default();
             let modes: Vec<String> = words.collect();
             match modes.iter().find(|mode| !is_mode(mode)) {
-                Some(mode) => Err(bad(
-                    spec,
-                    "",
-                    &alloc::format!("invalid permissions '{mode}'"),
-                )),
-                None => Ok(Store::Chmod {
-                    key,
-                    modes,
-                    upto,
-                    recurse,
-                }),
+                Some(mode) => Err(bad(spec, "", &alloc::format!("invalid permissions '{mode}'"))),
+                None => Ok(Store::Chmod { key, modes, upto, recurse }),
             }
         }
         _ => Ok(Store::Exists(scan(&[SOCKET])?.positional)),
@@ -98,11 +67,7 @@ fn write(spec: &'static Spec, words: &[String], raw: bool) -> Result<Store, Usag
         let [key, value] = pair else {
             return Err(bad(spec, "", "each key needs a value"));
         };
-        let value = if raw {
-            value.clone().into_bytes()
-        } else {
-            unescape(value)
-        };
+        let value = if raw { value.clone().into_bytes() } else { unescape(value) };
         pairs.push((key.clone(), value));
     }
     Ok(Store::Write { pairs })

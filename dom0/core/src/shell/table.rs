@@ -32,16 +32,7 @@ const fn spec(
     arguments: (usize, usize),
     sources: (Source, Source),
 ) -> Spec {
-    Spec {
-        name,
-        usage,
-        about,
-        options,
-        least: arguments.0,
-        most: arguments.1,
-        first: sources.0,
-        further: sources.1,
-    }
+    Spec { name, usage, about, options, least: arguments.0, most: arguments.1, first: sources.0, further: sources.1 }
 }
 
 /// The subcommands of `xl`.
@@ -66,14 +57,7 @@ pub(super) const XL: [Spec; 20] = {
             (0, ANY),
             (Domain, Domain),
         ),
-        spec(
-            "destroy",
-            "<Domain>",
-            "Terminate a domain immediately",
-            "",
-            (1, 1),
-            (Domain, Nothing),
-        ),
+        spec("destroy", "<Domain>", "Terminate a domain immediately", "", (1, 1), (Domain, Nothing)),
         spec(
             "shutdown",
             "[options] <-a|Domain>",
@@ -92,22 +76,8 @@ pub(super) const XL: [Spec; 20] = {
             (0, 1),
             (Domain, Nothing),
         ),
-        spec(
-            "pause",
-            "<Domain>",
-            "Pause execution of a domain",
-            "",
-            (1, 1),
-            (Domain, Nothing),
-        ),
-        spec(
-            "unpause",
-            "<Domain>",
-            "Unpause a paused domain",
-            "",
-            (1, 1),
-            (Domain, Nothing),
-        ),
+        spec("pause", "<Domain>", "Pause execution of a domain", "", (1, 1), (Domain, Nothing)),
+        spec("unpause", "<Domain>", "Unpause a paused domain", "", (1, 1), (Domain, Nothing)),
         spec(
             "console",
             "[options] <Domain>",
@@ -116,14 +86,7 @@ pub(super) const XL: [Spec; 20] = {
             (1, 1),
             (Domain, Nothing),
         ),
-        spec(
-            "info",
-            "",
-            "Get information about Xen host",
-            "",
-            (0, 0),
-            (Nothing, Nothing),
-        ),
+        spec("info", "", "Get information about Xen host", "", (0, 0), (Nothing, Nothing)),
         spec(
             "dmesg",
             "[-c]",
@@ -132,38 +95,10 @@ pub(super) const XL: [Spec; 20] = {
             (0, 0),
             (Nothing, Nothing),
         ),
-        spec(
-            "domid",
-            "<DomainName>",
-            "Convert a domain name to domain id",
-            "",
-            (1, 1),
-            (Domain, Nothing),
-        ),
-        spec(
-            "domname",
-            "<DomainId>",
-            "Convert a domain id to domain name",
-            "",
-            (1, 1),
-            (Nothing, Nothing),
-        ),
-        spec(
-            "rename",
-            "<Domain> <NewDomainName>",
-            "Rename a domain",
-            "",
-            (2, 2),
-            (Domain, Nothing),
-        ),
-        spec(
-            "vcpu-list",
-            "[Domain, ...]",
-            "List the VCPUs for all/some domains",
-            "",
-            (0, ANY),
-            (Domain, Domain),
-        ),
+        spec("domid", "<DomainName>", "Convert a domain name to domain id", "", (1, 1), (Domain, Nothing)),
+        spec("domname", "<DomainId>", "Convert a domain id to domain name", "", (1, 1), (Nothing, Nothing)),
+        spec("rename", "<Domain> <NewDomainName>", "Rename a domain", "", (2, 2), (Domain, Nothing)),
+        spec("vcpu-list", "[Domain, ...]", "List the VCPUs for all/some domains", "", (0, ANY), (Domain, Domain)),
         spec(
             "block-attach",
             "<Domain> <disk-spec-component(s)>...",
@@ -180,14 +115,7 @@ pub(super) const XL: [Spec; 20] = {
             (2, 2),
             (Domain, Nothing),
         ),
-        spec(
-            "block-list",
-            "<Domain(s)>",
-            "List virtual block devices for a domain",
-            "",
-            (1, ANY),
-            (Domain, Domain),
-        ),
+        spec("block-list", "<Domain(s)>", "List virtual block devices for a domain", "", (1, ANY), (Domain, Domain)),
         spec(
             "uptime",
             "[-s] [Domain]",
@@ -206,14 +134,7 @@ pub(super) const XL: [Spec; 20] = {
             (0, 0),
             (Nothing, Nothing),
         ),
-        spec(
-            "help",
-            "[command]",
-            "Show help for all commands or for one",
-            "",
-            (0, 1),
-            (Source::XlCommand, Nothing),
-        ),
+        spec("help", "[command]", "Show help for all commands or for one", "", (0, 1), (Source::XlCommand, Nothing)),
     ]
 };
 
@@ -221,14 +142,7 @@ pub(super) const XL: [Spec; 20] = {
 pub(super) const SHELL: [Spec; 16] = {
     use Source::{File, Nothing, StorePath};
     [
-        spec(
-            "xl",
-            "<subcommand> [args]",
-            "Manage domains; see 'xl help'",
-            "",
-            (0, ANY),
-            (Source::XlCommand, Nothing),
-        ),
+        spec("xl", "<subcommand> [args]", "Manage domains; see 'xl help'", "", (0, ANY), (Source::XlCommand, Nothing)),
         spec(
             "xenstore-ls",
             "[-f] [-p] [path]",
@@ -271,14 +185,7 @@ pub(super) const SHELL: [Spec; 16] = {
             (1, ANY),
             (StorePath, StorePath),
         ),
-        spec(
-            "xenstore-exists",
-            "key [...]",
-            "Test whether nodes exist",
-            "",
-            (1, ANY),
-            (StorePath, StorePath),
-        ),
+        spec("xenstore-exists", "key [...]", "Test whether nodes exist", "", (1, ANY), (StorePath, StorePath)),
         spec(
             "xenstore-watch",
             "[-n NR] key [...]",
@@ -296,48 +203,13 @@ pub(super) const SHELL: [Spec; 16] = {
             (2, ANY),
             (StorePath, Nothing),
         ),
-        spec(
-            "ls",
-            "[-l] [path ...]",
-            "List files",
-            "-l                      with sizes",
-            (0, ANY),
-            (File, File),
-        ),
-        spec(
-            "cat",
-            "file [...]",
-            "Print files",
-            "",
-            (1, ANY),
-            (File, File),
-        ),
+        spec("ls", "[-l] [path ...]", "List files", "-l                      with sizes", (0, ANY), (File, File)),
+        spec("cat", "file [...]", "Print files", "", (1, ANY), (File, File)),
         spec("time", "<command> [args]", "Run a command and say how long it took", "", (0, ANY), (Nothing, Nothing)),
         spec("sleep", "seconds", "Wait", "", (1, 1), (Nothing, Nothing)),
-        spec(
-            "poweroff",
-            "",
-            "Switch the machine off",
-            "",
-            (0, 0),
-            (Nothing, Nothing),
-        ),
-        spec(
-            "reboot",
-            "",
-            "Restart the machine",
-            "",
-            (0, 0),
-            (Nothing, Nothing),
-        ),
-        spec(
-            "help",
-            "[command]",
-            "Show help for all commands or for one",
-            "",
-            (0, 1),
-            (Source::Command, Nothing),
-        ),
+        spec("poweroff", "", "Switch the machine off", "", (0, 0), (Nothing, Nothing)),
+        spec("reboot", "", "Restart the machine", "", (0, 0), (Nothing, Nothing)),
+        spec("help", "[command]", "Show help for all commands or for one", "", (0, 1), (Source::Command, Nothing)),
     ]
 };
 

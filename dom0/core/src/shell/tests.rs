@@ -18,10 +18,7 @@ fn xl(line: &str) -> Xl {
 
 #[test]
 fn quotes_protect_blanks_and_hashes_start_comments() {
-    assert_eq!(
-        split("a 'b c' \"d \\\" e\" f\\ g h#i # rest").unwrap(),
-        ["a", "b c", "d \" e", "f g", "h#i"]
-    );
+    assert_eq!(split("a 'b c' \"d \\\" e\" f\\ g h#i # rest").unwrap(), ["a", "b c", "d \" e", "f g", "h#i"]);
     assert_eq!(split("''"), Ok(vec![String::new()]));
     assert_eq!(split("'open"), Err(Unclosed));
     assert_eq!(parse("   # only a comment"), Ok(Command::Nothing));
@@ -35,24 +32,15 @@ fn create_takes_its_file_options_and_keys_in_any_order() {
         console: true,
         paused: true,
     };
-    assert_eq!(
-        xl("xl create -c -p /store/a.cfg memory=64 name=b"),
-        expected
-    );
-    assert_eq!(
-        xl("xl create /store/a.cfg memory=64 'name=b' -cp"),
-        expected
-    );
+    assert_eq!(xl("xl create -c -p /store/a.cfg memory=64 name=b"), expected);
+    assert_eq!(xl("xl create /store/a.cfg memory=64 'name=b' -cp"), expected);
 }
 
 #[test]
 fn create_without_a_file_or_with_two_is_refused() {
     assert_eq!(parse("xl create memory=64").unwrap_err().status(), 2);
     let error = parse("xl create a.cfg b.cfg").unwrap_err().to_string();
-    assert!(
-        error.contains("'b.cfg' is neither an option nor key=value"),
-        "{error}"
-    );
+    assert!(error.contains("'b.cfg' is neither an option nor key=value"), "{error}");
 }
 
 #[test]
@@ -65,77 +53,27 @@ fn digits_are_a_domid_and_anything_else_is_a_name() {
 
 #[test]
 fn shutdown_wants_a_domain_or_all() {
-    assert_eq!(
-        xl("xl shutdown -w web"),
-        Xl::Shutdown {
-            target: Target::One(name("web")),
-            wait: true
-        }
-    );
-    assert_eq!(
-        xl("xl shutdown --all"),
-        Xl::Shutdown {
-            target: Target::All,
-            wait: false
-        }
-    );
-    assert!(
-        parse("xl shutdown")
-            .unwrap_err()
-            .to_string()
-            .starts_with("You must specify '-a' or a domain id.")
-    );
+    assert_eq!(xl("xl shutdown -w web"), Xl::Shutdown { target: Target::One(name("web")), wait: true });
+    assert_eq!(xl("xl shutdown --all"), Xl::Shutdown { target: Target::All, wait: false });
+    assert!(parse("xl shutdown").unwrap_err().to_string().starts_with("You must specify '-a' or a domain id."));
     assert!(parse("xl shutdown -a web").is_err());
 }
 
 #[test]
 fn the_other_subcommands_parse() {
-    assert_eq!(
-        xl("xl list -lv"),
-        Xl::List {
-            long: true,
-            verbose: true,
-            domains: vec![]
-        }
-    );
-    assert_eq!(
-        xl("xl console -t vuart 3"),
-        Xl::Console {
-            domain: DomainRef::Id(DomId(3)),
-            kind: ConsoleKind::Vuart
-        }
-    );
-    assert_eq!(
-        xl("xl rename a b"),
-        Xl::Rename {
-            domain: name("a"),
-            name: "b".into()
-        }
-    );
+    assert_eq!(xl("xl list -lv"), Xl::List { long: true, verbose: true, domains: vec![] });
+    assert_eq!(xl("xl console -t vuart 3"), Xl::Console { domain: DomainRef::Id(DomId(3)), kind: ConsoleKind::Vuart });
+    assert_eq!(xl("xl rename a b"), Xl::Rename { domain: name("a"), name: "b".into() });
     assert_eq!(xl("xl domname 4"), Xl::Domname(DomId(4)));
     assert_eq!(
         xl("xl block-attach a /store/x.img raw xvdb w"),
-        Xl::BlockAttach {
-            domain: name("a"),
-            disk: "/store/x.img,raw,xvdb,w".into()
-        }
+        Xl::BlockAttach { domain: name("a"), disk: "/store/x.img,raw,xvdb,w".into() }
     );
     assert_eq!(
         xl("xl block-detach -f a xvdb"),
-        Xl::BlockDetach {
-            domain: name("a"),
-            vdev: "xvdb".into(),
-            force: true
-        }
+        Xl::BlockDetach { domain: name("a"), vdev: "xvdb".into(), force: true }
     );
-    assert_eq!(
-        xl("xl top -b -i2 --delay=0.5"),
-        Xl::Top {
-            batch: true,
-            delay_ms: 500,
-            iterations: Some(2)
-        }
-    );
+    assert_eq!(xl("xl top -b -i2 --delay=0.5"), Xl::Top { batch: true, delay_ms: 500, iterations: Some(2) });
     assert_eq!(xl("xl dmesg -c"), Xl::Dmesg { clear: true });
     assert_eq!(xl("xl info"), Xl::Info);
     assert_eq!(xl("xl help list"), Xl::Help(Some("list".into())));
@@ -144,26 +82,11 @@ fn the_other_subcommands_parse() {
 #[test]
 fn errors_come_in_the_manner_of_xl() {
     let error = parse("xl destroy").unwrap_err();
-    assert!(
-        error.to_string().starts_with(
-            "'xl destroy' requires at least 1 argument.\n\nUsage: xl destroy <Domain>"
-        )
-    );
+    assert!(error.to_string().starts_with("'xl destroy' requires at least 1 argument.\n\nUsage: xl destroy <Domain>"));
     assert_eq!(error.status(), 2);
-    assert!(
-        parse("xl list -x")
-            .unwrap_err()
-            .to_string()
-            .starts_with("option 'x' not supported.\n\nUsage: xl list")
-    );
-    assert_eq!(
-        parse("xl migrate a b").unwrap_err().to_string(),
-        "command not implemented"
-    );
-    assert_eq!(
-        parse("frobnicate").unwrap_err().to_string(),
-        "frobnicate: command not found"
-    );
+    assert!(parse("xl list -x").unwrap_err().to_string().starts_with("option 'x' not supported.\n\nUsage: xl list"));
+    assert_eq!(parse("xl migrate a b").unwrap_err().to_string(), "command not implemented");
+    assert_eq!(parse("frobnicate").unwrap_err().to_string(), "frobnicate: command not found");
     assert_eq!(parse("frobnicate").unwrap_err().status(), 127);
 }
 
@@ -171,10 +94,7 @@ fn errors_come_in_the_manner_of_xl() {
 fn asking_for_help_is_no_failure() {
     let help = parse("xl create -h").unwrap_err();
     assert_eq!(help.status(), 0);
-    assert!(
-        help.to_string()
-            .starts_with("Usage: xl create <ConfigFile> [options] [vars]")
-    );
+    assert!(help.to_string().starts_with("Usage: xl create <ConfigFile> [options] [vars]"));
 }
 
 #[test]
@@ -183,35 +103,15 @@ fn xenstore_commands_parse() {
         Ok(Command::Store(store)) => store,
         other => panic!("{line}: {other:?}"),
     };
-    assert_eq!(
-        store("xenstore-ls -fp"),
-        Store::Ls {
-            path: "/".into(),
-            full: true,
-            perms: true
-        }
-    );
+    assert_eq!(store("xenstore-ls -fp"), Store::Ls { path: "/".into(), full: true, perms: true });
     assert_eq!(
         store("xenstore-write a b c 'd\\n\\x41\\101'"),
-        Store::Write {
-            pairs: vec![("a".into(), b"b".to_vec()), ("c".into(), b"d\nAA".to_vec())]
-        }
+        Store::Write { pairs: vec![("a".into(), b"b".to_vec()), ("c".into(), b"d\nAA".to_vec())] }
     );
-    assert_eq!(
-        store("xenstore-watch -n 2 a"),
-        Store::Watch {
-            keys: vec!["a".into()],
-            events: Some(2)
-        }
-    );
+    assert_eq!(store("xenstore-watch -n 2 a"), Store::Watch { keys: vec!["a".into()], events: Some(2) });
     assert_eq!(
         store("xenstore-chmod -r /a n0 r5"),
-        Store::Chmod {
-            key: "/a".into(),
-            modes: vec!["n0".into(), "r5".into()],
-            upto: false,
-            recurse: true
-        }
+        Store::Chmod { key: "/a".into(), modes: vec!["n0".into(), "r5".into()], upto: false, recurse: true }
     );
     assert!(parse("xenstore-write a").is_err());
     assert!(parse("xenstore-write a b c").is_err());
@@ -233,26 +133,17 @@ fn sleep_takes_fractions_of_seconds() {
 fn every_command_in_the_table_has_help_and_parses() {
     for spec in &table::SHELL {
         assert!(help(Some(spec.name)).is_some());
-        assert_ne!(
-            parse(spec.name),
-            Err(UsageError::NotFound(spec.name.into()))
-        );
+        assert_ne!(parse(spec.name), Err(UsageError::NotFound(spec.name.into())));
     }
     for spec in &table::XL {
         assert!(xl_help(Some(spec.name)).contains(spec.name));
-        assert_ne!(
-            parse(&format!("xl {}", spec.name)),
-            Err(UsageError::NotImplemented)
-        );
+        assert_ne!(parse(&format!("xl {}", spec.name)), Err(UsageError::NotImplemented));
     }
 }
 
 #[test]
 fn completion_knows_what_stands_where() {
-    assert_eq!(
-        completion("xenstore-r").candidates,
-        ["xenstore-read", "xenstore-rm"]
-    );
+    assert_eq!(completion("xenstore-r").candidates, ["xenstore-read", "xenstore-rm"]);
     assert_eq!(completion("xl unp").candidates, ["unpause"]);
     assert_eq!(completion("xl create -c /st").source, Source::File);
     assert_eq!(completion("xl destroy we").source, Source::Domain);

@@ -29,9 +29,7 @@ pub fn split(line: &str) -> Result<Vec<String>, Unclosed> {
                 }
             }
             '"' => double_quoted(&mut chars, word.get_or_insert_default())?,
-            '\\' => word
-                .get_or_insert_default()
-                .push(chars.next().ok_or(Unclosed)?),
+            '\\' => word.get_or_insert_default().push(chars.next().ok_or(Unclosed)?),
             c => word.get_or_insert_default().push(c),
         }
     }

@@ -24,64 +24,30 @@ pub(super) fn parse(words: &[String]) -> Result<Xl, UsageError> {
     let spec = table::find(&table::XL, name).ok_or(UsageError::NotImplemented)?;
     let scan = |options: &[Opt]| arguments(spec, PREFIX, rest, options);
     match spec.name {
-        "create" => create(
-            spec,
-            scan(&[
-                flag('c', ""),
-                flag('p', ""),
-                flag('e', ""),
-                flag('q', "quiet"),
-            ])?,
-        ),
+        "create" => create(spec, scan(&[flag('c', ""), flag('p', ""), flag('e', ""), flag('q', "quiet")])?),
         "list" => {
             let args = scan(&[flag('l', "long"), flag('v', "verbose")])?;
-            Ok(Xl::List {
-                long: args.has('l'),
-                verbose: args.has('v'),
-                domains: domains(&args),
-            })
+            Ok(Xl::List { long: args.has('l'), verbose: args.has('v'), domains: domains(&args) })
         }
         "shutdown" => {
             let args = scan(&[flag('a', "all"), flag('w', "wait"), flag('F', "")])?;
-            Ok(Xl::Shutdown {
-                wait: args.has('w'),
-                target: target(spec, &args)?,
-            })
+            Ok(Xl::Shutdown { wait: args.has('w'), target: target(spec, &args)? })
         }
         "reboot" => {
             let args = scan(&[flag('a', "all"), flag('w', "wait"), flag('F', "")])?;
-            Ok(Xl::Reboot {
-                wait: args.has('w'),
-                target: target(spec, &args)?,
-            })
+            Ok(Xl::Reboot { wait: args.has('w'), target: target(spec, &args)? })
         }
         "console" => console(spec, &scan(&[valued('t', ""), valued('n', "")])?),
-        "dmesg" => Ok(Xl::Dmesg {
-            clear: scan(&[flag('c', "clear")])?.has('c'),
-        }),
+        "dmesg" => Ok(Xl::Dmesg { clear: scan(&[flag('c', "clear")])?.has('c') }),
         "uptime" => {
             let args = scan(&[flag('s', "short")])?;
-            Ok(Xl::Uptime {
-                short: args.has('s'),
-                domains: domains(&args),
-            })
+            Ok(Xl::Uptime { short: args.has('s'), domains: domains(&args) })
         }
-        "top" => top(
-            spec,
-            &scan(&[
-                flag('b', "batch"),
-                valued('d', "delay"),
-                valued('i', "iterations"),
-            ])?,
-        ),
+        "top" => top(spec, &scan(&[flag('b', "batch"), valued('d', "delay"), valued('i', "iterations")])?),
         "block-detach" => {
             let args = scan(&[flag('f', "force")])?;
             let vdev = args.positional.get(1).cloned().unwrap_or_default();
-            Ok(Xl::BlockDetach {
-                domain: domain(&args),
-                vdev,
-                force: args.has('f'),
-            })
+            Ok(Xl::BlockDetach { domain: domain(&args), vdev, force: args.has('f') })
         }
         "destroy" => Ok(Xl::Destroy(domain(&scan(&[])?))),
         "pause" => Ok(Xl::Pause(domain(&scan(&[])?))),
@@ -101,20 +67,12 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         "domid" => Ok(Xl::Domid(first)),
         "domname" => match number(&first).and_then(|id| u16::try_from(id).ok()) {
             Some(id) => Ok(Xl::Domname(DomId(id))),
-            None => Err(bad(
-                spec,
-                PREFIX,
-                &alloc::format!("Invalid domain id '{first}'."),
-            )),
+            None => Err(bad(spec, PREFIX, &alloc::format!("Invalid domain id '{first}'."))),
         },
-        "rename" => Ok(Xl::Rename {
-            domain: DomainRef::parse(&first),
-            name: further.first().cloned().unwrap_or_default(),
-        }),
-        "block-attach" => Ok(Xl::BlockAttach {
-            domain: DomainRef::parse(&first),
-            disk: further.join(","),
-        }),
+        "rename" => {
+            Ok(Xl::Rename { domain: DomainRef::parse(&first), name: further.first().cloned().unwrap_or_default() })
+        }
+        "block-attach" => Ok(Xl::BlockAttach { domain: DomainRef::parse(&first), disk: further.join(",") }),
         _ => Ok(Xl::Help(args.positional.first().cloned())),
     }
 }
@@ -122,27 +80,14 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
 /// The first argument without `=` is the file; every other one sets a key.
 fn create(spec: &'static Spec, args: Arguments) -> Result<Xl, UsageError> {
     let (console, paused) = (args.has('c'), args.has('p'));
-    let (overrides, mut files): (Vec<String>, Vec<String>) = args
-        .positional
-        .into_iter()
-        .partition(|argument| argument.contains('='));
+    let (overrides, mut files): (Vec<String>, Vec<String>) =
+        args.positional.into_iter().partition(|argument| argument.contains('='));
     match (files.pop(), files.pop()) {
-        (Some(file), None) => Ok(Xl::Create {
-            file,
-            overrides,
-            console,
-            paused,
-        }),
-        (None, _) => Err(bad(
-            spec,
-            PREFIX,
-            "'xl create' requires a configuration file.",
-        )),
-        (Some(extra), Some(_)) => Err(bad(
-            spec,
-            PREFIX,
-            &alloc::format!("'xl create': '{extra}' is neither an option nor key=value."),
-        )),
+        (Some(file), None) => Ok(Xl::Create { file, overrides, console, paused }),
+        (None, _) => Err(bad(spec, PREFIX, "'xl create' requires a configuration file.")),
+        (Some(extra), Some(_)) => {
+            Err(bad(spec, PREFIX, &alloc::format!("'xl create': '{extra}' is neither an option nor key=value.")))
+        }
     }
 }
 
@@ -151,20 +96,13 @@ fn console(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         None | Some("pv") => ConsoleKind::Pv,
         Some("vuart" | "serial") => ConsoleKind::Vuart,
         Some(other) => {
-            return Err(bad(
-                spec,
-                PREFIX,
-                &alloc::format!("console type '{other}' is neither pv nor vuart."),
-            ));
+            return Err(bad(spec, PREFIX, &alloc::format!("console type '{other}' is neither pv nor vuart.")));
         }
     };
     if !matches!(args.value('n'), None | Some("0")) {
         return Err(bad(spec, PREFIX, "there is only console number 0."));
     }
-    Ok(Xl::Console {
-        domain: domain(args),
-        kind,
-    })
+    Ok(Xl::Console { domain: domain(args), kind })
 }
 
 fn top(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
@@ -176,16 +114,9 @@ fn top(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
     };
     let iterations = match args.value('i') {
         None => None,
-        Some(text) => Some(
-            number(text)
-                .ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid count '{text}'.")))?,
-        ),
+        Some(text) => Some(number(text).ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid count '{text}'.")))?),
     };
-    Ok(Xl::Top {
-        batch: args.has('b'),
-        delay_ms,
-        iterations,
-    })
+    Ok(Xl::Top { batch: args.has('b'), delay_ms, iterations })
 }
 
 /// `-a` or one domain, and not both.
@@ -193,11 +124,7 @@ fn target(spec: &'static Spec, args: &Arguments) -> Result<Target, UsageError> {
     match (args.has('a'), args.positional.first()) {
         (true, None) => Ok(Target::All),
         (false, Some(name)) => Ok(Target::One(DomainRef::parse(name))),
-        (true, Some(_)) => Err(bad(
-            spec,
-            PREFIX,
-            "You may not specify both a domain and '-a'.",
-        )),
+        (true, Some(_)) => Err(bad(spec, PREFIX, "You may not specify both a domain and '-a'.")),
         (false, None) => Err(bad(spec, PREFIX, "You must specify '-a' or a domain id.")),
     }
 }
@@ -207,8 +134,5 @@ fn domain(args: &Arguments) -> DomainRef {
 }
 
 fn domains(args: &Arguments) -> Vec<DomainRef> {
-    args.positional
-        .iter()
-        .map(|name| DomainRef::parse(name))
-        .collect()
+    args.positional.iter().map(|name| DomainRef::parse(name)).collect()
 }

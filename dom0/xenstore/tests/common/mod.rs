@@ -34,23 +34,11 @@ pub fn perms(entries: &str) -> Perms {
 }
 
 pub fn header(op: u32, req_id: u32, tx_id: u32, len: u32) -> Vec<u8> {
-    Header {
-        op,
-        req_id,
-        tx_id,
-        len,
-    }
-    .as_bytes()
-    .to_vec()
+    Header { op, req_id, tx_id, len }.as_bytes().to_vec()
 }
 
 pub fn message(op: XsOp, req_id: u32, tx: TxId, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = header(
-        op.raw(),
-        req_id,
-        tx.raw(),
-        payload.len().try_into().unwrap(),
-    );
+    let mut bytes = header(op.raw(), req_id, tx.raw(), payload.len().try_into().unwrap());
     bytes.extend_from_slice(payload);
     bytes
 }
@@ -70,18 +58,13 @@ impl World {
     pub fn guest(&mut self, domid: u16) -> ConnId {
         let home = xenstore::home(DomId(domid));
         self.write(self.dom0, &home, "").unwrap();
-        self.set_perms(self.dom0, &home, &format!("n{domid}"))
-            .unwrap();
+        self.set_perms(self.dom0, &home, &format!("n{domid}")).unwrap();
         self.introduce(domid).unwrap();
         self.connect(domid)
     }
 
     pub fn introduce(&mut self, domid: u16) -> Result<Reply, Error> {
-        let introduce = Request::Introduce {
-            domid: DomId(domid),
-            gfn: Gfn(0x39000),
-            port: Port(1),
-        };
+        let introduce = Request::Introduce { domid: DomId(domid), gfn: Gfn(0x39000), port: Port(1) };
         self.ask(self.dom0, introduce)
     }
 
@@ -109,13 +92,7 @@ impl World {
         self.write_in(conn, TxId::NONE, path, value)
     }
 
-    pub fn write_in(
-        &mut self,
-        conn: ConnId,
-        tx: TxId,
-        path: &str,
-        value: &str,
-    ) -> Result<Reply, Error> {
+    pub fn write_in(&mut self, conn: ConnId, tx: TxId, path: &str, value: &str) -> Result<Reply, Error> {
         let value = value.as_bytes();
         self.store.request(conn, tx, Request::Write { path, value })
     }
@@ -189,13 +166,11 @@ impl World {
     }
 
     pub fn commit(&mut self, conn: ConnId, tx: TxId) -> Result<Reply, Error> {
-        self.store
-            .request(conn, tx, Request::TransactionEnd { commit: true })
+        self.store.request(conn, tx, Request::TransactionEnd { commit: true })
     }
 
     pub fn abort(&mut self, conn: ConnId, tx: TxId) -> Result<Reply, Error> {
-        self.store
-            .request(conn, tx, Request::TransactionEnd { commit: false })
+        self.store.request(conn, tx, Request::TransactionEnd { commit: false })
     }
 
     pub fn actions(&mut self) -> Vec<Action> {
@@ -206,9 +181,7 @@ impl World {
     pub fn check(&mut self) -> usize {
         match self.ask(self.dom0, Request::Control { command: "check" }) {
             Ok(Reply::Text(text)) => {
-                let count = text
-                    .strip_prefix("OK, ")
-                    .and_then(|rest| rest.strip_suffix(" nodes"));
+                let count = text.strip_prefix("OK, ").and_then(|rest| rest.strip_suffix(" nodes"));
                 count.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
             }
             other => panic!("{other:?}"),

@@ -21,12 +21,7 @@ impl Scene {
         world.write(victim, "data", "precious").unwrap();
         let nodes = world.check();
         let attacker = world.guest(2);
-        Self {
-            world,
-            victim,
-            attacker,
-            nodes,
-        }
+        Self { world, victim, attacker, nodes }
     }
 
     /// The victim is served and unharmed; after the attacker's end the node count is as before.

@@ -80,12 +80,8 @@ fn within(path: &str, above: &str) -> bool {
 }
 
 pub fn children(tree: &Tree, path: &str) -> Vec<String> {
-    let below = tree
-        .keys()
-        .filter(|child| *child != "/" && parent(child) == path);
-    below
-        .map(|child| child.rsplit('/').next().unwrap().to_owned())
-        .collect()
+    let below = tree.keys().filter(|child| *child != "/" && parent(child) == path);
+    below.map(|child| child.rsplit('/').next().unwrap().to_owned()).collect()
 }
 
 fn permits(node: &Node, who: Who, need: Need) -> bool {
@@ -111,19 +107,13 @@ fn nearest(tree: &Tree, path: &str) -> (String, Option<String>) {
 /// Whether the path leads to a node, if the caller has the right there or on the nearest node above.
 pub fn find(tree: &Tree, who: Who, path: &str, need: Need) -> Result<bool, Error> {
     let (at, gap) = nearest(tree, path);
-    if permits(&tree[&at], who, need) {
-        Ok(gap.is_none())
-    } else {
-        Err(Error::AccessDenied)
-    }
+    if permits(&tree[&at], who, need) { Ok(gap.is_none()) } else { Err(Error::AccessDenied) }
 }
 
 /// Whether the change is allowed.
 fn permit(tree: &Tree, who: Who, change: &Change) -> Result<(), Error> {
     match change {
-        Change::Write(path, _) | Change::Mkdir(path) => {
-            find(tree, who, path, Need::Write).map(|_| ())
-        }
+        Change::Write(path, _) | Change::Mkdir(path) => find(tree, who, path, Need::Write).map(|_| ()),
         Change::Rm(path) => match find(tree, who, path, Need::Write)? {
             true if path == "/" => Err(Error::RootStays),
             true => Ok(()),
@@ -134,11 +124,7 @@ fn permit(tree: &Tree, who: Who, change: &Change) -> Result<(), Error> {
             if !find(tree, who, path, Need::Own)? {
                 return Err(Error::NoNode);
             }
-            if who == 0 || tree[path].owner == *owner {
-                Ok(())
-            } else {
-                Err(Error::OwnerFixed)
-            }
+            if who == 0 || tree[path].owner == *owner { Ok(()) } else { Err(Error::OwnerFixed) }
         }
     }
 }
@@ -151,14 +137,7 @@ fn make(tree: &mut Tree, who: Who, path: &str, history: &mut Vec<Fact>) {
     make(tree, who, &above, history);
     let Node { owner, others, .. } = tree[&above];
     let owner = if who == 0 { owner } else { who };
-    tree.insert(
-        path.to_owned(),
-        Node {
-            value: String::new(),
-            owner,
-            others,
-        },
-    );
+    tree.insert(path.to_owned(), Node { value: String::new(), owner, others });
     history.push(Fact::Changed(path.to_owned()));
     history.push(Fact::Listed(above));
 }
@@ -190,11 +169,7 @@ fn apply(
                 return Vec::new();
             }
             let events = seen(tree, watches, path, None, true);
-            let gone: Vec<String> = tree
-                .keys()
-                .filter(|node| within(node, path))
-                .cloned()
-                .collect();
+            let gone: Vec<String> = tree.keys().filter(|node| within(node, path)).cloned().collect();
             for node in gone {
                 tree.remove(&node);
                 history.push(Fact::Changed(node.clone()));
@@ -213,13 +188,7 @@ fn apply(
     }
 }
 
-fn seen(
-    tree: &Tree,
-    watches: &[Watch],
-    path: &str,
-    old: Option<&Node>,
-    removed: bool,
-) -> Vec<(usize, String)> {
+fn seen(tree: &Tree, watches: &[Watch], path: &str, old: Option<&Node>, removed: bool) -> Vec<(usize, String)> {
     let may_know = |who, path: &str| {
         let above = parent(path);
         permits(&tree[path], who, Need::Read)
@@ -244,13 +213,7 @@ fn seen(
 impl Model {
     pub fn change(&mut self, who: Who, change: &Change) -> Result<Vec<(usize, String)>, Error> {
         permit(&self.tree, who, change)?;
-        Ok(apply(
-            &mut self.tree,
-            who,
-            change,
-            &self.watches,
-            &mut self.history,
-        ))
+        Ok(apply(&mut self.tree, who, change, &self.watches, &mut self.history))
     }
 
     pub fn start(&self) -> Transaction {
@@ -277,13 +240,7 @@ impl Model {
         }
         let mut events = Vec::new();
         for change in &tx.changes {
-            events.extend(apply(
-                &mut self.tree,
-                who,
-                change,
-                &self.watches,
-                &mut self.history,
-            ));
+            events.extend(apply(&mut self.tree, who, change, &self.watches, &mut self.history));
         }
         Ok(events)
     }
@@ -305,19 +262,11 @@ impl Transaction {
     }
 
     pub fn change(&mut self, who: Who, change: Change) -> Result<(), Error> {
-        let (Change::Write(path, _)
-        | Change::Mkdir(path)
-        | Change::Rm(path)
-        | Change::SetPerms(path, ..)) = &change;
+        let (Change::Write(path, _) | Change::Mkdir(path) | Change::Rm(path) | Change::SetPerms(path, ..)) = &change;
         self.note(path, false);
         permit(&self.work, who, &change)?;
         if matches!(change, Change::Rm(_)) {
-            let gone: Vec<_> = self
-                .work
-                .keys()
-                .filter(|node| within(node, path))
-                .cloned()
-                .collect();
+            let gone: Vec<_> = self.work.keys().filter(|node| within(node, path)).cloned().collect();
             for node in gone.into_iter().filter(|node| self.base.contains_key(node)) {
                 self.values.insert(node.clone());
                 self.lists.insert(node);

@@ -65,12 +65,7 @@ fn platform_op<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Cal
     }
 }
 
-fn domain_op<H: Hw>(
-    call: &mut Call<'_, H>,
-    caps: &CapTable<H>,
-    target: &H::Shared<Domain<H>>,
-    op: Op,
-) -> CallResult {
+fn domain_op<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, target: &H::Shared<Domain<H>>, op: Op) -> CallResult {
     match op {
         Op::DomainDestroy => return domain::destroy(call, caps, target),
         Op::DomainInfo => return domain::info(call, target),

@@ -31,8 +31,7 @@ impl World {
     /// A fresh machine with a privileged domain that has 16 pages.
     pub fn new() -> (World, Shared<Domain<Fake>>) {
         super::reset();
-        let mut world =
-            World { kernel: Box::leak(Box::new(Kernel::new())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
+        let mut world = World { kernel: Box::leak(Box::new(Kernel::new())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
         let dom0 = world.domain_with(16, true);
         (world, dom0)
     }

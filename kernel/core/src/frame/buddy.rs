@@ -118,8 +118,8 @@ impl Buddy {
     fn merge(&mut self, entries: &[FrameEntry], mut index: u32, mut order: u8) {
         while order < MAX_ORDER {
             let Some(buddy) = ((index + self.skew) ^ (1 << order)).checked_sub(self.skew) else { break };
-            let is_free = at(entries, buddy)
-                .is_some_and(|entry| entry.state.load(Ordering::Relaxed) == State::free(order).raw());
+            let is_free =
+                at(entries, buddy).is_some_and(|entry| entry.state.load(Ordering::Relaxed) == State::free(order).raw());
             if !is_free {
                 break;
             }

@@ -189,9 +189,9 @@ impl FrameTable {
     /// still maps it lets go too.
     pub fn abandon(&self, pa: Pa) {
         let Some(entry) = self.entry(pa) else { return };
-        let _ = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |raw| {
-            Some(State::from_raw(raw).orphaned().raw())
-        });
+        let _ = entry
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |raw| Some(State::from_raw(raw).orphaned().raw()));
         self.put(pa);
     }
 

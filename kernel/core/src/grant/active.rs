@@ -4,9 +4,7 @@
 //! references change together under the table's lock, so a second user never meets a frame that the first one
 //! has just let go.
 
-use hypercall_abi::grant::{
-    GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_TYPE_MASK, GTF_WRITING, GrantStatus,
-};
+use hypercall_abi::grant::{GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_TYPE_MASK, GTF_WRITING, GrantStatus};
 use hypercall_abi::ids::{DomId, GrantRef};
 
 use super::table::Place;
@@ -49,12 +47,7 @@ impl Uses {
 
 /// Begins a use of `granter`'s grant by `user`; returns the frame, with a reference that the use holds.
 #[inline]
-pub(super) fn begin<H: Hw>(
-    granter: &Domain<H>,
-    gref: GrantRef,
-    user: DomId,
-    write: bool,
-) -> Result<Pa, GrantStatus> {
+pub(super) fn begin<H: Hw>(granter: &Domain<H>, gref: GrantRef, user: DomId, write: bool) -> Result<Pa, GrantStatus> {
     let table = granter.grants.table.lock();
     let place = table.place(gref).ok_or(GrantStatus::BadGntRef)?;
     let mut uses = Uses::load::<H>(place.active);
@@ -75,7 +68,11 @@ pub(super) fn begin<H: Hw>(
         page.keep()
     };
     uses.user = user;
-    if write { uses.writers += 1 } else { uses.readers += 1 }
+    if write {
+        uses.writers += 1
+    } else {
+        uses.readers += 1
+    }
     uses.store::<H>(place.active);
     Ok(frame)
 }

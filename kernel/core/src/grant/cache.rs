@@ -1,9 +1,7 @@
 //! `GNTTABOP_cache_flush`: a back end cleans the caches over a page that a device without coherency will use.
 
 use hypercall_abi::errno::XenError;
-use hypercall_abi::grant::{
-    CacheFlush, GNTTAB_CACHE_CLEAN, GNTTAB_CACHE_INVAL, GNTTAB_CACHE_SOURCE_GREF,
-};
+use hypercall_abi::grant::{CacheFlush, GNTTAB_CACHE_CLEAN, GNTTAB_CACHE_INVAL, GNTTAB_CACHE_SOURCE_GREF};
 use hypercall_abi::ids::GrantHandle;
 
 use super::COMMAND_BITS;

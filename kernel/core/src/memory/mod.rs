@@ -7,7 +7,6 @@ mod reservation;
 #[cfg(test)]
 mod tests;
 
-
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::memory::{DomainArg, MEMOP_CMD_MASK, MemoryOp};

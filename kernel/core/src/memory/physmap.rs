@@ -121,9 +121,7 @@ fn replace<H: Hw>(domain: &Domain<H>, ipa: Ipa, pa: Pa, kind: MapKind) -> Result
 /// Empties the place at `ipa`. Mapped grants go by their handles, and devices not at all.
 fn clear<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), P2mError> {
     let removed = domain.p2m.removal().take(ipa, |mapping| match mapping.kind {
-        MapKind::RamRw | MapKind::RamRo => {
-            H::frames().withdraw(mapping.pa, domain.id).map_err(|_| P2mError::Busy)
-        }
+        MapKind::RamRw | MapKind::RamRo => H::frames().withdraw(mapping.pa, domain.id).map_err(|_| P2mError::Busy),
         MapKind::Foreign | MapKind::Shared => Ok(()),
         MapKind::GrantRw | MapKind::GrantRo | MapKind::Device => Err(P2mError::Busy),
     })?;

@@ -35,7 +35,10 @@ pub(super) enum Change {
 pub(super) fn op<H: Hw>(call: &mut Call<'_, H>, change: Change) -> CallResult {
     let arg: Reservation = guest::read(call.domain, GuestVa::new(call.args[1]))?;
     let start = progress(call);
-    if start >= arg.nr_extents || arg.nr_extents > u64::MAX >> super::PROGRESS_SHIFT || arg.extent_order > MAX_EXTENT_ORDER {
+    if start >= arg.nr_extents
+        || arg.nr_extents > u64::MAX >> super::PROGRESS_SHIFT
+        || arg.extent_order > MAX_EXTENT_ORDER
+    {
         return Ok(start);
     }
     let other;

@@ -214,13 +214,8 @@ fn the_shared_information_page_takes_the_place_of_ram() {
 fn spaces_that_a_guest_may_not_map_are_refused() {
     let (mut world, dom0) = World::new();
     let domain = world.domain(8);
-    let arg = |space: u32, idx| AddToPhysmap {
-        domid: DomId::SELF,
-        space,
-        idx,
-        gpfn: Gfn(HOLE),
-        ..AddToPhysmap::default()
-    };
+    let arg =
+        |space: u32, idx| AddToPhysmap { domid: DomId::SELF, space, idx, gpfn: Gfn(HOLE), ..AddToPhysmap::default() };
     for (space, idx, error) in [
         (MapSpace::SharedInfo.raw(), 1, XenError::Inval),
         (MapSpace::GrantTable.raw(), 4, XenError::Inval),

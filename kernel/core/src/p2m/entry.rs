@@ -87,7 +87,11 @@ impl MapKind {
         let access = if self.is_writable() { READ | WRITE } else { READ };
         let memory = match self {
             MapKind::Device => DEVICE_NGNRE,
-            MapKind::RamRw | MapKind::RamRo | MapKind::GrantRw | MapKind::GrantRo | MapKind::Foreign
+            MapKind::RamRw
+            | MapKind::RamRo
+            | MapKind::GrantRw
+            | MapKind::GrantRo
+            | MapKind::Foreign
             | MapKind::Shared => NORMAL_WB | INNER_SHAREABLE,
         };
         let execute = if self.is_ram() { 0 } else { EXECUTE_NEVER };

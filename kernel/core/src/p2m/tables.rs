@@ -115,9 +115,7 @@ impl<H: Hw> Tables<H> {
         if self.dead {
             return Err(P2mError::Dead);
         }
-        let fits = |level: Level| {
-            ipa.is_aligned(level.size()) && pa.is_aligned(level.size()) && level.pages() <= pages
-        };
+        let fits = |level: Level| ipa.is_aligned(level.size()) && pa.is_aligned(level.size()) && level.pages() <= pages;
         for level in [Level::One, Level::Two, Level::Three] {
             if !fits(level) {
                 continue;

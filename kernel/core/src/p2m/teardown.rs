@@ -50,7 +50,9 @@ impl<H: Hw> Tables<H> {
         let (slot, entry) = self.walk(ipa, Level::Three);
         let inside = ipa.raw() & (slot.level.size() - 1);
         let pages = match entry {
-            Entry::Empty | Entry::Table(_) | Entry::Leaf(_, MapKind::Device | MapKind::Shared)
+            Entry::Empty
+            | Entry::Table(_)
+            | Entry::Leaf(_, MapKind::Device | MapKind::Shared)
             | Entry::Leaf(_, MapKind::GrantRw | MapKind::GrantRo) => (slot.level.size() - inside) / PAGE_SIZE,
             Entry::Leaf(pa, MapKind::RamRw | MapKind::RamRo) => {
                 H::frames().abandon(pa.add(inside));

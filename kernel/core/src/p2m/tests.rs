@@ -38,8 +38,13 @@ fn touch(ipa: u64) -> Option<Pa> {
 fn memory_is_mapped_in_the_largest_blocks_that_alignment_allows() {
     fake::reset();
     let p2m = p2m();
-    p2m.map(Ipa::new(GIB - MIB2 - PAGE_SIZE), Pa::new(5 * GIB - MIB2 - PAGE_SIZE), 1 + 512 + (1 << 18), MapKind::Device)
-        .unwrap();
+    p2m.map(
+        Ipa::new(GIB - MIB2 - PAGE_SIZE),
+        Pa::new(5 * GIB - MIB2 - PAGE_SIZE),
+        1 + 512 + (1 << 18),
+        MapKind::Device,
+    )
+    .unwrap();
     assert_eq!(p2m.table_frames(), 4, "two root tables, one of level 2, one of level 3");
     run(&p2m);
     for at in [GIB - MIB2 - PAGE_SIZE, GIB - MIB2 + 0x1234, GIB + 0x1234_5678] {

@@ -63,11 +63,7 @@ struct Pcpu<H: Hw> {
 
 impl<H: Hw> Pcpu<H> {
     const fn new() -> Self {
-        Pcpu {
-            queue: SpinMutex::new(FairQueue::new()),
-            again: AtomicBool::new(false),
-            idle: AtomicU64::new(0),
-        }
+        Pcpu { queue: SpinMutex::new(FairQueue::new()), again: AtomicBool::new(false), idle: AtomicU64::new(0) }
     }
 }
 

@@ -100,12 +100,7 @@ fn next<H: Hw>(kernel: &Kernel<H>, id: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
 }
 
 /// Puts a vCPU on this pCPU; false if it is held after all, or its domain is gone.
-fn put_on<H: Hw>(
-    kernel: &Kernel<H>,
-    cpu: &mut LocalCpu<H>,
-    frame: &mut TrapFrame,
-    vcpu: H::Shared<Vcpu<H>>,
-) -> bool {
+fn put_on<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, vcpu: H::Shared<Vcpu<H>>) -> bool {
     let domain = kernel.domains.get(vcpu.domid);
     {
         let mut place = vcpu.place.lock();

@@ -62,10 +62,7 @@ impl Buffer {
     /// Where the word before the cursor starts.
     pub(super) fn word_start(&self) -> usize {
         let word_end = self.before().trim_end_matches(' ').len();
-        self.before()
-            .get(..word_end)
-            .and_then(|text| text.rfind(' '))
-            .map_or(0, |blank| blank + 1)
+        self.before().get(..word_end).and_then(|text| text.rfind(' ')).map_or(0, |blank| blank + 1)
     }
 
     pub(super) fn set(&mut self, text: String) {

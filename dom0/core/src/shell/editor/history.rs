@@ -37,10 +37,7 @@ impl History {
 
     /// One line further back; `typed` is what the user has now.
     pub(super) fn older(&mut self, typed: &str) -> Option<String> {
-        let line = self
-            .lines
-            .get(self.lines.len().checked_sub(self.back + 1)?)?
-            .clone();
+        let line = self.lines.get(self.lines.len().checked_sub(self.back + 1)?)?.clone();
         if self.back == 0 {
             self.draft = typed.into();
         }

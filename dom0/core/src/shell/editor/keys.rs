@@ -96,11 +96,7 @@ impl Keys {
     fn sequence(&mut self, number: u16, byte: u8) -> Option<Key> {
         match (byte, number) {
             (b'0'..=b'9', _) => {
-                self.state = State::Sequence(
-                    number
-                        .saturating_mul(10)
-                        .saturating_add(u16::from(byte - b'0')),
-                );
+                self.state = State::Sequence(number.saturating_mul(10).saturating_add(u16::from(byte - b'0')));
                 None
             }
             // Modifiers follow; the key itself counts.

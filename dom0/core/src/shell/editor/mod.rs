@@ -45,12 +45,7 @@ pub struct Editor {
 impl Editor {
     /// An editor that shows `prompt` before each line.
     pub fn new(prompt: &str) -> Self {
-        Self {
-            prompt: prompt.into(),
-            buffer: Buffer::default(),
-            history: History::default(),
-            keys: Keys::default(),
-        }
+        Self { prompt: prompt.into(), buffer: Buffer::default(), history: History::default(), keys: Keys::default() }
     }
 
     /// Shows the prompt and the line as far as it is typed: at the start, and after other output.
@@ -98,10 +93,7 @@ impl Editor {
     /// listed when they do not agree any further.
     pub fn complete(&mut self, word: &str, candidates: &[String], out: &mut Vec<u8>) {
         let common = common_prefix(candidates);
-        let more = common
-            .get(word.len()..)
-            .filter(|_| common.starts_with(word))
-            .unwrap_or("");
+        let more = common.get(word.len()..).filter(|_| common.starts_with(word)).unwrap_or("");
         for c in more.chars() {
             self.insert(c, out);
         }
@@ -154,13 +146,7 @@ impl Editor {
             Key::KillEnd => self.buffer.remove(cursor, usize::MAX),
             Key::KillLine => self.buffer.remove(0, cursor),
             Key::KillWord => self.buffer.remove(self.buffer.word_start(), cursor),
-            Key::Enter
-            | Key::Interrupt
-            | Key::Tab
-            | Key::Char(_)
-            | Key::ClearScreen
-            | Key::Up
-            | Key::Down => return,
+            Key::Enter | Key::Interrupt | Key::Tab | Key::Char(_) | Key::ClearScreen | Key::Up | Key::Down => return,
         }
         left(out, cursor.saturating_sub(self.buffer.cursor()));
         right(out, self.buffer.cursor().saturating_sub(cursor));
@@ -202,14 +188,8 @@ fn common_prefix(candidates: &[String]) -> &str {
     let Some(first) = candidates.first() else {
         return "";
     };
-    let agreed = |end: usize| {
-        first
-            .get(..end)
-            .is_some_and(|head| candidates.iter().all(|other| other.starts_with(head)))
-    };
-    let end = (0..=first.len())
-        .rev()
-        .find(|&end| agreed(end))
-        .unwrap_or(0);
+    let agreed =
+        |end: usize| first.get(..end).is_some_and(|head| candidates.iter().all(|other| other.starts_with(head)));
+    let end = (0..=first.len()).rev().find(|&end| agreed(end)).unwrap_or(0);
     first.get(..end).unwrap_or("")
 }

@@ -96,11 +96,7 @@ fn control_c_drops_the_line_and_control_d_ends_an_empty_one() {
     assert_eq!(editor.feed(3, &mut out), Event::Interrupt);
     assert_eq!(editor.feed(4, &mut out), Event::EndOfFile);
     editor.feed(b'y', &mut out);
-    assert_eq!(
-        editor.feed(4, &mut out),
-        Event::None,
-        "on a line with text it deletes instead"
-    );
+    assert_eq!(editor.feed(4, &mut out), Event::None, "on a line with text it deletes instead");
 }
 
 #[test]
@@ -110,15 +106,9 @@ fn tab_fills_in_the_only_candidate_and_lists_several() {
     for &key in b"xl des" {
         editor.feed(key, &mut out);
     }
-    assert_eq!(
-        editor.feed(b'\t', &mut out),
-        Event::Complete("xl des".into())
-    );
+    assert_eq!(editor.feed(b'\t', &mut out), Event::Complete("xl des".into()));
     editor.complete("des", &["destroy".into()], &mut out);
-    assert_eq!(
-        editor.feed(b'\t', &mut out),
-        Event::Complete("xl destroy ".into())
-    );
+    assert_eq!(editor.feed(b'\t', &mut out), Event::Complete("xl destroy ".into()));
     out.clear();
     editor.complete("", &["web1".into(), "web2".into()], &mut out);
     assert_eq!(out, b"web", "as far as they agree");

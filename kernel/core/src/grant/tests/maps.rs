@@ -1,9 +1,7 @@
 //! Mapping and unmapping.
 
 use hypercall_abi::errno::XenError;
-use hypercall_abi::grant::{
-    GNTMAP_CONTAINS_PTE, GNTMAP_DEVICE_MAP, GTF_READING, GTF_WRITING, SwapGrantRef,
-};
+use hypercall_abi::grant::{GNTMAP_CONTAINS_PTE, GNTMAP_DEVICE_MAP, GTF_READING, GTF_WRITING, SwapGrantRef};
 
 use super::*;
 use crate::fake;

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hypercall_abi::grant::{
-    Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING, GTF_WRITING,
-};
+use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING, GTF_WRITING};
 use hypercall_abi::ids::{Gfn, GuestPtr};
 use hypercall_abi::memory::Reservation;
 use hypercall_abi::nr::MEMORY_OP;
@@ -82,7 +80,11 @@ impl Model {
             let entry = self.entries[gref as usize].filter(|e| e.to_b && !(write && e.read_only));
             let entry = entry.ok_or(GrantStatus::GeneralError)?;
             if frame.is_none() {
-                return if self.present.contains(&entry.page) { Ok(page(&t.a, entry.page)) } else { Err(GrantStatus::BadPage) };
+                return if self.present.contains(&entry.page) {
+                    Ok(page(&t.a, entry.page))
+                } else {
+                    Err(GrantStatus::BadPage)
+                };
             }
         }
         Ok(frame.unwrap())
