@@ -2,7 +2,6 @@
 //!
 //! The steps are called by the image's `main` in the order in which they stand here.
 
-use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use kernel_core::addr::{PAGE_SIZE, Pa};
@@ -17,12 +16,10 @@ use spin::mutex::SpinMutex;
 use crate::crash::boot_error;
 use crate::fdt::{self, Discovered, Dom0View};
 use crate::percpu::{self, KERNEL, Percpu};
-use crate::stage1::{self, Access, MapError, Stage1};
+use crate::stage1::{ADDRESS_BITS, Access, MapError, STAGE1};
 use crate::sysreg::{barrier, mrs, msr};
 use crate::{console, cpu, gic, layout, memory, psci, timer, vectors};
 
-/// EL2's tables. Guards them while they grow, which happens at boot only.
-static STAGE1: EarlyStage1 = EarlyStage1(UnsafeCell::new(Stage1::new()));
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
 /// What `frames` says before.
@@ -31,22 +28,6 @@ static NO_FRAMES: FrameTable = FrameTable::new(&[], Pa::new(0));
 static STARTS: SpinMutex<[Start; MAX_PCPUS]> = SpinMutex::new([Start::NONE; MAX_PCPUS]);
 /// Lets the other pCPUs look for guests.
 static RELEASED: AtomicBool = AtomicBool::new(false);
-
-/// The tables behind no lock: a lock needs exclusives, and those need the MMU.
-struct EarlyStage1(UnsafeCell<Stage1>);
-
-// SAFETY: `with_stage1` is called by the first pCPU alone, before it starts the others.
-unsafe impl Sync for EarlyStage1 {}
-
-/// Calls `f` with EL2's tables, and makes what it adds visible.
-fn with_stage1(f: impl FnOnce(&mut Stage1) -> Result<(), MapError>) -> Result<(), MapError> {
-    // SAFETY: only `early` and the boot steps of the first pCPU come here, one after the other.
-    let result = f(unsafe { &mut *STAGE1.0.get() });
-    // New entries replace invalid ones, so nothing has to be forgotten; the walkers must see them.
-    barrier!("dsb ishst");
-    barrier!("isb");
-    result
-}
 
 unsafe extern "Rust" {
     /// The image's `main`.
@@ -60,23 +41,14 @@ unsafe extern "Rust" {
 /// Called by the entry code alone, on the first pCPU's stack, with the address that the boot loader gave.
 pub unsafe extern "C" fn early(fdt: u64) -> ! {
     let Some(blob) = find_fdt(fdt) else { psci::park() };
-    let mapped = with_stage1(|tables| {
-        tables.map(layout::text(), Access::Execute)?;
-        tables.map(layout::rodata(), Access::Read)?;
-        tables.map(layout::data(), Access::ReadWrite)?;
-        for part in without(layout::stacks(), &percpu::guard_pages()) {
-            tables.map(part, Access::ReadWrite)?;
-        }
-        tables.map(blob, Access::Read)
-    });
-    if mapped.is_err() || !cpu::has_enough_address_bits() {
+    if map_image(blob).is_err() || !cpu::has_enough_address_bits() {
         psci::park();
     }
     // SAFETY: the tables map the image, this stack and the FDT at their own addresses.
     unsafe {
         msr!("mair_el2", cpu::MAIR);
         msr!("tcr_el2", cpu::tcr());
-        msr!("ttbr0_el2", (*STAGE1.0.get()).root());
+        msr!("ttbr0_el2", STAGE1.root());
         // Neither TLBs nor the instruction cache may hold what firmware put there.
         core::arch::asm!("tlbi alle2", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags));
         msr!("sctlr_el2", cpu::SCTLR);
@@ -85,11 +57,22 @@ pub unsafe extern "C" fn early(fdt: u64) -> ! {
     adopt(&percpu::all()[0]);
     if let Some(uart) = fdt::console(fdt_bytes(blob)) {
         let page = Range { start: uart.page(), size: PAGE_SIZE };
-        if with_stage1(|tables| tables.map(page, Access::Device)).is_ok() {
+        if STAGE1.map(page, Access::Device).is_ok() {
             console::init(uart);
         }
     }
     xenolith_main(blob)
+}
+
+/// Maps what the first steps need.
+fn map_image(fdt: Range) -> Result<(), MapError> {
+    STAGE1.map(layout::text(), Access::Execute)?;
+    STAGE1.map(layout::rodata(), Access::Read)?;
+    STAGE1.map(layout::data(), Access::ReadWrite)?;
+    for part in without(layout::stacks(), &percpu::guard_pages()) {
+        STAGE1.map(part, Access::ReadWrite)?;
+    }
+    STAGE1.map(fdt, Access::Read)
 }
 
 /// The FDT's range, by its header; aligned loads, for the MMU is off.
@@ -125,23 +108,20 @@ pub fn discover(fdt: Range) -> Discovered {
         Ok(found) => found,
         Err(error) => boot_error(format_args!("{error}")),
     };
-    let mapped = with_stage1(|tables| {
-        tables.map(found.machine.gicd, Access::Device)?;
-        for region in &found.redistributors {
-            tables.map(*region, Access::Device)?;
-        }
-        let mut holes = found.firmware.clone();
-        if holes.push(layout::image()).is_err() {
-            return Err(MapError::OutOfTables);
-        }
-        let mut parts = found.machine.ram.iter().flat_map(|bank| without(*bank, &holes));
-        parts.try_for_each(|part| tables.map(part, Access::ReadWrite))
-    });
-    match mapped {
+    match map_machine(&found) {
         Ok(()) => found,
-        Err(MapError::TooHigh) => boot_error(format_args!("FDT: RAM or GIC above {} bits", stage1::ADDRESS_BITS)),
+        Err(MapError::TooHigh) => boot_error(format_args!("FDT: RAM or GIC above {ADDRESS_BITS} bits")),
         Err(MapError::OutOfTables) => boot_error(format_args!("FDT: RAM in too many pieces")),
     }
+}
+
+fn map_machine(found: &Discovered) -> Result<(), MapError> {
+    STAGE1.map(found.machine.gicd, Access::Device)?;
+    found.redistributors.iter().try_for_each(|region| STAGE1.map(*region, Access::Device))?;
+    let mut holes = found.firmware.clone();
+    holes.push(layout::image()).map_err(|_| MapError::OutOfTables)?;
+    let mut parts = found.machine.ram.iter().flat_map(|bank| without(*bank, &holes));
+    parts.try_for_each(|part| STAGE1.map(part, Access::ReadWrite))
 }
 
 /// Builds the frame table in the lowest RAM that is free, and hands all other free RAM to it.

@@ -3,8 +3,12 @@
 //! The tables come from a pool in the image, since they must exist before any frame can be handed out, and they
 //! only grow. Four levels with 40 bits of address: the first one has two entries.
 
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
 use kernel_core::addr::PAGE_SIZE;
 use kernel_core::machine::Range;
+
+use crate::sysreg::barrier;
 
 /// Enough for the image, the FDT, the devices, and sixteen banks whose ends are not aligned to anything.
 const TABLES: usize = 40;
@@ -49,27 +53,26 @@ pub enum MapError {
     OutOfTables,
 }
 
-/// One table: 512 descriptors.
-#[derive(Clone, Copy)]
-#[repr(C, align(4096))]
-struct Table([u64; 512]);
-
 const VALID: u64 = 1;
 /// At levels 0 to 2 a table, at level 3 a page.
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
-/// The tables: index 0 is the root.
+/// EL2's tables.
+pub static STAGE1: Stage1 = Stage1::new();
+
+/// The tables: index 0 is the root. Only the first pCPU adds to them, and atomics make every store whole for walkers;
+/// loads and stores of atomics work without an MMU, and a lock would not.
+#[repr(C, align(4096))]
 pub struct Stage1 {
-    tables: [Table; TABLES],
+    tables: [[AtomicU64; 512]; TABLES],
     /// Tables in use besides the root. All zero at the start, so that the pool lies in BSS.
-    children: usize,
+    children: AtomicUsize,
 }
 
 impl Stage1 {
-    /// No mapping at all.
-    pub const fn new() -> Self {
-        Stage1 { tables: [Table([0; 512]); TABLES], children: 0 }
+    const fn new() -> Self {
+        Stage1 { tables: [const { [const { AtomicU64::new(0) }; 512] }; TABLES], children: AtomicUsize::new(0) }
     }
 
     /// What `TTBR0_EL2` must hold.
@@ -78,61 +81,45 @@ impl Stage1 {
     }
 
     /// Maps the pages of `range` where nothing is mapped yet; what is mapped stays as it is.
-    pub fn map(&mut self, range: Range, access: Access) -> Result<(), MapError> {
+    pub fn map(&self, range: Range, access: Access) -> Result<(), MapError> {
         let pages = range.to_pages();
         if pages.end().raw() > 1 << ADDRESS_BITS || pages.end() < pages.start {
             return Err(MapError::TooHigh);
         }
-        self.fill(0, 0, pages.start.raw(), pages.end().raw(), access)
+        self.fill(0, 0, pages.start.raw(), pages.end().raw(), access)?;
+        // New entries replace invalid ones, so nothing has to be forgotten; the walkers must see them.
+        barrier!("dsb ishst");
+        barrier!("isb");
+        Ok(())
     }
 
     /// Fills the entries of a table of `level` that translate `from..to`.
-    fn fill(&mut self, table: usize, level: u32, from: u64, to: u64, access: Access) -> Result<(), MapError> {
+    fn fill(&self, table: usize, level: u32, from: u64, to: u64, access: Access) -> Result<(), MapError> {
         let size = PAGE_SIZE << (9 * (3 - level));
         let mut at = from;
         while at < to {
             let end = ((at & !(size - 1)) + size).min(to);
-            let slot = slot(at, size);
-            let entry = self.entry(table, slot);
-            let is_table = entry & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE && level < 3;
-            if entry & VALID == 0 && level > 0 && end - at == size {
+            let slot = usize::try_from(at / size % 512).unwrap_or(0);
+            let entry = self.tables.get(table).and_then(|table| table.get(slot)).ok_or(MapError::OutOfTables)?;
+            let value = entry.load(Ordering::Relaxed);
+            if value & VALID == 0 && level > 0 && end - at == size {
                 let leaf = if level == 3 { VALID | TABLE_OR_PAGE } else { VALID };
-                self.set(table, slot, at | access.bits() | leaf);
-            } else if is_table {
-                self.fill(self.index_of(entry), level + 1, at, end, access)?;
-            } else if entry & VALID == 0 {
-                let next = self.children + 1;
+                entry.store(at | access.bits() | leaf, Ordering::Relaxed);
+            } else if value & VALID == 0 {
+                let next = self.children.load(Ordering::Relaxed) + 1;
                 if next >= TABLES {
                     return Err(MapError::OutOfTables);
                 }
-                self.children = next;
+                self.children.store(next, Ordering::Relaxed);
                 let address = self.root() + next as u64 * PAGE_SIZE;
-                self.set(table, slot, address | VALID | TABLE_OR_PAGE);
+                entry.store(address | VALID | TABLE_OR_PAGE, Ordering::Relaxed);
                 self.fill(next, level + 1, at, end, access)?;
+            } else if value & TABLE_OR_PAGE != 0 && level < 3 {
+                let index = (value & ADDRESS).wrapping_sub(self.root()) / PAGE_SIZE;
+                self.fill(usize::try_from(index).unwrap_or(TABLES), level + 1, at, end, access)?;
             }
             at = end;
         }
         Ok(())
     }
-
-    fn entry(&self, table: usize, slot: usize) -> u64 {
-        self.tables.get(table).and_then(|table| table.0.get(slot)).copied().unwrap_or(0)
-    }
-
-    fn set(&mut self, table: usize, slot: usize, value: u64) {
-        if let Some(entry) = self.tables.get_mut(table).and_then(|table| table.0.get_mut(slot)) {
-            // SAFETY: a reference is valid for a volatile store; the walker may read at any time, so it is one store.
-            unsafe { core::ptr::write_volatile(entry, value) };
-        }
-    }
-
-    /// Which of our tables an entry points to.
-    fn index_of(&self, entry: u64) -> usize {
-        let offset = (entry & ADDRESS).wrapping_sub(self.root());
-        usize::try_from(offset / PAGE_SIZE).unwrap_or(TABLES)
-    }
-}
-
-fn slot(address: u64, size: u64) -> usize {
-    usize::try_from(address / size % 512).unwrap_or(0)
 }

@@ -307,23 +307,18 @@ impl Discovered {
 
     /// What must be there.
     fn check(&self) -> Result<(), FdtError> {
-        let missing = |path, field| Err(FdtError::new(path, field, Fault::Missing));
-        if self.machine.ram.is_empty() {
-            return missing("/memory", "reg");
+        let has_psci = self.psci || self.cpus.len() <= 1;
+        let required = [
+            (!self.machine.ram.is_empty(), "/memory", "reg"),
+            (self.gic.is_some(), "/", "interrupt controller (arm,gic-v3)"),
+            (!self.cpus.is_empty(), "/cpus", "cpu"),
+            (has_psci, "/psci", "method"),
+            (self.machine.dom0_image.size != 0, "/chosen", "module (multiboot,kernel)"),
+        ];
+        match required.iter().find(|(is_there, ..)| !is_there) {
+            Some((_, path, field)) => Err(FdtError::new(path, field, Fault::Missing)),
+            None => Ok(()),
         }
-        if self.gic.is_none() {
-            return missing("/", "interrupt controller (arm,gic-v3)");
-        }
-        if self.cpus.is_empty() {
-            return missing("/cpus", "cpu");
-        }
-        if self.cpus.len() > 1 && !self.psci {
-            return missing("/psci", "method");
-        }
-        if self.machine.dom0_image.size == 0 {
-            return missing("/chosen", "module (multiboot,kernel)");
-        }
-        Ok(())
     }
 }
 

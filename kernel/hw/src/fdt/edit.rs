@@ -78,6 +78,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    // Once in the image instead of in each of its callers.
+    #[inline(never)]
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), FdtError> {
         let end = self.at + bytes.len();
         self.room.get_mut(self.at..end).ok_or_else(too_long)?.copy_from_slice(bytes);
