@@ -28,6 +28,7 @@ impl Tree {
                 usage.entry(grant.domid).or_default().grants += 1;
             }
         }
+        usage.remove(&DomId::DOM0);
         if usage.iter().any(|(&domid, &counted)| self.usage(domid) != counted) {
             return Err("a domain's usage is miscounted");
         }

@@ -9,7 +9,7 @@
 //! children. They are what transactions compare (see `footprint`), so making a child does not disturb who only
 //! read the parent's value.
 //!
-//! The tree counts per domain the nodes it owns and the permission entries that name it. The first count is the
+//! The tree counts per guest the nodes it owns and the permission entries that name it. The first count is the
 //! quota's; both together tell whether anything of a dead domain is left to clean up.
 
 use alloc::string::String;
@@ -186,8 +186,10 @@ impl Tree {
         let Some(node) = self.get_mut(id) else { return };
         node.changed = now;
         let old = core::mem::replace(&mut node.perms, perms.clone());
-        self.charge(&perms);
-        self.discharge(&old);
+        if old != perms {
+            self.charge(&perms);
+            self.discharge(&old);
+        }
     }
 
     /// Removes a node other than the root with all that is below it.
@@ -322,7 +324,11 @@ impl Tree {
         }
     }
 
+    /// Dom0 is not counted: no quota binds it, and it does not die while there is a store.
     fn account(&mut self, domid: DomId, change: impl FnOnce(&mut Usage)) {
+        if domid == DomId::DOM0 {
+            return;
+        }
         if let Some(usage) = self.usage.get_mut(&domid) {
             change(usage);
             if *usage == Usage::default() {

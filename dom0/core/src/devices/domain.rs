@@ -52,11 +52,11 @@ impl DomainNodes<'_> {
             Node::with(&base, "", "", readable),
             Node::with(&paths::vm(self.uuid), "", "", readable),
             Node::with(&paths::toolstack(self.domid), "", "", Perms::PRIVATE,),
-            Node::with(&paths::toolstack(self.domid), "device", "", Perms::PRIVATE,),
-            Node::with(&paths::toolstack(self.domid), "type", "pvh", Perms::PRIVATE,),
+            Node::plain(&paths::toolstack(self.domid), "device", ""),
+            Node::plain(&paths::toolstack(self.domid), "type", "pvh"),
         ];
         for name in ["cpu", "memory", "device", "control"] {
-            nodes.push(Node::with(&base, name, "", readable));
+            nodes.push(Node::plain(&base, name, ""));
         }
         for name in [
             "device/suspend/event-channel",
