@@ -121,3 +121,6 @@ pub fn route<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
         _ => Err(XenError::NoSys.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,3 +46,6 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     }
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;

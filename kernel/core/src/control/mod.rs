@@ -3,6 +3,8 @@
 mod domain;
 mod machine;
 mod memory;
+#[cfg(test)]
+mod tests;
 mod vcpu;
 
 use hypercall_abi::control::{Op, VERSION};
