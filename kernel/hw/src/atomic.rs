@@ -25,39 +25,36 @@ fn back_off(attempt: u32) {
     }
 }
 
-/// Loads an aligned word, once.
-pub fn load32(at: Pa) -> u32 {
-    let value: u32;
-    // SAFETY: an aligned word in a frame that the caller holds; EL2 maps RAM at its own address.
-    unsafe { asm!("ldr {:w}, [{}]", out(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
-    value
+/// Defines an aligned load or store; what it orders is the instruction's.
+macro_rules! access {
+    ($(#[$doc:meta])* load $name:ident, $type:ty, $code:literal) => {
+        $(#[$doc])*
+        pub fn $name(at: Pa) -> $type {
+            let value: $type;
+            // SAFETY: an aligned word in a frame that the caller holds; EL2 maps RAM at its own address.
+            unsafe { asm!($code, out(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
+            value
+        }
+    };
+    ($(#[$doc:meta])* store $name:ident, $type:ty, $code:literal) => {
+        $(#[$doc])*
+        pub fn $name(at: Pa, value: $type) {
+            // SAFETY: as for loads.
+            unsafe { asm!($code, in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
+        }
+    };
 }
 
-/// Stores an aligned word, after everything before it.
-pub fn store32(at: Pa, value: u32) {
-    // SAFETY: as in `load32`.
-    unsafe { asm!("stlr {:w}, [{}]", in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
-}
-
-/// Loads an aligned double word, before everything after it.
-pub fn load64(at: Pa) -> u64 {
-    let value: u64;
-    // SAFETY: as in `load32`.
-    unsafe { asm!("ldar {}, [{}]", out(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
-    value
-}
-
-/// Stores an aligned double word, after everything before it.
-pub fn store64(at: Pa, value: u64) {
-    // SAFETY: as in `load32`.
-    unsafe { asm!("stlr {}, [{}]", in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
-}
+access!(/** Loads an aligned word, once. */ load load32, u32, "ldr {:w}, [{}]");
+access!(/** Stores an aligned word, after everything before it. */ store store32, u32, "stlr {:w}, [{}]");
+access!(/** Loads an aligned double word, before everything after it. */ load load64, u64, "ldar {}, [{}]");
+access!(/** Stores an aligned double word, after everything before it. */ store store64, u64, "stlr {}, [{}]");
 
 /// One attempt with exclusives to replace `old` by `new`; the value found, unless the store failed.
 fn try_cas32(at: Pa, old: u32, new: u32) -> Option<u32> {
     let found: u32;
     let failed: u32;
-    // SAFETY: as in `load32`.
+    // SAFETY: as for loads.
     unsafe {
         asm!(
             "ldaxr {found:w}, [{at}]",
@@ -95,7 +92,7 @@ pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
     let attempt = move || try_cas32(at, old, new);
     let atomic = move || {
         let found: u32;
-        // SAFETY: as in `load32`; the pCPU has the instruction.
+        // SAFETY: as for loads; the pCPU has the instruction.
         unsafe {
             asm!(".arch_extension lse", "casal {f:w}, {n:w}, [{at}]",
                 f = inout(reg) old => found, n = in(reg) new, at = in(reg) at.raw(), options(nostack));
@@ -120,7 +117,7 @@ macro_rules! update64 {
             let attempt = move || {
                 let found: u64;
                 let failed: u32;
-                // SAFETY: as in `load32`.
+                // SAFETY: as for loads.
                 unsafe {
                     asm!(
                         "ldaxr {found}, [{at}]",
@@ -138,7 +135,7 @@ macro_rules! update64 {
             };
             let atomic = move || {
                 let found: u64;
-                // SAFETY: as in `load32`; the pCPU has the instruction.
+                // SAFETY: as for loads; the pCPU has the instruction.
                 unsafe {
                     asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
                         b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));

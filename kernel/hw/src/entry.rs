@@ -43,7 +43,15 @@ boot_start:
     // What is written from here on with the MMU off must not be hidden by cache lines that the loader left.
     adrp    x0, image_start
     adrp    x1, image_end
-    bl      boot_clean_range
+    mrs     x2, ctr_el0
+    ubfx    x2, x2, #16, #4     // DminLine: log2 of the words in the smallest line
+    mov     x3, #4
+    lsl     x2, x3, x2
+7:  dc      civac, x0
+    add     x0, x0, x2
+    cmp     x0, x1
+    b.lo    7b
+    dsb     sy
 
     // Move the pointers: each even entry of .relr.dyn is the address of a word, each odd one a bitmap of
     // the 63 words behind the last (ELF gABI, "Relative Relocation Table").
@@ -92,19 +100,6 @@ boot_start:
 boot_park:
     wfe
     b       boot_park
-
-    // Cleans and invalidates x0..x1 to the point of coherency.
-boot_clean_range:
-    mrs     x2, ctr_el0
-    ubfx    x2, x2, #16, #4     // DminLine: log2 of the words in the smallest line
-    mov     x3, #4
-    lsl     x2, x3, x2
-1:  dc      civac, x0
-    add     x0, x0, x2
-    cmp     x0, x1
-    b.lo    1b
-    dsb     sy
-    ret
 
     // Where PSCI starts the other pCPUs: MMU off, x0 = their `Start` (boot.rs).
     .global secondary_start

@@ -12,30 +12,24 @@ pub fn address(pa: Pa) -> usize {
     usize::try_from(pa.raw()).unwrap_or(0)
 }
 
-/// Reads a 32-bit register.
-pub fn read32(at: usize) -> u32 {
-    let value: u32;
-    // SAFETY: callers pass registers of devices that the boot code mapped; a device access touches no Rust object.
-    unsafe { asm!("ldr {:w}, [{}]", out(reg) value, in(reg) at, options(nostack, preserves_flags)) };
-    value
+/// Defines the accesses of one size, by how `asm!` names a register of it.
+macro_rules! access {
+    ($read:ident, $write:ident, $type:ty, $value:literal) => {
+        /// Reads a register of this size.
+        pub fn $read(at: usize) -> $type {
+            let value: $type;
+            // SAFETY: callers pass registers of devices that the boot code mapped; a device access touches no Rust object.
+            unsafe { asm!(concat!("ldr ", $value, ", [{}]"), out(reg) value, in(reg) at, options(nostack, preserves_flags)) };
+            value
+        }
+
+        /// Writes a register of this size.
+        pub fn $write(at: usize, value: $type) {
+            // SAFETY: as for reads.
+            unsafe { asm!(concat!("str ", $value, ", [{}]"), in(reg) value, in(reg) at, options(nostack, preserves_flags)) };
+        }
+    };
 }
 
-/// Writes a 32-bit register.
-pub fn write32(at: usize, value: u32) {
-    // SAFETY: as in `read32`.
-    unsafe { asm!("str {:w}, [{}]", in(reg) value, in(reg) at, options(nostack, preserves_flags)) };
-}
-
-/// Reads a 64-bit register.
-pub fn read64(at: usize) -> u64 {
-    let value: u64;
-    // SAFETY: as in `read32`.
-    unsafe { asm!("ldr {}, [{}]", out(reg) value, in(reg) at, options(nostack, preserves_flags)) };
-    value
-}
-
-/// Writes a 64-bit register.
-pub fn write64(at: usize, value: u64) {
-    // SAFETY: as in `read32`.
-    unsafe { asm!("str {}, [{}]", in(reg) value, in(reg) at, options(nostack, preserves_flags)) };
-}
+access!(read32, write32, u32, "{:w}");
+access!(read64, write64, u64, "{}");

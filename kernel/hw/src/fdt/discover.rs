@@ -48,11 +48,7 @@ pub fn console(blob: &[u8]) -> Option<Pa> {
     let (mut named, mut first) = (None, None);
     let _ = Place::root(fdt).walk(&mut |place| {
         if ["arm,pl011", "arm,sbsa-uart"].iter().any(|name| place.node.is_compatible(name)) {
-            let mut at = None;
-            place.ranges(|range| {
-                at.get_or_insert(range.start);
-                Ok(())
-            })?;
+            let at = place.ranges()?.next().transpose()?.map(|range| range.start);
             first = first.or(at);
             if wanted == Some(place.path.as_str()) {
                 named = at;
@@ -110,7 +106,9 @@ impl Discovered {
     /// Nodes that describe the machine itself; `true` to go on below.
     fn machine_node(&mut self, place: &Place<'_>) -> Result<bool, FdtError> {
         if place.depth == 1 && is_memory(&place.node) {
-            place.ranges(|range| self.bank(place, range))?;
+            for range in place.ranges()? {
+                self.bank(place, range?)?;
+            }
             return Ok(false);
         }
         if place.node.is_compatible("arm,gic-v3") {
@@ -133,12 +131,12 @@ impl Discovered {
             },
             path if path.starts_with("/cpus/") && place.node.name_without_address() == "cpu" => self.cpu(place)?,
             path if path.starts_with("/reserved-memory/") => {
-                return place
-                    .ranges(|range| {
-                        self.firmware.push(range).map_err(|_| place.error("reg", Fault::TooMany))?;
-                        self.reserve(place, "reg", range)
-                    })
-                    .map(|()| false);
+                for range in place.ranges()? {
+                    let range = range?;
+                    self.firmware.push(range).map_err(|_| place.error("reg", Fault::TooMany))?;
+                    self.reserve(place, "reg", range)?;
+                }
+                return Ok(false);
             }
             _ if place.node.is_compatible("multiboot,module") => self.module(place)?,
             _ if place.node.is_compatible("arm,armv8-timer") => timers(place)?,
@@ -176,19 +174,13 @@ impl Discovered {
     fn gic(&mut self, place: &Place<'_>) -> Result<(), FdtError> {
         self.gic = Some(place.cell("phandle").ok_or_else(|| place.error("phandle", Fault::Missing))?);
         let regions = place.cell("#redistributor-regions").unwrap_or(1);
-        let mut n = 0;
-        place.ranges(|range| {
-            match n {
-                0 => self.machine.gicd = range,
-                n if n <= regions => {
-                    self.redistributors.push(range).map_err(|_| place.error("reg", Fault::TooMany))?;
-                }
-                _ => {}
-            }
-            n += 1;
-            Ok(())
-        })?;
-        self.machine.gicr = *self.redistributors.first().ok_or_else(|| place.error("reg", Fault::Missing))?;
+        let mut ranges = place.ranges()?;
+        let missing = || place.error("reg", Fault::Missing);
+        self.machine.gicd = ranges.next().transpose()?.ok_or_else(missing)?;
+        for range in ranges.take(regions as usize) {
+            self.redistributors.push(range?).map_err(|_| place.error("reg", Fault::TooMany))?;
+        }
+        self.machine.gicr = *self.redistributors.first().ok_or_else(missing)?;
         Ok(())
     }
 
@@ -228,7 +220,9 @@ impl Discovered {
         if is_machine || place.node.is_compatible("arm,gic-v3") {
             return Ok(false);
         }
-        place.ranges(|range| self.device(place, "reg", range))?;
+        for range in place.ranges()? {
+            self.device(place, "reg", range?)?;
+        }
         if place.text("device_type") == Some("pci") {
             for window in place.windows()? {
                 self.device(place, "ranges", window)?;

@@ -36,14 +36,8 @@ pub enum Fault {
 impl FdtError {
     /// A fault of `field` in the node at `path`.
     pub fn new(path: &str, field: &'static str, fault: Fault) -> Self {
-        let mut shown = String::new();
-        // As many characters as fit.
-        for character in path.chars() {
-            if shown.push(character).is_err() {
-                break;
-            }
-        }
-        FdtError { path: shown, field, fault }
+        let shown = path.get(..path.floor_char_boundary(48)).and_then(|cut| String::try_from(cut).ok());
+        FdtError { path: shown.unwrap_or_default(), field, fault }
     }
 }
 

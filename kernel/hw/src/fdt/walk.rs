@@ -1,6 +1,7 @@
 //! A walk over all nodes that are in use, which keeps account of paths, buses and interrupt parents.
 
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
+use dtoolkit::standard::Reg;
 use dtoolkit::{Cells, Node, Property};
 use heapless::{String, Vec};
 use kernel_core::addr::Pa;
@@ -81,22 +82,17 @@ impl<'a> Place<'a> {
         self.node.property(name)?.value_as().ok()
     }
 
-    /// Calls `f` with each physical range of the node's `reg` that its buses let through.
-    pub fn ranges(&self, mut f: impl FnMut(Range) -> Result<(), FdtError>) -> Result<(), FdtError> {
+    /// The physical ranges of the node's `reg` that its buses let through.
+    pub fn ranges(&self) -> Result<impl Iterator<Item = Result<Range, FdtError>>, FdtError> {
         let entries = self.node.reg().map_err(|_| self.error("reg", Fault::Malformed))?;
-        for entry in entries.into_iter().flatten() {
-            let size = number(entry.size);
-            if let Some(start) = self.translate(number(entry.address), size)? {
-                f(Range { start: Pa::new(start), size })?;
-            }
-        }
-        Ok(())
+        let translate = |entry: Reg<'_>| self.translate(number(entry.address), number(entry.size)).transpose();
+        Ok(entries.into_iter().flatten().filter_map(translate))
     }
 
-    fn translate(&self, address: u64, size: u64) -> Result<Option<u64>, FdtError> {
+    fn translate(&self, address: u64, size: u64) -> Result<Option<Range>, FdtError> {
         let end = address.checked_add(size).ok_or_else(|| self.error("reg", Fault::Malformed))?;
         let window = self.bus.iter().find(|w| w.child <= address && end - w.child <= w.size);
-        Ok(window.map(|w| w.parent.wrapping_add(address - w.child)))
+        Ok(window.map(|w| Range { start: Pa::new(w.parent.wrapping_add(address - w.child)), size }))
     }
 
     /// The physical ranges behind this bus's windows (`ranges`); none if it is one with its parent.
@@ -121,7 +117,7 @@ impl<'a> Place<'a> {
         for entry in entries.into_iter().flatten() {
             let (child, size) = (number(entry.child_bus_address), number(entry.length));
             if let Some(parent) = self.translate(number(entry.parent_bus_address), size)? {
-                let window = Window { child, parent, size };
+                let window = Window { child, parent: parent.start.raw(), size };
                 windows.push(window).map_err(|_| self.error("ranges", Fault::TooMany))?;
             }
         }
