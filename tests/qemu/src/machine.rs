@@ -153,11 +153,6 @@ impl Machine {
         Ok(())
     }
 
-    /// True when the console has said this since the machine started.
-    pub fn said(&self, text: &str) -> bool {
-        marks::find(&self.console.since(0), text.as_bytes()).is_some()
-    }
-
     /// The last lines of the console, for a report.
     pub fn last_lines(&self) -> String {
         self.console.last_lines()
