@@ -60,8 +60,8 @@ impl<H: Hw> FairQueue<H> {
     }
 
     /// The virtual runtime now of the vCPU that runs: it may have run alone for long since it was charged last.
-    fn running(&self) -> Option<u64> {
-        self.running.map(|(at, since)| at.saturating_add(H::now().saturating_sub(since)))
+    fn running(&self, now: Ticks) -> Option<u64> {
+        self.running.map(|(at, since)| at.saturating_add(now.saturating_sub(since)))
     }
 
     /// Brings the virtual runtime of a vCPU that comes from sleep or from another pCPU within the lag of this queue's.
@@ -73,8 +73,8 @@ impl<H: Hw> FairQueue<H> {
         key
     }
 
-    fn advance(&mut self) {
-        let least = match (self.running(), self.head()) {
+    fn advance(&mut self, now: Ticks) {
+        let least = match (self.running(now), self.head()) {
             (Some(a), Some(b)) => a.min(b),
             (Some(only), None) | (None, Some(only)) => only,
             (None, None) => return,
@@ -90,15 +90,16 @@ impl<H: Hw> Default for FairQueue<H> {
 }
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
-    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool) {
-        self.advance();
+    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool, now: Ticks) {
+        self.advance(now);
         let key = if comes { self.adopt(&vcpu) } else { vcpu.vruntime.load(Ordering::Relaxed) };
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
         let _ = self.heap.push(Waiting { key, vcpu });
     }
 
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>> {
-        self.advance();
+        // Who ran here, if anybody did, has just been charged.
+        self.advance(0);
         self.heap.pop().map(|waiting| waiting.vcpu)
     }
 
@@ -107,29 +108,29 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
         if allowed { self.heap.pop().map(|waiting| waiting.vcpu) } else { None }
     }
 
-    fn set_running(&mut self, vcpu: Option<&Vcpu<H>>) {
-        self.running = vcpu.map(|vcpu| (self.adopt(vcpu), H::now()));
-        self.advance();
+    fn set_running(&mut self, vcpu: Option<&Vcpu<H>>, now: Ticks) {
+        self.running = vcpu.map(|vcpu| (self.adopt(vcpu), now));
+        self.advance(now);
     }
 
-    fn charge(&mut self, vcpu: &Vcpu<H>) {
-        if let Some(total) = self.running() {
+    fn charge(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
+        if let Some(total) = self.running(now) {
             vcpu.vruntime.store(total, Ordering::Relaxed);
-            self.running = Some((total, H::now()));
+            self.running = Some((total, now));
         }
-        self.advance();
+        self.advance(now);
     }
 
-    fn preempts(&self) -> bool {
-        match (self.head(), self.running()) {
+    fn preempts(&self, now: Ticks) -> bool {
+        match (self.head(), self.running(now)) {
             (Some(waiting), Some(running)) => waiting + ticks::<H>(GRANULARITY_NS) < running,
             (Some(_), None) => true,
             (None, _) => false,
         }
     }
 
-    fn rotates(&self) -> bool {
-        matches!((self.head(), self.running()), (Some(waiting), Some(running)) if waiting <= running)
+    fn rotates(&self, now: Ticks) -> bool {
+        matches!((self.head(), self.running(now)), (Some(waiting), Some(running)) if waiting <= running)
     }
 
     fn waiting(&self) -> usize {

@@ -34,19 +34,19 @@ pub enum Place {
 /// A scheduling policy: the order within one pCPU's run queue.
 pub trait Policy<H: Hw> {
     /// Adds a runnable vCPU; `comes` when it does so from sleep or elsewhere, and not from the pCPU itself.
-    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool);
+    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool, now: Ticks);
     /// Takes the vCPU that should run next.
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>>;
     /// Notes that `vcpu` runs from now on; `None` when the pCPU idles.
-    fn set_running(&mut self, vcpu: Option<&Vcpu<H>>);
-    /// Charges the vCPU that runs for its time up to now.
-    fn charge(&mut self, vcpu: &Vcpu<H>);
+    fn set_running(&mut self, vcpu: Option<&Vcpu<H>>, now: Ticks);
+    /// Charges the vCPU that runs for its time up to `now`.
+    fn charge(&mut self, vcpu: &Vcpu<H>, now: Ticks);
     /// Whether a waiting vCPU should take over at once from the running one.
-    fn preempts(&self) -> bool;
+    fn preempts(&self, now: Ticks) -> bool;
     /// Whether a waiting vCPU should take over at the end of a slice.
-    fn rotates(&self) -> bool;
+    fn rotates(&self, now: Ticks) -> bool;
     /// vCPUs that wait.
     fn waiting(&self) -> usize;
 }
@@ -117,13 +117,13 @@ impl<H: Hw> Scheduler<H> {
 
     /// Queues a vCPU that wakes up, that makes room for another one on its pCPU, or that may not run where it waits.
     fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, place: &mut Place) {
-        let id = self.choose(vcpu);
+        let (id, now) = (self.choose(vcpu), H::now());
         let comes = core::mem::replace(place, Place::Queued(id)) != Place::Running(id);
-        vcpu.accounting.lock().enter(hypercall_abi::vcpu::Runstate::Runnable, H::now());
+        vcpu.accounting.lock().enter(hypercall_abi::vcpu::Runstate::Runnable, now);
         let urgent = {
             let mut queue = self.pcpu(id).queue.lock();
-            queue.push(vcpu.clone(), comes);
-            comes && (queue.preempts() || queue.waiting() == 1)
+            queue.push(vcpu.clone(), comes, now);
+            comes && (queue.preempts(now) || queue.waiting() == 1)
         };
         if urgent {
             self.poke(id);

@@ -21,9 +21,9 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
     let now = H::now();
     if let Some(current) = &cpu.current {
         let mut queue = pcpu.queue.lock();
-        queue.charge(&current.vcpu);
+        queue.charge(&current.vcpu, now);
         let may_stay = current.vcpu.held() == 0 && Scheduler::allows(&current.vcpu, cpu.id);
-        if may_stay && !queue.preempts() && !(cpu.slice_over(now) && queue.rotates()) {
+        if may_stay && !queue.preempts(now) && !(cpu.slice_over(now) && queue.rotates(now)) {
             let contested = queue.waiting() > 0;
             drop(queue);
             cpu.renew_slice(contested.then(|| now + ticks::<H>(SLICE_NS)));
@@ -127,7 +127,7 @@ fn put_on<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFram
     cpu.load(kernel, &vcpu, &domain, frame);
     let contested = {
         let mut queue = kernel.sched.pcpu(cpu.id).queue.lock();
-        queue.set_running(Some(&vcpu));
+        queue.set_running(Some(&vcpu), now);
         queue.waiting() > 0
     };
     cpu.renew_slice(contested.then(|| now + ticks::<H>(SLICE_NS)));
@@ -142,7 +142,7 @@ fn idle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
     let pcpu = kernel.sched.pcpu(cpu.id);
     let bit = 1u32 << cpu.id.0;
     kernel.sched.idle.fetch_or(bit, Ordering::SeqCst);
-    pcpu.queue.lock().set_running(None);
+    pcpu.queue.lock().set_running(None, 0);
     if pcpu.queue.lock().waiting() == 0 {
         let before = H::now();
         cpu.renew_slice(None);
