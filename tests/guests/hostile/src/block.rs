@@ -45,6 +45,7 @@ pub fn run(attacker: &mut Attacker) -> u64 {
         front.say(attacker, b"5");
         crate::wait(100);
         front.say(attacker, b"6");
+        crate::wait(100);
         front.say(attacker, b"1");
         operation(attacker.scratch, EvtchnOp::Close, 0, [front.port, 0, 0]);
         crate::wait(200);

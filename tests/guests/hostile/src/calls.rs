@@ -66,6 +66,8 @@ pub fn random(attacker: &mut Attacker) -> u64 {
         if attacker.random.below(4) != 0 {
             arguments[0] = attacker.random.below(32);
             arguments[1] = attacker.scratch.at(attacker.random.next()) & !7;
+            // Long batches are tried as well, but each takes its time.
+            arguments[2] = attacker.random.below(64);
         }
         let ending = number == u64::from(nr::SCHED_OP) && ENDING.contains(&low(arguments[0]));
         // A multicall may hold calls that end the domain; those of the scratch pages are random, too.

@@ -76,6 +76,7 @@ const SURVIVED: &[(&str, Attack)] = &[
     ("garbage_in_the_console_ring", rings::console),
     ("blocks_from_a_broken_ring", block::run),
     ("garbage_for_the_store", store::garbage),
+    ("a_tree_of_the_greatest_depth", store::deep_tree),
     ("quotas_of_the_store", store::quotas),
     ("a_broken_store_ring", rings::store),
 ];

@@ -107,7 +107,7 @@ pub fn garbage(attacker: &mut Attacker) -> u64 {
     let mut answered = 0;
     let long = [b'/'; 3200];
     let deep: [u8; 2000] = core::array::from_fn(|at| if at % 2 == 0 { b'a' } else { b'/' });
-    let odd: [&[&[u8]]; 17] = [
+    let odd: [&[&[u8]]; 21] = [
         &[],
         &[b"\0"],
         &[b"\0\0\0"],
@@ -125,6 +125,11 @@ pub fn garbage(attacker: &mut Attacker) -> u64 {
         &[&long, b"\0"],
         &[&deep, b"\0"],
         &[b"0\0", b"1\0", b"2\0"],
+        // Its own nodes, some of which others read.
+        &[b"control/shutdown\0"],
+        &[b"device/vbd/51712/state\0", b"n0\0"],
+        &[b"device\0", b"n7\0", b"w9\0"],
+        &[b"data\0"],
     ];
     for op in (0..26).chain([127, 0xFFFF, 0x8000_0000, u32::MAX]) {
         for payload in odd {
@@ -172,4 +177,20 @@ pub fn quotas(attacker: &mut Attacker) -> u64 {
     let too_long = [XsOp::Write.raw(), 1, 0, u32::MAX].into_iter().flat_map(u32::to_le_bytes);
     connection.send(attacker, too_long.chain([b'x'; 64]));
     u64::from(nodes) | u64::from(watches) << 16 | u64::from(transactions) << 32 | u64::from(unread) << 48
+}
+
+/// Makes the deepest chain of nodes that a path can name, and leaves it behind with a watch on each end.
+pub fn deep_tree(attacker: &mut Attacker) -> u64 {
+    let Some(connection) = Connection::open() else { return u64::MAX };
+    let mut made = 0;
+    for length in [2038, 1500, 1000, 500] {
+        let path: [u8; 2038] = core::array::from_fn(|at| if at % 2 == 0 { b'/' } else { b'a' });
+        let path = path.get(..length).unwrap_or(&path);
+        for op in [XsOp::Mkdir, XsOp::Write, XsOp::Watch] {
+            let tail: &[u8] = if op == XsOp::Watch { b"deep\0" } else { b"" };
+            let answer = connection.ask(attacker, op, 0, &[b"data", path, b"\0", tail]);
+            made += u64::from(answer.is_some_and(|answer| answer.op == op.raw()));
+        }
+    }
+    made
 }
