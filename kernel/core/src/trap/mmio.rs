@@ -9,6 +9,7 @@ use super::syndrome::{Abort, FaultKind, Transfer};
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
+use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
 use crate::vgic::Frame;
 use crate::vuart;
@@ -43,13 +44,24 @@ fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, abort: Abort) {
     inject::<H>(frame, Exception::DataAbort { far, walk, write });
 }
 
-/// Handles an instruction abort of the vCPU that runs here.
+/// Handles an instruction abort of the vCPU that runs here. One at the very vector that would take it is the domain's
+/// end: the vCPU would take it for ever.
 #[cold]
 #[inline(never)]
-pub(super) fn instruction_abort<H: Hw>(cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
+pub(super) fn instruction_abort<H: Hw>(
+    kernel: &'static Kernel<H>,
+    cpu: &mut LocalCpu<H>,
+    frame: &mut TrapFrame,
+    abort: Abort,
+) {
     let Some(current) = &cpu.current else { return };
-    if !is_mapped_by_now(current, abort) {
-        inject::<H>(frame, Exception::InstructionAbort { far: abort.far(), walk: abort.is_walk() });
+    if is_mapped_by_now(current, abort) {
+        return;
+    }
+    let from = frame.pc;
+    inject::<H>(frame, Exception::InstructionAbort { far: abort.far(), walk: abort.is_walk() });
+    if frame.pc == from {
+        lifecycle::crash(kernel, cpu, frame, "its exception vectors cannot be fetched");
     }
 }
 

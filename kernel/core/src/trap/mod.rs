@@ -1,7 +1,8 @@
 //! Synchronous exceptions of a guest: decoded, and answered by the part that emulates what trapped.
 //!
 //! A guest may execute anything and touch any address. What EL2 does not provide comes back to it as the exception
-//! that hardware without it would raise; nothing ends the domain but an SError, which cannot be undone.
+//! that hardware without it would raise; nothing ends the domain but an SError, which cannot be undone, and vectors
+//! that cannot be fetched, which leave the vCPU nowhere to go.
 
 mod id;
 mod inject;
@@ -53,7 +54,7 @@ pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mu
             frame.skip_instruction();
             smccc::call(kernel, cpu, frame);
         }
-        Cause::InstructionAbort(abort) => mmio::instruction_abort(cpu, frame, abort),
+        Cause::InstructionAbort(abort) => mmio::instruction_abort(kernel, cpu, frame, abort),
         Cause::Hvc(_) => {
             // HVC returns behind itself; the exception stands at the instruction.
             frame.pc = frame.pc.wrapping_sub(4);

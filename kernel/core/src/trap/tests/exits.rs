@@ -351,6 +351,16 @@ fn an_serror_ends_the_domain_that_was_running_and_says_so() {
     assert_eq!(guest.domain.life(), Life::ShutDown(3));
 }
 
+#[test]
+fn a_domain_whose_vectors_cannot_be_fetched_ends_and_one_that_strays_elsewhere_goes_on() {
+    let mut guest = Guest::new();
+    guest.trap(0x20, 7, 0x1000);
+    assert_eq!(guest.domain.life(), Life::Alive);
+    let syndrome = Syndrome { esr: 0x20 << 26 | 1 << 25 | 7, far: VECTORS, hpfar: VECTORS >> 12 << 4 };
+    sync(guest.kernel, &mut guest.cpu, &mut guest.frame, syndrome);
+    assert_eq!(guest.domain.life(), Life::ShutDown(3));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
@@ -364,6 +374,8 @@ proptest! {
             let waits = class == 1 || class == 0x16 && iss & 0xFFFF == 0xEA1;
             if waits { continue }
             guest.frame.x = [value; 31];
+            // The handler of the exception before has returned: one that cannot be fetched ends the domain.
+            guest.frame.pc = RAM;
             let ipa = match kind % 4 {
                 0 => GICD + far % 0x1_0000,
                 1 => 0x0302_0000 + far % 0x8_0000,
