@@ -72,7 +72,7 @@ pub struct El1Context {
 }
 
 /// FP and SIMD registers, switched only when a second vCPU uses them on the same pCPU.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(16))]
 pub struct FpContext {
     /// q0 to q31.
@@ -81,12 +81,6 @@ pub struct FpContext {
     pub fpcr: u64,
     /// `FPSR`.
     pub fpsr: u64,
-}
-
-impl Default for FpContext {
-    fn default() -> Self {
-        FpContext { q: [0; 32], fpcr: 0, fpsr: 0 }
-    }
 }
 
 /// The GIC virtual CPU interface of a vCPU: what moves with it besides the list registers

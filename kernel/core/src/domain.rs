@@ -125,7 +125,7 @@ impl<H: Hw> Domain<H> {
             grants: GrantTable::new(id, blueprint.max_grant_frames),
             events: Events::new(id, blueprint.max_ports),
             dist: Distributor::new(blueprint.spis, blueprint.gic),
-            vuart: blueprint.vuart.then(Vuart::new),
+            vuart: blueprint.vuart.then(Vuart::default),
             caps: if blueprint.privileged { Some(H::share(id, CapTable::with_platform())?) } else { None },
             params: Params::new(),
             watchdogs: Watchdogs::new(),
@@ -203,11 +203,13 @@ pub fn reason_name(reason: u32) -> &'static str {
     }
 }
 
+type Slot<H> = SpinMutex<Option<<H as Hw>::Shared<Domain<H>>>>;
+
 /// The domains by id. The slot of an id is its remainder, so that look-up costs the same with one domain and with
 /// hundreds; ids grow until they wrap, so that a dead domain's id rests before it is used again.
 pub struct DomainTable<H: Hw> {
     /// Each guards one slot of the domain list. Taken before any lock of a domain.
-    slots: [SpinMutex<Option<H::Shared<Domain<H>>>>; MAX_DOMAINS],
+    slots: [Slot<H>; MAX_DOMAINS],
     next: AtomicU64,
 }
 
@@ -217,7 +219,7 @@ impl<H: Hw> DomainTable<H> {
         DomainTable { slots: [const { SpinMutex::new(None) }; MAX_DOMAINS], next: AtomicU64::new(0) }
     }
 
-    fn slot(&self, id: DomId) -> &SpinMutex<Option<H::Shared<Domain<H>>>> {
+    fn slot(&self, id: DomId) -> &Slot<H> {
         &self.slots[usize::from(id.0) % MAX_DOMAINS]
     }
 
