@@ -11,7 +11,6 @@ use kernel_core::frame::{FrameEntry, FrameTable};
 use kernel_core::hw::MAX_PCPUS;
 use kernel_core::machine::{Machine, Range};
 use spin::Once;
-use spin::mutex::SpinMutex;
 
 use crate::crash::boot_error;
 use crate::fdt::{self, Discovered, Dom0View};
@@ -24,8 +23,6 @@ use crate::{console, cpu, gic, layout, memory, psci, timer, vectors};
 static FRAMES: Once<FrameTable> = Once::new();
 /// What `frames` says before.
 static NO_FRAMES: FrameTable = FrameTable::new(&[], Pa::new(0));
-/// What the other pCPUs need before they have an MMU, one place for each.
-static STARTS: SpinMutex<[Start; MAX_PCPUS]> = SpinMutex::new([Start::NONE; MAX_PCPUS]);
 /// Lets the other pCPUs look for guests.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
@@ -228,20 +225,6 @@ fn init_interrupts() {
     percpu::this().online.store(true, Ordering::Release);
 }
 
-/// What `secondary_start` loads. The assembly relies on this layout.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Start {
-    tcr: u64,
-    ttbr: u64,
-    sp: u64,
-    block: u64,
-}
-
-impl Start {
-    const NONE: Start = Start { tcr: 0, ttbr: 0, sp: 0, block: 0 };
-}
-
 unsafe extern "C" {
     /// Where PSCI starts a pCPU.
     static secondary_start: u8;
@@ -253,17 +236,12 @@ fn start_pcpu(block: &'static Percpu, mpidr: u64, found: &Discovered) -> bool {
         KERNEL.log(format_args!("pCPU {mpidr:#x} does not start: FDT: GICv3: reg: no redistributor"));
         return false;
     }
-    let mut starts = STARTS.lock();
-    let Some(start) = starts.get_mut(usize::from(block.id.0)) else { return false };
-    *start = Start {
-        tcr: cpu::tcr(),
-        ttbr: mrs!("ttbr0_el2"),
-        sp: percpu::initial_sp(block.id),
-        block: core::ptr::from_ref(block) as u64,
-    };
-    let context = core::ptr::from_ref(start) as u64;
+    for (place, value) in block.start.iter().zip([cpu::tcr(), mrs!("ttbr0_el2"), percpu::initial_sp(block.id)]) {
+        place.store(value, Ordering::Relaxed);
+    }
+    let context = core::ptr::from_ref(block) as u64;
     // The other one reads it with its MMU off.
-    memory::clean_to_poc(Pa::new(context), size_of::<Start>() as u64);
+    memory::clean_to_poc(Pa::new(context), size_of::<Percpu>() as u64);
     match psci::cpu_on(mpidr, &raw const secondary_start as u64, context) {
         Ok(()) => true,
         Err(error) => {

@@ -6,7 +6,7 @@
 
 use core::arch::global_asm;
 
-use crate::percpu::{FRAME_SIZE, STACK_STRIDE};
+use crate::percpu::{FRAME_SIZE, STACK_STRIDE, START_OFFSET};
 use crate::{boot, cpu};
 
 global_asm!(
@@ -101,7 +101,7 @@ boot_park:
     wfe
     b       boot_park
 
-    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Start` (boot.rs).
+    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Percpu`.
     .global secondary_start
 secondary_start:
     msr     daifset, #15
@@ -110,10 +110,10 @@ secondary_start:
     isb
     mov     x1, #{mair}
     msr     mair_el2, x1
-    ldp     x1, x2, [x0]
+    ldp     x1, x2, [x0, #{start}]
     msr     tcr_el2, x1
     msr     ttbr0_el2, x2
-    ldp     x1, x0, [x0, #16]
+    ldr     x1, [x0, #({start} + 16)]
     mov     sp, x1
     // Nothing of this translation regime is in this pCPU's TLBs or instruction cache that we did not put there.
     tlbi    alle2
@@ -130,6 +130,7 @@ secondary_start:
 "#,
     stride = const STACK_STRIDE,
     frame = const FRAME_SIZE,
+    start = const START_OFFSET,
     mair = const cpu::MAIR,
     sctlr = const cpu::SCTLR,
     early = sym boot::early,

@@ -39,11 +39,13 @@ core::arch::global_asm!(
 /// The microkernel.
 pub static KERNEL: Kernel<Arm> = Kernel::new();
 
-/// A pCPU's own block. The vectors use the offset of `emergency_top`.
+/// A pCPU's own block. The vectors use the offset of `emergency_top`, the entry that of `start`.
 #[repr(C, align(64))]
 pub struct Percpu {
     /// First byte behind the emergency stack.
     emergency_top: AtomicU64,
+    /// What it needs before it has an MMU: `TCR_EL2`, `TTBR0_EL2`, and its stack.
+    pub start: [AtomicU64; 3],
     /// Its redistributor's registers.
     pub redistributor: AtomicUsize,
     /// Affinity, as in `MPIDR_EL1`.
@@ -63,9 +65,13 @@ unsafe impl Sync for Percpu {}
 /// Offset of the emergency stack's top in [`Percpu`].
 pub const EMERGENCY_OFFSET: usize = core::mem::offset_of!(Percpu, emergency_top);
 
+/// Offset of [`Percpu::start`].
+pub const START_OFFSET: usize = core::mem::offset_of!(Percpu, start);
+
 const fn block(id: u8) -> Percpu {
     Percpu {
         emergency_top: AtomicU64::new(0),
+        start: [const { AtomicU64::new(0) }; 3],
         redistributor: AtomicUsize::new(0),
         mpidr: AtomicU64::new(u64::MAX),
         online: AtomicBool::new(false),
