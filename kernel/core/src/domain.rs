@@ -63,7 +63,7 @@ pub struct Domain<H: Hw> {
     pub params: Params,
     /// Its watchdog timers.
     pub watchdogs: Watchdogs,
-    /// The line that it is printing with `console_io`.
+    /// The line that it is printing with `console_io`. Taken before the domain list: what is printed goes to Dom0.
     pub line: SpinMutex<LineBuffer>,
     /// The shared information page.
     pub shared_info: SharedInfo<H>,
