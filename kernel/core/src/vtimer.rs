@@ -26,13 +26,17 @@ const ISTATUS: u64 = 1 << 2;
 
 /// Whether the virtual timer of a vCPU with these registers wants to interrupt at `now`.
 pub fn is_due(el1: &El1Context, now: Ticks) -> bool {
-    el1.cntv_ctl_el0 & (ENABLE | IMASK) == ENABLE && now.wrapping_sub(el1.cntvoff_el2) >= el1.cntv_cval_el0
+    is_armed(el1.cntv_ctl_el0) && now.wrapping_sub(el1.cntvoff_el2) >= el1.cntv_cval_el0
+}
+
+/// Whether a timer with this control register interrupts when its time comes.
+const fn is_armed(control: u64) -> bool {
+    control & (ENABLE | IMASK) == ENABLE
 }
 
 /// When the virtual timer of a vCPU with these registers will interrupt; `None` if it is off, or past all time.
 pub fn deadline(el1: &El1Context) -> Option<Ticks> {
-    let armed = el1.cntv_ctl_el0 & (ENABLE | IMASK) == ENABLE;
-    if armed { el1.cntv_cval_el0.checked_add(el1.cntvoff_el2) } else { None }
+    if is_armed(el1.cntv_ctl_el0) { el1.cntv_cval_el0.checked_add(el1.cntvoff_el2) } else { None }
 }
 
 /// Whether the virtual timer of the vCPU on this pCPU holds its interrupt line high. Saves and loads the whole EL1
@@ -83,14 +87,15 @@ impl PhysicalTimer {
     /// Whether the line is high at `now`; also notes it, so that the deadline is not waited for again.
     fn line(&self, now: Ticks) -> bool {
         let control = self.control.load(Ordering::Relaxed);
-        let high = control & (ENABLE | IMASK) == ENABLE && now >= self.compare.load(Ordering::Relaxed);
+        let high = is_armed(control) && now >= self.compare.load(Ordering::Relaxed);
         let noted = control & !ISTATUS | if high { ISTATUS } else { 0 };
         self.control.store(noted, Ordering::Relaxed);
         high
     }
 
-    fn read(&self, register: Register, now: Ticks) -> u64 {
-        let compare = self.compare.load(Ordering::Relaxed);
+    /// A trapped read.
+    pub(crate) fn read<H: Hw>(&self, register: Register) -> u64 {
+        let (compare, now) = (self.compare.load(Ordering::Relaxed), H::now());
         match register {
             Register::Control => {
                 let control = self.control.load(Ordering::Relaxed) & (ENABLE | IMASK);
@@ -101,30 +106,21 @@ impl PhysicalTimer {
             Register::Value => compare.wrapping_sub(now) & 0xFFFF_FFFF,
         }
     }
-
-    fn write(&self, register: Register, value: u64, now: Ticks) {
-        match register {
-            Register::Control => self.control.store(value & (ENABLE | IMASK), Ordering::Relaxed),
-            Register::Compare => self.compare.store(value, Ordering::Relaxed),
-            Register::Value => {
-                // The 32 bits count as signed.
-                let distance = i64::from((value & 0xFFFF_FFFF) as u32 as i32);
-                self.compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// A trapped read of the physical timer.
-pub fn read<H: Hw>(vcpu: &Vcpu<H>, register: Register) -> u64 {
-    vcpu.ptimer.read(register, H::now())
 }
 
 /// A trapped write to the physical timer of the vCPU that runs here.
 pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, register: Register, value: u64) {
-    let now = H::now();
-    vcpu.ptimer.write(register, value, now);
-    vcpu.gic.set_level::<H>(PHYSICAL_PPI, vcpu.ptimer.line(now));
+    let (timer, now) = (&vcpu.ptimer, H::now());
+    match register {
+        Register::Control => timer.control.store(value & (ENABLE | IMASK), Ordering::Relaxed),
+        Register::Compare => timer.compare.store(value, Ordering::Relaxed),
+        Register::Value => {
+            // The 32 bits count as signed.
+            let distance = i64::from((value & 0xFFFF_FFFF) as u32 as i32);
+            timer.compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
+        }
+    }
+    vcpu.gic.set_level::<H>(PHYSICAL_PPI, timer.line(now));
     kernel.timers.program(cpu);
 }
 

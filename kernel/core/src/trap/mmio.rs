@@ -5,27 +5,55 @@
 //! instruction is not fetched and decoded.
 
 use super::inject::{self, Exception, inject};
-use super::syndrome::{Abort, FaultKind, Transfer};
+use super::syndrome::{Abort, Transfer};
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
-use crate::vgic::Frame;
 use crate::vuart;
 
-/// Handles a data abort of the vCPU that runs here.
+/// Handles a data abort of a load by the vCPU that runs here.
 #[inline(never)]
-pub(super) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
+pub(super) fn load<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
     let Some(current) = &cpu.current else { return };
-    let emulated = abort.kind() == FaultKind::Translation
-        && !abort.is_walk()
-        && abort.transfer().is_some_and(|transfer| emulate(kernel, current, frame, abort, transfer));
-    if emulated {
-        inject::skip(frame, abort.is_long());
-    } else {
-        refuse(current, frame, abort);
+    let (domain, ipa) = (&current.domain, abort.ipa());
+    let value = device_access(abort).and_then(|transfer| {
+        let value = match domain.dist.layout().find(ipa) {
+            Some(at) => domain.dist.read::<H>(&**domain, at, transfer.size),
+            None => vuart::access(kernel, domain, ipa, None),
+        };
+        Some((transfer, value?))
+    });
+    let Some((transfer, value)) = value else { return refuse(current, frame, abort) };
+    frame.set_register(transfer.register, extend(value, transfer));
+    inject::skip(frame, abort.is_long());
+}
+
+/// Handles a data abort of a store by the vCPU that runs here.
+#[inline(never)]
+pub(super) fn store<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
+    let Some(current) = &cpu.current else { return };
+    let (domain, ipa) = (&current.domain, abort.ipa());
+    let done = device_access(abort).and_then(|transfer| {
+        let value = frame.register(transfer.register) & mask(transfer.size);
+        let Some(at) = domain.dist.layout().find(ipa) else {
+            return vuart::access(kernel, domain, ipa, Some(value)).map(drop);
+        };
+        let wake = domain.dist.write::<H>(&**domain, at, transfer.size, value)?;
+        wake.without(current.vcpu.id.0 as usize).notify(kernel, domain);
+        Some(())
+    });
+    match done {
+        Some(()) => inject::skip(frame, abort.is_long()),
+        None => refuse(current, frame, abort),
     }
+}
+
+/// What moves in an access that may be one to an emulated device; `None` if it is something else, or cannot be told.
+#[inline]
+fn device_access(abort: Abort) -> Option<Transfer> {
+    if abort.is_translation() && !abort.is_walk() { abort.transfer() } else { None }
 }
 
 /// Nothing is there, or it cannot be told what the guest wants of it.
@@ -35,7 +63,7 @@ fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, abort: Abort) {
     if is_mapped_by_now(current, abort) {
         return;
     }
-    if abort.is_maintenance() && abort.kind() == FaultKind::Translation && !abort.is_walk() {
+    if abort.is_maintenance() && abort.is_translation() && !abort.is_walk() {
         // There is no line of it in any cache.
         inject::skip(frame, abort.is_long());
         return;
@@ -70,54 +98,8 @@ pub(super) fn instruction_abort<H: Hw>(
 fn is_mapped_by_now<H: Hw>(current: &Current<H>, abort: Abort) -> bool {
     // Bit 6 says "write" of data only; a fetch leaves it clear. A walk reads, whatever the access was.
     let write = abort.is_write() && !abort.is_walk();
-    abort.kind() == FaultKind::Translation
+    abort.is_translation()
         && current.domain.p2m.lookup(abort.ipa().page()).is_some_and(|mapping| !write || mapping.kind.is_writable())
-}
-
-/// Carries out a load or store of an emulated device; false if there is none.
-#[inline]
-fn emulate<H: Hw>(
-    kernel: &Kernel<H>,
-    current: &Current<H>,
-    frame: &mut TrapFrame,
-    abort: Abort,
-    transfer: Transfer,
-) -> bool {
-    let (ipa, write) = (abort.ipa(), abort.is_write());
-    let value = if write { frame.register(transfer.register) & mask(transfer.size) } else { 0 };
-    let read = match current.domain.dist.layout().find(ipa) {
-        Some(at) if write => return write_gic(kernel, current, at, transfer.size, value),
-        Some(at) => read_gic(current, at, transfer.size),
-        None => vuart::access(kernel, &current.domain, ipa, write.then_some(value)),
-    };
-    let Some(read) = read else { return false };
-    if !write {
-        frame.set_register(transfer.register, extend(read, transfer));
-    }
-    true
-}
-
-fn read_gic<H: Hw>(current: &Current<H>, at: Frame, size: u8) -> Option<u64> {
-    let domain = &*current.domain;
-    match at {
-        Frame::Distributor(offset) => Some(domain.dist.read::<H>(domain, offset, size)),
-        Frame::Redistributor(index, offset) => domain.dist.read_redist::<H>(domain, index, offset, size),
-    }
-}
-
-fn write_gic<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, at: Frame, size: u8, value: u64) -> bool {
-    let domain = &*current.domain;
-    let wake = match at {
-        Frame::Distributor(offset) => Some(domain.dist.write::<H>(domain, offset, size, value)),
-        Frame::Redistributor(index, offset) => domain.dist.write_redist::<H>(domain, index, offset, size, value),
-    };
-    match wake {
-        Some(wake) => {
-            wake.without(current.vcpu.id.0 as usize).notify(kernel, domain);
-            true
-        }
-        None => false,
-    }
 }
 
 /// The bits that an access of `size` bytes moves.

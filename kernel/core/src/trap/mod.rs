@@ -22,7 +22,7 @@ use crate::{hypercall, lifecycle, smccc};
 
 pub use id::IdRegisters;
 pub use inject::{Exception, inject};
-pub use syndrome::{Abort, Cause, FaultKind, RegisterAccess, Transfer, encoding};
+pub use syndrome::{Abort, Cause, RegisterAccess, Transfer, encoding};
 
 /// `HCR_EL2` bits of its own that a vCPU starts with: no virtual SError. The rest is the same for all, and set by
 /// the machine's side.
@@ -35,7 +35,8 @@ pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mu
     match Cause::decode(syndrome) {
         Cause::Hvc(HYPERCALL_TAG) => hypercall(kernel, cpu, frame),
         Cause::Hvc(0) => smccc::call(kernel, cpu, frame),
-        Cause::DataAbort(abort) => mmio::data_abort(kernel, cpu, frame, abort),
+        Cause::DataAbort(abort) if abort.is_write() => mmio::store(kernel, cpu, frame, abort),
+        Cause::DataAbort(abort) => mmio::load(kernel, cpu, frame, abort),
         Cause::Register(RegisterAccess { encoding: registers::SGI1R, register, read: false }) => {
             registers::send_sgi(kernel, cpu, frame, register);
         }
@@ -93,10 +94,4 @@ pub fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &
     // The text and 16 digits fit.
     let _ = core::fmt::Write::write_fmt(&mut reason, format_args!("SError, ESR_EL2 {esr:#x}"));
     lifecycle::crash(kernel, cpu, frame, &reason);
-}
-
-/// The low half of a register value.
-#[allow(clippy::cast_possible_truncation, reason = "the upper half is not wanted")]
-const fn low(value: u64) -> u32 {
-    value as u32
 }

@@ -86,9 +86,9 @@ pub(super) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
 fn read<H: Hw>(current: &Current<H>, register: u32) -> Option<u64> {
     Some(match register {
         name::CNTPCT_EL0 => H::now(),
-        name::CNTP_TVAL_EL0 => vtimer::read(&current.vcpu, Register::Value),
-        name::CNTP_CTL_EL0 => vtimer::read(&current.vcpu, Register::Control),
-        name::CNTP_CVAL_EL0 => vtimer::read(&current.vcpu, Register::Compare),
+        name::CNTP_TVAL_EL0 => current.vcpu.ptimer.read::<H>(Register::Value),
+        name::CNTP_CTL_EL0 => current.vcpu.ptimer.read::<H>(Register::Control),
+        name::CNTP_CVAL_EL0 => current.vcpu.ptimer.read::<H>(Register::Compare),
         name::ICC_SRE_EL1 => SRE,
         name::ACTLR_EL1 => 0,
         name::MDSCR_EL1 => el1::<H>().mdscr_el1,

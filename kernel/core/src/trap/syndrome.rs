@@ -45,19 +45,6 @@ pub struct RegisterAccess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Abort(Syndrome);
 
-/// Kinds of faults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultKind {
-    /// Stage 2 has no such page.
-    Translation,
-    /// Stage 2 does not allow it.
-    Permission,
-    /// The memory system answered with an error.
-    External,
-    /// Alignment, address size, atomics on the wrong memory and their like.
-    Other,
-}
-
 /// One register's load or store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
@@ -77,21 +64,15 @@ pub const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
 }
 
 /// The bits of [`encoding`].
-const ENCODING: u32 = 0x3F_FC1E;
+const ENCODING: u64 = 0x3F_FC1E;
 
 const fn bit(esr: u64, n: u32) -> bool {
     esr >> n & 1 != 0
 }
 
 /// The five bits from `n`.
-#[allow(clippy::cast_possible_truncation, reason = "five bits")]
 const fn register(esr: u64, n: u32) -> u8 {
     (esr >> n & 31) as u8
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the immediate is the low 16 bits")]
-const fn immediate(esr: u64) -> u16 {
-    esr as u16
 }
 
 impl Cause {
@@ -100,16 +81,16 @@ impl Cause {
     pub fn decode(syndrome: Syndrome) -> Cause {
         let esr = syndrome.esr;
         match esr >> 26 & 0x3F {
-            0x16 => Cause::Hvc(immediate(esr)),
+            0x16 => Cause::Hvc((esr & 0xFFFF) as u16),
             0x24 => Cause::DataAbort(Abort(syndrome)),
             0x18 => Cause::Register(RegisterAccess {
-                encoding: super::low(esr) & ENCODING,
+                encoding: (esr & ENCODING) as u32,
                 register: register(esr, 5),
                 read: bit(esr, 0),
             }),
             0x01 => Cause::Wait { event: esr & 3 == 1 },
             0x07 => Cause::Fp,
-            0x17 => Cause::Smc(immediate(esr)),
+            0x17 => Cause::Smc((esr & 0xFFFF) as u16),
             0x20 => Cause::InstructionAbort(Abort(syndrome)),
             _ => Cause::Unexpected,
         }
@@ -122,14 +103,9 @@ pub(super) const fn is_long(esr: u64) -> bool {
 }
 
 impl Abort {
-    /// What is wrong.
-    pub const fn kind(self) -> FaultKind {
-        match self.0.esr & 0x3F {
-            0x04..=0x07 => FaultKind::Translation,
-            0x0C..=0x0F => FaultKind::Permission,
-            0x10 | 0x13..=0x1F => FaultKind::External,
-            _ => FaultKind::Other,
-        }
+    /// Whether stage 2 has no such page. Else it forbids the access, or the memory system answered with an error.
+    pub const fn is_translation(self) -> bool {
+        matches!(self.0.esr & 0x3F, 0x04..=0x07)
     }
 
     /// Where, as the guest sees it.
@@ -137,7 +113,7 @@ impl Abort {
         GuestVa::new(self.0.far)
     }
 
-    /// Where, after stage 1. Valid for [`FaultKind::Translation`] only.
+    /// Where, after stage 1. Valid if [`Self::is_translation`].
     pub const fn ipa(self) -> Ipa {
         // HPFAR_EL2.FIPA is bits 51:12 of the address, in bits 43:4 of the register.
         Ipa::new((self.0.hpfar & 0xFFF_FFFF_FFF0) << 8 | self.0.far & 0xFFF)

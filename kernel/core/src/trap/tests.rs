@@ -20,7 +20,7 @@ fn a_load_from_a_device_is_decoded_with_its_address_and_register() {
     // LDR w3: ISV, SAS 2, SRT 3, translation fault at level 3.
     let cause = Cause::decode(esr(0x24, 1 << 24 | 2 << 22 | 3 << 16 | 0x07));
     let Cause::DataAbort(abort) = cause else { panic!("{cause:?}") };
-    assert_eq!((abort.ipa(), abort.kind()), (Ipa::new(0x0300_1004), FaultKind::Translation));
+    assert_eq!((abort.ipa(), abort.is_translation()), (Ipa::new(0x0300_1004), true));
     assert!(!abort.is_write() && !abort.is_maintenance() && !abort.is_walk());
     assert_eq!(abort.transfer(), Some(Transfer { size: 4, register: 3, signed: false, wide: false }));
 }

@@ -1,11 +1,12 @@
 //! The distributor: the shared interrupts of a domain, and the vCPUs that they are routed to.
 
+use heapless::Vec;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-use super::bank::{Bank, Homes};
-use super::queue::{Flags, Waiting, Withdrawn};
-use super::{GicLayout, PRIVATE, SPI_BANKS, Vcpus, Wake, index_of};
-use crate::hw::{Hw, IntId};
+use super::bank::{Bank, Home, Homes};
+use super::queue::Queue;
+use super::{Frame, GicLayout, PRIVATE, SPI_BANKS, Vcpus, Wake, index_of, low16};
+use crate::hw::Hw;
 
 /// No vCPU.
 const NOBODY: u8 = 0xFF;
@@ -15,10 +16,10 @@ const ANY: u64 = 1 << 31;
 const AFFINITY: u64 = 0xFF_00FF_FFFF;
 
 /// 32 shared interrupts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) bank: Bank,
-    /// `GICD_IROUTER`, the affinity squeezed into 32 bits and [`ANY`] apart.
+    /// The vCPU of each `GICD_IROUTER`, with [`ANY`] apart.
     route: [u8; 32],
     any: u32,
     /// The vCPU that each was last handed to; it may be there still.
@@ -29,8 +30,7 @@ pub(super) struct Shared {
 pub(super) struct Spis {
     /// `GICD_CTLR.EnableGrp1` and `EnableGrp0`, bits 1 and 0.
     pub(super) groups: u8,
-    banks: [Shared; SPI_BANKS],
-    count: usize,
+    banks: Vec<Shared, SPI_BANKS>,
 }
 
 /// The distributor of a domain.
@@ -47,58 +47,38 @@ pub(super) struct Routes<'a, V: ?Sized> {
     vcpus: &'a V,
     route: &'a [u8; 32],
     home: &'a mut [u8; 32],
-    pub(super) wake: Wake,
+    wake: Wake,
 }
 
 impl<V: Vcpus + ?Sized> Homes for Routes<'_, V> {
-    fn deliver(&mut self, i: u32, entry: Waiting) -> bool {
-        let (i, target) = (i as usize & 31, self.route[i as usize & 31]);
-        let Some(gic) = self.vcpus.gic(usize::from(target)) else { return false };
-        self.home[i] = target;
-        if gic.push(entry) {
-            self.wake.add(usize::from(target));
+    fn with<R>(&mut self, i: u32, home: Home, work: impl FnOnce(&mut Queue) -> (R, bool)) -> Option<R> {
+        let i = i as usize & 31;
+        let index = match home {
+            Home::Next => self.route[i],
+            Home::Last => self.home[i],
+        };
+        let gic = self.vcpus.gic(usize::from(index))?;
+        self.home[i] = index;
+        let (result, wake) = gic.with_queue(work);
+        if wake {
+            self.wake.add(usize::from(index));
         }
-        true
-    }
-
-    fn withdraw<H: Hw>(&mut self, i: u32, irq: u16, state: Flags) -> Withdrawn {
-        let home = usize::from(self.home[i as usize & 31]);
-        let Some(gic) = self.vcpus.gic(home) else { return Withdrawn::Absent };
-        let withdrawn = gic.withdraw::<H>(irq, state);
-        if withdrawn == Withdrawn::Later {
-            self.wake.add(home);
-        }
-        withdrawn
-    }
-
-    fn keep(&mut self, i: u32, irq: u16) {
-        if let Some(gic) = self.vcpus.gic(usize::from(self.home[i as usize & 31])) {
-            gic.keep(irq);
-        }
-    }
-
-    fn end<H: Hw>(&mut self, irq: u16) {
-        H::deactivate(IntId(u32::from(irq)));
+        Some(result)
     }
 }
 
 impl Shared {
-    fn new(number: usize, exists: u32) -> Self {
-        let base = PRIVATE as usize + 32 * number;
-        let bank = Bank::new(u16::try_from(base).unwrap_or(u16::MAX), exists);
-        Shared { bank, route: [0; 32], any: 0, home: [NOBODY; 32] }
-    }
-
-    pub(super) fn split<'a, V: Vcpus + ?Sized>(&'a mut self, vcpus: &'a V) -> (&'a mut Bank, Routes<'a, V>) {
-        let routes = Routes { vcpus, route: &self.route, home: &mut self.home, wake: Wake::NONE };
-        (&mut self.bank, routes)
+    fn split<'a, V: Vcpus + ?Sized>(&'a mut self, vcpus: &'a V) -> (&'a mut Bank, Routes<'a, V>) {
+        (&mut self.bank, Routes { vcpus, route: &self.route, home: &mut self.home, wake: Wake::NONE })
     }
 
     /// `IROUTER` of interrupt `i` of the bank.
     pub(super) fn route(&self, i: u32) -> u64 {
-        let target = self.route[i as usize & 31];
         let any = if self.any >> (i & 31) & 1 != 0 { ANY } else { 0 };
-        if target == NOBODY { AFFINITY | any } else { super::affinity(usize::from(target)) | any }
+        match self.route[i as usize & 31] {
+            NOBODY => AFFINITY | any,
+            index => super::affinity(usize::from(index)) | any,
+        }
     }
 
     /// Writes `IROUTER`. An affinity that no vCPU has leaves the interrupt pending. One that waits goes along.
@@ -109,48 +89,38 @@ impl Shared {
         let target = named.filter(|index| *index < vcpus.count()).and_then(|index| u8::try_from(index).ok());
         self.any = self.any & !bit | if any { bit } else { 0 };
         let before = core::mem::replace(&mut self.route[at], target.unwrap_or(NOBODY));
-        if before == self.route[at] {
-            return Wake::NONE;
-        }
         let (bank, mut routes) = self.split(vcpus);
-        // Off and on again moves what has not been taken yet.
-        let enabled = bank.enabled & bit;
-        bank.disable::<H>(enabled, &mut routes);
-        bank.enable(enabled, &mut routes);
+        if before != routes.route[at] && bank.enabled & bit != 0 {
+            bank.take_back::<H>(i, &mut routes);
+            bank.keep(i, &mut routes);
+        }
         routes.wake
     }
 }
 
 impl Spis {
-    fn place(&self, irq: u32) -> Option<usize> {
-        let index = (irq.checked_sub(PRIVATE)? / 32) as usize;
-        (index < self.count).then_some(index)
-    }
-
-    /// The bank of a shared interrupt.
-    pub(super) fn bank(&self, irq: u32) -> Option<&Bank> {
-        Some(&self.banks.get(self.place(irq)?)?.bank)
-    }
-
-    /// The bank of a shared interrupt.
-    pub(super) fn bank_mut(&mut self, irq: u32) -> Option<&mut Bank> {
-        let index = self.place(irq)?;
-        Some(&mut self.banks.get_mut(index)?.bank)
+    fn index(irq: u32) -> Option<usize> {
+        Some((irq.checked_sub(PRIVATE)? / 32) as usize)
     }
 
     /// The 32 shared interrupts around one.
-    pub(super) fn shared(&mut self, irq: u32) -> Option<&mut Shared> {
-        let index = self.place(irq)?;
-        self.banks.get_mut(index)
+    pub(super) fn get(&self, irq: u32) -> Option<&Shared> {
+        self.banks.get(Self::index(irq)?)
+    }
+
+    /// The 32 shared interrupts around one.
+    pub(super) fn get_mut(&mut self, irq: u32) -> Option<&mut Shared> {
+        self.banks.get_mut(Self::index(irq)?)
     }
 }
 
 impl Distributor {
     /// A distributor of `spis` shared interrupts, rounded up to banks of 32, everything disabled.
     pub fn new(spis: u32, layout: GicLayout) -> Self {
-        let count = (spis.div_ceil(32) as usize).min(SPI_BANKS);
-        let banks = core::array::from_fn(|n| Shared::new(n, if n < count { u32::MAX } else { 0 }));
-        Distributor { layout, banks: count, spis: SpinMutex::new(Spis { groups: 0, banks, count }) }
+        let shared = |base| Shared { bank: Bank::new(low16(base), 0, 0), route: [0; 32], any: 0, home: [NOBODY; 32] };
+        let bases = (PRIVATE..).step_by(32).take((spis.div_ceil(32) as usize).min(SPI_BANKS));
+        let banks: Vec<_, SPI_BANKS> = bases.map(shared).collect();
+        Distributor { layout, banks: banks.len(), spis: SpinMutex::new(Spis { groups: 0, banks }) }
     }
 
     /// Where the guest sees it.
@@ -162,17 +132,35 @@ impl Distributor {
         self.spis.lock()
     }
 
+    /// Reads `size` bytes of a register; `None` if it is of a vCPU that does not exist.
+    #[inline]
+    pub fn read<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), at: Frame, size: u8) -> Option<u64> {
+        match at {
+            Frame::Distributor(offset) => Some(self.read_dist::<H>(vcpus, offset, size)),
+            Frame::Redistributor(index, offset) => self.read_redist::<H>(vcpus, index, offset, size),
+        }
+    }
+
+    /// Writes `size` bytes of a register; `None` if it is of a vCPU that does not exist.
+    #[inline]
+    pub fn write<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), at: Frame, size: u8, value: u64) -> Option<Wake> {
+        match at {
+            Frame::Distributor(offset) => Some(self.write_dist::<H>(vcpus, offset, size, value)),
+            Frame::Redistributor(index, offset) => self.write_redist::<H>(vcpus, index, offset, size, value),
+        }
+    }
+
     /// Links a shared interrupt to the physical one of the same number: it is enabled and disabled with it, and ends
     /// with it.
     pub fn link(&self, irq: u32) {
-        if let Some(bank) = self.spis.lock().bank_mut(irq) {
-            bank.linked |= 1 << (irq % 32);
+        if let Some(shared) = self.lock().get_mut(irq) {
+            shared.bank.linked |= 1 << (irq % 32);
         }
     }
 
     /// Whether a shared interrupt is linked to the physical one.
     pub fn is_linked(&self, irq: u32) -> bool {
-        self.spis.lock().bank(irq).is_some_and(|bank| bank.linked >> (irq % 32) & 1 != 0)
+        self.lock().get(irq).is_some_and(|shared| shared.bank.linked >> (irq % 32) & 1 != 0)
     }
 
     /// Makes a shared interrupt pending, as an edge does.
@@ -190,12 +178,12 @@ impl Distributor {
         &self,
         vcpus: &V,
         irq: u32,
-        f: impl FnOnce(&mut Bank, &mut Routes<'_, V>),
+        change: impl FnOnce(&mut Bank, &mut Routes<'_, V>),
     ) -> Wake {
-        let mut spis = self.spis.lock();
-        let Some(shared) = spis.shared(irq) else { return Wake::NONE };
+        let mut spis = self.lock();
+        let Some(shared) = spis.get_mut(irq) else { return Wake::NONE };
         let (bank, mut routes) = shared.split(vcpus);
-        f(bank, &mut routes);
+        change(bank, &mut routes);
         routes.wake
     }
 }

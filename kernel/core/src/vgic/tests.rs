@@ -42,11 +42,11 @@ impl Gic {
     }
 
     fn read(&self, offset: u64, size: u8) -> u64 {
-        self.dist.read::<Fake>(&self.vcpus, offset, size)
+        self.dist.read::<Fake>(&self.vcpus, Frame::Distributor(offset), size).unwrap()
     }
 
     fn write(&self, offset: u64, size: u8, value: u64) {
-        let _ = self.dist.write::<Fake>(&self.vcpus, offset, size, value);
+        let _ = self.dist.write::<Fake>(&self.vcpus, Frame::Distributor(offset), size, value);
     }
 
     fn read_redist(&self, vcpu: usize, offset: u64, size: u8) -> u64 {

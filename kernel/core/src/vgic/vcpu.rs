@@ -5,9 +5,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::PRIVATE;
-use super::bank::{Bank, Homes};
+use super::bank::{Bank, Home, Homes};
 use super::dist::Distributor;
-use super::queue::{Flags, Queue, Waiting, Withdrawn};
+use super::queue::Queue;
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId};
 use crate::vtimer;
@@ -33,36 +33,20 @@ pub struct VcpuGic {
 /// The one queue where private interrupts go.
 pub(super) struct Own<'a> {
     queue: &'a mut Queue,
-    pub(super) woken: bool,
+    woken: bool,
 }
 
 impl Homes for Own<'_> {
-    fn deliver(&mut self, _: u32, entry: Waiting) -> bool {
-        self.woken |= self.queue.push(entry);
-        true
-    }
-
-    fn withdraw<H: Hw>(&mut self, _: u32, irq: u16, state: Flags) -> Withdrawn {
-        let withdrawn = self.queue.withdraw::<H>(irq, state);
-        self.woken |= withdrawn == Withdrawn::Later;
-        withdrawn
-    }
-
-    fn keep(&mut self, _: u32, irq: u16) {
-        self.queue.keep(irq);
-    }
-
-    fn end<H: Hw>(&mut self, irq: u16) {
-        // The private interrupt of this pCPU is somebody else's if the vCPU is not here; its own was ended when it
-        // was taken off.
-        if self.queue.is_here::<H>() {
-            H::deactivate(IntId(u32::from(irq)));
-        }
+    #[inline]
+    fn with<R>(&mut self, _: u32, _: Home, work: impl FnOnce(&mut Queue) -> (R, bool)) -> Option<R> {
+        let (result, wake) = work(self.queue);
+        self.woken |= wake;
+        Some(result)
     }
 }
 
 impl Private {
-    pub(super) fn split(&mut self) -> (&mut Bank, Own<'_>) {
+    fn split(&mut self) -> (&mut Bank, Own<'_>) {
         (&mut self.bank, Own { queue: &mut self.queue, woken: false })
     }
 }
@@ -73,9 +57,7 @@ const SGIS: u32 = 0xFFFF;
 impl VcpuGic {
     /// A GIC with everything disabled. The virtual timer is linked to the physical one.
     pub const fn new() -> Self {
-        let mut bank = Bank::new(0, u32::MAX);
-        bank.edge = SGIS;
-        bank.linked = 1 << vtimer::VIRTUAL_PPI;
+        let bank = Bank::new(0, SGIS, 1 << vtimer::VIRTUAL_PPI);
         let state = Private { bank, queue: Queue::new(), timer_taken: false };
         VcpuGic { dirty: AtomicBool::new(false), state: SpinMutex::new(state) }
     }
@@ -84,7 +66,7 @@ impl VcpuGic {
         self.state.lock()
     }
 
-    pub(super) fn mark(&self) {
+    fn mark(&self) {
         self.dirty.store(true, Ordering::Release);
     }
 
@@ -139,11 +121,13 @@ impl VcpuGic {
         irq < PRIVATE && self.change(|bank, own| bank.set_level::<H>(irq, high, own))
     }
 
-    /// Hands it a shared interrupt.
-    pub(super) fn push(&self, entry: Waiting) -> bool {
-        let woken = self.state.lock().queue.push(entry);
-        self.mark();
-        woken
+    /// Works on its queue; `work` also says whether the vCPU must look at it, and the caller then notifies it.
+    pub(super) fn with_queue<R>(&self, work: impl FnOnce(&mut Queue) -> (R, bool)) -> (R, bool) {
+        let (result, wake) = work(&mut self.state.lock().queue);
+        if wake {
+            self.mark();
+        }
+        (result, wake)
     }
 
     /// Whether an interrupt is pending that the guest could take.
@@ -167,13 +151,10 @@ impl VcpuGic {
 
     #[inline(never)]
     fn flush_all<H: Hw>(&self, dist: &Distributor) {
-        let mut state = self.state.lock();
-        if state.queue.suspect != 0 {
-            drop(state);
+        if self.state.lock().queue.is_suspect() {
             self.recall::<H>(dist);
-            state = self.state.lock();
         }
-        if state.queue.place::<H>() {
+        if self.state.lock().queue.place::<H>() {
             self.mark();
         }
     }
@@ -181,17 +162,10 @@ impl VcpuGic {
     /// Takes back interrupts that were disabled or cleared by another vCPU while they were in list registers here.
     fn recall<H: Hw>(&self, dist: &Distributor) {
         let mut spis = dist.lock();
-        let mut state = self.state.lock();
-        let mut returned = heapless::Vec::<u16, 16>::new();
-        let Private { bank, queue, .. } = &mut *state;
-        let stays = |irq: u16| spis.bank(u32::from(irq)).unwrap_or(bank).may_stay(u32::from(irq) % 32);
-        queue.recall::<H>(stays, |irq| {
-            // No more than there are list registers.
-            let _ = returned.push(irq);
-        });
-        for irq in returned {
-            let bank = spis.bank_mut(u32::from(irq)).unwrap_or(bank);
-            bank.took_back::<H>(u32::from(irq) % 32);
+        let Private { bank, queue, .. } = &mut *self.state.lock();
+        for irq in queue.suspects().into_iter().map(u32::from) {
+            let bank = spis.get_mut(irq).map_or(&mut *bank, |shared| &mut shared.bank);
+            bank.recall::<H>(irq % 32, queue);
         }
     }
 
@@ -199,14 +173,9 @@ impl VcpuGic {
     pub(super) fn maintain<H: Hw>(&self, dist: &Distributor) {
         let mut spis = dist.lock();
         let mut state = self.state.lock();
-        let mut ended = heapless::Vec::<u16, 16>::new();
-        state.queue.collect::<H>(|irq| {
-            // No more than there are list registers.
-            let _ = ended.push(irq);
-        });
         let (bank, mut own) = state.split();
-        for irq in ended {
-            spis.bank_mut(u32::from(irq)).unwrap_or(bank).submit(u32::from(irq) % 32, &mut own);
+        for irq in own.queue.collect::<H>().into_iter().map(u32::from) {
+            spis.get_mut(irq).map_or(&mut *bank, |shared| &mut shared.bank).submit(irq % 32, &mut own);
         }
         self.mark();
     }
@@ -243,21 +212,8 @@ impl VcpuGic {
     }
 
     /// Which of the 32 interrupts from `base` are pending or active in its queue or list registers.
-    pub(super) fn held<H: Hw>(&self, base: u32, state: Flags) -> u32 {
+    pub(super) fn held<H: Hw>(&self, base: u32, state: u64) -> u32 {
         self.state.lock().queue.held::<H>(base, state)
-    }
-
-    /// Takes the pending or active state of a shared interrupt back. True if the vCPU must be notified.
-    pub(super) fn withdraw<H: Hw>(&self, irq: u16, state: Flags) -> Withdrawn {
-        let withdrawn = self.state.lock().queue.withdraw::<H>(irq, state);
-        if withdrawn == Withdrawn::Later {
-            self.mark();
-        }
-        withdrawn
-    }
-
-    pub(super) fn keep(&self, irq: u16) {
-        self.state.lock().queue.keep(irq);
     }
 
     /// The distributor forwards these groups from now on.

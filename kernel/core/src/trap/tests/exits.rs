@@ -6,13 +6,13 @@ use hypercall_abi::psci::{PsciFn, PsciResult};
 use hypercall_abi::xencons;
 use proptest::prelude::*;
 
-use crate::trap::*;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::context::Exit;
 use crate::domain::{Domain, Life};
 use crate::fake::{Fake, Shared, reset, with};
 use crate::hw::{IntId, PcpuId};
 use crate::lifecycle::Blueprint;
+use crate::trap::*;
 use crate::vgic::GicLayout;
 use crate::{evtchn, exit, memory};
 
