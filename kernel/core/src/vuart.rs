@@ -57,6 +57,7 @@ struct Ring {
     port: Port,
 }
 
+#[derive(Default)]
 struct State {
     ring: Option<Ring>,
     mask: u32,
@@ -64,19 +65,15 @@ struct State {
     cleared: u32,
 }
 
-/// The emulated UART of a domain.
+/// The emulated UART of a domain. At first nobody is connected to it: it sends into the void.
+#[derive(Default)]
 pub struct Vuart {
     /// Guards the registers and the ring's indices on our side. Not held while events are sent.
     state: SpinMutex<State>,
 }
 
-impl Default for Vuart {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// What the ring holds.
+#[derive(Default)]
 struct Level {
     /// Bytes that the guest can read.
     readable: u32,
@@ -125,22 +122,13 @@ impl Ring {
 
 impl State {
     fn level<H: Hw>(&self) -> Level {
-        self.ring.as_ref().map_or(Level { readable: 0, unsent: 0 }, Ring::level::<H>)
+        self.ring.as_ref().map_or_else(Level::default, Ring::level::<H>)
     }
 
     fn flags<H: Hw>(&self) -> u32 {
         let level = self.level::<H>();
-        let mut flags = 0;
-        if level.readable == 0 {
-            flags |= RX_EMPTY;
-        }
-        if level.unsent == 0 {
-            flags |= TX_EMPTY;
-        }
-        if level.unsent == OUT_LEN {
-            flags |= TX_FULL;
-        }
-        flags
+        let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+        flag(level.readable == 0, RX_EMPTY) | flag(level.unsent == 0, TX_EMPTY) | flag(level.unsent == OUT_LEN, TX_FULL)
     }
 
     /// Interrupts that want to be seen, masked or not.
@@ -151,8 +139,10 @@ impl State {
         (rx | tx) & !self.cleared
     }
 
-    fn line<H: Hw>(&self) -> bool {
-        self.raw::<H>() & self.mask != 0
+    /// Makes the interrupt line follow.
+    fn signal<H: Hw>(&self, kernel: &Kernel<H>, domain: &Domain<H>) {
+        let high = self.raw::<H>() & self.mask != 0;
+        domain.dist.set_level::<H>(domain, GUEST_VPL011_SPI, high).notify(kernel, domain);
     }
 
     fn read<H: Hw>(&mut self, offset: u64) -> u64 {
@@ -188,11 +178,6 @@ impl State {
 }
 
 impl Vuart {
-    /// A UART that nobody is connected to: it sends into the void.
-    pub fn new() -> Self {
-        Vuart { state: SpinMutex::new(State { ring: None, mask: 0, cleared: 0 }) }
-    }
-
     /// Connects it to the ring in page `gfn` of its domain and to `port`, whose other end is the back end's.
     pub fn connect<H: Hw>(&self, domain: &Domain<H>, gfn: Gfn, port: Port) -> Result<(), XenError> {
         let ipa = gfn.to_ipa().ok_or(XenError::Inval)?;
@@ -203,6 +188,7 @@ impl Vuart {
 
     /// Forgets the ring; part of destroying the domain.
     pub fn disconnect(&self) {
+        // The page goes back after the lock.
         let ring = self.state.lock().ring.take();
         drop(ring);
     }
@@ -216,12 +202,12 @@ impl Vuart {
     pub fn on_event<H: Hw>(&self, kernel: &Kernel<H>, domain: &Domain<H>) {
         let mut state = self.state.lock();
         state.cleared = 0;
-        let line = state.line::<H>();
-        domain.dist.set_level::<H>(domain, GUEST_VPL011_SPI, line).notify(kernel, domain);
+        state.signal(kernel, domain);
     }
 }
 
 /// A load (`None`) or store of the UART of a domain. `None` if there is no UART at this address.
+#[inline(never)]
 pub(crate) fn access<H: Hw>(
     kernel: &Kernel<H>,
     domain: &H::Shared<Domain<H>>,
@@ -239,8 +225,7 @@ pub(crate) fn access<H: Hw>(
             }
             None => state.read::<H>(offset),
         };
-        let line = state.line::<H>();
-        domain.dist.set_level::<H>(&**domain, GUEST_VPL011_SPI, line).notify(kernel, domain);
+        state.signal(kernel, domain);
         (value, state.ring.as_ref().map(|ring| ring.port))
     };
     if offset == register::DATA
