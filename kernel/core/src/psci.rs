@@ -13,8 +13,6 @@ use crate::vgic::index_of;
 
 /// Affinity fields of `MPIDR_EL1`.
 const AFFINITY: u64 = 0xFF_00FF_FFFF;
-/// `SYSTEM_RESET2`: bit 31 of the type says that a vendor has defined it.
-const VENDOR_RESET: u64 = 1 << 31;
 /// Bit 30 of a function's number: its arguments are 64 bits wide.
 const WIDE: u32 = 1 << 30;
 
@@ -45,13 +43,11 @@ pub(crate) fn call<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: Ps
         }
         PsciFn::SystemOff => return shutdown(kernel, domain, ShutdownReason::Poweroff),
         PsciFn::SystemReset => return shutdown(kernel, domain, ShutdownReason::Reboot),
-        PsciFn::SystemReset2_32 | PsciFn::SystemReset2_64 => {
-            if a & VENDOR_RESET != 0 || a & 0x7FFF_FFFF != 0 {
-                answer(PsciResult::InvalidParameters)
-            } else {
-                return shutdown(kernel, domain, ShutdownReason::Reboot);
-            }
+        // Of the types of a reset there is the warm one; bit 31 says that a vendor has defined it.
+        PsciFn::SystemReset2_32 | PsciFn::SystemReset2_64 if a & 0xFFFF_FFFF != 0 => {
+            answer(PsciResult::InvalidParameters)
         }
+        PsciFn::SystemReset2_32 | PsciFn::SystemReset2_64 => return shutdown(kernel, domain, ShutdownReason::Reboot),
         PsciFn::SystemSuspend32 | PsciFn::SystemSuspend64 => answer(PsciResult::NotSupported),
         // These belong to SMCCC, which has answered them.
         PsciFn::SmcccVersion | PsciFn::SmcccArchFeatures => answer(PsciResult::NotSupported),
