@@ -37,7 +37,7 @@ pub fn run(attacker: &mut Attacker) -> u64 {
             return answers | 0xDEAD << 32 | round << 48;
         }
         answers += front.wrong_requests(attacker, table);
-        let producer = attacker.random.pick(&[33, 1000, 0x8000_0000, 0xFFFF_FFFF]) as u32;
+        let producer = [33, 1000, 0x8000_0000, u32::MAX][attacker.random.index(4)];
         let page = attacker.scratch;
         page.set32(PAGES * 4096 + ring::REQ_PROD as u64, front.producer.wrapping_add(producer));
         notify(attacker, front.port);
@@ -80,8 +80,9 @@ impl Front {
             crate::wait(200);
             for state in [&b"4"[..], b"0", b"99", b"", b"\xFF", b"6", b"1"] {
                 self.say(attacker, state);
+                crate::wait(50);
             }
-            crate::wait(300);
+            crate::wait(200);
         }
         if operation(scratch, EvtchnOp::AllocUnbound, 0, [0x7FF0, 0, 0]) != 0 {
             return false;

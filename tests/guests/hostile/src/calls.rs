@@ -53,7 +53,7 @@ pub fn random(attacker: &mut Attacker) -> u64 {
         if done % 16 == 1 {
             fill(attacker);
         }
-        let known = attacker.random.below(calls.len() as u64) as usize;
+        let known = attacker.random.index(calls.len());
         let number = match attacker.random.below(8) {
             0 => u64::from(control::BASE) + attacker.random.below(32),
             1 => attacker.random.below(64),

@@ -57,10 +57,10 @@ pub fn distributor(attacker: &mut Attacker) -> u64 {
 
 /// The redistributors, and the rest of their region at random.
 pub fn redistributors(attacker: &mut Attacker) -> u64 {
-    let mut completed = sweep(attacker, GUEST_GICV3_GICR0_BASE, REDISTRIBUTORS, 16);
+    let mut completed = sweep(attacker, GUEST_GICV3_GICR0_BASE, REDISTRIBUTORS, 64);
     for _ in 0..5000 {
         let address = GUEST_GICV3_GICR0_BASE + attacker.random.below(0x110_0000);
-        let (load, store) = (attacker.random.below(11) as usize, attacker.random.below(10) as usize);
+        let (load, store) = (attacker.random.index(11), attacker.random.index(10));
         let value = attacker.random.next();
         completed += u64::from(access(attacker, LOADS.get(load).copied().unwrap_or(0), address, 0).completed());
         completed += u64::from(access(attacker, STORES.get(store).copied().unwrap_or(0), address, value).completed());
@@ -116,7 +116,7 @@ pub fn sgis(attacker: &mut Attacker) -> u64 {
     // ICC_SGI1R_EL1, ICC_ASGI1R_EL1 and ICC_SGI0R_EL1 from x1.
     let registers = [0xD518_CBA1, 0xD518_CBC1, 0xD518_CBE1];
     let mut completed = 0;
-    for round in 0..6000u64 {
+    for round in 0..6000usize {
         let mut state = [0; 30];
         state[1] = match round % 4 {
             0 => attacker.random.next(),
@@ -124,7 +124,7 @@ pub fn sgis(attacker: &mut Attacker) -> u64 {
             2 => attacker.random.next() & 0xFF_00FF_FFFF,
             _ => 0xFFFF | attacker.random.below(16) << 24 | attacker.random.below(16) << 44,
         };
-        let word = registers.get(round as usize % 3).copied().unwrap_or(0);
+        let word = registers.get(round % 3).copied().unwrap_or(0);
         completed += u64::from(run(attacker.code, &[word], &state, None).completed());
     }
     reset(attacker);
@@ -164,7 +164,7 @@ pub fn churn(attacker: &mut Attacker) -> u64 {
             let base = if attacker.random.below(4) == 0 { GUEST_GICV3_GICD_BASE + 4 } else { private };
             access(attacker, STORES[2], base + group, 1 << (value & 31)).completed()
         } else {
-            let word = interface.get(attacker.random.below(13) as usize).copied().unwrap_or(0);
+            let word = interface.get(attacker.random.index(13)).copied().unwrap_or(0);
             let value = if word == SET_BPR1 { value & 7 } else { value };
             run(attacker.code, &[word], &[value; 30], None).completed()
         });

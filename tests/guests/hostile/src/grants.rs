@@ -76,7 +76,7 @@ pub fn rewrite(attacker: &mut Attacker) -> u64 {
     let mut answers = 0;
     for round in 0..2000u64 {
         permit(table, 8, own, frame);
-        let flags = attacker.random.pick(&[2, 2, 6, 3, 1, 0, 7, 0xFFFF_FFFF]) as u32;
+        let flags = [2, 2, 6, 3, 1, 0, 7, u32::MAX][attacker.random.index(8)];
         let (first, handle) = map_one(scratch, ARGUMENT, own, 8, WINDOW, flags);
         let entry = match round % 5 {
             0 => 0,

@@ -73,14 +73,14 @@ fn branches(word: u32) -> bool {
 pub fn random_at_el0(attacker: &mut Attacker) -> u64 {
     let code = attacker.scratch.at(32 * 4096) - RAM + USER_ALIAS;
     let mut faults = 0;
-    for round in 0..400u64 {
+    for round in 0..400usize {
         for offset in (0..4096).step_by(8) {
             let word = attacker.random.next();
             attacker.scratch.set(32 * 4096 + offset, word);
         }
         let mut registers = [attacker.scratch.at(128 * 4096) - RAM + USER_ALIAS; 30];
         registers[0] = code;
-        registers[1] = [0, 0x10, 0x30, 0x210][round as usize % 4];
+        registers[1] = [0, 0x10, 0x30, 0x210][round % 4];
         // MSR ELR_EL1, x0; MSR SPSR_EL1, x1; IC IALLU; ISB; ERET
         let drop = [0xD518_4020, 0xD518_4001, 0xD508_751F, 0xD503_3FDF, ERET];
         faults += u64::from(run(attacker.code, &drop, &registers, Some(millisecond())).vector != 5);

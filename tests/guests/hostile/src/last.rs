@@ -19,7 +19,7 @@ pub fn vectors_nowhere(attacker: &mut Attacker) -> u64 {
 
 /// Without memory below the next instruction, MMU off and on, and at the registers of the interrupt controller.
 pub fn jump_nowhere(attacker: &mut Attacker) -> u64 {
-    for place in [NOWHERE, 0, 0x0300_1000, 0x3900_0000, u64::MAX & !3, 0x41] {
+    for place in [NOWHERE, 0, 0x0300_1000, 0x3900_0000, !3, 0x41] {
         run(attacker.code, &[0xD61F_0020], &[place; 30], None);
     }
     // The same with the other vCPU, which has no vectors yet.

@@ -98,7 +98,7 @@ fn main(boot: BootInfo) -> ! {
     let wanted = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix("attack=")).unwrap_or("all");
     let (Some(code), Some(scratch)) = (Scratch::take(4), Scratch::take(256)) else { poweroff() };
     sys::open_up();
-    let mut attacker = Attacker { random: Random::new(0x5EED_0F_EE1), code, scratch };
+    let mut attacker = Attacker { random: Random::new(0x05EE_D0FE_E10F), code, scratch };
     for (name, attack) in SURVIVED {
         if wanted == "all" || wanted == *name {
             say(format_args!("hostile: {name} begins"));

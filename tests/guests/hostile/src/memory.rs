@@ -11,15 +11,15 @@ use crate::sys::{Scratch, hypercall};
 /// Loads and stores all over the 39 bits that this domain can name, but for its RAM.
 pub fn random_addresses(attacker: &mut Attacker) -> u64 {
     let mut completed = 0;
-    for round in 0..8000u64 {
+    for round in 0..8000usize {
         let shift = attacker.random.below(39);
         let address = (attacker.random.next() & ((1 << 39) - 1)) >> shift;
         // All RAM of the domain lies in this block and its aliases.
         if [1, 256, 257].contains(&(address >> 30)) {
             continue;
         }
-        let word = if round % 2 == 0 { LOADS } else { STORES }.get(round as usize / 2 % 11).copied().unwrap_or(0);
-        completed += u64::from(access(attacker, word, address, round).completed());
+        let word = if round % 2 == 0 { LOADS } else { STORES }.get(round / 2 % 11).copied().unwrap_or(0);
+        completed += u64::from(access(attacker, word, address, round as u64).completed());
     }
     completed
 }

@@ -78,6 +78,11 @@ impl Random {
         (self.next() >> 16) % bound
     }
 
+    /// An index below `bound`, which is not 0.
+    pub fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).unwrap_or(0)
+    }
+
     /// A value from the edges, or small, or anything, or a pointer.
     pub fn argument(&mut self, scratch: &Scratch) -> u64 {
         match self.below(5) {
@@ -91,6 +96,6 @@ impl Random {
 
     /// One of several.
     pub fn pick(&mut self, values: &[u64]) -> u64 {
-        values.get(self.below(values.len() as u64) as usize).copied().unwrap_or(0)
+        values.get(self.index(values.len())).copied().unwrap_or(0)
     }
 }

@@ -60,7 +60,7 @@ impl Connection {
         }
         let byte = self.page.get8(interface::RSP as u64 + u64::from(consumer & 1023));
         self.page.set32(interface::RSP_CONS as u64, consumer.wrapping_add(1));
-        if consumer % 256 == 0 {
+        if consumer.is_multiple_of(256) {
             notify(attacker, self.port);
         }
         Some(byte)
@@ -87,7 +87,7 @@ impl Connection {
 
     /// A whole message without waiting for the answer.
     pub fn post(&self, attacker: &Attacker, op: u32, transaction: u32, payload: &[&[u8]]) -> bool {
-        let length = payload.iter().map(|part| part.len()).sum::<usize>() as u32;
+        let length = u32::try_from(payload.iter().map(|part| part.len()).sum::<usize>()).unwrap_or(u32::MAX);
         let header = [op, 7, transaction, length].into_iter().flat_map(u32::to_le_bytes);
         self.send(attacker, header.chain(payload.iter().flat_map(|part| part.iter().copied())))
     }

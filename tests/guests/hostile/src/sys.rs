@@ -271,15 +271,15 @@ impl Scratch {
 pub fn open_up() {
     let root = (&raw const hostile_root).cast_mut().cast::<u64>();
     let block = |at: u64, attributes: u64| at | attributes | 1 | 1 << 10 | 3 << 8;
-    for index in 0..512u64 {
-        let entry = match index << 30 {
+    for index in 0..512usize {
+        let entry = match (index as u64) << 30 {
             0 => block(0, 0),
             READ_ONLY_ALIAS => block(RAM, 1 << 2 | 1 << 7),
             USER_ALIAS => block(RAM, 1 << 2 | 1 << 6),
             at => block(at, 1 << 2),
         };
         // SAFETY: the table has 512 entries, and nobody walks it yet.
-        unsafe { root.add(index as usize).write_volatile(entry) };
+        unsafe { root.add(index).write_volatile(entry) };
     }
     let (tcr, sctlr): (u64, u64);
     // SAFETY: reading the two has no effect.
