@@ -69,9 +69,8 @@ impl Blocks {
         self.running.borrow_mut().insert(id, None);
         let blocks = Rc::clone(self);
         self.tasks.spawn(async move {
-            if let Err(error) = Device::run(&blocks, id).await {
-                log::error!("blkback: d{} disk {}: {error}", id.0, id.1);
-            }
+            // Whoever made the device finds the reason in its `hotplug-error`, and says it once.
+            let _ = Device::run(&blocks, id).await;
             blocks.running.borrow_mut().remove(&id);
         });
     }

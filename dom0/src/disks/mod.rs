@@ -52,7 +52,7 @@ impl fmt::Display for OpenError {
             OpenError::NoPartition(name, number) => write!(f, "'/dev/{name}{number}': there is no such partition"),
             OpenError::Partitions(name, error) => write!(f, "'/dev/{name}': {error}"),
             OpenError::File(path, error) => write!(f, "'{path}': {error}"),
-            OpenError::InUse(target) => write!(f, "'{target}' is in use by another domain"),
+            OpenError::InUse(target) => write!(f, "'{target}' is in use already"),
             OpenError::View(error) => error.fmt(f),
         }
     }

@@ -30,6 +30,8 @@ pub enum Error {
     Register(DomainError),
     /// The machine has too little free memory: MiB wanted and MiB free.
     Memory(u64, u64),
+    /// No vCPU could run: `cpus` names none of this machine's pCPUs.
+    NoCpu,
     /// The microkernel refuses: what was tried, and its answer.
     Hypervisor(&'static str, XenError),
     /// The store refuses: what was tried, and its answer.
@@ -54,6 +56,7 @@ impl fmt::Display for Error {
             Error::Memory(wanted, free) => {
                 write!(f, "key 'memory': the domain needs {wanted} MiB and the machine has {free} MiB free")
             }
+            Error::NoCpu => f.write_str("key 'cpus': names no pCPU of this machine ('xl info' counts them as nr_cpus)"),
             Error::Hypervisor(what, error) => write!(f, "{what}: the hypervisor answers {error}"),
             Error::Store(what, error) => write!(f, "{what}: xenstore answers {}", error.wire_name()),
             Error::Console(error) => error.fmt(f),
