@@ -50,6 +50,10 @@ pub fn run(attacker: &mut Attacker) -> u64 {
         operation(attacker.scratch, EvtchnOp::Close, 0, [front.port, 0, 0]);
         crate::wait(200);
     }
+    // The first of these is the end of the device.
+    for state in [&b"0"[..], b"99", b"", b"\xFF", b"3", b"4"] {
+        front.say(attacker, state);
+    }
     answers
 }
 
@@ -78,7 +82,7 @@ impl Front {
                 self.write(attacker, key, value);
             }
             crate::wait(200);
-            for state in [&b"4"[..], b"0", b"99", b"", b"\xFF", b"6", b"1"] {
+            for state in [&b"4"[..], b"5", b"6", b"1"] {
                 self.say(attacker, state);
                 crate::wait(50);
             }
