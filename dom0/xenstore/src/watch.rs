@@ -1,11 +1,10 @@
 //! Watches, found by the path that changed.
 //!
-//! They stand in a map by a hash of their path, and the hash can be carried on name by name. So one pass over the
+//! They stand in a table by a hash of their path, and the hash can be carried on name by name. So one pass over the
 //! changed path finds the watches on all its ancestors, and a removal finds those below while it goes through
 //! the removed nodes: a change costs the same however many watches there are elsewhere. A domain that makes its
 //! paths collide slows down nothing but comparisons, by as many as it may have watches.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -44,11 +43,15 @@ impl Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     all: Slab<Watch>,
-    by_hash: BTreeMap<PathHash, Vec<WatchId>>,
+    /// By the remainder of the hash; as many as there are watches, or more.
+    buckets: Vec<Vec<WatchId>>,
 }
 
+/// Buckets at first: enough for about a hundred guests.
+const FIRST_BUCKETS: usize = 1024;
+
 /// FNV-1a over the names of a path, each after a slash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PathHash(u64);
 
 impl PathHash {
@@ -69,10 +72,36 @@ impl Watches {
         if self.find(watch.conn, &watch.path, &watch.token).is_some() {
             return Err(Error::WatchExists);
         }
+        if self.all.len() >= self.buckets.len() {
+            self.grow();
+        }
         let hash = PathHash::of(&watch.path);
         let id = WatchId(self.all.insert(watch));
-        self.by_hash.entry(hash).or_default().push(id);
+        self.put(hash, id);
         Ok(id)
+    }
+
+    /// Doubles the buckets and deals the watches out again.
+    fn grow(&mut self) {
+        self.buckets = alloc::vec![Vec::new(); (self.buckets.len() * 2).max(FIRST_BUCKETS)];
+        let places: Vec<_> = self.all.iter().map(|(id, watch)| (PathHash::of(&watch.path), WatchId(id))).collect();
+        places.into_iter().for_each(|(hash, id)| self.put(hash, id));
+    }
+
+    fn put(&mut self, hash: PathHash, id: WatchId) {
+        if let Some(bucket) = self.place(hash).and_then(|place| self.buckets.get_mut(place)) {
+            bucket.push(id);
+        }
+    }
+
+    /// The number of a hash's bucket; none before the first watch.
+    fn place(&self, hash: PathHash) -> Option<usize> {
+        usize::try_from(hash.0.checked_rem(self.buckets.len() as u64)?).ok()
+    }
+
+    /// The watches whose paths may have this hash.
+    fn bucket(&self, hash: PathHash) -> &[WatchId] {
+        self.place(hash).and_then(|place| self.buckets.get(place)).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn find(&self, conn: ConnId, path: &str, token: &[u8]) -> Option<WatchId> {
@@ -87,12 +116,9 @@ impl Watches {
         let Some(watch) = self.all.try_remove(id.0) else {
             return;
         };
-        let hash = PathHash::of(&watch.path);
-        if let Some(ids) = self.by_hash.get_mut(&hash) {
-            ids.retain(|&other| other != id);
-            if ids.is_empty() {
-                self.by_hash.remove(&hash);
-            }
+        let place = self.place(PathHash::of(&watch.path));
+        if let Some(bucket) = place.and_then(|place| self.buckets.get_mut(place)) {
+            bucket.retain(|&other| other != id);
         }
     }
 
@@ -150,7 +176,7 @@ impl Watches {
 
     /// The watches on a path whose hash is known.
     fn hashed<'a>(&'a self, hash: PathHash, path: &'a str) -> impl Iterator<Item = (WatchId, &'a Watch)> {
-        let ids = self.by_hash.get(&hash).map_or(&[][..], Vec::as_slice);
+        let ids = self.bucket(hash);
         let known = ids.iter().filter_map(|&id| Some((id, self.get(id)?)));
         known.filter(move |(_, watch)| *watch.path == *path)
     }
@@ -177,7 +203,7 @@ impl Watches {
         while let Some((at, hash)) = pending.pop() {
             for (name, &child) in tree.get(at).iter().flat_map(|node| &node.children) {
                 let hash = hash.below(name);
-                if self.by_hash.contains_key(&hash) {
+                if !self.bucket(hash).is_empty() {
                     let path = tree.path_of(child);
                     self.hashed(hash, &path).for_each(|(id, watch)| each(id, watch, child));
                 }
@@ -228,6 +254,19 @@ mod tests {
         assert_eq!(above(&watches, "/a-b"), ["/", "/a-b"]);
         assert_eq!(above(&watches, "/c/d"), ["/"]);
         assert_eq!(above(&watches, "/"), ["/"]);
+    }
+
+    #[test]
+    fn watches_are_found_after_the_table_has_grown_and_not_after_they_are_gone() {
+        let paths: Vec<String> = (0..3 * FIRST_BUCKETS).map(|n| alloc::format!("/a/{n}")).collect();
+        let mut watches = watches(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+        let conn = ConnId { slot: 0, serial: 0 };
+        for path in &paths {
+            let id = watches.find(conn, path, b"t").unwrap();
+            watches.remove(id);
+            assert_eq!(watches.find(conn, path, b"t"), None);
+        }
+        assert!(watches.buckets.iter().all(Vec::is_empty));
     }
 
     #[test]
