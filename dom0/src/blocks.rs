@@ -20,13 +20,10 @@ use futures_util::future::{Fuse, FusedFuture, FutureExt};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::xenbus::XenbusState;
 
-use crate::disks::{Disks, OpenError, VirtualDisk};
+use crate::disks::{DeviceId, Disks, OpenError, VirtualDisk};
 use crate::hal::{GrantsOf, GuestPort};
 use crate::store::{Client, Hub};
 use crate::tasks::Tasks;
-
-/// A device: its domain and its number.
-pub type DeviceId = (DomId, u32);
 
 /// All block devices.
 pub struct Blocks {

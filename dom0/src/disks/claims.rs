@@ -5,7 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use crate::blocks::DeviceId;
+use hypercall_abi::ids::DomId;
+
+/// A block device of a domain: the domain, and the device's number.
+pub type DeviceId = (DomId, u32);
 
 /// All claims.
 #[derive(Default)]

@@ -13,10 +13,10 @@ use core::fmt;
 use dom0_core::disk::Target;
 use driver_api::{Disk, DiskError, DiskInfo, DiskView, Segment, ViewError};
 
-use crate::blocks::DeviceId;
 use crate::tasks::Tasks;
 use claims::{Claim, Claims};
 
+pub use claims::DeviceId;
 pub use files::{File, FileError, Listed};
 pub use physical::PhysicalDisk;
 
