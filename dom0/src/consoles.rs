@@ -3,14 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use core::cell::RefCell;
-use core::fmt;
 
 use conback::{Console, End, Log};
-use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, GrantRef, Port};
-use pv_guest_lib::grant::MapGrantError;
 
-use crate::hal::{ForeignPage, GuestPort};
+use crate::hal::{ForeignPage, GuestPort, RingError, open_ring};
 use crate::tasks::Tasks;
 
 /// The grant that every toolstack reserves for the console (`GNTTAB_RESERVED_CONSOLE`, Xen public/grant_table.h).
@@ -30,24 +27,6 @@ pub enum Kind {
     Vuart,
 }
 
-/// Why a console could not be opened.
-#[derive(Clone, Copy, Debug)]
-pub enum OpenError {
-    /// The page cannot be mapped.
-    Page(MapGrantError),
-    /// The port cannot be bound.
-    Port(XenError),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Page(error) => write!(f, "the console page cannot be mapped: {error:?}"),
-            OpenError::Port(error) => write!(f, "the console port cannot be bound: {error}"),
-        }
-    }
-}
-
 /// All consoles.
 pub struct Consoles {
     open: RefCell<BTreeMap<(DomId, Kind), Rc<DomainConsole>>>,
@@ -61,9 +40,8 @@ impl Consoles {
     }
 
     /// Opens a console of `domid`: the page that it granted as `reference`, and its unbound port.
-    pub fn open(&self, domid: DomId, kind: Kind, reference: GrantRef, port: Port) -> Result<(), OpenError> {
-        let page = ForeignPage::map(domid, reference).map_err(OpenError::Page)?;
-        let port = GuestPort::bind(domid, port).map_err(OpenError::Port)?;
+    pub fn open(&self, domid: DomId, kind: Kind, reference: GrantRef, port: Port) -> Result<(), RingError> {
+        let (page, port) = open_ring(domid, reference, port)?;
         let console = Rc::new(Console::new(page, port, Rc::new(Log::new(LOG_SIZE))));
         self.open.borrow_mut().insert((domid, kind), Rc::clone(&console));
         self.tasks.spawn(async move {

@@ -1,9 +1,11 @@
 //! What the drivers ask of their host, on top of the runtime: mapped grants, event channels, memory for devices.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use driver_api::sys::Window;
 use driver_api::{Access, BusAddr, EventPort, Grants, MapError, MappedPage, SharedPage};
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, GrantRef, Port};
 use pv_guest_lib::evtchn::EventChannel;
 use pv_guest_lib::grant::{self, MapGrantError, MapRequest, MappedGrant};
@@ -95,7 +97,7 @@ pub struct GuestPort(EventChannel);
 
 impl GuestPort {
     /// Connects to the port that `domid` allocated for Dom0.
-    pub fn bind(domid: DomId, port: Port) -> Result<Self, hypercall_abi::errno::XenError> {
+    pub fn bind(domid: DomId, port: Port) -> Result<Self, XenError> {
         EventChannel::bind_interdomain(domid, port).map(GuestPort)
     }
 }
@@ -109,6 +111,31 @@ impl EventPort for GuestPort {
     async fn wait(&self) {
         self.0.notified().await;
     }
+}
+
+/// Why the page and the port of a console or of the store could not be opened.
+#[derive(Clone, Copy, Debug)]
+pub enum RingError {
+    /// The page cannot be mapped.
+    Page(MapGrantError),
+    /// The port cannot be bound.
+    Port(XenError),
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RingError::Page(error) => write!(f, "the ring's page cannot be mapped: {error:?}"),
+            RingError::Port(error) => write!(f, "the ring's port cannot be bound: {error}"),
+        }
+    }
+}
+
+/// Maps the page that `domid` granted as `reference`, and binds the port that goes with it.
+pub fn open_ring(domid: DomId, reference: GrantRef, port: Port) -> Result<(ForeignPage, GuestPort), RingError> {
+    let page = ForeignPage::map(domid, reference).map_err(RingError::Page)?;
+    let port = GuestPort::bind(domid, port).map_err(RingError::Port)?;
+    Ok((page, port))
 }
 
 /// Memory for a device: whole pages, taken for good.

@@ -5,21 +5,18 @@
 
 use alloc::rc::Rc;
 use core::cell::Cell;
-use core::fmt;
 
 use driver_api::{EventPort, SharedPage};
 use embassy_futures::select::select;
 use embassy_futures::yield_now;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
-use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, GrantRef, Port};
 use hypercall_abi::xs_wire::interface as page;
-use pv_guest_lib::grant::MapGrantError;
 use xenstore::{ConnId, ConnKind, Fault};
 
 use super::Hub;
-use crate::hal::{ForeignPage, GuestPort};
+use crate::hal::{ForeignPage, GuestPort, RingError, open_ring};
 
 /// The grant that every toolstack reserves for the store (`GNTTAB_RESERVED_XENSTORE`, Xen public/grant_table.h).
 pub const RESERVED_REFERENCE: GrantRef = GrantRef(1);
@@ -27,24 +24,6 @@ pub const RESERVED_REFERENCE: GrantRef = GrantRef(1);
 const BUDGET: usize = 8;
 const RING_SIZE: u32 = 1024;
 const _: () = assert!(page::RING_SIZE == RING_SIZE as usize);
-
-/// Why a ring could not be opened.
-#[derive(Clone, Copy, Debug)]
-pub enum OpenError {
-    /// The domain's store page cannot be mapped.
-    Page(MapGrantError),
-    /// Its port cannot be bound.
-    Port(XenError),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Page(error) => write!(f, "its store page cannot be mapped: {error:?}"),
-            OpenError::Port(error) => write!(f, "its store port cannot be bound: {error}"),
-        }
-    }
-}
 
 /// Why a connection is given up.
 enum Broken {
@@ -65,9 +44,8 @@ pub struct Ring {
 
 impl Ring {
     /// Maps the page and binds the port.
-    pub fn open(domid: DomId, port: Port) -> Result<Self, OpenError> {
-        let page = ForeignPage::map(domid, RESERVED_REFERENCE).map_err(OpenError::Page)?;
-        let port = GuestPort::bind(domid, port).map_err(OpenError::Port)?;
+    pub fn open(domid: DomId, port: Port) -> Result<Self, RingError> {
+        let (page, port) = open_ring(domid, RESERVED_REFERENCE, port)?;
         let ring = Ring {
             domid,
             req_cons: Cell::new(page.load_u32(page::REQ_CONS)),

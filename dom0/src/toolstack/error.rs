@@ -10,8 +10,8 @@ use dom0_core::plan::PlanError;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
-use crate::consoles;
 use crate::disks::FileError;
+use crate::hal::RingError;
 
 /// Why something cannot be done.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub enum Error {
     /// The store refuses: what was tried, and its answer.
     Store(&'static str, xenstore::Error),
     /// A console cannot be opened.
-    Console(consoles::OpenError),
+    Console(RingError),
     /// A disk's back end could not open its target: the virtual device and the reason.
     Disk(String, String),
     /// The domain does not exist any more.
@@ -59,7 +59,7 @@ impl fmt::Display for Error {
             Error::NoCpu => f.write_str("key 'cpus': names no pCPU of this machine ('xl info' counts them as nr_cpus)"),
             Error::Hypervisor(what, error) => write!(f, "{what}: the hypervisor answers {error}"),
             Error::Store(what, error) => write!(f, "{what}: xenstore answers {}", error.wire_name()),
-            Error::Console(error) => error.fmt(f),
+            Error::Console(error) => write!(f, "console: {error}"),
             Error::Disk(vdev, reason) => write!(f, "key 'disk': {vdev}: {reason}"),
             Error::Gone(domid) => write!(f, "domain {domid} does not exist"),
         }

@@ -4,7 +4,6 @@
 
 mod console;
 mod domain;
-mod handshake;
 pub mod paths;
 #[cfg(test)]
 mod tests;
@@ -16,7 +15,6 @@ use hypercall_abi::ids::DomId;
 
 pub use console::{console, vuart};
 pub use domain::{DomainNodes, identity, removal};
-pub use handshake::{Step, next_step};
 pub use vbd::{VbdInfo, vbd, vbd_detach, vbd_info, vbd_removal};
 
 /// Who may do what with a node: its owner everything, one other domain may read, the rest nothing.

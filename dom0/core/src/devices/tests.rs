@@ -1,7 +1,6 @@
-//! The trees against what `libxl` writes, and the handshake against each side's habits.
+//! The trees against what `libxl` writes.
 
 use hypercall_abi::ids::Port;
-use hypercall_abi::xenbus::XenbusState as S;
 
 use super::*;
 use crate::config::DomainConfig;
@@ -120,41 +119,4 @@ fn removal_covers_every_node_that_was_written() {
 fn permissions_have_the_wire_form_of_xenstore() {
     assert_eq!(Perms::readable_by(GUEST).wire(), "n0\0r5\0");
     assert_eq!(Perms::owned_by(GUEST).wire(), "n5\0");
-}
-
-#[test]
-fn the_handshake_goes_the_usual_way() {
-    assert_eq!(next_step(S::Initialising, S::Initialising, true), Step::Prepare);
-    assert_eq!(next_step(S::InitWait, S::Initialising, true), Step::Wait);
-    assert_eq!(next_step(S::InitWait, S::Initialised, true), Step::Connect);
-    assert_eq!(next_step(S::Connected, S::Connected, true), Step::Wait);
-    assert_eq!(next_step(S::Connected, S::Closing, true), Step::Disconnect(S::Closing));
-    assert_eq!(next_step(S::Closing, S::Closed, true), Step::Disconnect(S::Closed));
-    assert_eq!(next_step(S::Closed, S::Initialising, true), Step::Prepare);
-}
-
-#[test]
-fn a_detached_device_waits_for_its_front_end_and_is_then_removed() {
-    assert_eq!(next_step(S::Closing, S::Connected, false), Step::Wait);
-    assert_eq!(next_step(S::Closing, S::Closing, false), Step::Wait);
-    assert_eq!(next_step(S::Closing, S::Closed, false), Step::Remove);
-    assert_eq!(next_step(S::Closed, S::Closed, false), Step::Remove);
-}
-
-#[test]
-fn a_device_that_was_never_used_is_removed_at_once() {
-    assert_eq!(next_step(S::Closing, S::Initialising, false), Step::Remove);
-    assert_eq!(next_step(S::InitWait, S::Unknown, false), Step::Remove);
-}
-
-#[test]
-fn no_pair_of_states_connects_twice() {
-    for &back in S::ALL {
-        for &front in S::ALL {
-            for online in [true, false] {
-                let step = next_step(back, front, online);
-                assert!(step != Step::Connect || back == S::InitWait, "{back:?} {front:?}");
-            }
-        }
-    }
 }
