@@ -10,6 +10,7 @@ use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 
 use crate::addr::{Ipa, IpaRange};
+use crate::fdt::{interrupt, reg};
 use crate::irq::{self, IrqError, Mode};
 use crate::mmu::MapError;
 use crate::{console, evtchn, mmu, pages, sys, time};
@@ -185,17 +186,6 @@ fn start_xen(fdt: Fdt<'static>) -> Result<(), BootError> {
     Ok(())
 }
 
-/// The number of a node's first interrupt, from the three cells of the GIC's binding.
-fn interrupt(node: FdtNode<'static>) -> Option<u32> {
-    let cells = bytes(node, "interrupts")?;
-    let cell = |i: usize| Some(u32::from_be_bytes(*cells.get(i * 4..)?.first_chunk()?));
-    match (cell(0)?, cell(1)?) {
-        (0, spi) => spi.checked_add(32),
-        (1, ppi) if ppi < 16 => Some(ppi + 16),
-        _ => None,
-    }
-}
-
 fn memory(fdt: Fdt<'static>) -> Result<Vec<IpaRange, MAX_BANKS>, BootError> {
     let mut banks = Vec::new();
     for node in fdt.root().children() {
@@ -213,14 +203,6 @@ fn initrd(chosen: FdtNode<'static>) -> Option<IpaRange> {
     let start = number(chosen, "linux,initrd-start")?;
     let end = number(chosen, "linux,initrd-end")?;
     IpaRange::new(Ipa::new(start), end.checked_sub(start)?)
-}
-
-/// The ranges of a node's `reg`, as far as they make sense.
-fn reg(node: FdtNode<'static>) -> impl Iterator<Item = IpaRange> {
-    node.reg().ok().flatten().into_iter().flatten().filter_map(|reg| {
-        let (address, size) = (reg.address::<u64>().ok()?, reg.size::<u64>().ok()?);
-        IpaRange::new(Ipa::new(address), size)
-    })
 }
 
 fn bytes(node: FdtNode<'static>, name: &str) -> Option<&'static [u8]> {

@@ -20,6 +20,7 @@ pub mod console;
 pub mod control;
 pub mod evtchn;
 pub mod executor;
+pub mod fdt;
 pub mod grant;
 pub mod irq;
 pub mod mmu;

@@ -10,13 +10,13 @@ use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::NodeStandard;
 use pv_guest_lib::addr::IpaRange;
+use pv_guest_lib::fdt::{interrupt, reg};
 use pv_guest_lib::irq::{Line, Mode};
 use pv_guest_lib::mmu;
 use virtio_blk::sys::MmioRegion;
 use virtio_blk::{InitError, VirtioBlk};
 
 use super::disk_name;
-use crate::fdt::{interrupt, reg};
 use crate::hal::device_memory;
 use crate::sys;
 use crate::tasks::Tasks;
