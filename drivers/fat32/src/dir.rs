@@ -49,6 +49,27 @@ struct Raw {
     size: U32,
 }
 
+impl Raw {
+    /// An entry as this crate writes it: without case flags, and with the one date that it knows.
+    fn new(name: Short, attributes: u8, first: Option<Cluster>, size: u32) -> Self {
+        let (high, low) = split(first);
+        Raw {
+            name,
+            attributes,
+            case: 0,
+            created_tenths: 0,
+            created_time: U16::ZERO,
+            created_date: EPOCH,
+            accessed_date: EPOCH,
+            cluster_high: high,
+            written_time: U16::ZERO,
+            written_date: EPOCH,
+            cluster_low: low,
+            size: size.into(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct LongRaw {
@@ -180,21 +201,7 @@ impl Directory {
             };
             self.put(start + count - 1 - number, raw.as_bytes());
         }
-        let (high, low) = split(first);
-        let raw = Raw {
-            name: short,
-            attributes: if is_dir { ATTR_DIRECTORY } else { ATTR_ARCHIVE },
-            case: 0,
-            created_tenths: 0,
-            created_time: U16::ZERO,
-            created_date: EPOCH,
-            accessed_date: EPOCH,
-            cluster_high: high,
-            written_time: U16::ZERO,
-            written_date: EPOCH,
-            cluster_low: low,
-            size: size.into(),
-        };
+        let raw = Raw::new(short, if is_dir { ATTR_DIRECTORY } else { ATTR_ARCHIVE }, first, size);
         self.put(start + count, raw.as_bytes());
         // If the run covered the end mark, the next entry is the new one; the disk may still hold garbage there.
         self.touch(start + count + 1);
@@ -229,21 +236,7 @@ impl Directory {
         for ((name, cluster), place) in
             [(b".          ", Some(own)), (b"..         ", parent)].into_iter().zip(bytes.chunks_exact_mut(ENTRY))
         {
-            let (high, low) = split(cluster);
-            let raw = Raw {
-                name: *name,
-                attributes: ATTR_DIRECTORY,
-                case: 0,
-                created_tenths: 0,
-                created_time: U16::ZERO,
-                created_date: EPOCH,
-                accessed_date: EPOCH,
-                cluster_high: high,
-                written_time: U16::ZERO,
-                written_date: EPOCH,
-                cluster_low: low,
-                size: U32::ZERO,
-            };
+            let raw = Raw::new(*name, ATTR_DIRECTORY, cluster, 0);
             place.copy_from_slice(raw.as_bytes());
         }
         bytes
