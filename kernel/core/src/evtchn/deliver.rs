@@ -133,15 +133,6 @@ fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
     }
 }
 
-/// Raises a virtual interrupt that each vCPU has for itself.
-pub fn raise_virq<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, vcpu: &Vcpu<H>, virq: Virq) {
-    let port = vcpu.virqs.get(virq as usize).map_or(0, |port| port.load(Ordering::Acquire));
-    if port != 0 {
-        // The port was bound a moment ago; if it is closed meanwhile there is nobody to tell.
-        let _ = pend(kernel, domain, Port(port));
-    }
-}
-
 /// Raises a virtual interrupt that only the control domain has.
 pub fn send_global_virq<H: Hw>(kernel: &Kernel<H>, virq: Virq) {
     let Some(domain) = kernel.domains.get(DomId::DOM0) else { return };

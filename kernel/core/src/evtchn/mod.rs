@@ -19,7 +19,7 @@ use spin::mutex::SpinMutex;
 use crate::hw::Hw;
 
 pub use bind::{alloc_unbound, close, close_all};
-pub use deliver::{is_pending, mark_vcpu_pending, raise_virq, send, send_global_virq};
+pub use deliver::{is_pending, mark_vcpu_pending, send, send_global_virq};
 pub use ops::op;
 pub use port::{Binding, PortEntry};
 
