@@ -4,17 +4,20 @@
 //! [`Stop::Again`], which makes the guest issue the call once more with the arguments as the handler left
 //! them; that is how a long call stays preemptible without any state at EL2.
 
-use hypercall_abi::control;
 use hypercall_abi::errno::{XenError, encode};
-use hypercall_abi::nr;
+use hypercall_abi::multicall::MulticallEntry;
+use hypercall_abi::{control, nr};
+use zerocopy::FromZeros;
 
+use crate::addr::GuestVa;
 use crate::context::TrapFrame;
 use crate::domain::Domain;
-use crate::hw::Hw;
+use crate::guest::{self, Array};
+use crate::hw::{Access, Hw};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::vcpu::Vcpu;
-use crate::{console, control as control_calls, evtchn, grant, hvm, memory, multicall, sched_op, vcpu_op, version};
+use crate::{console, control as control_calls, evtchn, grant, hvm, memory, sched_op, vcpu_op, version};
 
 /// Units of work that a call may do before it has to give the pCPU a chance to do something else.
 const BUDGET: u32 = 64;
@@ -23,16 +26,13 @@ const BUDGET: u32 = 64;
 pub struct Call<'a, H: Hw> {
     /// The microkernel.
     pub kernel: &'static Kernel<H>,
-    /// The pCPU.
-    pub cpu: &'a mut LocalCpu<H>,
     /// The vCPU that calls.
     pub vcpu: &'a H::Shared<Vcpu<H>>,
     /// Its domain.
     pub domain: &'a H::Shared<Domain<H>>,
-    /// x0 to x4, and x5 for the control calls; what a continuation finds there.
-    pub args: [u64; 6],
-    /// x1 and x2 on return, for the control calls.
-    pub out: [u64; 2],
+    /// x0 to x4, and x5 for the control calls. A call that goes on finds here what it has left; the control calls
+    /// return values in x1 and x2.
+    pub args: &'a mut [u64; 6],
     budget: u32,
 }
 
@@ -70,42 +70,21 @@ impl<H: Hw> Call<'_, H> {
 }
 
 /// Carries out the hypercall that the current vCPU has issued.
-pub fn dispatch<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
-    // The vCPU is taken out for the time of the call, so that the handler may have the pCPU's data to itself.
-    let Some(current) = cpu.current.take() else { return };
-    let [x0, x1, x2, x3, x4, x5, ..] = frame.x;
-    let mut call = Call {
-        kernel,
-        cpu,
-        vcpu: &current.vcpu,
-        domain: &current.domain,
-        args: [x0, x1, x2, x3, x4, x5],
-        out: [0; 2],
-        budget: BUDGET,
-    };
+#[inline(never)]
+pub fn dispatch<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame) {
     #[allow(clippy::cast_possible_truncation, reason = "only the low 32 bits of x16 count")]
     let number = frame.x[16] as u32;
-    match route(&mut call, number) {
-        Ok(value) => finish(frame, number, value, &call.out),
-        Err(Stop::Error(error)) => finish(frame, number, encode(Err(error)), &call.out),
-        Err(Stop::Again) => {
-            frame.x[..6].copy_from_slice(&call.args);
-            frame.pc = frame.pc.wrapping_sub(4);
-        }
-    }
-    cpu.put_back(current);
-}
-
-fn finish(frame: &mut TrapFrame, number: u32, value: u64, out: &[u64; 2]) {
-    frame.x[0] = value;
-    if number >= control::BASE {
-        frame.x[1] = out[0];
-        frame.x[2] = out[1];
+    let (Some(current), Some(args)) = (&cpu.current, frame.x.first_chunk_mut()) else { return };
+    match route(&mut Call { kernel, vcpu: &current.vcpu, domain: &current.domain, args, budget: BUDGET }, number) {
+        Ok(value) => frame.x[0] = value,
+        Err(Stop::Error(error)) => frame.x[0] = encode(Err(error)),
+        Err(Stop::Again) => frame.pc = frame.pc.wrapping_sub(4),
     }
 }
 
-/// The handler of a number. Also what a multicall runs for each entry.
-pub fn route<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
+/// The handler of a number.
+#[inline(always)]
+fn route<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
     match number {
         nr::EVENT_CHANNEL_OP => evtchn::op(call),
         nr::SCHED_OP => sched_op::op(call),
@@ -116,10 +95,46 @@ pub fn route<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
         nr::VCPU_OP => vcpu_op::op(call),
         nr::VM_ASSIST => vcpu_op::assist(call),
         nr::HVM_OP => hvm::op(call),
-        nr::MULTICALL => multicall::op(call),
+        nr::MULTICALL => multicall(call),
         control::BASE.. => control_calls::op(call, number),
         _ => Err(XenError::NoSys.into()),
     }
+}
+
+/// `multicall(entries, count)`: several calls in one exit. Each entry gets its result before the next one starts. A
+/// multicall cannot hold another one, nor control calls, whose results need registers.
+#[inline(never)]
+fn multicall<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let mut list = Array::new(Access::Write);
+    let mut entry = MulticallEntry::new_zeroed();
+    while call.arg32(1) > 0 {
+        let at = GuestVa::new(call.args[0]);
+        list.read_into(call.domain, at, &mut entry)?;
+        let mut inner = Call { args: &mut entry.args, ..*call };
+        #[allow(clippy::cast_possible_truncation, reason = "the number counts as 32 bits, as in x16")]
+        let result = match entry.op as u32 {
+            nr::MULTICALL => Err(XenError::Inval.into()),
+            control::BASE.. => Err(XenError::NoSys.into()),
+            number => route(&mut inner, number),
+        };
+        call.budget = inner.budget;
+        entry.result = match result {
+            Ok(value) => value,
+            Err(Stop::Error(error)) => encode(Err(error)),
+            Err(Stop::Again) => {
+                // The entry goes on with its own arguments when the guest issues the multicall again.
+                list.write(call.domain, at, &entry)?;
+                return Err(Stop::Again);
+            }
+        };
+        list.write(call.domain, guest::element(at, 1, size_of::<u64>())?, &entry.result)?;
+        call.args[0] = at.raw().wrapping_add(size_of::<MulticallEntry>() as u64);
+        call.args[1] -= 1;
+        if call.arg32(1) > 0 && (call.should_yield() || call.vcpu.held() != 0) {
+            return Err(Stop::Again);
+        }
+    }
+    Ok(0)
 }
 
 #[cfg(test)]

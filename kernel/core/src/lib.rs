@@ -24,7 +24,6 @@ pub mod lifecycle;
 pub mod local;
 pub mod machine;
 pub mod memory;
-pub mod multicall;
 pub mod p2m;
 pub mod psci;
 pub mod quota;

@@ -23,9 +23,9 @@ pub struct Current<H: Hw> {
 pub struct LocalCpu<H: Hw> {
     /// Which pCPU this is.
     pub id: PcpuId,
-    /// What runs here; `None` only inside the scheduler and during a hypercall.
+    /// What runs here; `None` only inside the scheduler.
     pub current: Option<Current<H>>,
-    /// Whose registers are here, during a hypercall too: what a report of a crash names.
+    /// Whose registers are here: what a report of a crash names, inside the scheduler too.
     pub domain: Option<DomId>,
     slice_end: Option<Ticks>,
     fp_loaded: bool,
@@ -53,14 +53,6 @@ impl<H: Hw> LocalCpu<H> {
             (Some(_), Some(running)) if running > H::now() => Some(running),
             (new, _) => new,
         };
-    }
-
-    /// Puts the vCPU back that was taken out of `current` for the time of a hypercall.
-    pub fn put_back(&mut self, current: Current<H>) {
-        // Nothing was put there meanwhile. Saying what would happen keeps the drop of it out of the way.
-        if let Some(other) = self.current.replace(current) {
-            drop_late(other);
-        }
     }
 
     /// Takes the registers of `vcpu` off this pCPU.
@@ -96,10 +88,4 @@ impl<H: Hw> LocalCpu<H> {
             self.fp_loaded = true;
         }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn drop_late<H: Hw>(other: Current<H>) {
-    drop(other);
 }

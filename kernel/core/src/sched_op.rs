@@ -52,7 +52,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let at = GuestVa::new(call.args[1]);
     match SchedOp::try_from(call.arg32(0)).map_err(XenError::from)? {
         SchedOp::Yield => {
-            call.kernel.sched.poke(call.cpu.id);
+            call.kernel.sched.poke(H::pcpu());
             Ok(0)
         }
         SchedOp::Block => {

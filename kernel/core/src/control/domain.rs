@@ -41,7 +41,7 @@ pub fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> CallResult {
     })?;
     let id = domain.id;
     match caps.add(domain.clone()) {
-        Ok(cap) => call.out = [u64::from(cap.index()), u64::from(id.0)],
+        Ok(cap) => (call.args[1], call.args[2]) = (u64::from(cap.index()), u64::from(id.0)),
         Err(error) => {
             // It has neither memory nor ports yet, so one stretch is enough.
             lifecycle::destroy(call.kernel, &domain);
@@ -57,7 +57,7 @@ pub fn lookup<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> CallResult {
     let domain = call.kernel.domains.at_or_after(from).ok_or(XenError::NoEnt)?;
     let id = domain.id;
     let cap = caps.add(domain)?;
-    call.out = [u64::from(cap.index()), u64::from(id.0)];
+    (call.args[1], call.args[2]) = (u64::from(cap.index()), u64::from(id.0));
     Ok(0)
 }
 
@@ -123,7 +123,7 @@ pub fn shutdown<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> Result<(),
 pub fn port_alloc<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> Result<(), XenError> {
     let remote = DomId(u16::try_from(call.args[1]).map_err(|_| XenError::Inval)?);
     let port = evtchn::alloc_unbound(target, call.domain.resolve(remote))?;
-    call.out[0] = u64::from(port.0);
+    call.args[1] = u64::from(port.0);
     Ok(())
 }
 
@@ -132,8 +132,8 @@ pub fn vuart_init<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> Result<(
     let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
     let remote = DomId(u16::try_from(call.args[2]).map_err(|_| XenError::Inval)?);
     let port = evtchn::alloc_unbound(target, call.domain.resolve(remote))?;
-    call.out[0] = u64::from(port.0);
-    vuart.connect(target, Gfn(call.args[1]), port).inspect_err(|_| {
+    let page = Gfn(core::mem::replace(&mut call.args[1], u64::from(port.0)));
+    vuart.connect(target, page, port).inspect_err(|_| {
         // The port is new, so closing it cannot fail but for the guest closing it first.
         let _ = evtchn::close(call.kernel, target, port);
     })

@@ -74,7 +74,7 @@ pub fn console_read<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         guest::copy_out(call.domain, GuestVa::new(call.args[2].wrapping_add(done)), part)?;
         done += count as u64;
     }
-    call.out = [position, done];
+    (call.args[1], call.args[2]) = (position, done);
     Ok(0)
 }
 

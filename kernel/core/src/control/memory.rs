@@ -18,7 +18,7 @@ const BYTES_PER_CALL: u64 = 256 * 1024;
 pub fn populate<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> CallResult {
     let (ipa, pages) = (Ipa::new(call.args[1]), call.args[2]);
     let (done, result) = memory::populate(target, ipa, pages.min(PAGES_PER_CALL));
-    call.out[0] = done;
+    call.args[1] = done;
     result?;
     if done < pages { Err(XenError::Again.into()) } else { Ok(0) }
 }
@@ -40,7 +40,7 @@ pub fn read<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>) -> CallResult {
 }
 
 fn progress<H: Hw>(call: &mut Call<'_, H>, done: u64, result: Result<(), XenError>) -> CallResult {
-    call.out[0] = done;
+    call.args[1] = done;
     result?;
     if done < call.args[3] { Err(XenError::Again.into()) } else { Ok(0) }
 }

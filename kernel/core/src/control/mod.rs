@@ -22,7 +22,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
     let caps = call.domain.caps.clone().ok_or(XenError::Perm)?;
     match op {
         Op::Version => {
-            call.out[0] = u64::from(VERSION);
+            call.args[1] = u64::from(VERSION);
             Ok(0)
         }
         Op::PlatformInfo | Op::PcpuInfo | Op::ConsoleRead | Op::Power | Op::DomainCreate | Op::DomainLookup => {

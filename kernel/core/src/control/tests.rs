@@ -95,10 +95,20 @@ fn a_domain_is_made_filled_started_looked_at_and_destroyed() {
     let ram = 0x4000_0000;
     assert_eq!(control(&mut world, &dom0, Op::Populate, &[cap, ram, 65]).0, XenError::NoMem as i64);
     let given = info(&mut world, &dom0, cap).pages;
-    assert_eq!(control(&mut world, &dom0, Op::Populate, &[cap, ram + given * 4096, 64 - given]), (0, 64 - given, 0));
+    assert_eq!(
+        control(&mut world, &dom0, Op::Populate, &[cap, ram + given * 4096, 64 - given]),
+        (0, 64 - given, 64 - given)
+    );
+    // A register without a result keeps its argument.
     poke_bytes(&dom0, GUEST_RAM + 4090, b"across a page");
-    assert_eq!(control(&mut world, &dom0, Op::MemoryWrite, &[cap, ram + 8190, GUEST_RAM + 4090, 13]), (0, 13, 0));
-    assert_eq!(control(&mut world, &dom0, Op::MemoryRead, &[cap, ram + 8190, GUEST_RAM + 100, 13]), (0, 13, 0));
+    assert_eq!(
+        control(&mut world, &dom0, Op::MemoryWrite, &[cap, ram + 8190, GUEST_RAM + 4090, 13]),
+        (0, 13, GUEST_RAM + 4090)
+    );
+    assert_eq!(
+        control(&mut world, &dom0, Op::MemoryRead, &[cap, ram + 8190, GUEST_RAM + 100, 13]),
+        (0, 13, GUEST_RAM + 100)
+    );
     assert_eq!(peek::<[u8; 13]>(&dom0, GUEST_RAM + 100), *b"across a page");
 
     assert_eq!(control(&mut world, &dom0, Op::VcpuStart, &[cap, 0, ram, 5]).0, 0);

@@ -69,7 +69,7 @@ impl World {
         loop {
             self.rounds += 1;
             assert!(self.rounds < 100_000, "the call makes no progress");
-            dispatch(self.kernel, &mut self.cpu, &mut frame);
+            dispatch(self.kernel, &self.cpu, &mut frame);
             if frame.pc == 4 {
                 break;
             }

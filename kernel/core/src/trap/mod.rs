@@ -33,7 +33,7 @@ pub const GUEST_HCR: u64 = 0;
 #[inline]
 pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, syndrome: Syndrome) {
     match Cause::decode(syndrome) {
-        Cause::Hvc(HYPERCALL_TAG) => hypercall(kernel, cpu, frame),
+        Cause::Hvc(HYPERCALL_TAG) => hypercall::dispatch(kernel, cpu, frame),
         Cause::Hvc(0) => smccc::call(kernel, cpu, frame),
         Cause::DataAbort(abort) if abort.is_write() => mmio::store(kernel, cpu, frame, abort),
         Cause::DataAbort(abort) => mmio::load(kernel, cpu, frame, abort),
@@ -63,11 +63,6 @@ pub fn sync<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mu
         }
         Cause::Smc(_) | Cause::Unexpected => undefined::<H>(frame),
     }
-}
-
-#[inline(never)]
-fn hypercall<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
-    hypercall::dispatch(kernel, cpu, frame);
 }
 
 #[cold]
