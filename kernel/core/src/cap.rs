@@ -23,8 +23,8 @@ pub struct CapTable<H: Hw> {
 
 struct Entries<H: Hw> {
     slots: [Option<Target<H>>; MAX_DOMAINS],
-    /// Where to look for a free slot first.
-    hint: usize,
+    /// No slot before this one is free.
+    first_free: usize,
 }
 
 impl<H: Hw> CapTable<H> {
@@ -32,52 +32,37 @@ impl<H: Hw> CapTable<H> {
     pub fn with_platform() -> Self {
         let mut slots = [const { None }; MAX_DOMAINS];
         slots[Cap::PLATFORM.index() as usize] = Some(Target::Platform);
-        CapTable { entries: SpinMutex::new(Entries { slots, hint: 1 }) }
+        CapTable { entries: SpinMutex::new(Entries { slots, first_free: 1 }) }
     }
 
-    /// Checks that `cap` is the platform.
-    pub fn platform(&self, cap: u64) -> Result<(), XenError> {
+    /// What `cap` names; `EPERM` if it is nothing.
+    pub fn get(&self, cap: u64) -> Result<Target<H>, XenError> {
         match self.entries.lock().slots.get(index(cap)?) {
-            Some(Some(Target::Platform)) => Ok(()),
-            Some(Some(Target::Domain(_)) | None) | None => Err(XenError::Perm),
-        }
-    }
-
-    /// The domain that `cap` names.
-    pub fn domain(&self, cap: u64) -> Result<H::Shared<Domain<H>>, XenError> {
-        match self.entries.lock().slots.get(index(cap)?) {
-            Some(Some(Target::Domain(domain))) => Ok(domain.clone()),
-            Some(Some(Target::Platform) | None) | None => Err(XenError::Perm),
+            Some(Some(Target::Platform)) => Ok(Target::Platform),
+            Some(Some(Target::Domain(domain))) => Ok(Target::Domain(domain.clone())),
+            Some(None) | None => Err(XenError::Perm),
         }
     }
 
     /// Adds a capability for `domain`.
     pub fn add(&self, domain: H::Shared<Domain<H>>) -> Result<Cap, XenError> {
         let mut entries = self.entries.lock();
-        let hint = entries.hint % MAX_DOMAINS;
-        let free = (hint..MAX_DOMAINS).chain(1..hint).find(|at| matches!(entries.slots.get(*at), Some(None)));
-        let at = free.ok_or(XenError::NoSpc)?;
-        entries.hint = at + 1;
-        if let Some(slot) = entries.slots.get_mut(at) {
-            *slot = Some(Target::Domain(domain));
-        }
+        let from = entries.first_free;
+        let free = entries.slots.iter_mut().enumerate().skip(from).find(|(_, slot)| slot.is_none());
+        let (at, slot) = free.ok_or(XenError::NoSpc)?;
+        *slot = Some(Target::Domain(domain));
+        entries.first_free = at + 1;
         u32::try_from(at).map(Cap::new).map_err(|_| XenError::NoSpc)
     }
 
     /// Forgets a capability for a domain. The platform's stays.
     pub fn remove(&self, cap: u64) -> Result<(), XenError> {
         let at = index(cap)?;
-        let removed = {
-            let mut entries = self.entries.lock();
-            match entries.slots.get_mut(at) {
-                Some(slot @ Some(Target::Domain(_))) => {
-                    let removed = slot.take();
-                    entries.hint = entries.hint.min(at);
-                    removed
-                }
-                Some(Some(Target::Platform) | None) | None => return Err(XenError::Perm),
-            }
-        };
+        let mut entries = self.entries.lock();
+        let slot = entries.slots.get_mut(at).filter(|slot| matches!(slot, Some(Target::Domain(_))));
+        let removed = slot.ok_or(XenError::Perm)?.take();
+        entries.first_free = entries.first_free.min(at);
+        drop(entries);
         // The last reference to a domain may go here, which takes the frame table's lock.
         drop(removed);
         Ok(())

@@ -1,19 +1,18 @@
 //! A domain, and the table that finds it by its id.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::errno::XenError;
+use hypercall_abi::hvm::NR_PARAMS;
 use hypercall_abi::ids::{DomId, VcpuId};
-use hypercall_abi::sched::ShutdownReason;
 use spin::mutex::SpinMutex;
 
-use crate::addr::{PAGE_SIZE, Pa};
+use crate::addr::PAGE_SIZE;
 use crate::cap::CapTable;
 use crate::console::LineBuffer;
 use crate::evtchn::Events;
-use crate::frame::{FrameKind, OutOfFrames};
+use crate::frame::{FrameKind, FrameRef, OutOfFrames};
 use crate::grant::GrantTable;
-use crate::hvm::Params;
 use crate::hw::Hw;
 use crate::lifecycle::Blueprint;
 use crate::p2m::P2m;
@@ -39,6 +38,10 @@ pub enum Life {
     Dying,
 }
 
+/// Numbers for [`Life`] that no reason for a shutdown has.
+const ALIVE: u32 = u32::MAX;
+const DYING: u32 = u32::MAX - 1;
+
 /// A domain.
 pub struct Domain<H: Hw> {
     /// Its id.
@@ -59,14 +62,15 @@ pub struct Domain<H: Hw> {
     pub vuart: Option<Vuart>,
     /// Its capabilities; only domains that were given some have a table.
     pub caps: Option<H::Shared<CapTable<H>>>,
-    /// Its HVM parameters.
-    pub params: Params,
+    /// Its HVM parameters, by index.
+    pub params: [AtomicU64; NR_PARAMS as usize],
     /// Its watchdog timers.
     pub watchdogs: Watchdogs,
     /// The line that it is printing with `console_io`. Taken before the domain list: what is printed goes to Dom0.
     pub line: SpinMutex<LineBuffer>,
-    /// The shared information page.
-    pub shared_info: SharedInfo<H>,
+    /// The page through which the hypervisor and the domain share event bits; freed with the last reference to the
+    /// domain, since a sender may still hold one.
+    pub shared_info: FrameRef,
     /// Whether IPA equals PA, so that the domain's addresses can go to devices.
     pub direct_mapped: bool,
     /// vCPUs that may be polling, a bit each: where a sender looks first.
@@ -77,35 +81,9 @@ pub struct Domain<H: Hw> {
     pub runstate_flag: AtomicBool,
     /// Where the counter stood when the domain was made; what its virtual counter lacks.
     pub counter_offset: u64,
-    /// Guards the state of life. Taken before everything else of the domain.
-    life: SpinMutex<Life>,
-    /// A copy of "dying" that hot paths can read.
-    dying: AtomicBool,
+    /// [`ALIVE`], [`DYING`], or why it has shut down.
+    life: AtomicU32,
     vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
-}
-
-/// The page through which the hypervisor and the domain share event bits; freed with the last reference to the domain,
-/// since a sender may still hold one.
-pub struct SharedInfo<H: Hw>(Pa, core::marker::PhantomData<H>);
-
-impl<H: Hw> SharedInfo<H> {
-    /// A zeroed page.
-    pub fn new(owner: DomId) -> Result<Self, OutOfFrames> {
-        let page = H::frames().alloc(owner, FrameKind::SharedInfo, 0)?;
-        H::zero(page, PAGE_SIZE);
-        Ok(SharedInfo(page, core::marker::PhantomData))
-    }
-
-    /// Where it is.
-    pub fn pa(&self) -> Pa {
-        self.0
-    }
-}
-
-impl<H: Hw> Drop for SharedInfo<H> {
-    fn drop(&mut self) {
-        H::frames().put(self.0);
-    }
 }
 
 impl<H: Hw> Domain<H> {
@@ -115,6 +93,11 @@ impl<H: Hw> Domain<H> {
         blueprint: &Blueprint,
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
     ) -> Result<Self, OutOfFrames> {
+        let page = H::frames().alloc(id, FrameKind::SharedInfo, 0)?;
+        H::zero(page, PAGE_SIZE);
+        let shared_info = H::frames().get(page, id).map_err(|_| OutOfFrames)?;
+        // The reference that drops itself is the only one from here on.
+        H::frames().put(page);
         let p2m = P2m::new(id)?;
         p2m.size_pool(blueprint.max_pages);
         Ok(Domain {
@@ -127,17 +110,16 @@ impl<H: Hw> Domain<H> {
             dist: Distributor::new(blueprint.spis, blueprint.gic),
             vuart: blueprint.vuart.then(Vuart::default),
             caps: if blueprint.privileged { Some(H::share(id, CapTable::with_platform())?) } else { None },
-            params: Params::new(),
+            params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
             watchdogs: Watchdogs::new(),
             line: SpinMutex::new(LineBuffer::new()),
-            shared_info: SharedInfo::new(id)?,
+            shared_info,
             direct_mapped: blueprint.direct_mapped,
             pollers: AtomicU64::new(0),
             pauses: SpinMutex::new(1),
             runstate_flag: AtomicBool::new(false),
             counter_offset: H::now(),
-            life: SpinMutex::new(Life::Alive),
-            dying: AtomicBool::new(false),
+            life: AtomicU32::new(ALIVE),
             vcpus,
         })
     }
@@ -159,47 +141,31 @@ impl<H: Hw> Domain<H> {
 
     /// How its life stands.
     pub fn life(&self) -> Life {
-        *self.life.lock()
+        match self.life.load(Ordering::Acquire) {
+            ALIVE => Life::Alive,
+            DYING => Life::Dying,
+            reason => Life::ShutDown(reason),
+        }
     }
 
     /// Whether it is being destroyed: its pages must not be taken hold of any more.
     pub fn is_dying(&self) -> bool {
-        self.dying.load(Ordering::Acquire)
+        self.life.load(Ordering::Acquire) == DYING
     }
 
     /// Alive to shut down; false if it was not alive.
     pub fn begin_shutdown(&self, reason: u32) -> bool {
-        let mut life = self.life.lock();
-        let alive = *life == Life::Alive;
-        if alive {
-            *life = Life::ShutDown(reason);
-        }
-        alive
+        self.life.compare_exchange(ALIVE, reason, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Anything to dying.
     pub fn begin_dying(&self) {
-        let mut life = self.life.lock();
-        self.dying.store(true, Ordering::Release);
-        *life = Life::Dying;
+        self.life.store(DYING, Ordering::Release);
     }
 
     /// The domain that `id` means when this one says it.
     pub fn resolve(&self, id: DomId) -> DomId {
         if id == DomId::SELF { self.id } else { id }
-    }
-}
-
-/// A shutdown reason's name, for messages.
-pub fn reason_name(reason: u32) -> &'static str {
-    match ShutdownReason::from_raw(reason) {
-        Some(ShutdownReason::Poweroff) => "poweroff",
-        Some(ShutdownReason::Reboot) => "reboot",
-        Some(ShutdownReason::Suspend) => "suspend",
-        Some(ShutdownReason::Crash) => "crash",
-        Some(ShutdownReason::Watchdog) => "watchdog",
-        Some(ShutdownReason::SoftReset) => "soft reset",
-        None => "unknown",
     }
 }
 
@@ -254,17 +220,8 @@ impl<H: Hw> DomainTable<H> {
 
     /// The live domain with the smallest id at or after `from`.
     pub fn at_or_after(&self, from: DomId) -> Option<H::Shared<Domain<H>>> {
-        let mut best: Option<H::Shared<Domain<H>>> = None;
-        for slot in &self.slots {
-            let slot = slot.lock();
-            if let Some(domain) = slot.as_ref()
-                && domain.id >= from
-                && best.as_ref().is_none_or(|best| domain.id < best.id)
-            {
-                best = Some(domain.clone());
-            }
-        }
-        best
+        let known = |slot: &Slot<H>| slot.lock().as_ref().filter(|domain| domain.id >= from).cloned();
+        self.slots.iter().filter_map(known).min_by_key(|domain| domain.id)
     }
 }
 

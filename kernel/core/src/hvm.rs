@@ -3,42 +3,13 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::errno::XenError;
-use hypercall_abi::hvm::{HvmOp, HvmParam, NR_PARAMS, Param};
+use hypercall_abi::hvm::{HvmOp, HvmParam, Param};
 
 use crate::addr::GuestVa;
+use crate::domain::Domain;
 use crate::guest;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
-
-/// The parameters of a domain, by index.
-pub struct Params([AtomicU64; NR_PARAMS as usize]);
-
-impl Params {
-    /// All zero.
-    pub const fn new() -> Self {
-        Params([const { AtomicU64::new(0) }; NR_PARAMS as usize])
-    }
-
-    /// Reads a parameter.
-    pub fn get(&self, index: u32) -> Result<u64, XenError> {
-        self.slot(index).map(|slot| slot.load(Ordering::Relaxed))
-    }
-
-    /// Sets a parameter.
-    pub fn set(&self, index: u32, value: u64) -> Result<(), XenError> {
-        self.slot(index).map(|slot| slot.store(value, Ordering::Relaxed))
-    }
-
-    fn slot(&self, index: u32) -> Result<&AtomicU64, XenError> {
-        self.0.get(index as usize).ok_or(XenError::Inval)
-    }
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// `hvm_op(cmd, arg)`. A guest reads its own parameters and sets only how it wants to be told of events.
 #[inline(never)]
@@ -49,25 +20,25 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     if call.domain.resolve(arg.domid) != call.domain.id {
         return Err(XenError::Perm.into());
     }
-    match command {
-        HvmOp::GetParam => {
-            arg.value = call.domain.params.get(arg.index)?;
+    match (command, Param::from_raw(arg.index)) {
+        (HvmOp::GetParam, _) => {
+            arg.value = param(call.domain, arg.index)?.load(Ordering::Relaxed);
             guest::write(call.domain, at, &arg)?;
         }
-        HvmOp::SetParam => match Param::from_raw(arg.index) {
-            // Events always arrive as the PPI that the device tree names, so there is nothing to switch.
-            Some(Param::CallbackIrq) => call.domain.params.set(arg.index, arg.value)?,
-            Some(
-                Param::StorePfn
-                | Param::StoreEvtchn
-                | Param::ConsolePfn
-                | Param::ConsoleEvtchn
-                | Param::PagingRingPfn
-                | Param::MonitorRingPfn
-                | Param::SharingRingPfn,
-            ) => return Err(XenError::Perm.into()),
-            None => return Err(XenError::Inval.into()),
-        },
+        // Events always arrive as the PPI that the device tree names, so there is nothing to switch.
+        (HvmOp::SetParam, Some(Param::CallbackIrq)) => set_param(call.domain, arg.index, arg.value)?,
+        // The toolstack's.
+        (HvmOp::SetParam, Some(_)) => return Err(XenError::Perm.into()),
+        (HvmOp::SetParam, None) => return Err(XenError::Inval.into()),
     }
     Ok(0)
+}
+
+/// Sets a parameter of a domain.
+pub fn set_param<H: Hw>(domain: &Domain<H>, index: u32, value: u64) -> Result<(), XenError> {
+    param(domain, index).map(|param| param.store(value, Ordering::Relaxed))
+}
+
+fn param<H: Hw>(domain: &Domain<H>, index: u32) -> Result<&AtomicU64, XenError> {
+    domain.params.get(index as usize).ok_or(XenError::Inval)
 }

@@ -7,7 +7,7 @@ use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 
 use crate::context::TrapFrame;
-use crate::domain::{Domain, MAX_VCPUS, reason_name};
+use crate::domain::{Domain, MAX_VCPUS};
 use crate::evtchn::{close_all, send_global_virq};
 use crate::frame::OutOfFrames;
 use crate::hw::{Hw, Ticks};
@@ -158,12 +158,13 @@ pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: u32) {
         kernel.hold(vcpu, STOPPED);
     }
     if domain.id == DomId::DOM0 {
-        kernel.log(format_args!("dom0 has ended ({}): the machine follows", reason_name(reason)));
+        let reason = ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash);
+        kernel.log(format_args!("dom0 has ended ({reason:?}): the machine follows"));
         kernel.show_unread();
-        match ShutdownReason::from_raw(reason) {
-            Some(ShutdownReason::Reboot) => H::restart(),
-            Some(_) | None => H::power_off(),
+        if reason == ShutdownReason::Reboot {
+            H::restart();
         }
+        H::power_off();
     }
     send_global_virq(kernel, Virq::DomExc);
 }

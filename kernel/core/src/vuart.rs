@@ -17,16 +17,15 @@ use crate::frame::FrameRef;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 
-/// Registers, by their offset (DDI 0183, section 3.2).
+/// Registers, by their offset (DDI 0183, section 3.2); those that the BSA asks of a generic UART. The error status, of
+/// which there is none, is zero like all others.
 mod register {
     pub(super) const DATA: u64 = 0x00;
     pub(super) const FLAGS: u64 = 0x18;
-    pub(super) const CONTROL: u64 = 0x30;
     pub(super) const MASK: u64 = 0x38;
     pub(super) const RAW: u64 = 0x3C;
     pub(super) const MASKED: u64 = 0x40;
     pub(super) const CLEAR: u64 = 0x44;
-    pub(super) const IDS: u64 = 0xFE0;
 }
 
 /// `UARTFR`: nothing to read, no room to write, nothing left to send.
@@ -39,27 +38,16 @@ const TX: u32 = 1 << 5;
 const RX_TIMEOUT: u32 = 1 << 6;
 /// All eleven interrupts that a driver may mask.
 const INTERRUPTS: u32 = 0x7FF;
-/// `UARTCR`: enabled, both ways.
-const ENABLED: u64 = 0x301;
-/// The eight identification registers of a PL011 revision 3.
-const IDS: [u8; 8] = [0x11, 0x10, 0x34, 0x00, 0x0D, 0xF0, 0x05, 0xB1];
-/// Free bytes from which on there is room to write.
-const ROOM: u32 = OUT_LEN / 2;
 /// Sizes of the rings, as their indices count.
 #[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
 const IN_LEN: u32 = IN_SIZE as u32;
 #[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
 const OUT_LEN: u32 = OUT_SIZE as u32;
 
-struct Ring {
-    /// Keeps the page from being given away.
-    page: FrameRef,
-    port: Port,
-}
-
 #[derive(Default)]
 struct State {
-    ring: Option<Ring>,
+    /// The ring's page, which this keeps from being given away, and the port to its back end.
+    ring: Option<(FrameRef, Port)>,
     mask: u32,
     /// Interrupts that the guest has cleared and that nothing has raised again since.
     cleared: u32,
@@ -72,70 +60,33 @@ pub struct Vuart {
     state: SpinMutex<State>,
 }
 
-/// What the ring holds.
-#[derive(Default)]
-struct Level {
-    /// Bytes that the guest can read.
-    readable: u32,
-    /// Bytes that it has written and nobody has fetched.
-    unsent: u32,
-}
-
-impl Ring {
-    fn at(&self, offset: usize) -> Pa {
-        self.page.pa().add(offset as u64)
+impl State {
+    fn at(&self, offset: usize) -> Option<Pa> {
+        self.ring.as_ref().map(|(page, _)| page.pa().add(offset as u64))
     }
 
     fn index<H: Hw>(&self, offset: usize) -> u32 {
-        H::load32(self.at(offset))
+        self.at(offset).map_or(0, H::load32)
     }
 
-    fn level<H: Hw>(&self) -> Level {
+    /// Bytes that the guest can read, and bytes that it has written and nobody has fetched.
+    fn levels<H: Hw>(&self) -> (u32, u32) {
         let readable = self.index::<H>(IN_PROD).wrapping_sub(self.index::<H>(IN_CONS));
         let unsent = self.index::<H>(OUT_PROD).wrapping_sub(self.index::<H>(OUT_CONS));
-        Level { readable: if readable > IN_LEN { 0 } else { readable }, unsent: unsent.min(OUT_LEN) }
-    }
-
-    /// Fetches a byte; `None` if there is none.
-    fn read<H: Hw>(&self) -> Option<u8> {
-        if self.level::<H>().readable == 0 {
-            return None;
-        }
-        let consumer = self.index::<H>(IN_CONS);
-        let mut byte = [0];
-        H::read_bytes(self.at(IN + consumer as usize % IN_SIZE), &mut byte);
-        H::store32(self.at(IN_CONS), consumer.wrapping_add(1));
-        Some(byte[0])
-    }
-
-    /// Adds a byte; false if there is no room.
-    fn write<H: Hw>(&self, byte: u8) -> bool {
-        if self.level::<H>().unsent == OUT_LEN {
-            return false;
-        }
-        let producer = self.index::<H>(OUT_PROD);
-        H::write_bytes(self.at(OUT + producer as usize % OUT_SIZE), &[byte]);
-        H::store32(self.at(OUT_PROD), producer.wrapping_add(1));
-        true
-    }
-}
-
-impl State {
-    fn level<H: Hw>(&self) -> Level {
-        self.ring.as_ref().map_or_else(Level::default, Ring::level::<H>)
+        (if readable > IN_LEN { 0 } else { readable }, unsent.min(OUT_LEN))
     }
 
     fn flags<H: Hw>(&self) -> u32 {
-        let level = self.level::<H>();
+        let (readable, unsent) = self.levels::<H>();
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-        flag(level.readable == 0, RX_EMPTY) | flag(level.unsent == 0, TX_EMPTY) | flag(level.unsent == OUT_LEN, TX_FULL)
+        flag(readable == 0, RX_EMPTY) | flag(unsent == 0, TX_EMPTY) | flag(unsent == OUT_LEN, TX_FULL)
     }
 
     /// Interrupts that want to be seen, masked or not.
     fn raw<H: Hw>(&self) -> u32 {
-        let level = self.level::<H>();
-        let rx = if level.readable > 0 { RX | RX_TIMEOUT } else { 0 };
-        let tx = if OUT_LEN - level.unsent >= ROOM { TX } else { 0 };
+        let (readable, unsent) = self.levels::<H>();
+        let rx = if readable > 0 { RX | RX_TIMEOUT } else { 0 };
+        let tx = if unsent <= OUT_LEN / 2 { TX } else { 0 };
         (rx | tx) & !self.cleared
     }
 
@@ -145,33 +96,43 @@ impl State {
         domain.dist.set_level::<H>(domain, GUEST_VPL011_SPI, high).notify(kernel, domain);
     }
 
-    fn read<H: Hw>(&mut self, offset: u64) -> u64 {
+    /// Fetches a byte; zero if there is none.
+    fn receive<H: Hw>(&self) -> u32 {
+        let (consumer, mut byte) = (self.index::<H>(IN_CONS), [0]);
+        if let (1.., Some(base)) = (self.levels::<H>().0, self.at(0)) {
+            H::read_bytes(base.add((IN + consumer as usize % IN_SIZE) as u64), &mut byte);
+            H::store32(base.add(IN_CONS as u64), consumer.wrapping_add(1));
+        }
+        u32::from(byte[0])
+    }
+
+    /// Adds a byte. One for which there is no room is lost, as the driver was told beforehand.
+    fn send<H: Hw>(&mut self, byte: u8) {
+        let producer = self.index::<H>(OUT_PROD);
+        if let (..OUT_LEN, Some(base)) = (self.levels::<H>().1, self.at(0)) {
+            H::write_bytes(base.add((OUT + producer as usize % OUT_SIZE) as u64), &[byte]);
+            H::store32(base.add(OUT_PROD as u64), producer.wrapping_add(1));
+        }
+        self.cleared &= !TX;
+    }
+
+    fn read<H: Hw>(&self, offset: u64) -> u32 {
         match offset {
-            register::DATA => u64::from(self.ring.as_ref().and_then(Ring::read::<H>).unwrap_or(0)),
-            register::FLAGS => u64::from(self.flags::<H>()),
-            register::CONTROL => ENABLED,
-            register::MASK => u64::from(self.mask),
-            register::RAW => u64::from(self.raw::<H>()),
-            register::MASKED => u64::from(self.raw::<H>() & self.mask),
-            register::IDS..GUEST_PL011_SIZE => {
-                let id = IDS.get(((offset - register::IDS) / 4) as usize);
-                u64::from(id.copied().unwrap_or(0))
-            }
+            register::DATA => self.receive::<H>(),
+            register::FLAGS => self.flags::<H>(),
+            register::MASK => self.mask,
+            register::RAW => self.raw::<H>(),
+            register::MASKED => self.raw::<H>() & self.mask,
             _ => 0,
         }
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "registers have 32 bits, data 8")]
     fn write<H: Hw>(&mut self, offset: u64, value: u64) {
-        #[allow(clippy::cast_possible_truncation, reason = "registers have 32 bits, data 8")]
-        let (value, byte) = (value as u32, value as u8);
         match offset {
-            register::DATA => {
-                // A byte for which there is no room is lost, as the driver was told beforehand.
-                let _ = self.ring.as_ref().is_some_and(|ring| ring.write::<H>(byte));
-                self.cleared &= !TX;
-            }
-            register::MASK => self.mask = value & INTERRUPTS,
-            register::CLEAR => self.cleared |= value & INTERRUPTS,
+            register::DATA => self.send::<H>(value as u8),
+            register::MASK => self.mask = value as u32 & INTERRUPTS,
+            register::CLEAR => self.cleared |= value as u32 & INTERRUPTS,
             _ => {}
         }
     }
@@ -182,7 +143,7 @@ impl Vuart {
     pub fn connect<H: Hw>(&self, domain: &Domain<H>, gfn: Gfn, port: Port) -> Result<(), XenError> {
         let ipa = gfn.to_ipa().ok_or(XenError::Inval)?;
         let page = domain.p2m.pin(Ipa::new(ipa), true)?;
-        self.state.lock().ring = Some(Ring { page, port });
+        self.state.lock().ring = Some((page, port));
         Ok(())
     }
 
@@ -193,9 +154,9 @@ impl Vuart {
         drop(ring);
     }
 
-    /// Whether `port` is where the back end announces what it did to the ring.
-    pub fn listens_on(&self, port: Port) -> bool {
-        self.state.lock().ring.as_ref().is_some_and(|ring| ring.port == port)
+    /// Where the back end announces what it did to the ring, and is told what the guest did.
+    pub fn port(&self) -> Option<Port> {
+        self.state.lock().ring.as_ref().map(|(_, port)| *port)
     }
 
     /// The back end has changed the ring: the interrupt line follows.
@@ -216,23 +177,19 @@ pub(crate) fn access<H: Hw>(
 ) -> Option<u64> {
     let offset = ipa.raw().wrapping_sub(GUEST_PL011_BASE);
     let uart = domain.vuart.as_ref().filter(|_| offset < GUEST_PL011_SIZE)?;
-    let (value, port) = {
-        let mut state = uart.state.lock();
-        let value = match store {
-            Some(value) => {
-                state.write::<H>(offset, value);
-                0
-            }
-            None => state.read::<H>(offset),
-        };
-        state.signal(kernel, domain);
-        (value, state.ring.as_ref().map(|ring| ring.port))
+    let mut state = uart.state.lock();
+    let value = match store {
+        None => state.read::<H>(offset),
+        Some(value) => {
+            state.write::<H>(offset, value);
+            0
+        }
     };
-    if offset == register::DATA
-        && let Some(port) = port
-    {
+    state.signal(kernel, domain);
+    drop(state);
+    if let (register::DATA, Some(port)) = (offset, uart.port()) {
         // The port may have been closed by the guest; then nobody is told.
         let _ = evtchn::send(kernel, domain, port);
     }
-    Some(value)
+    Some(u64::from(value))
 }

@@ -41,7 +41,7 @@ pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) ->
     if state.binding == Binding::Closed {
         return Ok(());
     }
-    if let Some(uart) = domain.vuart.as_ref().filter(|uart| uart.listens_on(port)) {
+    if let Some(uart) = domain.vuart.as_ref().filter(|uart| uart.port() == Some(port)) {
         // The emulated UART is the one that listens here, not the guest.
         uart.on_event(kernel, domain);
         return Ok(());

@@ -7,47 +7,23 @@ use crate::domain::Domain;
 use crate::guest;
 use crate::hw::{Access, Hw};
 
-/// Copies `count` bytes from the caller's memory to the domain's, and on to the point of coherency: it may start
-/// with its caches off. Returns the bytes done.
-pub fn write_foreign<H: Hw>(
-    caller: &Domain<H>,
-    from: GuestVa,
-    domain: &Domain<H>,
-    ipa: Ipa,
-    count: u64,
-) -> (u64, Result<(), XenError>) {
-    in_parts(from, ipa, count, |from, ipa, part| {
-        let target = domain.p2m.pin(ipa, true)?;
-        let source = guest::pin(caller, from, Access::Read)?;
-        let to = target.pa().add(ipa.offset());
-        copy_frames::<H>(to, source.pa().add(from.offset()), part);
-        H::clean_to_poc(to, part);
-        Ok(())
-    })
+/// Which way bytes go, seen from the domain whose memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Into the domain, and on to the point of coherency: it may start with its caches off.
+    In,
+    /// Out of the domain.
+    Out,
 }
 
-/// Copies `count` bytes from the domain's memory to the caller's. Returns the bytes done.
-pub fn read_foreign<H: Hw>(
+/// Copies `count` bytes between the caller's memory at `va` and the domain's at `ipa`. Returns the bytes done.
+pub fn copy_foreign<H: Hw>(
     caller: &Domain<H>,
-    into: GuestVa,
-    domain: &Domain<H>,
-    ipa: Ipa,
-    count: u64,
-) -> (u64, Result<(), XenError>) {
-    in_parts(into, ipa, count, |into, ipa, part| {
-        let source = domain.p2m.pin(ipa, false)?;
-        let target = guest::pin(caller, into, Access::Write)?;
-        copy_frames::<H>(target.pa().add(into.offset()), source.pa().add(ipa.offset()), part);
-        Ok(())
-    })
-}
-
-/// Splits a range so that no part crosses a page on either side.
-fn in_parts(
     va: GuestVa,
+    domain: &Domain<H>,
     ipa: Ipa,
     count: u64,
-    mut part: impl FnMut(GuestVa, Ipa, u64) -> Result<(), XenError>,
+    direction: Direction,
 ) -> (u64, Result<(), XenError>) {
     if va.checked_add(count).is_none() || ipa.checked_add(count).is_none() {
         return (0, Err(XenError::Fault));
@@ -55,13 +31,36 @@ fn in_parts(
     let mut done = 0;
     while done < count {
         let (va, ipa) = (va.add(done), ipa.add(done));
+        // No part crosses a page on either side.
         let bytes = va.left_in_page().min(ipa.left_in_page()).min(count - done);
-        if let Err(error) = part(va, ipa, bytes) {
+        if let Err(error) = copy_part(caller, va, domain, ipa, bytes, direction) {
             return (done, Err(error));
         }
         done += bytes;
     }
     (done, Ok(()))
+}
+
+fn copy_part<H: Hw>(
+    caller: &Domain<H>,
+    va: GuestVa,
+    domain: &Domain<H>,
+    ipa: Ipa,
+    bytes: u64,
+    direction: Direction,
+) -> Result<(), XenError> {
+    let inside = domain.p2m.pin(ipa, direction == Direction::In)?;
+    let access = if direction == Direction::In { Access::Read } else { Access::Write };
+    let outside = guest::pin(caller, va, access)?;
+    let (inside, outside) = (inside.pa().add(ipa.offset()), outside.pa().add(va.offset()));
+    match direction {
+        Direction::In => {
+            copy_frames::<H>(inside, outside, bytes);
+            H::clean_to_poc(inside, bytes);
+        }
+        Direction::Out => copy_frames::<H>(outside, inside, bytes),
+    }
+    Ok(())
 }
 
 /// Copies between two pinned frames; neither range crosses its page. Ranges that overlap, which only a domain

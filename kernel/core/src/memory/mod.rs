@@ -2,77 +2,93 @@
 
 mod foreign;
 mod physmap;
-mod populate;
-mod reservation;
+mod ram;
 #[cfg(test)]
 mod tests;
 
 use hypercall_abi::errno::XenError;
-use hypercall_abi::ids::DomId;
+use hypercall_abi::ids::{DomId, Gfn};
 use hypercall_abi::memory::{DomainArg, MEMOP_CMD_MASK, MemoryOp};
 
-use crate::addr::GuestVa;
+use crate::addr::{GuestVa, Ipa};
 use crate::domain::Domain;
 use crate::guest;
 use crate::hw::Hw;
-use crate::hypercall::{Call, CallResult};
+use crate::hypercall::{Call, CallResult, Stop};
+use crate::p2m::IPA_PAGES;
 
-pub use foreign::{copy_frames, read_foreign, write_foreign};
-pub use populate::populate;
+pub use foreign::{Direction, copy_foreign, copy_frames};
+pub use ram::populate;
 
 /// Bits of the first argument below the progress of a call that was interrupted.
 const PROGRESS_SHIFT: u32 = MEMOP_CMD_MASK.count_ones();
+/// The longest list whose progress fits above the command.
+const LONGEST_LIST: u64 = u64::MAX >> PROGRESS_SHIFT;
 
 /// `memory_op(cmd, arg)`.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let op = MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)?;
-    match op {
-        MemoryOp::PopulatePhysmap => reservation::op(call, reservation::Change::Populate),
-        MemoryOp::DecreaseReservation => reservation::op(call, reservation::Change::Decrease),
-        MemoryOp::IncreaseReservation => reservation::op(call, reservation::Change::Increase),
+    match MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)? {
+        MemoryOp::PopulatePhysmap => ram::populate_extents(call),
+        MemoryOp::DecreaseReservation => ram::take_extents(call),
+        MemoryOp::IncreaseReservation => ram::increase(call),
         MemoryOp::AddToPhysmap => physmap::add(call),
         MemoryOp::AddToPhysmapBatch => physmap::add_batch(call),
         MemoryOp::RemoveFromPhysmap => physmap::remove(call),
         MemoryOp::MaximumRamPage => Ok(H::frames().end().number()),
-        MemoryOp::CurrentReservation => asked_about(call).map(|domain| domain.quota.owned()),
-        MemoryOp::MaximumReservation => asked_about(call).map(|domain| domain.quota.max()),
-        MemoryOp::MaximumGpfn => asked_about(call).map(|domain| domain.p2m.highest()),
-        MemoryOp::MachphysMfnList
-        | MemoryOp::MemoryMap
-        | MemoryOp::MachineMemoryMap
-        | MemoryOp::Exchange
-        | MemoryOp::MachphysMapping
-        | MemoryOp::SetMemoryMap
-        | MemoryOp::SetPodTarget
-        | MemoryOp::GetPodTarget
-        | MemoryOp::ClaimPages
-        | MemoryOp::AcquireResource => Err(XenError::NoSys.into()),
+        MemoryOp::CurrentReservation => ask(call, |domain| domain.quota.owned()),
+        MemoryOp::MaximumReservation => ask(call, |domain| domain.quota.max()),
+        MemoryOp::MaximumGpfn => ask(call, |domain| domain.p2m.highest()),
+        // For x86, or for toolstacks of Xen's own.
+        _ => Err(XenError::NoSys.into()),
     }
 }
 
-fn asked_about<H: Hw>(call: &mut Call<'_, H>) -> Result<H::Shared<Domain<H>>, crate::hypercall::Stop> {
+fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> CallResult {
     let arg: DomainArg = guest::read(call.domain, GuestVa::new(call.args[1]))?;
-    Ok(target(call, arg.domid)?)
+    Ok(number(target(call, arg.domid, &mut None)?))
 }
 
-/// The domain that a call is to work on: the caller, or any for a privileged caller.
-fn target<H: Hw>(call: &Call<'_, H>, id: DomId) -> Result<H::Shared<Domain<H>>, XenError> {
-    if id == DomId::SELF || id == call.domain.id {
-        return Ok(call.domain.clone());
+/// The domain that a call is to work on: the caller, or any for a privileged caller. `other` keeps hold of the latter.
+fn target<'a, H: Hw>(
+    call: &Call<'a, H>,
+    id: DomId,
+    other: &'a mut Option<H::Shared<Domain<H>>>,
+) -> Result<&'a Domain<H>, XenError> {
+    if call.domain.resolve(id) == call.domain.id {
+        return Ok(call.domain);
     }
     if !call.domain.is_privileged() {
         return Err(XenError::Perm);
     }
-    call.kernel.domains.get(id).filter(|domain| !domain.is_dying()).ok_or(XenError::Srch)
+    let domain = call.kernel.domains.get(id).filter(|domain| !domain.is_dying()).ok_or(XenError::Srch)?;
+    Ok(other.insert(domain))
 }
 
-/// Elements done before the call was interrupted, as the last round left them in the command.
-fn progress<H: Hw>(call: &Call<'_, H>) -> u64 {
-    call.args[0] >> PROGRESS_SHIFT
+/// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has worked
+/// long enough; if they are `long`, each ends a round. Returns how many are done, and why there are not more.
+fn each<H: Hw>(
+    call: &mut Call<'_, H>,
+    count: u64,
+    long: bool,
+    mut element: impl FnMut(&Call<'_, H>, u64) -> Result<(), XenError>,
+) -> (u64, Result<(), Stop>) {
+    let mut done = call.args[0] >> PROGRESS_SHIFT;
+    while done < count {
+        if let Err(error) = element(call, done) {
+            return (done, Err(error.into()));
+        }
+        done += 1;
+        if (call.should_yield() || long) && done < count {
+            call.args[0] = done << PROGRESS_SHIFT | call.args[0] & u64::from(MEMOP_CMD_MASK);
+            return (done, Err(Stop::Again));
+        }
+    }
+    (done, Ok(()))
 }
 
-/// Leaves `done` for the next round of the call.
-fn set_progress<H: Hw>(call: &mut Call<'_, H>, done: u64) {
-    call.args[0] = done << PROGRESS_SHIFT | call.args[0] & u64::from(MEMOP_CMD_MASK);
+/// Where `pages` pages from `gfn` on lie, which must be inside the IPA space and aligned to their number.
+fn place(gfn: Gfn, pages: u64) -> Result<Ipa, XenError> {
+    let fits = gfn.0.checked_add(pages).is_some_and(|end| end <= IPA_PAGES);
+    if fits && gfn.0.is_multiple_of(pages) { Ok(Ipa::from_number(gfn.0)) } else { Err(XenError::Inval) }
 }

@@ -1,0 +1,219 @@
+//! The control calls: decoded here, authorised by the caller's capability before any argument is read.
+
+mod info;
+#[cfg(test)]
+mod tests;
+
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::control::{CREATE_VUART, Cap, DomainParams, Op, VERSION};
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
+use hypercall_abi::sched::ShutdownReason;
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::addr::{GuestVa, Ipa};
+use crate::cap::{CapTable, Target};
+use crate::domain::Domain;
+use crate::hw::Hw;
+use crate::hypercall::{Call, CallResult};
+use crate::kernel::Kernel;
+use crate::lifecycle::{self, Blueprint};
+use crate::memory::{Direction, copy_foreign, populate};
+use crate::vcpu::Vcpu;
+use crate::vgic::GicLayout;
+use crate::{evtchn, grant, guest, hvm};
+
+/// Shared interrupts of a guest: the UART's, and room for a few more.
+const GUEST_SPIS: u32 = 32;
+/// Pages that one call gives before it returns with what it has done.
+const PAGES_PER_CALL: u64 = 1024;
+/// Bytes that one call copies before it returns with what it has done.
+const BYTES_PER_CALL: u64 = 256 * 1024;
+/// Bytes of the log that are copied at once.
+const CHUNK: usize = 256;
+
+/// A control call; `number` is the hypercall's.
+#[inline(never)]
+pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
+    let op = Op::from_number(number).ok_or(XenError::NoSys)?;
+    let caps = call.domain.caps.clone().ok_or(XenError::Perm)?;
+    if op == Op::Version {
+        call.args[1] = u64::from(VERSION);
+        return Ok(0);
+    }
+    match caps.get(call.args[0])? {
+        Target::Platform => of_machine(call, &caps, op)?,
+        Target::Domain(target) => of_domain(call, &caps, &target, op)?,
+    }
+    Ok(0)
+}
+
+/// What the platform's capability allows.
+fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Result<(), XenError> {
+    match op {
+        Op::PlatformInfo => answer(call, 1, &info::platform(call.kernel)?),
+        Op::PcpuInfo => answer(call, 2, &info::pcpu(call.kernel, call.args[1])?),
+        Op::ConsoleRead => console_read(call),
+        Op::Power => match call.args[1] {
+            0 => H::power_off(),
+            1 => H::restart(),
+            _ => Err(XenError::Inval),
+        },
+        Op::DomainCreate => create(call, caps),
+        Op::DomainLookup => {
+            let from = DomId(u16::try_from(call.args[1]).map_err(|_| XenError::Srch)?);
+            let domain = call.kernel.domains.at_or_after(from).ok_or(XenError::NoEnt)?;
+            let id = domain.id;
+            name(call, caps.add(domain)?, id);
+            Ok(())
+        }
+        _ => Err(XenError::Perm),
+    }
+}
+
+/// What the capability for a domain allows; little of it when that is being destroyed.
+fn of_domain<H: Hw>(
+    call: &mut Call<'_, H>,
+    caps: &CapTable<H>,
+    target: &H::Shared<Domain<H>>,
+    op: Op,
+) -> Result<(), XenError> {
+    let [cap, x1, x2, x3, ..] = *call.args;
+    match op {
+        Op::CapDrop => caps.remove(cap),
+        Op::DomainInfo => answer(call, 1, &info::domain(target)),
+        // Whoever destroyed itself this way would lose the ground under its feet.
+        Op::DomainDestroy if target.id == call.domain.id => Err(XenError::Inval),
+        Op::DomainDestroy if !lifecycle::destroy(call.kernel, target) => Err(XenError::Again),
+        Op::DomainDestroy => caps.remove(cap),
+        _ if target.is_dying() => Err(XenError::Srch),
+        Op::DomainPause => call.kernel.pause(target),
+        Op::DomainUnpause => call.kernel.unpause(target),
+        Op::DomainShutdown => {
+            let reason = ShutdownReason::from_raw(call.arg32(1)).ok_or(XenError::Inval)?;
+            lifecycle::shutdown(call.kernel, target, reason.raw());
+            Ok(())
+        }
+        Op::DomainMaxPages => {
+            target.quota.set_max(x1);
+            target.p2m.size_pool(x1);
+            Ok(())
+        }
+        Op::Populate => stretch(call, x2, PAGES_PER_CALL, |_, pages| populate(target, Ipa::new(x1), pages)),
+        Op::MemoryWrite | Op::MemoryRead => stretch(call, x3, BYTES_PER_CALL, |call, bytes| {
+            let direction = if op == Op::MemoryWrite { Direction::In } else { Direction::Out };
+            copy_foreign(call.domain, GuestVa::new(x2), target, Ipa::new(x1), bytes, direction)
+        }),
+        Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3),
+        Op::VcpuInfo => answer(call, 2, &info::vcpu(vcpu(target, x1)?)),
+        Op::VcpuAffinity => set_affinity(call.kernel, vcpu(target, x1)?, x2),
+        Op::HvmParam => hvm::set_param(target, call.arg32(1), x2),
+        Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
+        Op::PortAlloc => port_for(call, target, x1).map(drop),
+        Op::VuartInit => {
+            let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
+            let port = port_for(call, target, x2)?;
+            vuart.connect(target, Gfn(x1), port).inspect_err(|_| {
+                // The port is new, so closing it cannot fail but for the guest closing it first.
+                let _ = evtchn::close(call.kernel, target, port);
+            })
+        }
+        _ => Err(XenError::Perm),
+    }
+}
+
+fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenError> {
+    let params: DomainParams = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    if params.flags & !CREATE_VUART != 0 {
+        return Err(XenError::Inval);
+    }
+    let domain = call.kernel.create(&Blueprint {
+        uuid: params.uuid,
+        vcpus: params.vcpus,
+        max_pages: params.max_pages,
+        max_grant_frames: params.max_grant_frames,
+        max_ports: params.max_ports,
+        vuart: params.flags & CREATE_VUART != 0,
+        gic: GicLayout::GUEST,
+        spis: GUEST_SPIS,
+        direct_mapped: false,
+        privileged: false,
+    })?;
+    let cap = caps.add(domain.clone()).inspect_err(|_| {
+        // It has neither memory nor ports yet, so one stretch is enough.
+        lifecycle::destroy(call.kernel, &domain);
+    })?;
+    name(call, cap, domain.id);
+    Ok(())
+}
+
+fn set_affinity<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, mask: u64) -> Result<(), XenError> {
+    if mask & ((1 << H::online()) - 1) == 0 {
+        return Err(XenError::Inval);
+    }
+    vcpu.affinity.store(mask, Ordering::Relaxed);
+    if let Some(pcpu) = vcpu.running_on() {
+        // It may not be allowed to stay there.
+        kernel.sched.poke(pcpu);
+    }
+    Ok(())
+}
+
+fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
+    let [_, mut position, into, length, ..] = *call.args;
+    let mut done = 0;
+    while done < length && !call.should_yield() {
+        let mut chunk = [0; CHUNK];
+        let want = usize::try_from(length - done).map_or(CHUNK, |left| left.min(CHUNK));
+        let (after, count) = call.kernel.console.read(position, chunk.get_mut(..want).ok_or(XenError::Inval)?);
+        position = after;
+        if count == 0 {
+            break;
+        }
+        let part = chunk.get(..count).ok_or(XenError::Inval)?;
+        guest::copy_out(call.domain, GuestVa::new(into.wrapping_add(done)), part)?;
+        done += count as u64;
+    }
+    (call.args[1], call.args[2]) = (position, done);
+    Ok(())
+}
+
+/// Writes a record to where argument `n` says.
+fn answer<H: Hw, T: IntoBytes + Immutable>(call: &Call<'_, H>, n: usize, record: &T) -> Result<(), XenError> {
+    guest::write(call.domain, GuestVa::new(call.args[n]), record)
+}
+
+/// Answers with a domain's new capability and its id.
+fn name<H: Hw>(call: &mut Call<'_, H>, cap: Cap, id: DomId) {
+    (call.args[1], call.args[2]) = (u64::from(cap.index()), u64::from(id.0));
+}
+
+/// One stretch of a call that has `total` to do, `most` at once: progress in x1; `EAGAIN` while something is left.
+fn stretch<H: Hw>(
+    call: &mut Call<'_, H>,
+    total: u64,
+    most: u64,
+    work: impl FnOnce(&Call<'_, H>, u64) -> (u64, Result<(), XenError>),
+) -> Result<(), XenError> {
+    let (done, result) = work(call, total.min(most));
+    call.args[1] = done;
+    result?;
+    if done < total { Err(XenError::Again) } else { Ok(()) }
+}
+
+fn vcpu<H: Hw>(target: &Domain<H>, id: u64) -> Result<&H::Shared<Vcpu<H>>, XenError> {
+    u32::try_from(id).ok().and_then(|id| target.vcpu(VcpuId(id))).ok_or(XenError::NoEnt)
+}
+
+/// The domain that an argument names as the target's peer.
+fn peer<H: Hw>(call: &Call<'_, H>, id: u64) -> Result<DomId, XenError> {
+    u16::try_from(id).map(|id| call.domain.resolve(DomId(id))).map_err(|_| XenError::Inval)
+}
+
+/// Answers with a new unbound port of `target` for `remote`.
+fn port_for<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>, remote: u64) -> Result<Port, XenError> {
+    let port = evtchn::alloc_unbound(target, peer(call, remote)?)?;
+    call.args[1] = u64::from(port.0);
+    Ok(port)
+}
