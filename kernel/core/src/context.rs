@@ -35,41 +35,31 @@ impl TrapFrame {
     }
 }
 
-/// EL1 and EL0 system registers of a vCPU: saved and loaded when another vCPU takes the pCPU.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-#[allow(missing_docs, reason = "each field bears the name of its register; see the Arm ARM, section D24.2")]
-pub struct El1Context {
-    pub sp_el0: u64,
-    pub sp_el1: u64,
-    pub elr_el1: u64,
-    pub spsr_el1: u64,
-    pub sctlr_el1: u64,
-    pub cpacr_el1: u64,
-    pub ttbr0_el1: u64,
-    pub ttbr1_el1: u64,
-    pub tcr_el1: u64,
-    pub esr_el1: u64,
-    pub afsr0_el1: u64,
-    pub afsr1_el1: u64,
-    pub far_el1: u64,
-    pub mair_el1: u64,
-    pub amair_el1: u64,
-    pub vbar_el1: u64,
-    pub contextidr_el1: u64,
-    pub tpidr_el0: u64,
-    pub tpidrro_el0: u64,
-    pub tpidr_el1: u64,
-    pub par_el1: u64,
-    pub csselr_el1: u64,
-    pub cntkctl_el1: u64,
-    pub cntv_ctl_el0: u64,
-    pub cntv_cval_el0: u64,
-    pub mdscr_el1: u64,
-    pub vmpidr_el2: u64,
-    pub cntvoff_el2: u64,
-    pub hcr_el2: u64,
+/// Hands the names of a vCPU's EL1 and EL0 system registers to `$then`: the one list of what is saved and loaded when
+/// another vCPU takes the pCPU (Arm ARM, section D24.2). `CNTV_CTL_EL0` is not in it, since that one has to be last.
+#[macro_export]
+macro_rules! el1_registers {
+    ($then:ident) => {
+        $then! {
+            sp_el0 sp_el1 elr_el1 spsr_el1 sctlr_el1 cpacr_el1 ttbr0_el1 ttbr1_el1 tcr_el1 esr_el1 afsr0_el1 afsr1_el1
+            far_el1 mair_el1 amair_el1 vbar_el1 contextidr_el1 tpidr_el0 tpidrro_el0 tpidr_el1 par_el1 csselr_el1
+            cntkctl_el1 mdscr_el1 vmpidr_el2 cntvoff_el2 cntv_cval_el0
+        }
+    };
 }
+
+macro_rules! el1_context {
+    ($($register:ident)*) => {
+        /// The registers of [`el1_registers`], each under its name, and the virtual timer's control.
+        #[derive(Clone, Copy, Debug, Default)]
+        #[allow(missing_docs, reason = "the manual describes each register under the same name")]
+        pub struct El1Context {
+            $(pub $register: u64,)*
+            pub cntv_ctl_el0: u64,
+        }
+    };
+}
+el1_registers!(el1_context);
 
 /// FP and SIMD registers, switched only when a second vCPU uses them on the same pCPU.
 #[derive(Clone, Copy, Debug, Default)]

@@ -215,7 +215,7 @@ impl<H: Hw> DomainTable<H> {
 
     /// Makes a domain unknown; false if it was. It lives on while somebody holds it, as the caller does.
     pub fn remove(&self, domain: &H::Shared<Domain<H>>) -> bool {
-        self.slot(domain.id).lock().take_if(|known| H::same(known, domain)).is_some()
+        self.slot(domain.id).lock().take_if(|known| core::ptr::eq::<Domain<H>>(&**known, &**domain)).is_some()
     }
 
     /// The live domain with the smallest id at or after `from`.

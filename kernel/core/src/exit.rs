@@ -51,7 +51,6 @@ fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut 
 pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
     for _ in 0..BATCH {
         let Some(intid) = H::acknowledge() else { return };
-        H::drop_priority(intid);
         match intid {
             VTIMER_PPI => vtimer::on_physical(kernel, cpu),
             TIMER_PPI => {

@@ -105,8 +105,6 @@ pub struct State {
     pub fp_traps: bool,
     /// Identification registers by encoding.
     pub id_registers: BTreeMap<u32, u64>,
-    /// Virtual SErrors pended.
-    pub serrors: u32,
 }
 
 /// A kernel object that is charged frames as on the real machine, and gives them back.
@@ -141,6 +139,13 @@ impl<T> core::ops::Deref for Shared<T> {
     }
 }
 
+impl Fake {
+    /// Whether both are the same object.
+    pub fn same<T>(a: &Shared<T>, b: &Shared<T>) -> bool {
+        Arc::ptr_eq(&a.0, &b.0)
+    }
+}
+
 impl Hw for Fake {
     type Shared<T: Send + Sync + 'static> = Shared<T>;
 
@@ -154,10 +159,6 @@ impl Hw for Fake {
         let order = u8::try_from(pages.ilog2()).map_err(|_| OutOfFrames)?;
         let at = frames.alloc(owner, FrameKind::Object, order)?;
         Ok(Shared(Arc::new(Charged { value, at, pages, frames })))
-    }
-
-    fn same<T: Send + Sync + 'static>(a: &Shared<T>, b: &Shared<T>) -> bool {
-        Arc::ptr_eq(&a.0, &b.0)
     }
 
     fn zero(at: Pa, bytes: u64) {
@@ -311,11 +312,11 @@ impl Hw for Fake {
     }
 
     fn acknowledge() -> Option<IntId> {
-        with(|s| s.pending.pop_front())
-    }
-
-    fn drop_priority(intid: IntId) {
-        with(|s| s.dropped.push(intid));
+        with(|s| {
+            let taken = s.pending.pop_front();
+            s.dropped.extend(taken);
+            taken
+        })
     }
 
     fn deactivate(intid: IntId) {
@@ -374,23 +375,21 @@ impl Hw for Fake {
     }
 
     fn save_fp(into: &mut FpContext) {
-        *into = with(|s| s.fp);
+        with(|s| {
+            *into = s.fp;
+            s.fp_traps = true;
+        });
     }
 
     fn load_fp(from: &FpContext) {
-        with(|s| s.fp = *from);
-    }
-
-    fn trap_fp(on: bool) {
-        with(|s| s.fp_traps = on);
+        with(|s| {
+            s.fp = *from;
+            s.fp_traps = false;
+        });
     }
 
     fn id_register(encoding: u32) -> u64 {
         with(|s| s.id_registers.get(&encoding).copied().unwrap_or(0))
-    }
-
-    fn pend_serror() {
-        with(|s| s.serrors += 1);
     }
 
     fn console(text: &[u8]) {

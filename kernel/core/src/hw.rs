@@ -47,8 +47,6 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn frames() -> &'static FrameTable;
     /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, OutOfFrames>;
-    /// Whether both are the same object.
-    fn same<T: Send + Sync + 'static>(a: &Self::Shared<T>, b: &Self::Shared<T>) -> bool;
 
     // Contents of frames. The caller holds a reference on the frame, and the range lies inside one page.
 
@@ -113,10 +111,9 @@ pub trait Hw: Copy + Send + Sync + 'static {
 
     // Physical interrupts.
 
-    /// Takes the highest pending interrupt of this pCPU; `None` if spurious.
+    /// Takes the highest pending interrupt of this pCPU; `None` if spurious. It stays active until it is deactivated,
+    /// but does not keep others away.
     fn acknowledge() -> Option<IntId>;
-    /// Drops the running priority; the interrupt stays active until it is deactivated.
-    fn drop_priority(intid: IntId);
     /// Ends the active state.
     fn deactivate(intid: IntId);
     /// Routes a shared interrupt to `pcpu` and enables it; a private one is enabled on this pCPU.
@@ -149,17 +146,13 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn save_el1(into: &mut El1Context);
     /// Loads the EL1 state, the virtual timer included.
     fn load_el1(from: &El1Context);
-    /// Saves FP and SIMD.
+    /// Saves FP and SIMD, whose next use traps.
     fn save_fp(into: &mut FpContext);
-    /// Loads FP and SIMD.
+    /// Loads FP and SIMD, whose use does not trap from here on.
     fn load_fp(from: &FpContext);
-    /// Makes the guest's next use of FP or SIMD trap, or not.
-    fn trap_fp(on: bool);
     /// Reads an identification register of this pCPU by its encoding (op0, op1, CRn, CRm, op2 as in an `MRS`
     /// syndrome); zero if it is unknown.
     fn id_register(encoding: u32) -> u64;
-    /// Sets `HCR_EL2.VSE`, so that the guest takes a virtual SError.
-    fn pend_serror();
 
     // The machine.
 

@@ -104,7 +104,6 @@ impl<H: Hw> Kernel<H> {
             context.el1.sctlr_el1 = SCTLR_GUEST_INIT;
             context.el1.vmpidr_el2 = crate::vgic::affinity(vcpu.id.0 as usize);
             context.el1.cntvoff_el2 = domain.counter_offset;
-            context.el1.hcr_el2 = crate::trap::GUEST_HCR;
             vcpu.release(OFFLINE);
         }
         self.sched.make_runnable(vcpu);

@@ -76,14 +76,12 @@ impl<H: Hw> LocalCpu<H> {
         H::load_el1(&context.el1);
         H::load_interface(&context.interface);
         vcpu.gic.load::<H>(&context.el1);
-        H::trap_fp(true);
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.
     #[inline(never)]
     pub fn fp_trap(&mut self) {
         if let Some(current) = &self.current {
-            H::trap_fp(false);
             H::load_fp(&current.vcpu.context.lock().fp);
             self.fp_loaded = true;
         }

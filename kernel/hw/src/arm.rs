@@ -7,7 +7,7 @@ use kernel_core::frame::{FrameTable, OutOfFrames};
 use kernel_core::hw::{Access, Hw, IntId, PcpuId, Ticks, Vttbr};
 
 use crate::shared::Shared;
-use crate::{atomic, boot, console, cpu, el1, fp, gic, interface, memory, percpu, psci, stage2, timer};
+use crate::{atomic, boot, console, context, cpu, gic, interface, memory, percpu, psci, stage2, timer};
 
 /// An AArch64 machine with EL2, GICv3 and generic timers.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +28,6 @@ impl Hw for Arm {
 
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, OutOfFrames> {
         Shared::new(boot::frames(), owner, value)
-    }
-    fn same<T: Send + Sync + 'static>(a: &Shared<T>, b: &Shared<T>) -> bool {
-        Shared::same(a, b)
     }
     #[inline]
     fn pcpu() -> PcpuId {
@@ -69,7 +66,6 @@ impl Hw for Arm {
         fn set_deadline(at: Option<Ticks>) = timer::set_deadline;
 
         fn acknowledge() -> Option<IntId> = gic::acknowledge;
-        fn drop_priority(intid: IntId) = gic::drop_priority;
         fn deactivate(intid: IntId) = gic::deactivate;
         fn enable_interrupt(intid: IntId, pcpu: PcpuId) = gic::enable;
         fn disable_interrupt(intid: IntId) = gic::disable;
@@ -83,13 +79,11 @@ impl Hw for Arm {
         fn save_interface(into: &mut VcpuInterface) = interface::save;
         fn load_interface(from: &VcpuInterface) = interface::load;
 
-        fn save_el1(into: &mut El1Context) = el1::save;
-        fn load_el1(from: &El1Context) = el1::load;
-        fn save_fp(into: &mut FpContext) = fp::save;
-        fn load_fp(from: &FpContext) = fp::load;
-        fn trap_fp(on: bool) = cpu::trap_fp;
+        fn save_el1(into: &mut El1Context) = context::save_el1;
+        fn load_el1(from: &El1Context) = context::load_el1;
+        fn save_fp(into: &mut FpContext) = context::save_fp;
+        fn load_fp(from: &FpContext) = context::load_fp;
         fn id_register(encoding: u32) -> u64 = cpu::id_register;
-        fn pend_serror() = el1::pend_serror;
 
         fn console(text: &[u8]) = console::write;
         fn power_off() -> ! = psci::system_off;

@@ -1,103 +1,72 @@
 //! Words that EL2 and guests write at the same time.
 //!
-//! cortex-a53, a57 and a72 have only load-exclusive and store-exclusive, which a guest that stores to the same
-//! line in a loop can make fail for ever (the class of XSA-295). So attempts are bounded; behind the bound the
-//! pCPUs that have them use the atomic instructions of Armv8.1, which always make progress, and the others a plain
-//! store, which may undo a store of the guest that fights for its own word, and harms nobody else.
+//! Without the atomic instructions of Armv8.1 there are only load-exclusive and store-exclusive, which a guest that
+//! stores to the same line in a loop can make fail for ever (the class of XSA-295). So attempts are bounded, and
+//! behind the bound comes a plain store, which may undo a store of the guest that fights for its own word, and harms
+//! nobody else. It is the same on all pCPUs, so that what is tested is what runs.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use kernel_core::addr::Pa;
 
-use crate::sysreg::{barrier, mrs};
+use crate::sysreg::barrier;
 
 /// Attempts after the first one has failed; each waits longer than the one before.
 const ATTEMPTS: u32 = 16;
 
-/// `ID_AA64ISAR0_EL1.Atomic`: whether this pCPU has the atomic instructions.
-fn has_lse() -> bool {
-    mrs!("id_aa64isar0_el1") >> 20 & 0xf >= 2
+fn word32<'a>(at: Pa) -> &'a AtomicU32 {
+    // SAFETY: an aligned word in a frame that the caller holds; EL2 maps RAM at its own address, and reaches words that
+    // guests write by this module alone. The reference does not leave it.
+    unsafe { AtomicU32::from_ptr(at.raw() as *mut u32) }
 }
 
-fn back_off(attempt: u32) {
-    for _ in 0..1u32 << attempt.min(10) {
-        barrier!("yield");
-    }
+fn word64<'a>(at: Pa) -> &'a AtomicU64 {
+    // SAFETY: as for `word32`.
+    unsafe { AtomicU64::from_ptr(at.raw() as *mut u64) }
 }
 
-/// Defines an aligned load or store; what it orders is the instruction's.
-macro_rules! access {
-    ($(#[$doc:meta])* load $name:ident, $type:ty, $code:literal) => {
-        $(#[$doc])*
-        pub fn $name(at: Pa) -> $type {
-            let value: $type;
-            // SAFETY: an aligned word in a frame that the caller holds; EL2 maps RAM at its own address.
-            unsafe { asm!($code, out(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
-            value
-        }
-    };
-    ($(#[$doc:meta])* store $name:ident, $type:ty, $code:literal) => {
-        $(#[$doc])*
-        pub fn $name(at: Pa, value: $type) {
-            // SAFETY: as for loads.
-            unsafe { asm!($code, in(reg) value, in(reg) at.raw(), options(nostack, preserves_flags)) };
-        }
-    };
+/// Loads an aligned word, once.
+pub fn load32(at: Pa) -> u32 {
+    word32(at).load(Ordering::Relaxed)
 }
 
-access!(/** Loads an aligned word, once. */ load load32, u32, "ldr {:w}, [{}]");
-access!(/** Stores an aligned word, after everything before it. */ store store32, u32, "stlr {:w}, [{}]");
-access!(/** Loads an aligned double word, before everything after it. */ load load64, u64, "ldar {}, [{}]");
-access!(/** Stores an aligned double word, after everything before it. */ store store64, u64, "stlr {}, [{}]");
+/// Stores an aligned word, after everything before it.
+pub fn store32(at: Pa, value: u32) {
+    word32(at).store(value, Ordering::Release);
+}
 
-/// One attempt with exclusives to replace `old` by `new`; the value found, unless the store failed.
-fn try_cas32(at: Pa, old: u32, new: u32) -> Option<u32> {
-    let found: u32;
-    let failed: u32;
-    // SAFETY: as for loads.
-    unsafe {
-        asm!(
-            "ldaxr {found:w}, [{at}]",
-            "mov {failed:w}, wzr",
-            "cmp {found:w}, {old:w}",
-            "b.ne 1f",
-            "stlxr {failed:w}, {new:w}, [{at}]",
-            "1:",
-            found = out(reg) found,
-            failed = out(reg) failed,
-            at = in(reg) at.raw(),
-            old = in(reg) old,
-            new = in(reg) new,
-            options(nostack)
-        );
-    }
-    (failed == 0).then_some(found)
+/// Loads an aligned double word, before everything after it.
+pub fn load64(at: Pa) -> u64 {
+    word64(at).load(Ordering::Acquire)
+}
+
+/// Stores an aligned double word, after everything before it.
+pub fn store64(at: Pa, value: u64) {
+    word64(at).store(value, Ordering::Release);
 }
 
 /// What follows a first attempt that failed: more of them, and in the end what always makes progress.
 #[cold]
 #[inline(never)]
-fn contend<T>(attempt: impl Fn() -> Option<T>, atomic: impl FnOnce() -> T, plain: impl FnOnce() -> T) -> T {
+fn contend<T>(attempt: impl Fn() -> Option<T>, plain: impl FnOnce() -> T) -> T {
     for n in 0..ATTEMPTS {
-        back_off(n);
+        for _ in 0..1u32 << n.min(10) {
+            barrier!("yield");
+        }
         if let Some(found) = attempt() {
             return found;
         }
     }
-    if has_lse() { atomic() } else { plain() }
+    plain()
 }
 
 /// Replaces `old` by `new`; returns the value found.
 pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
-    let attempt = move || try_cas32(at, old, new);
-    let atomic = move || {
-        let found: u32;
-        // SAFETY: as for loads; the pCPU has the instruction.
-        unsafe {
-            asm!(".arch_extension lse", "casal {f:w}, {n:w}, [{at}]",
-                f = inout(reg) old => found, n = in(reg) new, at = in(reg) at.raw(), options(nostack));
-        }
-        found
+    // "Weak" is one attempt: it may find `old` and fail all the same.
+    let attempt = move || match word32(at).compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
+        Err(found) if found == old => None,
+        Ok(found) | Err(found) => Some(found),
     };
     let plain = move || {
         let found = load32(at);
@@ -106,22 +75,21 @@ pub fn cas32(at: Pa, old: u32, new: u32) -> u32 {
         }
         found
     };
-    attempt().unwrap_or_else(|| contend(attempt, atomic, plain))
+    attempt().unwrap_or_else(|| contend(attempt, plain))
 }
 
-/// Defines an atomic change of a double word: by exclusives, by the Armv8.1 instruction, by Rust.
+/// Defines a change of a double word: by exclusives, and by Rust. Core's own would try for ever.
 macro_rules! update64 {
-    ($(#[$doc:meta])* $name:ident, $exclusive:literal, $lse:literal, $plain:expr) => {
+    ($(#[$doc:meta])* $name:ident, $instruction:literal, $change:expr) => {
         $(#[$doc])*
         pub fn $name(at: Pa, bits: u64) -> u64 {
             let attempt = move || {
-                let found: u64;
-                let failed: u32;
-                // SAFETY: as for loads.
+                let (found, failed): (u64, u32);
+                // SAFETY: as for `word32`.
                 unsafe {
                     asm!(
                         "ldaxr {found}, [{at}]",
-                        concat!($exclusive, " {changed}, {found}, {bits}"),
+                        concat!($instruction, " {changed}, {found}, {bits}"),
                         "stlxr {failed:w}, {changed}, [{at}]",
                         found = out(reg) found,
                         changed = out(reg) _,
@@ -133,31 +101,22 @@ macro_rules! update64 {
                 }
                 (failed == 0).then_some(found)
             };
-            let atomic = move || {
-                let found: u64;
-                // SAFETY: as for loads; the pCPU has the instruction.
-                unsafe {
-                    asm!(".arch_extension lse", concat!($lse, " {b}, {f}, [{at}]"),
-                        b = in(reg) bits, f = out(reg) found, at = in(reg) at.raw(), options(nostack));
-                }
-                found
-            };
             let plain = move || {
                 let found = load64(at);
-                let change: fn(u64, u64) -> u64 = $plain;
+                let change: fn(u64, u64) -> u64 = $change;
                 store64(at, change(found, bits));
                 found
             };
-            attempt().unwrap_or_else(|| contend(attempt, atomic, plain))
+            attempt().unwrap_or_else(|| contend(attempt, plain))
         }
     };
 }
 
 update64! {
     /// Sets bits; returns the value before.
-    set_bits64, "orr", "ldsetal", |found, bits| found | bits
+    set_bits64, "orr", |found, bits| found | bits
 }
 update64! {
     /// Clears bits; returns the value before.
-    clear_bits64, "bic", "ldclral", |found, bits| found & !bits
+    clear_bits64, "bic", |found, bits| found & !bits
 }

@@ -27,8 +27,6 @@ const HCR: u64 = 1 // VM: stage 2 translates.
     | 1 << 22 // TSW: cache maintenance by set/way, which would not respect the p2m.
     | 1 << 31; // RW: EL1 is AArch64.
 
-/// `HCR_EL2.VSE`: a virtual SError is pending.
-pub const HCR_VSE: u64 = 1 << 8;
 /// `HCR_EL2.TLOR`: limited-ordering regions trap; RES0 on a pCPU that has none.
 const HCR_TLOR: u64 = 1 << 35;
 
@@ -122,14 +120,9 @@ fn init_newer_traps() {
     }
 }
 
-/// What `HCR_EL2` is for a vCPU that has or has not a virtual SError pending.
-pub fn guest_hcr(saved: u64) -> u64 {
-    mrs!("hcr_el2") & !HCR_VSE | saved & HCR_VSE
-}
-
 /// Makes the guest's next use of FP or SIMD trap, or not.
 pub fn trap_fp(on: bool) {
-    // SAFETY: EL2 itself uses FP registers in `fp.rs` and `memory.rs` alone, which see to this bit.
+    // SAFETY: EL2 itself uses FP registers in `context.rs` and `memory.rs` alone, which see to this bit.
     unsafe { msr!("cptr_el2", if on { CPTR | CPTR_TFP } else { CPTR }) };
 }
 
@@ -140,38 +133,19 @@ pub fn wait_for_interrupt() {
     barrier!("wfi");
 }
 
-/// Reads an identification register by its `MRS` encoding: the space op0 = 3, op1 = 0, CRn = 0, and a few more.
+/// Reads an identification register of the space op0 = 3, op1 = 0, CRn = 0 by its `MRS` encoding; what is not
+/// allocated there reads as zero (D23.1.1).
 pub fn id_register(encoding: u32) -> u64 {
-    /// By op1 and CRm, where CRn is 0, the values of op2.
     macro_rules! known {
-        ($($op1:literal $crm:literal: $($op2:literal)*,)*) => {
-            match encoding {
-                $($(
-                    code if code == encode($op1, $crm, $op2) => mrs!(concat!("S3_", $op1, "_C0_C", $crm, "_", $op2)),
-                )*)*
+        ($($crm:literal)*) => { known! { $($crm 0, $crm 1, $crm 2, $crm 3, $crm 4, $crm 5, $crm 6, $crm 7,)* } };
+        ($($crm:literal $op2:literal,)*) => {
+            match (encoding >> 1 & 0xf, encoding >> 17 & 7) {
+                $(($crm, $op2) => mrs!(concat!("S3_0_C0_C", $crm, "_", $op2)),)*
+                (0, 0) => mrs!("midr_el1"),
+                (0, 5) => mrs!("mpidr_el1"),
                 _ => 0,
             }
         };
     }
-    known! {
-        // MIDR and REVIDR.
-        0 0: 0 6,
-        // AArch32: ID_PFR, ID_DFR, ID_AFR, ID_MMFR, ID_ISAR, MVFR.
-        0 1: 0 1 2 3 4 5 6 7,
-        0 2: 0 1 2 3 4 5 6 7,
-        0 3: 0 1 2,
-        // ID_AA64PFR, ID_AA64DFR and ID_AA64AFR, ID_AA64ISAR, ID_AA64MMFR.
-        0 4: 0 1,
-        0 5: 0 1 4 5,
-        0 6: 0 1 2,
-        0 7: 0 1 2,
-        // CTR_EL0 and DCZID_EL0; CLIDR_EL1.
-        3 0: 1 7,
-        1 0: 1,
-    }
-}
-
-/// Packs an encoding as the ISS of a trapped `MRS` does (D24.2.40): Op0 = 3, Op2, Op1, CRn = 0, CRm.
-const fn encode(op1: u32, crm: u32, op2: u32) -> u32 {
-    3 << 20 | op2 << 17 | op1 << 14 | crm << 1
+    known!(1 2 3 4 5 6 7)
 }

@@ -176,7 +176,8 @@ fn send_kick(targets: u64) {
     barrier!("isb");
 }
 
-/// Takes the highest pending interrupt; `None` if there is none (1020 to 1023). A stopped machine stops here.
+/// Takes the highest pending interrupt and drops the running priority; `None` if there is none (1020 to 1023). A
+/// stopped machine stops here.
 pub fn acknowledge() -> Option<IntId> {
     let intid = mrs!("icc_iar1_el1") & 0xff_ffff;
     // The acknowledge is complete before anything of its handling is (section 4.1.1).
@@ -184,14 +185,11 @@ pub fn acknowledge() -> Option<IntId> {
     if crash::halted() {
         crate::psci::park();
     }
-    u32::try_from(intid).ok().filter(|id| !(1020..=1023).contains(id)).map(IntId)
-}
-
-/// Drops the running priority.
-pub fn drop_priority(intid: IntId) {
-    // SAFETY: ends our own handling of an interrupt that `acknowledge` returned.
-    unsafe { msr!("icc_eoir1_el1", u64::from(intid.0)) };
+    let intid = u32::try_from(intid).ok().filter(|id| !(1020..=1023).contains(id))?;
+    // SAFETY: the interrupt stays active, so it does not come again before it is deactivated.
+    unsafe { msr!("icc_eoir1_el1", u64::from(intid)) };
     barrier!("isb");
+    Some(IntId(intid))
 }
 
 /// Ends the active state.

@@ -15,15 +15,13 @@ pub mod boot;
 #[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]
+mod context;
+#[cfg(target_os = "none")]
 mod cpu;
 #[cfg(target_os = "none")]
 pub mod crash;
 #[cfg(target_os = "none")]
-mod el1;
-#[cfg(target_os = "none")]
 mod entry;
-#[cfg(target_os = "none")]
-mod fp;
 #[cfg(target_os = "none")]
 mod gic;
 #[cfg(target_os = "none")]

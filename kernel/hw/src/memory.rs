@@ -15,19 +15,65 @@ const WIDE: u64 = 512;
 /// Bytes that the SIMD loop copies at once.
 const WIDE_STEP: u64 = 128;
 
-/// Copies forward.
-fn copy_raw(to: u64, from: u64, bytes: u64) {
-    let wide = if bytes >= WIDE { bytes & !(WIDE_STEP - 1) } else { 0 };
-    if wide != 0 {
+/// Copies out of a frame.
+#[inline(always)]
+pub fn read_bytes(at: Pa, into: &mut [u8]) {
+    copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);
+}
+
+/// Copies into a frame.
+#[inline(always)]
+pub fn write_bytes(at: Pa, from: &[u8]) {
+    copy_raw(at.raw(), from.as_ptr() as u64, from.len() as u64);
+}
+
+/// Copies between frames.
+pub fn copy(to: Pa, from: Pa, bytes: u64) {
+    copy_raw(to.raw(), from.raw(), bytes);
+}
+
+/// Copies forward. In line, because most copies have a length that the compiler knows: then no loop is left.
+#[inline(always)]
+fn copy_raw(mut to: u64, mut from: u64, mut left: u64) {
+    if left >= WIDE {
+        let wide = left & !(WIDE_STEP - 1);
         copy_wide(to, from, wide);
+        (to, from, left) = (to + wide, from + wide, left - wide);
     }
-    copy_narrow(to + wide, from + wide, bytes - wide);
+    /// Moves some bytes through these registers, and both pointers behind them.
+    macro_rules! step {
+        ($($through:ident)*: $($instruction:literal),*) => {
+            // SAFETY: both ranges are frames or memory of the caller's, as the three functions above establish.
+            unsafe {
+                asm!($($instruction,)* from = inout(reg) from, to = inout(reg) to, $($through = out(reg) _,)*
+                    options(nostack, preserves_flags));
+            }
+        };
+    }
+    while left >= 32 {
+        step!(a b c d: "ldp {a}, {b}, [{from}], #16", "ldp {c}, {d}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16", "stp {c}, {d}, [{to}], #16");
+        left -= 32;
+    }
+    while left >= 8 {
+        step!(a: "ldr {a}, [{from}], #8", "str {a}, [{to}], #8");
+        left -= 8;
+    }
+    while left >= 4 {
+        step!(a: "ldr {a:w}, [{from}], #4", "str {a:w}, [{to}], #4");
+        left -= 4;
+    }
+    while left >= 1 {
+        step!(a: "ldrb {a:w}, [{from}], #1", "strb {a:w}, [{to}], #1");
+        left -= 1;
+    }
 }
 
 /// Copies a multiple of [`WIDE_STEP`], not zero, through q0 to q7. Some guest's values may be in there, so they are put
 /// back, and so is the trap for guests that have no right to them.
+#[inline(never)]
 fn copy_wide(to: u64, from: u64, bytes: u64) {
-    // SAFETY: the ranges as for `copy_narrow`; q0 to q7 and CPTR_EL2 are left as they were, in 128 bytes of stack.
+    // SAFETY: the ranges as for `copy_raw`; q0 to q7 and CPTR_EL2 are left as they were, in 128 bytes of stack.
     unsafe {
         asm!(
             ".arch_extension fp",
@@ -64,154 +110,66 @@ fn copy_wide(to: u64, from: u64, bytes: u64) {
     }
 }
 
-/// Copies in the largest steps of general registers that are left.
-fn copy_narrow(to: u64, from: u64, bytes: u64) {
-    // SAFETY: both ranges are frames or memory of the caller's, as the three functions below establish.
-    unsafe {
-        asm!(
-            "b 2f",
-            "1: ldp {a}, {b}, [{from}], #16",
-            "ldp {c}, {d}, [{from}], #16",
-            "stp {a}, {b}, [{to}], #16",
-            "stp {c}, {d}, [{to}], #16",
-            "2: subs {left}, {left}, #32",
-            "b.hs 1b",
-            "add {left}, {left}, #32",
-            "b 4f",
-            "3: ldr {a}, [{from}], #8",
-            "str {a}, [{to}], #8",
-            "4: subs {left}, {left}, #8",
-            "b.hs 3b",
-            "add {left}, {left}, #8",
-            "b 6f",
-            "5: ldrb {a:w}, [{from}], #1",
-            "strb {a:w}, [{to}], #1",
-            "6: subs {left}, {left}, #1",
-            "b.hs 5b",
-            from = inout(reg) from => _,
-            to = inout(reg) to => _,
-            left = inout(reg) bytes => _,
-            a = out(reg) _,
-            b = out(reg) _,
-            c = out(reg) _,
-            d = out(reg) _,
-            options(nostack)
-        );
-    }
-}
-
-/// Copies out of a frame.
-pub fn read_bytes(at: Pa, into: &mut [u8]) {
-    copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);
-}
-
-/// Copies into a frame.
-pub fn write_bytes(at: Pa, from: &[u8]) {
-    copy_raw(at.raw(), from.as_ptr() as u64, from.len() as u64);
-}
-
-/// Copies between frames.
-pub fn copy(to: Pa, from: Pa, bytes: u64) {
-    copy_raw(to.raw(), from.raw(), bytes);
-}
-
-/// Fills whole pages with zeros, by cache lines where `DCZID_EL0` allows it.
-pub fn zero(at: Pa, bytes: u64) {
-    let dczid = mrs!("dczid_el0");
-    let end = at.raw() + bytes;
-    const PROHIBITED: u64 = 1 << 4;
-    // SAFETY: whole pages of a frame; the block of DC ZVA, at most 2 KiB, divides a page.
-    unsafe {
-        if dczid & PROHIBITED == 0 {
-            let block = 4u64 << (dczid & 0xf);
-            // Two blocks a turn: a page has two of the largest at least.
-            asm!(
-                "b 2f",
-                "1: dc zva, {at}",
-                "add {at}, {at}, {block}",
-                "dc zva, {at}",
-                "add {at}, {at}, {block}",
-                "2: cmp {at}, {end}",
-                "b.lo 1b",
-                at = inout(reg) at.raw() => _,
-                end = in(reg) end,
-                block = in(reg) block,
-                options(nostack)
-            );
-        } else {
-            asm!(
-                "b 2f",
-                "1: stp xzr, xzr, [{at}], #16",
-                "stp xzr, xzr, [{at}], #16",
-                "2: cmp {at}, {end}",
-                "b.lo 1b",
-                at = inout(reg) at.raw() => _,
-                end = in(reg) end,
-                options(nostack)
-            );
+/// Does `op` for each block of the range, `TURN` of them in a turn, whose bytes must divide a page: what is touched
+/// beside the range is in the same pages.
+#[inline(always)]
+fn sweep<const TURN: u64>(start: Pa, bytes: u64, block: u64, op: impl Fn(u64)) {
+    let end = start.raw() + bytes;
+    let mut at = start.raw() & !(TURN * block - 1);
+    while at < end {
+        for _ in 0..TURN {
+            op(at);
+            at += block;
         }
     }
+}
+
+/// Zeroes a block (DC ZVA). EL2 may do this always: what prohibits it prohibits it to EL1 and EL0.
+fn zero_block(at: u64) {
+    // SAFETY: whole blocks of a frame, since blocks divide pages.
+    unsafe { asm!("dc zva, {}", in(reg) at, options(nostack, preserves_flags)) };
+}
+
+/// Cleans and invalidates a line to the point of coherency.
+fn clean_line(at: u64) {
+    // SAFETY: changes no value.
+    unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+}
+
+/// Bytes of a block of DC ZVA, at most 2 KiB.
+fn zero_size() -> u64 {
+    4 << (mrs!("dczid_el0") & 0xf)
+}
+
+/// Bytes of the smallest line of any data cache (`CTR_EL0.DminLine`), at most 2 KiB.
+fn line_size() -> u64 {
+    4 << (mrs!("ctr_el0") >> 16 & 0xf).min(9)
+}
+
+/// Fills whole pages with zeros.
+pub fn zero(at: Pa, bytes: u64) {
+    sweep::<2>(at, bytes, zero_size(), zero_block);
 }
 
 /// Cleans and invalidates to the point of coherency, and forgets instructions that were fetched from there: for
 /// guests that start with their caches off.
 pub fn clean_to_poc(at: Pa, bytes: u64) {
-    // CTR_EL0.DminLine: log2 of the words in the smallest line.
-    let line = 4u64 << (mrs!("ctr_el0") >> 16 & 0xf);
-    let end = at.raw() + bytes;
-    let at = at.raw() & !(line - 1);
-    let lines = (end - at).div_ceil(line);
-    // SAFETY: a frame; cleaning changes no value.
-    unsafe {
-        // Two lines a turn, then the odd one.
-        asm!(
-            "b 2f",
-            "1: dc civac, {at}",
-            "add {at}, {at}, {line}",
-            "dc civac, {at}",
-            "add {at}, {at}, {line}",
-            "2: subs {pairs}, {pairs}, #1",
-            "b.hs 1b",
-            "cbz {odd}, 3f",
-            "dc civac, {at}",
-            "3:",
-            at = inout(reg) at => _,
-            pairs = inout(reg) lines / 2 => _,
-            odd = in(reg) lines % 2,
-            line = in(reg) line,
-            options(nostack)
-        );
-    }
+    sweep::<2>(at, bytes, line_size(), clean_line);
     forget_instructions();
 }
 
 /// Zeroes whole pages and cleans them to the point of coherency. Where the lines are as large as the blocks of
 /// DC ZVA, as on most cores, each line is cleaned right after it was zeroed (operations on one line keep their order).
 pub fn zero_to_poc(at: Pa, bytes: u64) {
-    let block = 4u64 << (mrs!("dczid_el0") & 0x1f);
-    let line = 4u64 << (mrs!("ctr_el0") >> 16 & 0xf);
-    // Four lines a turn divide a page; and a prohibited DC ZVA (bit 4) makes a block that no line is as large as.
-    if block != line || 4 * line > PAGE_SIZE {
+    let line = line_size();
+    if zero_size() != line || 4 * line > PAGE_SIZE {
         zero(at, bytes);
         return clean_to_poc(at, bytes);
     }
-    // SAFETY: whole pages of a frame.
-    unsafe {
-        asm!(
-            "b 2f",
-            "1: .rept 4",
-            "dc zva, {at}",
-            "dc civac, {at}",
-            "add {at}, {at}, {line}",
-            ".endr",
-            "2: cmp {at}, {end}",
-            "b.lo 1b",
-            at = inout(reg) at.raw() => _,
-            end = in(reg) at.raw() + bytes,
-            line = in(reg) line,
-            options(nostack)
-        );
-    }
+    sweep::<4>(at, bytes, line, |at| {
+        zero_block(at);
+        clean_line(at);
+    });
     forget_instructions();
 }
 

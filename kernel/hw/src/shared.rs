@@ -55,11 +55,6 @@ impl<T> Shared<T> {
         // SAFETY: initialised in `new`; the frames live until the last reference is gone, and this is one.
         unsafe { self.object.as_ref() }
     }
-
-    /// Whether both are the same object.
-    pub fn same(a: &Self, b: &Self) -> bool {
-        a.object == b.object
-    }
 }
 
 impl<T> Deref for Shared<T> {

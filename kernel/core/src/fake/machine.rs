@@ -48,9 +48,8 @@ impl State {
             interface: VcpuInterface::default(),
             el1: El1Context::default(),
             fp: FpContext::default(),
-            fp_traps: false,
+            fp_traps: true,
             id_registers: BTreeMap::new(),
-            serrors: 0,
         }
     }
 }

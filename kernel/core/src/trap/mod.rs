@@ -24,10 +24,6 @@ pub use id::IdRegisters;
 pub use inject::{Exception, inject};
 pub use syndrome::{Abort, Cause, RegisterAccess, Transfer, encoding};
 
-/// `HCR_EL2` bits of its own that a vCPU starts with: no virtual SError. The rest is the same for all, and set by
-/// the machine's side.
-pub const GUEST_HCR: u64 = 0;
-
 /// Handles a synchronous exception of the vCPU that runs here. Each cause is a function of its own, so that an exit
 /// saves no more registers than its cause needs.
 #[inline]

@@ -1,0 +1,78 @@
+//! Moves a vCPU's registers between the pCPU and its save areas.
+//!
+//! EL1 and EL0 registers have no effect at EL2 while they change (Arm ARM, D1.2.3): the EL1&0 regime is not in use,
+//! and the ERET to the guest synchronises. The virtual timer is stopped first and started last, so that it can fire
+//! only for the vCPU it belongs to. EL2 is built without FP and SIMD; besides what is here, one copy loop
+//! (`memory.rs`) borrows some of those registers.
+
+use core::arch::asm;
+use core::mem::offset_of;
+
+use kernel_core::context::{El1Context, FpContext};
+use kernel_core::el1_registers;
+
+use crate::cpu;
+use crate::sysreg::{mrs, msr};
+
+/// `CNTV_CTL_EL0` without ISTATUS, which is read-only.
+const CTL_ENABLE_IMASK: u64 = 3;
+
+/// Saves the vCPU's registers and stops its virtual timer.
+pub fn save_el1(into: &mut El1Context) {
+    macro_rules! save {
+        ($($register:ident)*) => { $(into.$register = mrs!(stringify!($register));)* };
+    }
+    el1_registers!(save);
+    into.cntv_ctl_el0 = mrs!("cntv_ctl_el0") & CTL_ENABLE_IMASK;
+    // SAFETY: a stopped timer raises nothing.
+    unsafe { msr!("cntv_ctl_el0", 0) };
+}
+
+/// Loads the vCPU's registers; its virtual timer runs from here on.
+pub fn load_el1(from: &El1Context) {
+    macro_rules! load {
+        ($($register:ident)*) => { $(msr!(stringify!($register), from.$register);)* };
+    }
+    // SAFETY: all of these belong to EL1 and EL0.
+    unsafe {
+        el1_registers!(load);
+        msr!("cntv_ctl_el0", from.cntv_ctl_el0);
+    }
+}
+
+const _: () = assert!(offset_of!(FpContext, fpcr) == 512 && offset_of!(FpContext, fpsr) == 520);
+
+/// The instruction `$op` for all pairs of q registers and their places behind `{at}`.
+macro_rules! all_pairs {
+    ($op:literal) => {
+        all_pairs! {
+            $op: 0 1 0, 2 3 32, 4 5 64, 6 7 96, 8 9 128, 10 11 160, 12 13 192, 14 15 224, 16 17 256, 18 19 288,
+            20 21 320, 22 23 352, 24 25 384, 26 27 416, 28 29 448, 30 31 480
+        }
+    };
+    ($op:literal: $($a:literal $b:literal $offset:literal),*) => {
+        concat!(".arch_extension fp\n.arch_extension simd\n", $($op, " q", $a, ", q", $b, ", [{at}, #", $offset, "]\n"),*)
+    };
+}
+
+/// Saves FP and SIMD of the guest that leaves, which has used them; whoever comes next traps. `FPCR` and `FPSR` go by
+/// their encodings, since the assembler of a target without FP does not know the names.
+pub fn save_fp(into: &mut FpContext) {
+    into.fpcr = mrs!("S3_3_C4_C4_0");
+    into.fpsr = mrs!("S3_3_C4_C4_1");
+    // SAFETY: writes the first 512 bytes of `into`, whose layout is asserted above.
+    unsafe { asm!(all_pairs!("stp"), at = in(reg) into, options(nostack, preserves_flags)) };
+    cpu::trap_fp(true);
+}
+
+/// Loads FP and SIMD for the vCPU that runs here, and lets it use them.
+pub fn load_fp(from: &FpContext) {
+    cpu::trap_fp(false);
+    // SAFETY: reads the first 512 bytes of `from`. No Rust code keeps values in the registers that are overwritten,
+    // because the target has no FP.
+    unsafe {
+        asm!("isb", all_pairs!("ldp"), at = in(reg) from, options(nostack, preserves_flags, readonly));
+        msr!("S3_3_C4_C4_0", from.fpcr);
+        msr!("S3_3_C4_C4_1", from.fpsr);
+    }
+}
