@@ -23,7 +23,10 @@ pub const IMAGES: &[(&str, &str)] = &[
 ];
 
 /// What only the tests boot.
-pub const TEST_IMAGES: &[(&str, &str)] = &[("hostile", "test guest: breaks one rule after the other")];
+pub const TEST_IMAGES: &[(&str, &str)] = &[
+    ("hostile", "test guest: breaks one rule after the other"),
+    ("paths", "test guest: measures the paths through the hypervisor"),
+];
 
 /// Builds a list of images and returns them in its order.
 ///

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod command;
 mod cpio;
@@ -45,6 +46,9 @@ enum Cmd {
     Run(run::Options),
     /// Runs all tests: rules, lints, host tests, then the cases in QEMU
     Test(test::Options),
+    /// Measures what the paths through the hypervisor cost, in instructions
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Names the functions and lines of a crash that Xenolith printed
     Symbolize(symbolize::Options),
     /// Runs a guest on Debian's Xen, to compare
@@ -69,6 +73,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cmd::Build => build::command(&paths)?,
         Cmd::Run(options) => return run::command(&paths, &options),
         Cmd::Test(options) => return test::command(&paths, &options),
+        Cmd::Bench(command) => bench::command(&paths, &command)?,
         Cmd::Symbolize(options) => symbolize::command(&paths, &options)?,
         Cmd::Xen(options) => xen::command(&paths, &options)?,
     }

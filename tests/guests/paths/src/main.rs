@@ -1,0 +1,69 @@
+//! A guest that measures the paths through the hypervisor in instructions, by the virtual counter.
+//!
+//! It is meant for QEMU's `-icount shift=0`, where an instruction takes a nanosecond, so that the counter counts
+//! instructions. It uses Xen's ABI alone and runs on Xen as well. Two domains take part: one with `bench=ID` on its
+//! command line measures, and before it one with `partner=ID` is started, which is the other end of grants and events;
+//! each names the other's domain id. The result is a line for each path on the console:
+//! `paths: NAME TICKS ROUNDS`, where the ticks are those of all rounds without the empty loop.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod grants;
+mod pair;
+mod single;
+#[allow(unsafe_code)]
+mod sys;
+
+use pv_guest_lib::abi::ids::DomId;
+use pv_guest_lib::shutdown::poweroff;
+use pv_guest_lib::{BootInfo, entry, println};
+
+entry!(main);
+
+/// Time for Dom0 to become idle after it has created this domain or printed a line of ours.
+const SETTLE_MS: u64 = 20;
+
+fn main(boot: BootInfo) -> ! {
+    sys::take_interrupts();
+    let word = |key: &str| {
+        let value = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix(key));
+        value.and_then(|value| value.parse().ok()).map(DomId)
+    };
+    match (word("partner="), word("bench=")) {
+        (Some(bench), _) => pair::serve(bench),
+        (None, Some(partner)) => measure(partner),
+        (None, None) => println!("paths: neither bench=ID nor partner=ID is on the command line"),
+    }
+    poweroff()
+}
+
+fn measure(partner: DomId) {
+    println!("paths: hz {}", sys::frequency());
+    sys::sleep(10 * SETTLE_MS);
+    single::run();
+    match pair::Partner::find(partner) {
+        Some(partner) => {
+            grants::run(&partner);
+            partner.run();
+        }
+        None => println!("paths: domain {partner} is no partner"),
+    }
+    println!("paths: end");
+    sys::sleep(SETTLE_MS);
+}
+
+/// Measures one path in rounds and prints the line.
+///
+/// `once` makes it, `empty` does all the same but the instruction that enters the hypervisor.
+pub fn row<R>(name: &str, rounds: u64, once: impl FnMut() -> R, empty: impl FnMut() -> R) {
+    sys::sleep(SETTLE_MS);
+    let made = sys::fewest_ticks(rounds, once);
+    let idle = sys::fewest_ticks(rounds, empty);
+    report(name, made.saturating_sub(idle), rounds);
+}
+
+/// Prints the line of a path.
+pub fn report(name: &str, ticks: u64, rounds: u64) {
+    println!("paths: {name} {ticks} {rounds}");
+}
