@@ -253,11 +253,13 @@ impl Hw for Fake {
         });
     }
 
-    fn invalidate(stage2: Vttbr, from: Ipa, pages: u64) {
+    fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>) {
         with(|s| {
             s.counts.invalidations += 1;
-            s.counts.invalidated_pages += pages;
-            s.tlb.invalidate(stage2, from, pages);
+            for page in pages {
+                s.counts.invalidated_pages += 1;
+                s.tlb.invalidate(stage2, page);
+            }
         });
     }
 

@@ -85,8 +85,8 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn publish_tables();
     /// Uses this stage 2 on this pCPU from now on.
     fn load_stage2(stage2: Vttbr);
-    /// Forgets translations of `pages` pages from `from`, on all pCPUs, and waits for it.
-    fn invalidate(stage2: Vttbr, from: Ipa, pages: u64);
+    /// Forgets translations of these pages (of a block, any page will do), on all pCPUs, and waits for it.
+    fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>);
     /// Forgets all translations of the VMID, on all pCPUs, and waits for it.
     fn invalidate_vmid(stage2: Vttbr);
     /// Forgets the translations of all VMIDs, on all pCPUs, and waits for it.

@@ -13,7 +13,6 @@ use crate::frame::OutOfFrames;
 use crate::hw::{Hw, Ticks};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
-use crate::p2m::Progress;
 use crate::vcpu::{OFFLINE, PAUSED, STOPPED, Vcpu};
 use crate::vgic::{GicLayout, VcpuGic};
 
@@ -207,7 +206,7 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if let Some(uart) = &domain.vuart {
         uart.disconnect();
     }
-    if domain.p2m.teardown(PAGE_STRETCH) == Progress::More {
+    if !domain.p2m.teardown(PAGE_STRETCH) {
         return false;
     }
     // Once only: through a capability that outlived the domain we may come here when its id and its slots are others'.

@@ -54,7 +54,7 @@ impl Hw for Arm {
         fn translate(va: GuestVa, access: Access) -> Option<Pa> = stage2::translate;
         fn publish_tables() = stage2::publish;
         fn load_stage2(stage2: Vttbr) = stage2::load;
-        fn invalidate(stage2: Vttbr, from: Ipa, pages: u64) = stage2::invalidate;
+        fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>) = stage2::invalidate;
         fn invalidate_vmid(stage2: Vttbr) = stage2::invalidate_vmid;
         fn invalidate_all_vmids() = stage2::invalidate_all_vmids;
 

@@ -2,13 +2,10 @@
 
 use core::arch::asm;
 
-use kernel_core::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
+use kernel_core::addr::{GuestVa, Ipa, Pa};
 use kernel_core::hw::{Access, Vttbr};
 
 use crate::sysreg::{barrier, mrs, msr};
-
-/// From this many pages on, one invalidation of the VMID is cheaper than one for each page.
-const MANY: u64 = 512;
 
 /// Makes stores to tables visible to the walkers of all pCPUs.
 pub fn publish() {
@@ -38,18 +35,15 @@ fn with_vmid(stage2: Vttbr, f: impl FnOnce()) {
     barrier!("isb");
 }
 
-/// Forgets translations of `pages` pages from `from`, on all pCPUs, and waits for it.
-pub fn invalidate(stage2: Vttbr, from: Ipa, pages: u64) {
-    if pages > MANY {
-        return invalidate_vmid(stage2);
-    }
+/// Forgets translations of these pages, on all pCPUs, and waits for it. What is cached of a block goes with any page
+/// of it.
+pub fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>) {
     with_vmid(stage2, || {
         // The changed entries are visible before anything is forgotten, or a walker would read the old ones again.
         barrier!("dsb ishst");
-        for page in 0..pages {
-            let ipa = from.add(page * PAGE_SIZE).number();
+        for ipa in pages {
             // SAFETY: forgetting translations never makes EL2 unsound; FEAT_TTL's hint bits are zero.
-            unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa, options(nostack, preserves_flags)) };
+            unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa.number(), options(nostack, preserves_flags)) };
         }
         // Stage-2 entries are gone before the combined ones, or those would be made from them again (D8.16.3).
         barrier!("dsb ish");

@@ -15,9 +15,8 @@ fn vmid(stage2: Vttbr) -> u64 {
 }
 
 impl Tlb {
-    pub(super) fn invalidate(&mut self, stage2: Vttbr, from: Ipa, pages: u64) {
-        let first = from.number();
-        self.0.retain(|&(v, page), _| v != vmid(stage2) || page < first || page - first >= pages);
+    pub(super) fn invalidate(&mut self, stage2: Vttbr, page: Ipa) {
+        self.0.remove(&(vmid(stage2), page.number()));
     }
 
     pub(super) fn invalidate_vmid(&mut self, stage2: Vttbr) {

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
-use crate::addr::{PAGE_SHIFT, PAGE_SIZE, Pa};
+use crate::addr::{PAGE_SIZE, Pa};
 use buddy::Buddy;
 pub use buddy::MAX_ORDER;
 pub use state::FrameKind;
@@ -27,229 +27,168 @@ pub struct FrameEntry {
     state: AtomicU64,
     /// Next block on a free list; guarded by the allocator's lock.
     next: AtomicU32,
-    /// Previous block on a free list, guarded by the allocator's lock; in a live frame the owner's note.
+    /// Previous block on a free list; guarded by the allocator's lock.
     prev: AtomicU32,
 }
 
 impl Default for FrameEntry {
     /// A frame that nobody may have: a hole in RAM, the image, firmware's memory.
     fn default() -> Self {
-        FrameEntry {
-            state: AtomicU64::new(State::RESERVED.raw()),
-            next: AtomicU32::new(buddy::NONE),
-            prev: AtomicU32::new(buddy::NONE),
-        }
+        let (next, prev) = (AtomicU32::new(buddy::NONE), AtomicU32::new(buddy::NONE));
+        FrameEntry { state: AtomicU64::new(State::RESERVED.0), next, prev }
     }
 }
 
 const _: () = assert!(size_of::<FrameEntry>() == 16);
 
-impl FrameEntry {
-    /// Drops a reference; true if it was the last.
-    #[inline]
-    fn drop_reference(&self) -> bool {
-        let before = State::from_raw(self.state.fetch_sub(1, Ordering::AcqRel)).references();
-        if before == 0 {
-            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
-            self.state.fetch_add(1, Ordering::Relaxed);
-        }
-        before == 1
-    }
-}
-
 /// No free block of that size is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfFrames;
 
-/// The frame is not (or no longer) a page that this domain owns and may see.
+/// The frame is not (or no longer) a page that this domain owns and may see, or someone else still uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrongOwner;
+pub struct NotYours;
 
-/// Someone else still uses the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameBusy;
+/// The entries of all frames from the first to the last byte of RAM, by the number of the frame.
+#[derive(Clone, Copy)]
+struct Entries {
+    all: &'static [FrameEntry],
+    first: u32,
+}
+
+impl Entries {
+    #[inline]
+    fn at(&self, number: u32) -> Option<&'static FrameEntry> {
+        // A number below the first wraps around to an index far behind the end.
+        self.all.get(number.wrapping_sub(self.first) as usize)
+    }
+
+    /// The entries of `count` frames; none if there are not as many.
+    fn block(&self, number: u32, count: u32) -> &'static [FrameEntry] {
+        let index = number.wrapping_sub(self.first) as usize;
+        self.all.get(index..index + count as usize).unwrap_or(&[])
+    }
+
+    #[inline]
+    fn of(&self, pa: Pa) -> Option<&'static FrameEntry> {
+        self.at(number(pa)?)
+    }
+}
+
+#[inline]
+fn number(pa: Pa) -> Option<u32> {
+    u32::try_from(pa.number()).ok()
+}
 
 /// All frames from the first to the last byte of RAM, and the allocator over those that are free.
 pub struct FrameTable {
-    entries: &'static [FrameEntry],
-    base: Pa,
+    entries: Entries,
     /// Guards the free lists and the links in the entries of free frames.
     buddy: SpinMutex<Buddy>,
-    /// Frames that were ever handed to the allocator or adopted.
-    total: AtomicU64,
 }
 
 impl FrameTable {
     /// A table whose first entry stands for the frame at `base`. All frames start out reserved.
-    pub const fn new(entries: &'static [FrameEntry], base: Pa) -> Self {
-        let skew = buddy::skew(base);
-        FrameTable { entries, base, buddy: SpinMutex::new(Buddy::new(skew)), total: AtomicU64::new(0) }
+    pub const fn new(all: &'static [FrameEntry], base: Pa) -> Self {
+        let [a, b, c, d, ..] = base.number().to_le_bytes();
+        let entries = Entries { all, first: u32::from_le_bytes([a, b, c, d]) };
+        FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)) }
     }
 
     /// Hands reserved frames to the allocator; those that are not reserved (or not RAM) are left as they are.
     pub fn release_range(&self, from: Pa, pages: u64) {
-        let mut done = 0;
-        while done < pages {
-            let Some(index) = self.index(from.add(done * PAGE_SIZE)) else { return };
-            let mut buddy = self.buddy.lock();
-            let order = buddy.order_at(index, pages - done);
-            let order = if self.all_reserved(index, order) { order } else { 0 };
-            if self.all_reserved(index, order) {
-                self.total.fetch_add(1 << order, Ordering::Relaxed);
-                buddy.release(self.entries, index, order);
-            }
-            done += 1 << order;
+        let (Some(mut at), Some(end)) = (number(from), number(from.add(pages * PAGE_SIZE))) else { return };
+        while at < end {
+            at += self.buddy.lock().release(at, end - at);
         }
-    }
-
-    fn all_reserved(&self, index: u32, order: u8) -> bool {
-        usize::try_from(index)
-            .ok()
-            .and_then(|first| self.entries.get(first..first + (1usize << order)))
-            .is_some_and(|block| block.iter().all(|e| e.state.load(Ordering::Relaxed) == State::RESERVED.raw()))
-    }
-
-    /// Makes reserved frames live without passing them through the allocator: memory whose place is fixed, such
-    /// as Dom0's. Each gets one reference, as if it had been allocated.
-    pub fn adopt(&self, from: Pa, pages: u64, owner: DomId, kind: FrameKind) -> Result<(), WrongOwner> {
-        let live = State::live(owner, kind).raw();
-        for n in 0..pages {
-            let entry = self.entry(from.add(n * PAGE_SIZE)).ok_or(WrongOwner)?;
-            entry
-                .state
-                .compare_exchange(State::RESERVED.raw(), live, Ordering::AcqRel, Ordering::Relaxed)
-                .map_err(|_| WrongOwner)?;
-            self.total.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     /// Takes 2^`order` contiguous frames, aligned to their size; each has one reference of its own and is
     /// returned on its own. The contents are whatever the last owner left: the caller overwrites them.
     pub fn alloc(&self, owner: DomId, kind: FrameKind, order: u8) -> Result<Pa, OutOfFrames> {
-        let index = self.buddy.lock().alloc(self.entries, order).ok_or(OutOfFrames)?;
-        let first = usize::try_from(index).map_err(|_| OutOfFrames)?;
-        let block = self.entries.get(first..first + (1usize << order)).ok_or(OutOfFrames)?;
-        let live = State::live(owner, kind).raw();
-        for entry in block {
-            entry.prev.store(0, Ordering::Relaxed);
+        if order > MAX_ORDER {
+            return Err(OutOfFrames);
+        }
+        let number = self.buddy.lock().alloc(order).ok_or(OutOfFrames)?;
+        let live = State::live(owner, kind).0;
+        for entry in self.entries.block(number, 1 << order) {
             entry.state.store(live, Ordering::Release);
         }
-        Ok(self.base.add(u64::from(index) * PAGE_SIZE))
+        Ok(Pa::from_number(number.into()))
     }
 
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
     #[inline]
-    pub fn get(&'static self, pa: Pa, owner: DomId) -> Result<FrameRef, WrongOwner> {
-        let entry = self.entry(pa).ok_or(WrongOwner)?;
+    pub fn get(&'static self, pa: Pa, owner: DomId) -> Result<FrameRef, NotYours> {
+        let entry = self.entries.of(pa).ok_or(NotYours)?;
         let mut raw = entry.state.load(Ordering::Relaxed);
         // Only pCPUs that count on the same frame at the same moment make this go round again.
-        loop {
-            if !State::from_raw(raw).can_be_shared_with(owner) {
-                return Err(WrongOwner);
-            }
+        while State(raw).can_be_shared_with(owner) {
             match entry.state.compare_exchange_weak(raw, raw + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(FrameRef { entry, table: self, pa: pa.page() }),
+                Ok(_) => return Ok(FrameRef { table: self, pa: pa.page() }),
                 Err(now) => raw = now,
             }
         }
+        Err(NotYours)
     }
 
     /// Drops a reference; the last one frees the frame.
     #[inline]
     pub fn put(&self, pa: Pa) {
-        if let Some(entry) = self.entry(pa)
-            && entry.drop_reference()
-        {
-            self.free(pa);
+        let Some(entry) = self.entries.of(pa) else { return };
+        match State(entry.state.fetch_sub(1, Ordering::AcqRel)).references() {
+            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
+            0 => {
+                entry.state.fetch_add(1, Ordering::Relaxed);
+            }
+            1 => self.free(pa),
+            _ => {}
         }
     }
 
     #[cold]
     fn free(&self, pa: Pa) {
-        if let Some(index) = self.index(pa) {
-            self.buddy.lock().free(self.entries, index);
+        if let Some(number) = number(pa) {
+            self.buddy.lock().free(number);
         }
     }
 
     /// First half of giving a page back: nobody can take a new reference from now on. The caller removes the
     /// mapping, waits for the TLBs and then calls [`put`](Self::put).
-    pub fn withdraw(&self, pa: Pa, owner: DomId) -> Result<(), FrameBusy> {
-        let entry = self.entry(pa).ok_or(FrameBusy)?;
-        let live = State::live(owner, FrameKind::Ram).raw();
-        let leaving = State::live(owner, FrameKind::Leaving).raw();
-        entry
-            .state
-            .compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed)
-            .map(|_| ())
-            .map_err(|_| FrameBusy)
+    pub fn withdraw(&self, pa: Pa, owner: DomId) -> Result<(), NotYours> {
+        let entry = self.entries.of(pa).ok_or(NotYours)?;
+        let (live, leaving) = (State::live(owner, FrameKind::Ram).0, State::live(owner, FrameKind::Leaving).0);
+        let changed = entry.state.compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed);
+        changed.map(|_| ()).map_err(|_| NotYours)
     }
 
     /// A dying domain lets go of its page: it belongs to nobody from now on, and is free when the last peer that
     /// still maps it lets go too.
     pub fn abandon(&self, pa: Pa) {
-        let Some(entry) = self.entry(pa) else { return };
-        let _ = entry
-            .state
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |raw| Some(State::from_raw(raw).orphaned().raw()));
+        let Some(entry) = self.entries.of(pa) else { return };
+        let orphan = |raw| Some(State(raw).orphaned().0);
+        let _ = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, orphan);
         self.put(pa);
-    }
-
-    /// A number that whoever allocated the frame keeps with it; zero at first.
-    pub fn note(&self, pa: Pa) -> Option<&AtomicU32> {
-        self.entry(pa).map(|entry| &entry.prev)
-    }
-
-    /// What the frame is now.
-    pub fn kind(&self, pa: Pa) -> FrameKind {
-        self.state(pa).kind()
-    }
-
-    /// Who owns the frame now; `DomId::INVALID` if nobody does.
-    pub fn owner(&self, pa: Pa) -> DomId {
-        self.state(pa).owner()
-    }
-
-    /// References on the frame now.
-    pub fn references(&self, pa: Pa) -> u32 {
-        self.state(pa).references()
     }
 
     /// Frames that are RAM for use by domains and kernel objects.
     pub fn total_pages(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
+        self.buddy.lock().total
     }
 
     /// Frames that are free.
     pub fn free_pages(&self) -> u64 {
-        self.buddy.lock().free_pages()
+        self.buddy.lock().free
     }
 
     /// First byte behind the last frame.
     pub fn end(&self) -> Pa {
-        self.base.add(self.entries.len() as u64 * PAGE_SIZE)
-    }
-
-    fn state(&self, pa: Pa) -> State {
-        self.entry(pa).map_or(State::RESERVED, |entry| State::from_raw(entry.state.load(Ordering::Acquire)))
-    }
-
-    #[inline]
-    fn entry(&self, pa: Pa) -> Option<&FrameEntry> {
-        // An address below the base wraps around to an index far behind the end.
-        let index = pa.raw().wrapping_sub(self.base.raw()) >> PAGE_SHIFT;
-        self.entries.get(usize::try_from(index).ok()?)
-    }
-
-    fn index(&self, pa: Pa) -> Option<u32> {
-        self.entry(pa)?;
-        u32::try_from(pa.raw().wrapping_sub(self.base.raw()) >> PAGE_SHIFT).ok()
+        Pa::from_number(u64::from(self.entries.first) + self.entries.all.len() as u64)
     }
 }
 
 /// A frame that cannot go away while this lives.
 pub struct FrameRef {
-    entry: &'static FrameEntry,
     table: &'static FrameTable,
     pa: Pa,
 }
@@ -271,14 +210,6 @@ impl FrameRef {
 impl Drop for FrameRef {
     #[inline]
     fn drop(&mut self) {
-        if self.entry.drop_reference() {
-            self.table.free(self.pa);
-        }
-    }
-}
-
-impl core::fmt::Debug for FrameRef {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "FrameRef({})", self.pa)
+        self.table.put(self.pa);
     }
 }

@@ -3,7 +3,8 @@
 
 use hypercall_abi::ids::DomId;
 
-/// What a frame is used as.
+/// What a frame is used as. Bit 4 is set in those that a domain may reach through a pointer. Tables and objects are
+/// charged to a domain too, but its pointers must never lead there, not even in the moment between translation and use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -15,38 +16,14 @@ pub enum FrameKind {
     Object = 2,
     /// A stage-2 table.
     Table = 3,
-    /// RAM of a domain.
-    Ram = 4,
-    /// A page of a grant table, which its domain can map.
-    GrantTable = 5,
-    /// A shared information page, which its domain can map.
-    SharedInfo = 6,
     /// RAM that its domain is giving back.
-    Leaving = 7,
-}
-
-impl FrameKind {
-    const fn from_raw(raw: u8) -> Self {
-        match raw {
-            1 => FrameKind::Free,
-            2 => FrameKind::Object,
-            3 => FrameKind::Table,
-            4 => FrameKind::Ram,
-            5 => FrameKind::GrantTable,
-            6 => FrameKind::SharedInfo,
-            7 => FrameKind::Leaving,
-            _ => FrameKind::Reserved,
-        }
-    }
-
-    /// Whether a domain may reach such a frame of its own through a pointer. Tables and objects are charged to a
-    /// domain too, but its pointers must never lead there, not even in the moment between translation and use.
-    const fn is_seen_by_guests(self) -> bool {
-        match self {
-            FrameKind::Ram | FrameKind::GrantTable | FrameKind::SharedInfo => true,
-            FrameKind::Reserved | FrameKind::Free | FrameKind::Object | FrameKind::Table | FrameKind::Leaving => false,
-        }
-    }
+    Leaving = 4,
+    /// RAM of a domain.
+    Ram = 0x10,
+    /// A page of a grant table, which its domain can map.
+    GrantTable = 0x11,
+    /// A shared information page, which its domain can map.
+    SharedInfo = 0x12,
 }
 
 /// Far above what pools of handles allow, far below where the count would spill into the kind.
@@ -54,20 +31,18 @@ const MAX_REFERENCES: u32 = 1 << 30;
 const KIND_SHIFT: u32 = 32;
 const ORDER_SHIFT: u32 = 40;
 const OWNER_SHIFT: u32 = 48;
+const SEEN_BY_GUESTS: u64 = 0x10 << KIND_SHIFT;
 
 /// One value of the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State(u64);
+pub(super) struct State(pub(super) u64);
 
 impl State {
     pub(super) const RESERVED: State = State::new(DomId::INVALID, 0, FrameKind::Reserved, 0);
 
-    const fn new(owner: DomId, order: u8, kind: FrameKind, references: u32) -> Self {
+    const fn new(owner: DomId, order: u8, kind: FrameKind, references: u64) -> Self {
         State(
-            (owner.0 as u64) << OWNER_SHIFT
-                | (order as u64) << ORDER_SHIFT
-                | (kind as u64) << KIND_SHIFT
-                | references as u64,
+            (owner.0 as u64) << OWNER_SHIFT | (order as u64) << ORDER_SHIFT | (kind as u64) << KIND_SHIFT | references,
         )
     }
 
@@ -81,26 +56,9 @@ impl State {
         State::new(DomId::INVALID, order, FrameKind::Free, 0)
     }
 
-    pub(super) const fn from_raw(raw: u64) -> Self {
-        State(raw)
-    }
-
-    pub(super) const fn raw(self) -> u64 {
-        self.0
-    }
-
-    pub(super) const fn kind(self) -> FrameKind {
-        FrameKind::from_raw(self.0.to_le_bytes()[4])
-    }
-
-    pub(super) const fn owner(self) -> DomId {
-        let bytes = self.0.to_le_bytes();
-        DomId(u16::from_le_bytes([bytes[6], bytes[7]]))
-    }
-
     pub(super) const fn references(self) -> u32 {
-        let bytes = self.0.to_le_bytes();
-        u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// Whether `owner` may have one more reference: the frame is live, the owner's, of a kind that guests see, and
@@ -108,7 +66,7 @@ impl State {
     #[inline]
     pub(super) const fn can_be_shared_with(self, owner: DomId) -> bool {
         let counts = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
-        self.owner().0 == owner.0 && self.kind().is_seen_by_guests() && counts
+        self.0 >> OWNER_SHIFT == owner.0 as u64 && self.0 & SEEN_BY_GUESTS != 0 && counts
     }
 
     /// The same, owned by nobody.

@@ -51,7 +51,7 @@ fn map_one<H: Hw>(call: &Call<'_, H>, peers: &mut Peers<H>, arg: &mut MapGrantRe
     let handle = user.grants.maps.lock().insert(&user.quota, map);
     let Some(handle) = handle else {
         // Nobody has the handle, so the mapping is still the one just made.
-        let _ = user.p2m.unmap(ipa, 1);
+        let _ = user.p2m.removal().take(ipa, |_| Ok(()));
         active::end(granter, arg.gref, frame, write);
         return Err(GrantStatus::NoDeviceSpace);
     };

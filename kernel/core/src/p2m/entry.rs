@@ -1,5 +1,6 @@
 //! Stage-2 descriptors (Arm ARM, section D8.3): what an entry says, and what we keep in its software bits.
 
+use super::Mapping;
 use crate::addr::{Ipa, PAGE_SHIFT, Pa};
 
 /// What is mapped at a place of a domain's physical map.
@@ -23,79 +24,36 @@ pub enum MapKind {
 }
 
 impl MapKind {
-    /// What our software bits in a leaf say; we alone write leaves.
-    #[inline]
-    const fn of(leaf: u64) -> Self {
-        match leaf >> KIND_SHIFT & 0xF {
-            0 => MapKind::RamRw,
-            1 => MapKind::RamRo,
-            2 => MapKind::GrantRw,
-            3 => MapKind::GrantRo,
-            4 => MapKind::Foreign,
-            5 => MapKind::Device,
-            _ => MapKind::Shared,
-        }
+    /// Valid, access flag, shareability, permissions, memory type, and our number. Only own RAM is executable.
+    const fn attributes(self) -> u64 {
+        let bits = match self {
+            MapKind::RamRw => NORMAL | WRITE,
+            MapKind::RamRo => NORMAL,
+            MapKind::GrantRw | MapKind::Foreign | MapKind::Shared => NORMAL | WRITE | EXECUTE_NEVER,
+            MapKind::GrantRo => NORMAL | EXECUTE_NEVER,
+            MapKind::Device => DEVICE_NGNRE | WRITE | EXECUTE_NEVER,
+        };
+        VALID | ACCESSED | READ | bits | (self as u64) << KIND_SHIFT
     }
 
     /// Whether the domain can write there.
     pub const fn is_writable(self) -> bool {
-        match self {
-            MapKind::RamRw | MapKind::GrantRw | MapKind::Foreign | MapKind::Device | MapKind::Shared => true,
-            MapKind::RamRo | MapKind::GrantRo => false,
-        }
+        self.attributes() & WRITE != 0
     }
 
     /// Whether it is the domain's own RAM.
     pub const fn is_ram(self) -> bool {
-        match self {
-            MapKind::RamRw | MapKind::RamRo => true,
-            MapKind::GrantRw | MapKind::GrantRo | MapKind::Foreign | MapKind::Device | MapKind::Shared => false,
-        }
+        self.attributes() & EXECUTE_NEVER == 0
     }
 
     /// Whether a reference on the frame goes away with the mapping.
-    pub const fn holds_reference(self) -> bool {
-        match self {
-            MapKind::RamRw | MapKind::RamRo | MapKind::Foreign => true,
-            MapKind::GrantRw | MapKind::GrantRo | MapKind::Device | MapKind::Shared => false,
-        }
+    pub fn holds_reference(self) -> bool {
+        self.is_ram() || self == MapKind::Foreign
     }
 
     /// Whether it is a mapped grant.
-    pub const fn is_grant(self) -> bool {
-        match self {
-            MapKind::GrantRw | MapKind::GrantRo => true,
-            MapKind::RamRw | MapKind::RamRo | MapKind::Foreign | MapKind::Device | MapKind::Shared => false,
-        }
-    }
-
-    /// Valid, access flag, shareability, permissions and memory type. Only own RAM is executable.
-    #[inline]
-    const fn attributes(self) -> u64 {
-        match self {
-            MapKind::RamRw => const { MapKind::RamRw.compose() },
-            MapKind::RamRo => const { MapKind::RamRo.compose() },
-            MapKind::GrantRw => const { MapKind::GrantRw.compose() },
-            MapKind::GrantRo => const { MapKind::GrantRo.compose() },
-            MapKind::Foreign => const { MapKind::Foreign.compose() },
-            MapKind::Device => const { MapKind::Device.compose() },
-            MapKind::Shared => const { MapKind::Shared.compose() },
-        }
-    }
-
-    const fn compose(self) -> u64 {
-        let access = if self.is_writable() { READ | WRITE } else { READ };
-        let memory = match self {
-            MapKind::Device => DEVICE_NGNRE,
-            MapKind::RamRw
-            | MapKind::RamRo
-            | MapKind::GrantRw
-            | MapKind::GrantRo
-            | MapKind::Foreign
-            | MapKind::Shared => NORMAL_WB | INNER_SHAREABLE,
-        };
-        let execute = if self.is_ram() { 0 } else { EXECUTE_NEVER };
-        VALID | ACCESSED | access | memory | execute | (self as u64) << KIND_SHIFT
+    pub fn is_grant(self) -> bool {
+        self == MapKind::GrantRw || self == MapKind::GrantRo
     }
 }
 
@@ -103,137 +61,109 @@ const VALID: u64 = 1 << 0;
 /// A table at levels 1 and 2, a page at level 3; clear for a block.
 const TABLE_OR_PAGE: u64 = 1 << 1;
 const DEVICE_NGNRE: u64 = 0b0001 << 2;
-const NORMAL_WB: u64 = 0b1111 << 2;
+/// Write-back and inner shareable.
+const NORMAL: u64 = 0b1111 << 2 | 0b11 << 8;
 const READ: u64 = 1 << 6;
 const WRITE: u64 = 1 << 7;
-const INNER_SHAREABLE: u64 = 0b11 << 8;
 const ACCESSED: u64 = 1 << 10;
 const EXECUTE_NEVER: u64 = 1 << 54;
 /// Bits 58:55 are ignored by the walkers.
 const KIND_SHIFT: u32 = 55;
 const ADDRESS: u64 = 0x0000_FFFF_FFFF_F000;
 
-/// A level of the tables, with a start at level 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A level of the tables, with a start at level 1; as a number, the address bits that an entry does not translate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Level {
-    One,
-    Two,
-    Three,
+    One = 30,
+    Two = 21,
+    Three = 12,
 }
 
 impl Level {
-    const fn shift(self) -> u32 {
-        match self {
-            Level::One => 30,
-            Level::Two => 21,
-            Level::Three => PAGE_SHIFT,
-        }
-    }
-
     /// Bytes that an entry of this level covers.
     pub(super) const fn size(self) -> u64 {
-        1 << self.shift()
+        1 << self as u32
     }
 
     /// Pages that an entry of this level covers.
     pub(super) const fn pages(self) -> u64 {
-        1 << (self.shift() - PAGE_SHIFT)
+        self.size() >> PAGE_SHIFT
     }
 
-    /// Byte offset, in the table of this level, of the entry for `ipa`. The root is two tables long.
+    /// Byte offset of the entry for `ipa` in the table of this level.
     pub(super) const fn offset(self, ipa: Ipa) -> u64 {
-        let entries = match self {
-            Level::One => 1024,
-            Level::Two | Level::Three => 512,
-        };
-        (ipa.raw() >> self.shift()) % entries * 8
+        (ipa.raw() >> self as u32) % ENTRIES * 8
     }
 
-    pub(super) const fn below(self) -> Option<Level> {
+    /// The next level; the last is its own.
+    pub(super) const fn below(self) -> Level {
         match self {
-            Level::One => Some(Level::Two),
-            Level::Two => Some(Level::Three),
-            Level::Three => None,
+            Level::One => Level::Two,
+            Level::Two | Level::Three => Level::Three,
         }
     }
 }
 
-/// What an entry says.
+/// Entries of a table.
+pub(super) const ENTRIES: u64 = 512;
+
+/// An entry as the walkers read it. Hot paths test its bits and build nothing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    Empty,
-    Table(Pa),
-    Leaf(Pa, MapKind),
-}
+pub(super) struct Entry(u64);
 
 impl Entry {
-    #[inline]
-    pub(super) const fn encode(self, level: Level) -> u64 {
-        match self {
-            Entry::Empty => 0,
-            Entry::Table(pa) => pa.raw() & ADDRESS | VALID | TABLE_OR_PAGE,
-            Entry::Leaf(pa, kind) => {
-                let page = match level {
-                    Level::One | Level::Two => 0,
-                    Level::Three => TABLE_OR_PAGE,
-                };
-                pa.raw() & ADDRESS | kind.attributes() | page
-            }
-        }
+    pub(super) const EMPTY: Entry = Entry(0);
+
+    pub(super) const fn from_raw(raw: u64) -> Self {
+        Entry(raw)
     }
 
-    pub(super) fn decode(raw: u64, level: Level) -> Self {
-        let pa = Pa::new(raw & ADDRESS);
-        if raw & VALID == 0 {
-            return Entry::Empty;
-        }
-        if raw & TABLE_OR_PAGE != 0 && level != Level::Three {
-            return Entry::Table(pa);
-        }
-        Entry::Leaf(pa, MapKind::of(raw))
-    }
-}
-
-/// The entry of one page as [`Tables::find`](super::tables::Tables::find) returns it: of a block, the part for the
-/// page. Look-ups on hot paths test its bits and build nothing from it.
-#[derive(Clone, Copy)]
-pub(super) struct PageEntry(u64);
-
-impl PageEntry {
-    pub(super) const NONE: PageEntry = PageEntry(0);
-
-    /// The table that `raw` names, at a level above the last.
-    #[inline]
-    pub(super) const fn table(raw: u64) -> Option<Pa> {
-        if raw & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE { Some(Pa::new(raw & ADDRESS)) } else { None }
+    pub(super) const fn raw(self) -> u64 {
+        self.0
     }
 
-    /// The part for `ipa` of a leaf that covers `1 << shift` bytes, or of an empty entry.
-    #[inline]
-    pub(super) const fn part(raw: u64, level: Level, ipa: Ipa) -> Self {
-        PageEntry(raw | ipa.page().raw() & (level.size() - 1))
+    pub(super) const fn of_table(table: Pa) -> Self {
+        Entry(table.raw() | VALID | TABLE_OR_PAGE)
     }
 
-    #[inline]
+    pub(super) const fn leaf(pa: Pa, kind: MapKind, level: Level) -> Self {
+        let page = match level {
+            Level::One | Level::Two => 0,
+            Level::Three => TABLE_OR_PAGE,
+        };
+        Entry(pa.raw() & ADDRESS | kind.attributes() | page)
+    }
+
     pub(super) const fn is_valid(self) -> bool {
         self.0 & VALID != 0
     }
 
-    #[inline]
-    pub(super) const fn pa(self) -> Pa {
-        Pa::new(self.0 & ADDRESS)
+    /// The table that an entry of `level` names, if it names one.
+    pub(super) fn table(self, level: Level) -> Option<Pa> {
+        let is_table = self.0 & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE && level != Level::Three;
+        is_table.then(|| Pa::new(self.0 & ADDRESS))
     }
 
-    #[inline]
-    pub(super) const fn kind(self) -> MapKind {
-        MapKind::of(self.0)
+    /// What a leaf of `level` maps at `ipa`; `None` of an empty entry.
+    pub(super) fn mapping(self, level: Level, ipa: Ipa) -> Option<Mapping> {
+        let kind = match self.0 >> KIND_SHIFT & 0xF {
+            0 => MapKind::RamRw,
+            1 => MapKind::RamRo,
+            2 => MapKind::GrantRw,
+            3 => MapKind::GrantRo,
+            4 => MapKind::Foreign,
+            5 => MapKind::Device,
+            _ => MapKind::Shared,
+        };
+        let inside = ipa.page().raw() & (level.size() - 1);
+        self.is_valid().then(|| Mapping { pa: Pa::new(self.0 & ADDRESS | inside), kind })
     }
 
-    /// Whether it is the domain's own RAM, for reading or (if `write`) writing.
-    #[inline]
+    /// Whether a leaf is the domain's own RAM, for reading or (if `write`) writing.
     pub(super) const fn is_ram_for(self, write: bool) -> bool {
         let needed = if write { VALID | WRITE } else { VALID };
-        self.0 & needed == needed && self.kind().is_ram()
+        self.0 & (needed | EXECUTE_NEVER) == needed
     }
 }
 
@@ -253,26 +183,38 @@ mod tests {
 
     #[test]
     fn what_is_written_to_an_entry_is_read_from_it() {
+        let (pa, inside) = (Pa::new(0xAB_C000_0000), Ipa::new(0x12_3456_7000));
         for level in [Level::One, Level::Two, Level::Three] {
             for kind in KINDS {
-                let leaf = Entry::Leaf(Pa::new(0xAB_C000_0000), kind);
-                assert_eq!(Entry::decode(leaf.encode(level), level), leaf);
+                let leaf = Entry::leaf(pa, kind, level);
+                let part = pa.add(inside.raw() & (level.size() - 1));
+                assert_eq!((leaf.table(level), leaf.mapping(level, inside)), (None, Some(Mapping { pa: part, kind })));
+                assert_eq!(leaf.is_ram_for(false), kind.is_ram());
+                assert_eq!(leaf.is_ram_for(true), kind == MapKind::RamRw);
             }
-            assert_eq!(Entry::decode(Entry::Empty.encode(level), level), Entry::Empty);
+            assert_eq!((Entry::EMPTY.table(level), Entry::EMPTY.mapping(level, inside)), (None, None));
         }
-        let table = Entry::Table(Pa::new(0x4000_1000));
-        assert_eq!(Entry::decode(table.encode(Level::One), Level::One), table);
+        assert_eq!(Entry::of_table(pa).table(Level::One), Some(pa));
     }
 
     #[test]
     fn descriptors_have_the_bits_of_the_architecture() {
-        let ram = Entry::Leaf(Pa::new(0x4000_0000), MapKind::RamRw);
-        assert_eq!(ram.encode(Level::Three), 0x4000_07FF);
-        assert_eq!(ram.encode(Level::Two), 0x4000_07FD);
-        let device = Entry::Leaf(Pa::new(0x0900_0000), MapKind::Device).encode(Level::Three);
+        let leaf = |pa, kind, level| Entry::leaf(Pa::new(pa), kind, level).raw();
+        assert_eq!(leaf(0x4000_0000, MapKind::RamRw, Level::Three), 0x4000_07FF);
+        assert_eq!(leaf(0x4000_0000, MapKind::RamRw, Level::Two), 0x4000_07FD);
+        let device = leaf(0x0900_0000, MapKind::Device, Level::Three);
         assert_eq!(device & 0xFFFF_FFFF, 0x0900_04C7);
         assert_ne!(device & EXECUTE_NEVER, 0);
-        let granted = Entry::Leaf(Pa::new(0x4000_0000), MapKind::GrantRo).encode(Level::Three);
+        let granted = leaf(0x4000_0000, MapKind::GrantRo, Level::Three);
         assert_eq!(granted & (READ | WRITE), READ);
+    }
+
+    #[test]
+    fn each_kind_says_what_the_domain_may_do_and_what_it_holds() {
+        let which = |of: fn(MapKind) -> bool| KINDS.map(of);
+        assert_eq!(which(MapKind::is_writable), [true, false, true, false, true, true, true]);
+        assert_eq!(which(MapKind::is_ram), [true, true, false, false, false, false, false]);
+        assert_eq!(which(MapKind::holds_reference), [true, true, false, false, true, false, false]);
+        assert_eq!(which(MapKind::is_grant), [false, false, true, true, false, false, false]);
     }
 }

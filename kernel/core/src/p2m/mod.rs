@@ -7,7 +7,6 @@
 mod entry;
 mod removal;
 mod tables;
-mod teardown;
 #[cfg(test)]
 mod tests;
 
@@ -21,17 +20,17 @@ use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::frame::{FrameKind, FrameRef, OutOfFrames};
 use crate::hw::{Hw, PcpuId, Vttbr};
 use crate::vmid::{DomainVmid, VmidAllocator};
+use entry::Level;
 pub use entry::MapKind;
 pub use removal::Removal;
 use tables::Tables;
-pub use teardown::Progress;
 
 /// Bits of an IPA.
 pub const IPA_BITS: u32 = 40;
 /// Pages of the IPA space.
 pub const IPA_PAGES: u64 = 1 << (IPA_BITS - 12);
-/// Tables that a domain may have before its size is known.
-const DEFAULT_POOL: u64 = 1024;
+/// Tables that a domain may have, whatever its size.
+const LEAST_POOL: u64 = 1024;
 
 /// What is at an IPA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +78,8 @@ pub struct P2m<H: Hw> {
     owner: DomId,
     root: Pa,
     vmid: DomainVmid,
-    /// Guards the tables. Taken after the domain's own locks (grants included), before the frame table's.
-    tables: SpinMutex<Tables<H>>,
+    /// Guards the tables in memory, too. Taken after the domain's own locks (grants included), before the frame table's.
+    tables: SpinMutex<Tables>,
     hw: PhantomData<H>,
 }
 
@@ -89,23 +88,23 @@ impl<H: Hw> P2m<H> {
     pub fn new(owner: DomId) -> Result<Self, OutOfFrames> {
         let root = H::frames().alloc(owner, FrameKind::Table, 1)?;
         H::zero(root, 2 * PAGE_SIZE);
-        let tables = SpinMutex::new(Tables::new(root, owner, DEFAULT_POOL));
-        Ok(P2m { owner, root, vmid: DomainVmid::new(), tables, hw: PhantomData })
+        let tables = Tables { count: 2, limit: LEAST_POOL, highest: 0, idle: None, dying: None };
+        Ok(P2m { owner, root, vmid: DomainVmid::new(), tables: SpinMutex::new(tables), hw: PhantomData })
     }
 
     /// Lets the map grow to the tables that `max_pages` pages may need when they are mapped one by one.
     pub fn size_pool(&self, max_pages: u64) {
-        self.tables.lock().set_limit(DEFAULT_POOL.saturating_add(max_pages / 256));
+        self.tables.lock().limit = LEAST_POOL.saturating_add(max_pages / 256);
     }
 
     /// Frames that the tables take now.
     pub fn table_frames(&self) -> u64 {
-        self.tables.lock().count()
+        self.tables.lock().count
     }
 
     /// The highest page that was ever mapped.
     pub fn highest(&self) -> u64 {
-        self.tables.lock().highest()
+        self.tables.lock().highest
     }
 
     /// What `VTTBR_EL2` must be while the domain runs on `pcpu`.
@@ -119,8 +118,8 @@ impl<H: Hw> P2m<H> {
 
     /// What is mapped in the page at `ipa`.
     pub fn lookup(&self, ipa: Ipa) -> Option<Mapping> {
-        let found = self.tables.lock().find(ipa);
-        found.is_valid().then(|| Mapping { pa: found.pa(), kind: found.kind() })
+        let tables = self.tables.lock();
+        self.find(&tables, ipa)?.mapping(ipa)
     }
 
     /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read (or write) it.
@@ -128,32 +127,31 @@ impl<H: Hw> P2m<H> {
     pub fn pin(&self, ipa: Ipa, write: bool) -> Result<FrameRef, P2mError> {
         // The reference is taken under the lock: between look-up and use the page cannot be given away.
         let tables = self.tables.lock();
-        let found = tables.find(ipa);
-        if !found.is_ram_for(write) {
-            return Err(P2mError::Absent);
-        }
-        H::frames().get(found.pa(), self.owner).map_err(|_| P2mError::Busy)
+        let found = self.find(&tables, ipa).filter(|slot| slot.entry.is_ram_for(write));
+        let found = found.and_then(|slot| slot.mapping(ipa)).ok_or(P2mError::Absent)?;
+        H::frames().get(found.pa, self.owner).map_err(|_| P2mError::Busy)
     }
 
     /// Maps `pages` pages from `pa` at `ipa`, where nothing may be mapped yet; all of them or none. For a kind
     /// that [holds a reference](MapKind::holds_reference) the caller hands one over for each page.
+    #[inline]
     pub fn map(&self, ipa: Ipa, pa: Pa, pages: u64, kind: MapKind) -> Result<(), P2mError> {
         let first = check_range(ipa, pages)?;
         if !pa.is_aligned(PAGE_SIZE) {
             return Err(P2mError::Range);
         }
         let mut tables = self.tables.lock();
-        if pages == 1
-            && let Some(result) = tables.map_page(first, pa, kind)
-        {
-            drop(tables);
-            H::publish_tables();
-            return result;
+        if tables.dying.is_some() {
+            return Err(P2mError::Dead);
+        }
+        if pages >= Level::Two.pages() {
+            // An empty table that was kept would keep a block out.
+            self.prune(&mut tables);
         }
         let mut done = 0;
         while done < pages {
             let at = first.add(done * PAGE_SIZE);
-            match tables.map_one(at, pa.add(done * PAGE_SIZE), pages - done, kind, &|at| self.invalidate(at, 1)) {
+            match self.map_block(&mut tables, at, pa.add(done * PAGE_SIZE), pages - done, kind) {
                 Ok(mapped) => done += mapped,
                 Err(error) => {
                     self.clear(&mut tables, first, done);
@@ -166,39 +164,50 @@ impl<H: Hw> P2m<H> {
         Ok(())
     }
 
-    /// Removes whatever is mapped in `pages` pages from `ipa`, and waits for the TLBs. References stay with the
-    /// caller; where they should go with the mapping, use [`removal`](Self::removal).
-    pub fn unmap(&self, ipa: Ipa, pages: u64) -> Result<(), P2mError> {
-        let first = check_range(ipa, pages)?;
-        let mut tables = self.tables.lock();
-        for end in [first, first.add(pages * PAGE_SIZE)] {
-            tables.split_before(end, &|at| self.invalidate(at, 1))?;
-        }
-        self.clear(&mut tables, first, pages);
-        Ok(())
-    }
-
-    /// Starts to remove single pages, with one wait for the TLBs for many of them.
+    /// Starts to remove pages, with one wait for the TLBs for many of them.
     pub fn removal(&self) -> Removal<'_, H> {
         Removal::new(self)
     }
 
-    /// Clears entries of a range at whose ends no block is cut.
-    fn clear(&self, tables: &mut Tables<H>, first: Ipa, pages: u64) {
-        let mut done = 0;
-        while done < pages {
-            done += tables.clear_one(first.add(done * PAGE_SIZE), pages - done, &|at| self.invalidate(at, 1));
+    /// From now on nothing is found or mapped here, and no TLB knows anything of it. The domain's vCPUs must
+    /// be off all pCPUs. Doing it twice is harmless.
+    pub fn kill(&self) {
+        let mut tables = self.tables.lock();
+        if tables.dying.is_none() {
+            tables.dying = Some(0);
+            self.forget_all();
         }
-        self.invalidate(first, pages);
     }
 
-    /// Makes all TLBs forget a range, whose entries were changed before.
-    fn invalidate(&self, from: Ipa, pages: u64) {
-        H::publish_tables();
-        if let Some(vmid) = self.vmid.tag()
-            && pages != 0
-        {
-            H::invalidate(self.tagged(vmid), from, pages);
+    /// Lets go of at most `budget` pages or entries of the map, which is killed; true when nothing is left. Pages that
+    /// peers still use become free when they let go. The grants that the domain maps are for its grant table to
+    /// release, before or after.
+    pub fn teardown(&self, budget: u32) -> bool {
+        self.kill();
+        let mut tables = self.tables.lock();
+        (0..budget).any(|_| !self.release_next(&mut tables)) || tables.dying >= Some(IPA_PAGES)
+    }
+
+    /// Makes all TLBs forget pages whose entries were changed before, and waits for it.
+    fn forget(&self, pages: impl Iterator<Item = Ipa>) {
+        if let Some(vmid) = self.vmid.tag() {
+            H::invalidate(self.tagged(vmid), pages);
+        }
+    }
+
+    fn forget_all(&self) {
+        if let Some(vmid) = self.vmid.tag() {
+            H::invalidate_vmid(self.tagged(vmid));
+        }
+    }
+}
+
+impl<H: Hw> Drop for P2m<H> {
+    fn drop(&mut self) {
+        // A domain that failed half-way through its making comes here without a teardown; it holds little.
+        while !self.teardown(u32::MAX) {}
+        for root in [self.root, self.root.add(PAGE_SIZE)] {
+            H::frames().put(root);
         }
     }
 }

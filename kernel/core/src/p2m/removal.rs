@@ -5,18 +5,18 @@
 
 use heapless::Vec;
 
-use super::entry::{Level, PageEntry};
+use super::entry::{Entry, Level};
 use super::{Mapping, P2m, P2mError, check_range};
-use crate::addr::{Ipa, PAGE_SIZE};
+use crate::addr::Ipa;
 use crate::hw::Hw;
 
 /// Pages that share one round of invalidations.
-const BATCH: usize = 8;
+const BATCH: usize = 16;
 
 /// Pages that are out of the tables, but whose frames are still held because TLBs may know them.
 pub struct Removal<'a, H: Hw> {
     p2m: &'a P2m<H>,
-    pending: Vec<(Ipa, PageEntry), BATCH>,
+    pending: Vec<(Ipa, Mapping), BATCH>,
 }
 
 impl<'a, H: Hw> Removal<'a, H> {
@@ -33,46 +33,35 @@ impl<'a, H: Hw> Removal<'a, H> {
         ipa: Ipa,
         accept: impl FnOnce(Mapping) -> Result<(), P2mError>,
     ) -> Result<Mapping, P2mError> {
-        let ipa = check_range(ipa, 1)?;
+        check_range(ipa, 1)?;
         if self.pending.is_full() {
             self.flush();
         }
-        let p2m = self.p2m;
-        let forget = |at| p2m.invalidate(at, 1);
-        let mut tables = p2m.tables.lock();
-        let (mut slot, mut found) = tables.find_slot(ipa);
-        if slot.level != Level::Three && found.is_valid() {
+        let mut tables = self.p2m.tables.lock();
+        let mut slot = self.p2m.find(&tables, ipa).ok_or(P2mError::Absent)?;
+        while slot.level != Level::Three && slot.entry.is_valid() {
             // Split before anything is decided: after `accept` there is no way back.
-            tables.split_before(ipa, &forget)?;
-            tables.split_before(ipa.add(PAGE_SIZE), &forget)?;
-            (slot, found) = tables.find_slot(ipa);
+            self.p2m.refine(&mut tables, slot, ipa)?;
+            slot = self.p2m.walk(ipa);
         }
-        if tables.dead || !found.is_valid() {
-            return Err(P2mError::Absent);
-        }
-        let mapping = Mapping { pa: found.pa(), kind: found.kind() };
+        let mapping = slot.mapping(ipa).ok_or(P2mError::Absent)?;
         accept(mapping)?;
-        tables.empty(slot, ipa, &forget);
+        slot.write::<H>(Entry::EMPTY);
+        self.p2m.vacated(&mut tables, ipa);
         // There is room: a full batch was flushed above.
-        let _ = self.pending.push((ipa, found));
+        let _ = self.pending.push((ipa, mapping));
         Ok(mapping)
     }
 
     /// Waits until no TLB knows the pages, then drops the references that went with the mappings.
     pub fn flush(&mut self) {
-        let Some(&(mut from, _)) = self.pending.first() else { return };
-        let mut pages = 0;
-        for &(ipa, _) in &self.pending {
-            if from.add(pages * PAGE_SIZE) != ipa {
-                self.p2m.invalidate(from, pages);
-                (from, pages) = (ipa, 0);
-            }
-            pages += 1;
+        if self.pending.is_empty() {
+            return;
         }
-        self.p2m.invalidate(from, pages);
-        for (_, found) in &self.pending {
-            if found.kind().holds_reference() {
-                H::frames().put(found.pa());
+        self.p2m.forget(self.pending.iter().map(|(ipa, _)| *ipa));
+        for (_, mapping) in &self.pending {
+            if mapping.kind.holds_reference() {
+                H::frames().put(mapping.pa);
             }
         }
         self.pending.clear();
@@ -82,8 +71,6 @@ impl<'a, H: Hw> Removal<'a, H> {
 impl<H: Hw> Drop for Removal<'_, H> {
     #[inline]
     fn drop(&mut self) {
-        if !self.pending.is_empty() {
-            self.flush();
-        }
+        self.flush();
     }
 }
