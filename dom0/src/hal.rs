@@ -5,11 +5,13 @@ use core::fmt;
 
 use driver_api::sys::Window;
 use driver_api::{Access, BusAddr, EventPort, Grants, MapError, MappedPage, SharedPage};
+use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, GrantRef, Port};
+use pv_guest_lib::addr::IpaRange;
 use pv_guest_lib::evtchn::EventChannel;
 use pv_guest_lib::grant::{self, MapGrantError, MapRequest, MappedGrant};
-use pv_guest_lib::pages;
+use pv_guest_lib::{control, mmu, pages};
 
 use crate::sys;
 
@@ -138,8 +140,21 @@ pub fn open_ring(domid: DomId, reference: GrantRef, port: Port) -> Result<(Forei
     Ok((page, port))
 }
 
+/// Makes a device's registers reachable: the microkernel maps them for Dom0, and Dom0 for itself. `None` if either will not.
+pub fn map_device(registers: IpaRange) -> Option<()> {
+    let pages = registers.page_cover();
+    // One by one, since devices may share a page.
+    for n in 0..pages.size() / PAGE_SIZE as u64 {
+        match control::map_device(pages.start().offset(n * PAGE_SIZE as u64), 1) {
+            Ok(()) | Err(XenError::Exist) => {}
+            Err(_) => return None,
+        }
+    }
+    mmu::map_device(registers).ok()
+}
+
 /// Memory for a device: whole pages, taken for good.
 pub fn device_memory(bytes: usize) -> Option<Window> {
-    let pages = bytes.div_ceil(hypercall_abi::PAGE_SIZE) as u64;
+    let pages = bytes.div_ceil(PAGE_SIZE) as u64;
     pages::take(pages).map(sys::window_over_ram)
 }

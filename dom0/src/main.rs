@@ -27,7 +27,6 @@ use alloc::rc::Rc;
 use disks::Disks;
 use hypercall_abi::control::PlatformInfo;
 use pl011::Pl011;
-use pv_guest_lib::addr::{Ipa, IpaRange};
 use pv_guest_lib::executor::{self, Spawner};
 use pv_guest_lib::irq::{Line, Mode};
 use pv_guest_lib::{BootInfo, control, entry, grant, heap, mmu, pages, time};
@@ -57,7 +56,7 @@ fn main(boot: BootInfo) -> ! {
         Ok(platform) => platform,
         Err(error) => panic!("this image is Xenolith's control domain and nothing else: {error}"),
     };
-    open_window(&platform);
+    open_window(&boot);
     executor::run(move |spawner| match root(spawner, boot, platform) {
         Ok(token) => spawner.spawn(token),
         Err(error) => panic!("the first task cannot start: {error:?}"),
@@ -65,9 +64,8 @@ fn main(boot: BootInfo) -> ! {
 }
 
 /// Makes the range reachable into which other domains' pages are mapped.
-fn open_window(platform: &PlatformInfo) {
-    let window = IpaRange::new(Ipa::new(platform.window_base), platform.window_size);
-    let opened = window.ok_or("it wraps").and_then(|range| {
+fn open_window(boot: &BootInfo) {
+    let opened = boot.window().ok_or("there is none").and_then(|range| {
         mmu::map_window(range).map_err(|_| "it cannot be mapped")?;
         grant::set_window(range).map_err(|_| "it cannot be used")
     });
@@ -114,7 +112,7 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
 /// Takes over the serial line. Without one there is nobody to talk to.
 fn open_uart(boot: &BootInfo, tasks: &Tasks) -> Rc<Pl011<'static>> {
     let Some((range, intid)) = fdt::uart(boot.fdt()) else { panic!("the device tree has no PL011") };
-    let opened = mmu::map_device(range).ok().and_then(|()| sys::uart_registers(range));
+    let opened = hal::map_device(range).and_then(|()| sys::uart_registers(range));
     let Some(registers) = opened else { panic!("the PL011's registers cannot be mapped") };
     let uart = match Pl011::new(registers, None) {
         Ok(uart) => Rc::new(uart),

@@ -13,7 +13,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;
@@ -52,6 +52,9 @@ pub enum Op {
     ConsoleRead = 3,
     /// `(platform, action)`: 0 switches the machine off, 1 restarts it. Does not return.
     Power = 4,
+    /// `(platform, address, pages)`: maps device registers for the caller, at the IPA that is their physical address.
+    /// `EPERM` for RAM, for what firmware keeps and for the GIC; `EEXIST` where something is mapped.
+    DeviceMap = 5,
     /// `(platform, *const DomainParams) -> x1 = dom, x2 = domid`. The domain is born paused and without memory.
     DomainCreate = 8,
     /// `(platform, domid) -> x1 = dom, x2 = domid`: a capability for the first live domain at or after `domid`.
@@ -96,12 +99,13 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for tables and tests.
-    pub const ALL: [Op; 24] = [
+    pub const ALL: [Op; 25] = [
         Op::Version,
         Op::PlatformInfo,
         Op::PcpuInfo,
         Op::ConsoleRead,
         Op::Power,
+        Op::DeviceMap,
         Op::DomainCreate,
         Op::DomainLookup,
         Op::CapDrop,
@@ -146,7 +150,7 @@ pub struct PlatformInfo {
     pub dom0_base: u64,
     /// How long Dom0's RAM is, in bytes.
     pub dom0_size: u64,
-    /// A range of Dom0's IPA space that holds nothing, for mappings of grants.
+    /// A range of Dom0's IPA space that holds nothing, for its own grant table and for mappings of others' grants.
     pub window_base: u64,
     /// The window's length in bytes.
     pub window_size: u64,

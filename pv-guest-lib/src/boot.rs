@@ -10,6 +10,8 @@ use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 
 use crate::addr::{Ipa, IpaRange};
+#[cfg(feature = "control")]
+use crate::control;
 use crate::fdt::{interrupt, reg};
 use crate::irq::{self, IrqError, Mode};
 use crate::mmu::MapError;
@@ -17,13 +19,21 @@ use crate::{console, evtchn, mmu, pages, sys, time};
 
 /// Banks of RAM that are looked at.
 const MAX_BANKS: usize = 8;
+/// Address space that the control domain uses for its grant table: as much as Xen gives a guest (public/arch-arm.h).
+#[cfg(feature = "control")]
+const GRANT_REGION: u64 = 16 << 20;
 
-/// What the device tree says about the domain.
+/// What the device tree, or the microkernel, says about the domain.
 pub struct BootInfo {
     fdt: &'static [u8],
     arguments: &'static str,
     memory: Vec<IpaRange, MAX_BANKS>,
     initrd: Option<IpaRange>,
+    /// Address space that holds nothing: the grant table grows from its start, the shared information is at its end.
+    region: IpaRange,
+    /// The interrupt of event channels.
+    upcall: u32,
+    window: Option<IpaRange>,
 }
 
 /// Why the runtime cannot start.
@@ -83,6 +93,49 @@ impl BootInfo {
     pub const fn initrd(&self) -> Option<IpaRange> {
         self.initrd
     }
+
+    /// Address space that holds nothing, for pages of other domains. Only the control domain has it from the start.
+    #[must_use]
+    pub const fn window(&self) -> Option<IpaRange> {
+        self.window
+    }
+
+    fn of_guest(fdt: Fdt<'static>, xen: FdtNode<'static>) -> Result<Self, BootError> {
+        let chosen = fdt.find_node("/chosen");
+        Ok(BootInfo {
+            fdt: fdt.data(),
+            arguments: chosen.and_then(|node| text(node, "bootargs")).unwrap_or(""),
+            memory: memory(fdt)?,
+            initrd: chosen.and_then(initrd),
+            region: reg(xen).next().ok_or(BootError::Missing("grant table region"))?,
+            upcall: interrupt(xen).unwrap_or(GUEST_EVTCHN_PPI),
+            window: None,
+        })
+    }
+
+    /// The control domain's tree is the host's, as the boot loader left it: what of the machine is the domain's own,
+    /// it asks the microkernel.
+    #[cfg(feature = "control")]
+    fn of_control_domain(fdt: Fdt<'static>) -> Result<Self, BootError> {
+        let platform = control::platform_info().map_err(|_| BootError::Missing("xen,xen"))?;
+        let range =
+            |start, size| IpaRange::new(Ipa::new(start), size).ok_or(BootError::Missing("sense in PlatformInfo"));
+        let module = fdt.find_node("/chosen").and_then(|chosen| {
+            let mut children = chosen.children();
+            children.find(|node| node.is_compatible("multiboot,kernel"))
+        });
+        let region = range(platform.window_base, GRANT_REGION)?;
+        let rest = platform.window_size.saturating_sub(GRANT_REGION);
+        Ok(BootInfo {
+            fdt: fdt.data(),
+            arguments: module.and_then(|node| text(node, "bootargs")).unwrap_or(""),
+            memory: Vec::from_iter([range(platform.dom0_base, platform.dom0_size)?]),
+            initrd: None,
+            region,
+            upcall: GUEST_EVTCHN_PPI,
+            window: Some(range(region.end().raw(), rest)?),
+        })
+    }
 }
 
 impl fmt::Debug for BootInfo {
@@ -102,16 +155,16 @@ pub(crate) fn start(fdt: &'static [u8]) -> BootInfo {
 
 fn try_start(bytes: &'static [u8]) -> Result<BootInfo, BootError> {
     let fdt = Fdt::new(bytes).map_err(|_| BootError::Fdt)?;
-    let chosen = fdt.find_node("/chosen");
-    let info = BootInfo {
-        fdt: bytes,
-        arguments: chosen.and_then(|node| text(node, "bootargs")).unwrap_or(""),
-        memory: memory(fdt)?,
-        initrd: chosen.and_then(initrd),
+    let info = match fdt.root().children().find(|node| node.is_compatible("xen,xen")) {
+        Some(xen) => BootInfo::of_guest(fdt, xen)?,
+        #[cfg(feature = "control")]
+        None => BootInfo::of_control_domain(fdt)?,
+        #[cfg(not(feature = "control"))]
+        None => return Err(BootError::Missing("xen,xen")),
     };
     start_memory(fdt, &info)?;
     start_interrupts(fdt)?;
-    start_xen(fdt)?;
+    start_xen(info.region, info.upcall)?;
     Ok(info)
 }
 
@@ -169,19 +222,15 @@ fn start_interrupts(fdt: Fdt<'static>) -> Result<(), BootError> {
 }
 
 /// Maps what the hypervisor shares with every domain, and opens the console.
-fn start_xen(fdt: Fdt<'static>) -> Result<(), BootError> {
-    let node = fdt.root().children().find(|node| node.is_compatible("xen,xen"));
-    let node = node.ok_or(BootError::Missing("xen,xen"))?;
-    let region = reg(node).next().ok_or(BootError::Missing("grant table region"))?;
-    // The region is free address space: the grant table grows from its start, the other page stands at its end.
+fn start_xen(region: IpaRange, upcall: u32) -> Result<(), BootError> {
     let page = PAGE_SIZE as u64;
-    if region.size() < 2 * page || region.start().raw() % page != 0 || region.size() % page != 0 {
+    if region.size() < 2 * page || !region.start().raw().is_multiple_of(page) || !region.size().is_multiple_of(page) {
         return Err(BootError::Missing("room in the grant table region"));
     }
     mmu::map_window(region)?;
     evtchn::init(sys::grant_table::shared_info(region)?);
     sys::grant_table::init(region);
-    irq::register(interrupt(node).unwrap_or(GUEST_EVTCHN_PPI), Mode::Level, evtchn::upcall)?;
+    irq::register(upcall, Mode::Level, evtchn::upcall)?;
     console::init();
     Ok(())
 }

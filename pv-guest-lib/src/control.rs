@@ -116,6 +116,14 @@ pub fn power(action: PowerAction) -> XenError {
     ask(Op::Power, [cap(Cap::PLATFORM), number, 0, 0, 0]).err().unwrap_or(XenError::Io)
 }
 
+/// Maps `pages` pages of device registers for the caller, where they lie in the machine.
+///
+/// # Errors
+/// `EPERM` for what is no device's, `EEXIST` where something is mapped.
+pub fn map_device(at: Ipa, pages: u64) -> Result<()> {
+    ask(Op::DeviceMap, [cap(Cap::PLATFORM), at.raw(), pages, 0, 0])
+}
+
 /// Creates a domain, paused and without memory.
 ///
 /// # Errors

@@ -12,12 +12,11 @@ use dtoolkit::standard::NodeStandard;
 use pv_guest_lib::addr::IpaRange;
 use pv_guest_lib::fdt::{interrupt, reg};
 use pv_guest_lib::irq::{Line, Mode};
-use pv_guest_lib::mmu;
 use virtio_blk::sys::MmioRegion;
 use virtio_blk::{InitError, VirtioBlk};
 
 use super::disk_name;
-use crate::hal::device_memory;
+use crate::hal::{device_memory, map_device};
 use crate::sys;
 use crate::tasks::Tasks;
 
@@ -81,7 +80,7 @@ fn slot(node: FdtNode<'static>) -> Option<(IpaRange, u32)> {
 }
 
 fn open(range: IpaRange) -> Option<Device> {
-    mmu::map_device(range).ok()?;
+    map_device(range)?;
     let memory = device_memory(Device::MEMORY)?;
     match VirtioBlk::new(sys::virtio_registers(range)?, memory) {
         Ok(device) => Some(device),

@@ -12,14 +12,16 @@ use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::addr::{GuestVa, Ipa};
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::cap::{CapTable, Target};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::lifecycle::{self, Blueprint};
+use crate::machine::Range;
 use crate::memory::{Direction, copy_foreign, populate};
+use crate::p2m::MapKind;
 use crate::vcpu::Vcpu;
 use crate::vgic::GicLayout;
 use crate::{evtchn, grant, guest, hvm};
@@ -60,6 +62,7 @@ fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Resu
             1 => H::restart(),
             _ => Err(XenError::Inval),
         },
+        Op::DeviceMap => device_map(call),
         Op::DomainCreate => create(call, caps),
         Op::DomainLookup => {
             let from = DomId(u16::try_from(call.args[1]).map_err(|_| XenError::Srch)?);
@@ -121,6 +124,17 @@ fn of_domain<H: Hw>(
         }
         _ => Err(XenError::Perm),
     }
+}
+
+/// IPA is PA here, so blocks fit blocks, and the entries are few however long the range.
+fn device_map<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
+    let [_, at, pages, ..] = *call.args;
+    let size = pages.checked_mul(PAGE_SIZE).ok_or(XenError::Inval)?;
+    let machine = call.kernel.machine().ok_or(XenError::NoDev)?;
+    if !machine.may_be_device(Range { start: Pa::new(at), size }) {
+        return Err(XenError::Perm);
+    }
+    Ok(call.domain.p2m.map(Ipa::new(at), Pa::new(at), pages, MapKind::Device)?)
 }
 
 fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenError> {

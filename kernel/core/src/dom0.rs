@@ -1,19 +1,19 @@
 //! The first domain: Dom0, made by the microkernel itself from the boot module.
 //!
 //! Its RAM is one piece and lies at the same IPA as PA, since it hands addresses to devices that know no stage 2.
-//! The devices that the microkernel does not use are mapped the same way, and their interrupts routed.
+//! It gets the host's FDT as it is; what concerns itself in there it asks for (`PlatformInfo`), and the registers of
+//! the devices that it drives too (`DeviceMap`). All shared interrupts of the machine are its own.
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::VcpuId;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::domain::Domain;
 use crate::frame::FrameKind;
-use crate::hw::{Hw, PcpuId};
+use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::lifecycle::Blueprint;
 use crate::machine::{Machine, Range};
-use crate::p2m::{MapKind, P2mError};
+use crate::p2m::MapKind;
 use crate::vgic::GicLayout;
 
 /// Dom0's RAM unless `dom0_mem=` says otherwise: 256 MiB, or a quarter of a small machine's.
@@ -24,12 +24,6 @@ const LEAST_MEMORY: u64 = 32 << 20;
 const ALIGNMENT: u64 = 2 << 20;
 /// Room at the end of Dom0's RAM for its FDT, which may be 2 MiB at most.
 const FDT_ROOM: u64 = 2 << 20;
-/// Size of the window for grants.
-const WINDOW: u64 = 4 << 30;
-/// Size of the region for its own grant table.
-const SPECIAL: u64 = 16 << 20;
-/// Where the window starts must be a multiple of this.
-const WINDOW_ALIGNMENT: u64 = 1 << 30;
 /// Shared interrupts of Dom0's GIC: QEMU's `virt` has 256, and most boards fewer.
 const SPIS: u32 = 288;
 /// Offsets in the arm64 image header.
@@ -38,67 +32,6 @@ const IMAGE_SIZE: u64 = 16;
 const MAGIC: u64 = 56;
 /// "ARM\x64", little endian.
 const IMAGE_MAGIC: u32 = 0x644d_5241;
-
-/// Where Dom0 and its parts lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dom0Layout {
-    /// Its RAM.
-    pub ram: Range,
-    /// Where its FDT goes; [`Dom0Layout::fdt_room`] bytes are free there.
-    pub fdt: Pa,
-    /// Bytes free at `fdt`.
-    pub fdt_room: u64,
-    /// Its entry point.
-    pub entry: Pa,
-    /// An empty piece of its IPA space for its grant table and shared page: what `/hypervisor` in its FDT names as
-    /// `reg`, as Xen's Dom0 has it (Linux, Documentation/devicetree/bindings/arm/xen.txt).
-    pub special: Ipa,
-    /// Its length.
-    pub special_size: u64,
-    /// An empty piece of its IPA space, for pages that others grant it.
-    pub window: Ipa,
-    /// The window's length.
-    pub window_size: u64,
-}
-
-/// Why Dom0 cannot be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dom0Error {
-    /// The boot loader passed no module.
-    NoModule,
-    /// The module is no arm64 image.
-    NotAnImage,
-    /// `dom0_mem=` is no size, or too small for the image.
-    BadMemory,
-    /// No free piece of RAM is long enough.
-    NoMemory,
-    /// A kernel object could not be made.
-    Failed(XenError),
-}
-
-impl core::fmt::Display for Dom0Error {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Dom0Error::NoModule => f.write_str("the boot loader passed no kernel module (multiboot,kernel) for dom0"),
-            Dom0Error::NotAnImage => f.write_str("dom0's module is no arm64 Image: the magic at offset 56 is wrong"),
-            Dom0Error::BadMemory => f.write_str("dom0_mem: not a size such as 256M, or too small for dom0's image"),
-            Dom0Error::NoMemory => f.write_str("dom0_mem: no free piece of RAM is that long"),
-            Dom0Error::Failed(error) => write!(f, "dom0 cannot be made: {error}"),
-        }
-    }
-}
-
-impl From<P2mError> for Dom0Error {
-    fn from(error: P2mError) -> Self {
-        Dom0Error::Failed(error.into())
-    }
-}
-
-impl From<XenError> for Dom0Error {
-    fn from(error: XenError) -> Self {
-        Dom0Error::Failed(error)
-    }
-}
 
 /// A size such as `64M`, `1G` or `4096K`; no suffix is KiB, as in Xen.
 pub fn parse_size(text: &str) -> Option<u64> {
@@ -111,117 +44,66 @@ pub fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// Takes Dom0's RAM out of the machine's, before the rest of it becomes frames. The error is for the person who boots.
+pub fn take_ram<H: Hw>(machine: &mut Machine) -> Result<(), &'static str> {
+    let image = machine.dom0_image;
+    if image.size < 64 || H::load32(image.start.add(MAGIC)) != IMAGE_MAGIC {
+        return Err("dom0's module is no arm64 Image: the magic at offset 56 is wrong");
+    }
+    let text_offset = H::load64(image.start.add(TEXT_OFFSET));
+    if text_offset >= ALIGNMENT {
+        return Err("dom0's module is no arm64 Image: the text offset is 2 MiB or more");
+    }
+    let image_size = text_offset.saturating_add(image.size.max(H::load64(image.start.add(IMAGE_SIZE))));
+    let size = match machine.option("dom0_mem") {
+        Some(text) => parse_size(text).unwrap_or(0),
+        None => DEFAULT_MEMORY.min(machine.ram.iter().map(|bank| bank.size).sum::<u64>() / 4),
+    };
+    let size = size & !(ALIGNMENT - 1);
+    if size < LEAST_MEMORY || size - FDT_ROOM < image_size {
+        return Err("dom0_mem: not a size such as 256M, or too small for dom0's image");
+    }
+    machine.dom0_ram = machine.take(size, ALIGNMENT).ok_or("dom0_mem: no free piece of RAM is that long")?;
+    Ok(())
+}
+
 impl<H: Hw> Kernel<H> {
-    /// Makes Dom0 and copies its image. The boot code then puts an FDT at [`Dom0Layout::fdt`] and calls
-    /// [`Kernel::start_dom0`].
-    pub fn build_dom0(&self) -> Result<Dom0Layout, Dom0Error> {
-        let machine = self.machine().ok_or(Dom0Error::NoModule)?;
-        let image = read_header::<H>(machine.dom0_image)?;
-        let size = self.dom0_memory(machine, image.size)?;
-        let cpus = match machine.option("dom0_max_vcpus") {
-            Some(text) => text.parse().map_err(|_| Dom0Error::Failed(XenError::Inval))?,
-            None => 1,
-        };
+    /// Makes Dom0 in the RAM that [`take_ram`] has set aside, and starts it.
+    pub fn start_dom0(&self) -> Result<(), XenError> {
+        let machine = self.machine().ok_or(XenError::NoDev)?;
+        let Range { start, size } = machine.dom0_ram;
         let domain = self.create(&Blueprint {
             uuid: [0; 16],
-            vcpus: cpus,
+            vcpus: machine.option("dom0_max_vcpus").map_or(Ok(1), str::parse).map_err(|_| XenError::Inval)?,
             max_pages: size / PAGE_SIZE,
             max_grant_frames: 64,
             max_ports: 0,
             vuart: false,
-            gic: GicLayout::of_host(machine.gicd, machine.gicr),
+            gic: GicLayout::of_host(machine.gicd, machine.gicr.first().copied().unwrap_or_default()),
             spis: SPIS,
             direct_mapped: true,
             privileged: true,
         })?;
-        let ram = self.dom0_ram(&domain, size)?;
-        let entry = ram.start.add(image.text_offset);
+        (32..32 + SPIS).for_each(|intid| domain.dist.link(intid));
+        let pages = size / PAGE_SIZE;
+        H::frames().adopt(start, pages, domain.id, FrameKind::Ram).map_err(|_| XenError::NoMem)?;
+        domain.quota.charge(pages).map_err(|_| XenError::NoMem)?;
+        // Dom0 starts with its caches off.
+        H::zero_to_poc(start, size);
+        domain.p2m.map(Ipa::new(start.raw()), start, pages, MapKind::RamRw)?;
+        let entry = start.add(H::load64(machine.dom0_image.start.add(TEXT_OFFSET)));
+        let fdt = start.add(size - FDT_ROOM);
         copy::<H>(machine.dom0_image, entry);
-        for device in &machine.devices {
-            let at = Ipa::new(device.start.raw());
-            domain.p2m.map(at, device.start, device.pages(), MapKind::Device)?;
-        }
-        let top = machine.ram.iter().map(|bank| bank.end().raw()).max().unwrap_or(0);
-        let behind_ram = top.next_multiple_of(WINDOW_ALIGNMENT);
-        let layout = Dom0Layout {
-            ram,
-            fdt: ram.end().add(0u64.wrapping_sub(FDT_ROOM)),
-            fdt_room: FDT_ROOM,
-            entry,
-            special: Ipa::new(behind_ram),
-            special_size: SPECIAL,
-            window: Ipa::new(behind_ram + WINDOW_ALIGNMENT),
-            window_size: WINDOW,
-        };
-        self.set_dom0_layout(layout);
-        Ok(layout)
-    }
-
-    /// Lets Dom0 run; its FDT is in place.
-    pub fn start_dom0(&self) -> Result<(), Dom0Error> {
-        let layout = self.dom0_layout().ok_or(Dom0Error::NoModule)?;
-        let domain = self.domains.get(hypercall_abi::ids::DomId::DOM0).ok_or(Dom0Error::NoModule)?;
-        H::clean_to_poc(layout.ram.start, layout.ram.size);
-        if let Some(machine) = self.machine() {
-            for intid in &machine.interrupts {
-                domain.dist.link(intid.0);
-                H::enable_interrupt(*intid, PcpuId(0));
-            }
-        }
-        let first = domain.vcpu(VcpuId(0)).ok_or(Dom0Error::NoModule)?;
-        self.start_vcpu(&domain, first, layout.entry.raw(), layout.fdt.raw())?;
+        copy::<H>(machine.fdt, fdt);
+        let first = domain.vcpu(VcpuId(0)).ok_or(XenError::NoEnt)?;
+        self.start_vcpu(&domain, first, entry.raw(), fdt.raw())?;
         self.unpause(&domain)?;
+        self.log(format_args!("dom0: {} MiB at {start}, entry {entry}", size >> 20));
         Ok(())
     }
-
-    fn dom0_memory(&self, machine: &Machine, image_size: u64) -> Result<u64, Dom0Error> {
-        let size = match machine.option("dom0_mem") {
-            Some(text) => parse_size(text).ok_or(Dom0Error::BadMemory)?,
-            None => DEFAULT_MEMORY.min(H::frames().total_pages() * PAGE_SIZE / 4),
-        };
-        let size = size & !(ALIGNMENT - 1);
-        if size < LEAST_MEMORY || size - FDT_ROOM < image_size {
-            return Err(Dom0Error::BadMemory);
-        }
-        Ok(size)
-    }
-
-    /// One piece of RAM for Dom0. The allocator deals in powers of two; what is too much of a block goes back.
-    fn dom0_ram(&self, domain: &Domain<H>, size: u64) -> Result<Range, Dom0Error> {
-        let pages = size / PAGE_SIZE;
-        let order = u8::try_from(pages.next_power_of_two().trailing_zeros()).map_err(|_| Dom0Error::BadMemory)?;
-        let start = H::frames().alloc(domain.id, FrameKind::Ram, order).map_err(|_| Dom0Error::NoMemory)?;
-        for extra in pages..1 << order {
-            H::frames().put(start.add(extra * PAGE_SIZE));
-        }
-        domain.quota.charge(pages).map_err(|_| Dom0Error::BadMemory)?;
-        H::zero(start, size);
-        domain.p2m.map(Ipa::new(start.raw()), start, pages, MapKind::RamRw)?;
-        Ok(Range { start, size })
-    }
 }
 
-struct ImageHeader {
-    text_offset: u64,
-    size: u64,
-}
-
-fn read_header<H: Hw>(image: Range) -> Result<ImageHeader, Dom0Error> {
-    if image.size < 64 {
-        return Err(if image.size == 0 { Dom0Error::NoModule } else { Dom0Error::NotAnImage });
-    }
-    if H::load32(image.start.add(MAGIC)) != IMAGE_MAGIC {
-        return Err(Dom0Error::NotAnImage);
-    }
-    let text_offset = H::load64(image.start.add(TEXT_OFFSET));
-    let declared = H::load64(image.start.add(IMAGE_SIZE));
-    if text_offset >= ALIGNMENT {
-        return Err(Dom0Error::NotAnImage);
-    }
-    Ok(ImageHeader { text_offset, size: text_offset.saturating_add(declared.max(image.size)) })
-}
-
-/// Copies the module page by page; both ranges were checked against RAM by the boot code and by `dom0_memory`.
+/// Copies page by page into Dom0's RAM, which has room.
 fn copy<H: Hw>(from: Range, to: Pa) {
     let mut done = 0;
     while done < from.size {
@@ -230,11 +112,45 @@ fn copy<H: Hw>(from: Range, to: Pa) {
         H::copy(target, source, part);
         done += part;
     }
+    H::clean_to_poc(to, from.size);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{Fake, RAM_BASE, reset};
+
+    /// A machine of 4 GiB with an image for Dom0, and what it takes for it.
+    fn taken(cmdline: &str, magic: u32, text_offset: u64) -> Result<Range, &'static str> {
+        reset();
+        Fake::store32(RAM_BASE.add(MAGIC), magic);
+        Fake::store64(RAM_BASE.add(TEXT_OFFSET), text_offset);
+        Fake::store64(RAM_BASE.add(IMAGE_SIZE), 33 << 20);
+        let image = Range { start: RAM_BASE, size: 0x3000 };
+        let mut machine = Machine { dom0_image: image, ..Machine::default() };
+        machine.ram.push(Range { start: RAM_BASE, size: 4 << 30 }).unwrap();
+        machine.reserved.push(image).unwrap();
+        machine.cmdline.push_str(cmdline).unwrap();
+        take_ram::<Fake>(&mut machine).map(|()| machine.dom0_ram)
+    }
+
+    #[test]
+    fn dom0_gets_the_ram_it_is_to_have_in_one_piece_however_much() {
+        let behind_image = RAM_BASE.add(ALIGNMENT);
+        for (cmdline, size) in [("", 256 << 20), ("a dom0_mem=3G b", 3 << 30), ("dom0_mem=37889", 36 << 20)] {
+            assert_eq!(taken(cmdline, IMAGE_MAGIC, 0), Ok(Range { start: behind_image, size }), "{cmdline}");
+        }
+        for cmdline in ["dom0_mem=", "dom0_mem=x", "dom0_mem=31M", "dom0_mem=34M"] {
+            assert!(taken(cmdline, IMAGE_MAGIC, 0).is_err_and(|error| error.contains("too small")), "{cmdline}");
+        }
+        assert!(taken("dom0_mem=4G", IMAGE_MAGIC, 0).is_err_and(|error| error.contains("no free piece")));
+    }
+
+    #[test]
+    fn what_is_no_image_is_not_started() {
+        assert!(taken("", 0, 0).is_err_and(|error| error.contains("magic")));
+        assert!(taken("", IMAGE_MAGIC, ALIGNMENT).is_err_and(|error| error.contains("text offset")));
+    }
 
     #[test]
     fn sizes_are_read_as_xen_reads_them() {

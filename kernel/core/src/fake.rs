@@ -87,6 +87,8 @@ pub struct State {
     pub deactivated: Vec<IntId>,
     /// Interrupts that are enabled, and where they go.
     pub enabled: BTreeMap<IntId, PcpuId>,
+    /// Interrupts that are edge-triggered.
+    pub edges: BTreeSet<IntId>,
     /// Private interrupts that are active.
     pub active: BTreeSet<IntId>,
     /// The list registers.
@@ -327,6 +329,10 @@ impl Hw for Fake {
 
     fn enable_interrupt(intid: IntId, pcpu: PcpuId) {
         with(|s| s.enabled.insert(intid, pcpu));
+    }
+
+    fn set_edge(intid: IntId, edge: bool) {
+        with(|s| if edge { s.edges.insert(intid) } else { s.edges.remove(&intid) });
     }
 
     fn disable_interrupt(intid: IntId) {

@@ -118,6 +118,8 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn deactivate(intid: IntId);
     /// Routes a shared interrupt to `pcpu` and enables it; a private one is enabled on this pCPU.
     fn enable_interrupt(intid: IntId, pcpu: PcpuId);
+    /// Makes a shared interrupt edge-triggered, or level-sensitive.
+    fn set_edge(intid: IntId, edge: bool);
     /// Disables an interrupt.
     fn disable_interrupt(intid: IntId);
     /// Sets or clears the active state of a private interrupt of this pCPU, for a vCPU whose timer is in flight.

@@ -9,7 +9,6 @@ use spin::Once;
 use spin::mutex::SpinMutex;
 
 use crate::console::Console;
-use crate::dom0::Dom0Layout;
 use crate::domain::DomainTable;
 use crate::hw::{Hw, Ticks};
 use crate::machine::Machine;
@@ -38,7 +37,6 @@ pub struct Kernel<H: Hw> {
     /// Which vCPU slots are taken, a bit each. Guards itself; innermost.
     slots: SpinMutex<[u64; MAX_VCPUS_TOTAL / 64]>,
     machine: Once<Machine>,
-    dom0: Once<Dom0Layout>,
     started: AtomicU64,
 }
 
@@ -54,30 +52,19 @@ impl<H: Hw> Kernel<H> {
             ids: IdRegisters::new(),
             slots: SpinMutex::new([0; MAX_VCPUS_TOTAL / 64]),
             machine: Once::new(),
-            dom0: Once::new(),
             started: AtomicU64::new(0),
         }
     }
 
     /// Tells the microkernel on what machine it runs; the first telling counts.
-    pub fn set_machine(&self, machine: Machine) {
+    pub fn set_machine(&self, machine: Machine) -> &Machine {
         self.started.store(H::now(), Ordering::Relaxed);
-        self.machine.call_once(|| machine);
+        self.machine.call_once(|| machine)
     }
 
     /// The machine; `None` before the boot code has told.
     pub fn machine(&self) -> Option<&Machine> {
         self.machine.get()
-    }
-
-    /// Where Dom0 lies; `None` before it is made.
-    pub fn dom0_layout(&self) -> Option<Dom0Layout> {
-        self.dom0.get().copied()
-    }
-
-    /// Notes where Dom0 lies; the first note counts.
-    pub(crate) fn set_dom0_layout(&self, layout: Dom0Layout) {
-        self.dom0.call_once(|| layout);
     }
 
     /// Ticks since the start.

@@ -68,6 +68,7 @@ impl Hw for Arm {
         fn acknowledge() -> Option<IntId> = gic::acknowledge;
         fn deactivate(intid: IntId) = gic::deactivate;
         fn enable_interrupt(intid: IntId, pcpu: PcpuId) = gic::enable;
+        fn set_edge(intid: IntId, edge: bool) = gic::set_edge;
         fn disable_interrupt(intid: IntId) = gic::disable;
         fn set_active(intid: IntId, active: bool) = gic::set_active;
 

@@ -12,12 +12,11 @@ use kernel_core::hw::MAX_PCPUS;
 use kernel_core::machine::{Machine, Range};
 use spin::Once;
 
-use crate::crash::boot_error;
-use crate::fdt::{self, Discovered, Dom0View};
+use crate::crash::{boot_error, or_stop};
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{ADDRESS_BITS, Access, MapError, STAGE1};
 use crate::sysreg::{barrier, mrs, msr};
-use crate::{console, cpu, gic, layout, memory, psci, timer, vectors};
+use crate::{console, cpu, fdt, gic, layout, memory, psci, timer, vectors};
 
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
@@ -66,9 +65,7 @@ fn map_image(fdt: Range) -> Result<(), MapError> {
     STAGE1.map(layout::text(), Access::Execute)?;
     STAGE1.map(layout::rodata(), Access::Read)?;
     STAGE1.map(layout::data(), Access::ReadWrite)?;
-    for part in without(layout::stacks(), &percpu::guard_pages()) {
-        STAGE1.map(part, Access::ReadWrite)?;
-    }
+    layout::stacks().without(&percpu::guard_pages()).try_for_each(|part| STAGE1.map(part, Access::ReadWrite))?;
     STAGE1.map(fdt, Access::Read)
 }
 
@@ -99,12 +96,9 @@ fn adopt(block: &'static Percpu) {
     cpu::init(block.id);
 }
 
-/// Reads the FDT, and maps the GIC and all RAM that firmware does not keep.
-pub fn discover(fdt: Range) -> Discovered {
-    let found = match fdt::discover(fdt_bytes(fdt), fdt, layout::image()) {
-        Ok(found) => found,
-        Err(error) => boot_error(format_args!("{error}")),
-    };
+/// Reads the FDT, and maps the GIC, all RAM that is free, and Dom0's image.
+pub fn discover(fdt: Range) -> Machine {
+    let found = or_stop(fdt::discover(fdt_bytes(fdt), fdt, layout::image()));
     match map_machine(&found) {
         Ok(()) => found,
         Err(MapError::TooHigh) => boot_error(format_args!("FDT: RAM or GIC above {ADDRESS_BITS} bits")),
@@ -112,61 +106,32 @@ pub fn discover(fdt: Range) -> Discovered {
     }
 }
 
-fn map_machine(found: &Discovered) -> Result<(), MapError> {
-    STAGE1.map(found.machine.gicd, Access::Device)?;
-    found.redistributors.iter().try_for_each(|region| STAGE1.map(*region, Access::Device))?;
-    let mut holes = found.firmware.clone();
-    holes.push(layout::image()).map_err(|_| MapError::OutOfTables)?;
-    let mut parts = found.machine.ram.iter().flat_map(|bank| without(*bank, &holes));
-    parts.try_for_each(|part| STAGE1.map(part, Access::ReadWrite))
+fn map_machine(found: &Machine) -> Result<(), MapError> {
+    found.gicr.iter().chain([&found.gicd]).try_for_each(|region| STAGE1.map(*region, Access::Device))?;
+    STAGE1.map(found.dom0_image, Access::Read)?;
+    found.free().try_for_each(|part| STAGE1.map(part, Access::ReadWrite))
 }
 
-/// Builds the frame table in the lowest RAM that is free, and hands all other free RAM to it.
+/// Builds the frame table, and hands all RAM that is still free to it.
 pub fn init_frames(machine: &mut Machine) {
     let (Some(first), Some(last)) = (machine.ram.first(), machine.ram.last()) else {
         boot_error(format_args!("no RAM"));
     };
     let base = first.start;
     let count = (last.end().raw() - base.raw()) / PAGE_SIZE;
-    let bytes = (count * size_of::<FrameEntry>() as u64).next_multiple_of(PAGE_SIZE);
-    // The lowest place: near the image, so that large blocks elsewhere stay whole.
-    let Some(Range { start: place, .. }) = free(machine).find(|part| part.size >= bytes) else {
-        boot_error(format_args!("no {bytes} bytes of RAM for the frame table"));
+    let Some(place) = machine.take(count * size_of::<FrameEntry>() as u64, PAGE_SIZE) else {
+        boot_error(format_args!("no room for a table of {count} frames"));
     };
     let length = usize::try_from(count).unwrap_or(0);
-    let entries = place.raw() as *mut FrameEntry;
+    let entries = place.start.raw() as *mut FrameEntry;
     for n in 0..length {
-        // SAFETY: `free` found RAM that is mapped, in no one's use, and page-aligned.
+        // SAFETY: the place was free RAM, which is mapped and page-aligned, and is nobody else's from now on.
         unsafe { entries.add(n).write(FrameEntry::default()) };
     }
-    // SAFETY: all entries are initialised, and stay: the range is reserved below.
+    // SAFETY: all entries are initialised, and stay.
     let entries: &'static [FrameEntry] = unsafe { core::slice::from_raw_parts(entries, length) };
-    if machine.reserved.push(Range { start: place, size: bytes }).is_err() {
-        boot_error(format_args!("FDT: too many reservations"));
-    }
     let frames = FRAMES.call_once(|| FrameTable::new(entries, base));
-    for part in free(machine) {
-        frames.release_range(part.start, part.pages());
-    }
-}
-
-/// RAM that nothing is reserved in, in ascending order.
-fn free(machine: &Machine) -> impl Iterator<Item = Range> {
-    machine.ram.iter().flat_map(|bank| without(*bank, &machine.reserved))
-}
-
-/// The parts of `range` that have no page in common with `holes`, which need not be sorted.
-fn without(range: Range, holes: &[Range]) -> impl Iterator<Item = Range> {
-    let mut at = range.start;
-    core::iter::from_fn(move || {
-        let holes = || holes.iter().map(|hole| hole.to_pages());
-        while let Some(hole) = holes().find(|hole| hole.start <= at && at < hole.end()) {
-            at = hole.end();
-        }
-        let start = at;
-        at = holes().map(|hole| hole.start).filter(|hole| *hole > start).fold(range.end(), Pa::min);
-        (start < range.end()).then(|| Range { start, size: at.raw() - start.raw() })
-    })
+    machine.free().for_each(|part| frames.release_range(part.start, part.pages()));
 }
 
 /// The machine's frames.
@@ -185,19 +150,9 @@ fn no_frames() -> &'static FrameTable {
     &NO_FRAMES
 }
 
-/// Writes Dom0's FDT to `at` in its RAM, where `room` bytes are free.
-pub fn write_dom0_fdt(host: Range, at: Pa, room: u64, view: &Dom0View<'_>) {
-    let length = usize::try_from(room).unwrap_or(0);
-    // SAFETY: `room` bytes of Dom0's RAM, mapped like all RAM; Dom0 does not run yet, so nobody else uses them.
-    let room = unsafe { core::slice::from_raw_parts_mut(at.raw() as *mut u8, length) };
-    if let Err(error) = fdt::for_dom0(fdt_bytes(host), room, view) {
-        boot_error(format_args!("{error}"));
-    }
-}
-
 /// Sets the GIC up, for this pCPU too, and starts the others; they wait for [`run`].
-pub fn start_pcpus(found: &Discovered) {
-    gic::init_distributor(found.machine.gicd, |intid| found.is_edge(intid));
+pub fn start_pcpus(found: &Machine) {
+    gic::init_distributor(found.gicd);
     let own = percpu::this();
     let mpidr = own.mpidr.load(Ordering::Relaxed);
     if !has_redistributor(own, mpidr, found) {
@@ -214,8 +169,8 @@ pub fn start_pcpus(found: &Discovered) {
 }
 
 /// Finds the redistributor of the pCPU that owns `block`.
-fn has_redistributor(block: &Percpu, mpidr: u64, found: &Discovered) -> bool {
-    let registers = gic::find_redistributor(&found.redistributors, mpidr);
+fn has_redistributor(block: &Percpu, mpidr: u64, found: &Machine) -> bool {
+    let registers = gic::find_redistributor(&found.gicr, mpidr);
     block.redistributor.store(registers.unwrap_or(0), Ordering::Relaxed);
     registers.is_some()
 }
@@ -231,7 +186,7 @@ unsafe extern "C" {
 }
 
 /// Starts a pCPU; whether firmware says that it did.
-fn start_pcpu(block: &'static Percpu, mpidr: u64, found: &Discovered) -> bool {
+fn start_pcpu(block: &'static Percpu, mpidr: u64, found: &Machine) -> bool {
     if !has_redistributor(block, mpidr, found) {
         KERNEL.log(format_args!("pCPU {mpidr:#x} does not start: FDT: GICv3: reg: no redistributor"));
         return false;

@@ -67,6 +67,11 @@ pub fn boot_error(reason: Arguments<'_>) -> ! {
     psci::park()
 }
 
+/// What a step of the boot code has made; its error stops the machine.
+pub fn or_stop<T>(result: Result<T, impl core::fmt::Display>) -> T {
+    result.unwrap_or_else(|error| boot_error(format_args!("{error}")))
+}
+
 /// Prints everything that is known and stops all pCPUs.
 fn report(reason: Arguments<'_>, registers: Option<&Registers>, frame_pointer: u64) -> ! {
     if HALTED.swap(true, Ordering::AcqRel) {

@@ -82,8 +82,8 @@ fn wait_for_write(base: usize, pending: u32) {
     }
 }
 
-/// Sets the distributor up; `is_edge` says which shared interrupts are edge-triggered. They stay disabled.
-pub fn init_distributor(registers: Range, is_edge: impl Fn(usize) -> bool) {
+/// Sets the distributor up. Shared interrupts are level-sensitive and stay disabled.
+pub fn init_distributor(registers: Range) {
     let base = mmio::address(registers.start);
     DISTRIBUTOR.store(base, Ordering::Relaxed);
     mmio::write32(base + reg::GICD_CTLR, 0);
@@ -91,11 +91,8 @@ pub fn init_distributor(registers: Range, is_edge: impl Fn(usize) -> bool) {
     let words = (mmio::read32(base + reg::GICD_TYPER) as usize & 0x1f) + 1;
     for word in 1..words.min(32) {
         reset(base, word);
-        for half in 0..2 {
-            let first = word * 32 + half * 16;
-            let edges = (0..16).filter(|n| is_edge(first + n)).fold(0, |bits, n| bits | 2 << (2 * n));
-            mmio::write32(base + reg::ICFGR + first / 4, edges);
-        }
+        mmio::write32(base + reg::ICFGR + word * 8, 0);
+        mmio::write32(base + reg::ICFGR + word * 8 + 4, 0);
     }
     mmio::write32(base + reg::GICD_CTLR, ARE_AND_GROUP1);
     wait_for_write(base + reg::GICD_CTLR, RWP);
@@ -208,6 +205,16 @@ pub fn enable(intid: IntId, pcpu: PcpuId) {
         mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
     }
     mmio::write32(registers + reg::ISENABLER, mask);
+}
+
+/// Makes a shared interrupt edge-triggered, or level-sensitive: the upper of its two bits.
+pub fn set_edge(intid: IntId, edge: bool) {
+    if let IntId(id @ 32..=1019) = intid {
+        let register = distributor() + reg::ICFGR + id as usize / 16 * 4;
+        let bit = 2 << (id % 16 * 2);
+        let others = mmio::read32(register) & !bit;
+        mmio::write32(register, if edge { others | bit } else { others });
+    }
 }
 
 /// Disables an interrupt, and waits until a shared one cannot come any more.

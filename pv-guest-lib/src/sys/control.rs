@@ -11,7 +11,7 @@ pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
     let with_buffer = match op {
         Op::PlatformInfo | Op::PcpuInfo | Op::ConsoleRead | Op::DomainCreate => true,
         Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo => true,
-        Op::Version | Op::Power | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
+        Op::Version | Op::Power | Op::DeviceMap | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
         Op::DomainPause | Op::DomainUnpause | Op::DomainShutdown | Op::DomainMaxPages | Op::Populate => false,
         Op::VcpuStart | Op::VcpuAffinity | Op::HvmParam | Op::GrantSeed | Op::PortAlloc | Op::VuartInit => false,
     };

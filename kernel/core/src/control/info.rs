@@ -11,6 +11,7 @@ use hypercall_abi::errno::XenError;
 use crate::domain::{Domain, Life, MAX_DOMAINS};
 use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
+use crate::machine::Machine;
 use crate::runstate::nanoseconds;
 use crate::sched::Place;
 use crate::vcpu::{BLOCKED, Vcpu};
@@ -22,16 +23,15 @@ const MPIDR: u32 = 3 << 20 | 5 << 17;
 
 pub(super) fn platform<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
     let machine = kernel.machine().ok_or(XenError::NoDev)?;
-    let dom0 = kernel.dom0_layout().ok_or(XenError::NoDev)?;
     #[allow(clippy::cast_possible_truncation, reason = "MIDR_EL1 has 32 bits")]
     let midr = H::id_register(MIDR) as u32;
     Ok(PlatformInfo {
         total_pages: H::frames().total_pages(),
         free_pages: H::frames().free_pages(),
-        dom0_base: dom0.ram.start.raw(),
-        dom0_size: dom0.ram.size,
-        window_base: dom0.window.raw(),
-        window_size: dom0.window_size,
+        dom0_base: machine.dom0_ram.start.raw(),
+        dom0_size: machine.dom0_ram.size,
+        window_base: machine.window().raw(),
+        window_size: Machine::WINDOW_SIZE,
         uptime_ns: nanoseconds::<H>(kernel.uptime()),
         image_base: machine.image.start.raw(),
         image_size: machine.image.size,

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::MAX_DOMAINS;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, peek, poke, poke_bytes, with};
 use crate::lifecycle::Blueprint;
+use crate::machine::Machine;
 
 type Dom = Shared<Domain<Fake>>;
 
@@ -53,7 +54,7 @@ fn a_control_call_that_does_not_exist_is_no_call_for_anybody() {
     let (mut world, dom0) = World::new();
     let guest = world.domain(4);
     for caller in [&dom0, &guest] {
-        for number in [control_base() + 5, control_base() + 0xFFF, u32::MAX] {
+        for number in [control_base() + 7, control_base() + 0xFFF, u32::MAX] {
             assert_eq!(world.call(caller, number, &[0; 6]), XenError::NoSys as i64);
         }
     }
@@ -71,7 +72,13 @@ fn a_capability_opens_only_what_it_names() {
     for op in Op::ALL {
         let of_machine = matches!(
             op,
-            Op::PlatformInfo | Op::PcpuInfo | Op::ConsoleRead | Op::Power | Op::DomainCreate | Op::DomainLookup
+            Op::PlatformInfo
+                | Op::PcpuInfo
+                | Op::ConsoleRead
+                | Op::Power
+                | Op::DeviceMap
+                | Op::DomainCreate
+                | Op::DomainLookup
         );
         let wrong = match op {
             Op::Version => continue,
@@ -218,6 +225,30 @@ fn an_emulated_uart_that_cannot_be_connected_leaves_no_port() {
     assert_eq!(control(&mut world, &dom0, Op::VuartInit, &[cap, 0x40000, 0]), (0, 1, 0));
     assert_eq!(control(&mut world, &dom0, Op::PortAlloc, &[cap, 0]), (0, 2, 0));
     assert_eq!(control(&mut world, &dom0, Op::PortAlloc, &[cap, 1 << 16]).0, XenError::Inval as i64);
+}
+
+#[test]
+fn the_holder_of_the_machine_maps_registers_but_neither_ram_nor_the_gic() {
+    let (mut world, dom0) = World::new();
+    let at = |start, size| Range { start: Pa::new(start), size };
+    world.kernel.set_machine(Machine {
+        ram: heapless::Vec::from_iter([at(0x8000_0000, 0x1000_0000)]),
+        gicd: at(0x800_0000, 0x1_0000),
+        gicr: heapless::Vec::from_iter([at(0x80a_0000, 0x2_0000), at(0x90_0000_0000, 0x2_0000)]),
+        ..Machine::default()
+    });
+    let mut map = |start, pages| control(&mut world, &dom0, Op::DeviceMap, &[0, start, pages]).0;
+    assert_eq!(map(0x900_0000, 1), 0);
+    assert_eq!(map(0x900_0000, 1), XenError::Exist as i64);
+    assert_eq!(map(0x10_0000_0000, 1 << 20), 0, "a window of PCI");
+    for (start, pages) in [(0x8000_0000, 1), (0x7fff_f000, 2), (0x800_0000, 1), (0x90_0000_1000, 1), (0x1000, 0)] {
+        assert_eq!(map(start, pages), PERM, "{start:#x}");
+    }
+    assert_eq!(map(0x900_2800, 1), XenError::Inval as i64);
+    assert_eq!(map(0x900_2000, u64::MAX), XenError::Inval as i64);
+    assert_eq!(map(u64::MAX - 0xfff, 2), PERM);
+    let mapping = dom0.p2m.lookup(Ipa::new(0x900_0000)).expect("it is mapped");
+    assert_eq!((mapping.pa, mapping.kind), (Pa::new(0x900_0000), MapKind::Device));
 }
 
 #[test]

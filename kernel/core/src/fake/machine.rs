@@ -41,6 +41,7 @@ impl State {
             dropped: Vec::new(),
             deactivated: Vec::new(),
             enabled: BTreeMap::new(),
+            edges: BTreeSet::new(),
             active: BTreeSet::new(),
             lrs: [0; 4],
             lr_writes: 0,

@@ -263,7 +263,11 @@ impl Bank {
             (24 | 25, 4) => {
                 let shift = offset / 4 % 2 * 16;
                 let edges = (0..16).fold(0, |edges, i| edges | (mask >> (2 * i + 1) & 1) << i);
-                self.edge = self.edge & !(0xFFFF << shift) | edges << shift;
+                let before = self.edge;
+                self.edge = before & !(0xFFFF << shift) | edges << shift;
+                for i in bits((before ^ self.edge) & self.linked).filter(|_| u32::from(self.base) >= PRIVATE) {
+                    H::set_edge(self.physical(i), self.edge >> i & 1 != 0);
+                }
             }
             _ => {}
         }

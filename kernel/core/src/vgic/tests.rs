@@ -315,6 +315,8 @@ fn a_timer_interrupt_that_nobody_wanted_any_more_is_forgotten_when_it_is_enabled
 fn a_linked_interrupt_is_enabled_with_the_physical_one_and_ends_it() {
     let gic = Gic::new(1);
     gic.dist.link(40);
+    gic.write(0xC00 + 8, 4, 2 << (2 * 8) | 2 << (2 * 9));
+    assert_eq!(with(|s| s.edges.clone()), [IntId(40)].into(), "it signals as the guest says");
     enabled(&gic, &[40, 41]);
     assert!(with(|s| s.enabled.contains_key(&IntId(40)) && !s.enabled.contains_key(&IntId(41))));
     gic.raise(40);
