@@ -52,8 +52,8 @@ pub struct Domain<H: Hw> {
     pub quota: Quota,
     /// Its stage 2.
     pub p2m: P2m<H>,
-    /// Its grant table, and the grants of others that it maps.
-    pub grants: GrantTable<H>,
+    /// Its grant table. Guards the pages and our halves of the entries; taken before the p2m's lock.
+    pub grants: SpinMutex<GrantTable<H>>,
     /// Its event channels.
     pub events: Events<H>,
     /// Its interrupt distributor.
@@ -105,7 +105,7 @@ impl<H: Hw> Domain<H> {
             uuid: blueprint.uuid,
             quota: Quota::new(blueprint.max_pages),
             p2m,
-            grants: GrantTable::new(id, blueprint.max_grant_frames),
+            grants: SpinMutex::new(GrantTable::new(blueprint.max_grant_frames)),
             events: Events::new(id, blueprint.max_ports),
             dist: Distributor::new(blueprint.spis, blueprint.gic),
             vuart: blueprint.vuart.then(Vuart::default),

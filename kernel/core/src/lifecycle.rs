@@ -10,6 +10,7 @@ use crate::context::TrapFrame;
 use crate::domain::{Domain, MAX_VCPUS};
 use crate::evtchn::{close_all, send_global_virq};
 use crate::frame::OutOfFrames;
+use crate::grant;
 use crate::hw::{Hw, Ticks};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
@@ -187,7 +188,8 @@ pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &T
 
 /// One stretch of destroying a domain; true when all that can be returned is returned.
 ///
-/// The order matters: nothing runs, then nothing is reachable (ports, grants), then memory goes, then the name.
+/// The order matters: nothing runs, then no event reaches anybody, then memory goes with what it maps of peers, then
+/// the name.
 pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool {
     domain.begin_dying();
     // In every stretch: another pCPU may have begun the destruction and not have come to hold them all yet.
@@ -200,13 +202,10 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if !close_all(kernel, domain, PORT_STRETCH) {
         return false;
     }
-    if !crate::grant::teardown(kernel, domain, PAGE_STRETCH) {
-        return false;
-    }
     if let Some(uart) = &domain.vuart {
         uart.disconnect();
     }
-    if !domain.p2m.teardown(PAGE_STRETCH) {
+    if !domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping)) {
         return false;
     }
     // Once only: through a capability that outlived the domain we may come here when its id and its slots are others'.

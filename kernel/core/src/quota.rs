@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaExceeded;
 
-/// Kernel frames that any domain may cause, whatever its size: vCPUs, event channels, grants, map handles.
+/// Kernel frames that any domain may cause, whatever its size: vCPUs, event channels, grant tables.
 const KERNEL_BASE: u64 = 1024;
 /// One kernel frame more for each so many pages of RAM.
 const KERNEL_SHARE: u64 = 64;

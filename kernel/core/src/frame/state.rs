@@ -26,7 +26,7 @@ pub enum FrameKind {
     SharedInfo = 0x12,
 }
 
-/// Far above what pools of handles allow, far below where the count would spill into the kind.
+/// Far above what pools of tables let domains map, far below where the count would spill into the kind.
 const MAX_REFERENCES: u32 = 1 << 30;
 const KIND_SHIFT: u32 = 32;
 const ORDER_SHIFT: u32 = 40;

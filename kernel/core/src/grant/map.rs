@@ -1,61 +1,117 @@
-//! `GNTTABOP_map_grant_ref`: a page of a peer into the caller's physical map.
+//! `GNTTABOP_map_grant_ref` and `GNTTABOP_unmap_grant_ref`: pages of peers in the caller's physical map.
+//!
+//! A mapping owns a use, and whoever takes it out of the tables has that use to end. So nothing is kept of it but
+//! the entry in stage 2; the handle that the guest unmaps it with says by which grant it was made.
 
-use hypercall_abi::grant::{GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GrantStatus, MapGrantRef};
+use core::mem::offset_of;
 
-use super::maptrack::Map;
-use super::{Batch, Peers, active};
+use heapless::Vec;
+use hypercall_abi::grant::{
+    GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GrantStatus, MapGrantRef, UnmapGrantRef,
+};
+use hypercall_abi::ids::{GrantHandle, GrantRef};
+
+use super::uses::Use;
+use super::{Peers, batch};
 use crate::addr::{Ipa, PAGE_SIZE};
+use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
-use crate::p2m::{IPA_BITS, MapKind};
+use crate::kernel::Kernel;
+use crate::p2m::{IPA_BITS, MapKind, Mapping, P2mError};
 
-pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let mut batch = Batch::new::<MapGrantRef>(call);
-    let mut peers = Peers::new();
-    let mut arg = MapGrantRef::default();
-    while let Some(at) = batch.next(call) {
-        let at = at?;
-        batch.read(call, at, &mut arg)?;
-        let status = map_one(call, &mut peers, &mut arg).err().unwrap_or(GrantStatus::Okay);
-        arg.status = status.raw();
-        batch.array.write(call.domain, at, &arg)?;
-        if batch.pauses(call) {
-            break;
-        }
-    }
-    batch.finish(call)
+/// Mappings that share one round of TLB invalidations.
+const ROUND: usize = 16;
+
+const fn kind(write: bool) -> MapKind {
+    if write { MapKind::GrantRw } else { MapKind::GrantRo }
 }
 
-fn map_one<H: Hw>(call: &Call<'_, H>, peers: &mut Peers<H>, arg: &mut MapGrantRef) -> Result<(), GrantStatus> {
-    if arg.flags & (GNTMAP_HOST_MAP | GNTMAP_DEVICE_MAP) == 0 {
-        return Err(GrantStatus::BadGntRef);
-    }
-    // Xen on Arm maps for the CPU only, too.
-    if arg.flags & !GNTMAP_READONLY != GNTMAP_HOST_MAP {
-        return Err(GrantStatus::GeneralError);
-    }
-    let ipa = Ipa::new(arg.host_addr);
-    if !ipa.is_aligned(PAGE_SIZE) || arg.host_addr >> IPA_BITS != 0 {
-        return Err(GrantStatus::BadVirtAddr);
-    }
-    let write = arg.flags & GNTMAP_READONLY == 0;
-    let user = call.domain;
-    let granter = peers.get(call, arg.dom)?;
-    let frame = active::begin(granter, arg.gref, user.id, write)?;
-    let kind = if write { MapKind::GrantRw } else { MapKind::GrantRo };
-    if user.p2m.map(ipa, frame, 1, kind).is_err() {
-        active::end(granter, arg.gref, frame, write);
-        return Err(GrantStatus::GeneralError);
-    }
-    let map = Map { granter: granter.id, serial: granter.grants.serial, gref: arg.gref, ipa, frame, write };
-    let handle = user.grants.maps.lock().insert(&user.quota, map);
-    let Some(handle) = handle else {
-        // Nobody has the handle, so the mapping is still the one just made.
-        let _ = user.p2m.removal().take(ipa, |_| Ok(()));
-        active::end(granter, arg.gref, frame, write);
-        return Err(GrantStatus::NoDeviceSpace);
-    };
-    arg.handle = handle;
-    arg.dev_bus_addr = frame.raw();
-    Ok(())
+/// Bits of a handle that say where the mapping is: the low ones of the page's number. The reference is above them.
+const PLACE_BITS: u32 = 16;
+
+/// The handle of a mapping of `gref` at `place`. It is never all ones, which guests take for none.
+#[allow(clippy::cast_possible_truncation, reason = "the bits of the place are the low ones")]
+fn handle(gref: GrantRef, place: Ipa) -> GrantHandle {
+    GrantHandle(gref.0 << PLACE_BITS | place.number() as u32 & ((1 << PLACE_BITS) - 1))
+}
+
+/// What a handle stands for, which the guest may have made up: a reference, and a place not too far from `near`.
+fn named_by(handle: GrantHandle, near: Ipa) -> (GrantRef, Ipa) {
+    let mask = (1 << PLACE_BITS) - 1;
+    let place = near.number() & !mask | u64::from(handle.0) & mask;
+    (GrantRef(handle.0 >> PLACE_BITS), Ipa::from_number(place))
+}
+
+/// `GNTTABOP_map_grant_ref`.
+pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let (user, mut peers) = (call.domain, Peers::new(call.kernel));
+    batch(call, offset_of!(MapGrantRef, status), |arg: &mut MapGrantRef| {
+        if arg.flags & (GNTMAP_HOST_MAP | GNTMAP_DEVICE_MAP) == 0 {
+            return Err(GrantStatus::BadGntRef);
+        }
+        // Xen on Arm maps for the CPU only, too.
+        if arg.flags & !GNTMAP_READONLY != GNTMAP_HOST_MAP {
+            return Err(GrantStatus::GeneralError);
+        }
+        let ipa = Ipa::new(arg.host_addr);
+        if !ipa.is_aligned(PAGE_SIZE) || arg.host_addr >> IPA_BITS != 0 {
+            return Err(GrantStatus::BadVirtAddr);
+        }
+        let write = arg.flags & GNTMAP_READONLY == 0;
+        let used = Use::<H>::begin(peers.live(arg.dom)?, arg.gref, user.id, write)?;
+        user.p2m.map(ipa, used.frame, 1, kind(write)).map_err(|_| GrantStatus::GeneralError)?;
+        arg.handle = handle(arg.gref, ipa);
+        arg.dev_bus_addr = used.frame.raw();
+        used.keep();
+        Ok(())
+    })
+}
+
+/// `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
+pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let (user, mut peers) = (call.domain, Peers::new(call.kernel));
+    // Declared before the removal, so that it is dropped behind it: no use ends while a TLB may know the page.
+    let mut ended = Vec::<Use<H>, ROUND>::new();
+    let mut removal = user.p2m.removal();
+    batch(call, offset_of!(UnmapGrantRef, status), |arg: &mut UnmapGrantRef| {
+        if ended.is_full() {
+            removal.flush();
+            ended.clear();
+        }
+        if arg.host_addr == 0 {
+            return Ok(());
+        }
+        let (gref, place) = named_by(arg.handle, Ipa::new(arg.host_addr));
+        let found = user.p2m.lookup(place).filter(|found| found.kind.is_grant()).ok_or(GrantStatus::BadHandle)?;
+        let write = found.kind.is_writable();
+        // A page that belongs to nobody was granted by a domain that is gone, and its entry with it.
+        let granter = peers.known(H::frames().owner(found.pa));
+        if granter.is_some_and(|granter| !granter.grants.lock().is_used(gref, user.id, write, found.pa)) {
+            return Err(GrantStatus::BadHandle);
+        }
+        if place.raw() != arg.host_addr {
+            return Err(GrantStatus::GeneralError);
+        }
+        let same = |now| if now == found { Ok(()) } else { Err(P2mError::Absent) };
+        // Another vCPU may have been faster.
+        removal.take(place, same).map_err(|_| GrantStatus::BadHandle)?;
+        let granter = granter.cloned();
+        // There is room: a full round was ended above.
+        let _ = ended.push(Use { granter, gref, user: user.id, write, frame: found.pa });
+        Ok(())
+    })
+}
+
+/// `GNTTABOP_unmap_and_replace`, whose structure is the same: page tables of x86 only.
+pub(super) fn unmap_and_replace<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    batch(call, offset_of!(UnmapGrantRef, status), |_: &mut UnmapGrantRef| Err(GrantStatus::GeneralError))
+}
+
+/// Ends the use behind a mapping that a dying domain had, and that no TLB knows any more.
+pub fn end_mapping<H: Hw>(kernel: &Kernel<H>, user: &Domain<H>, mapping: Mapping) {
+    let granter = kernel.domains.get(H::frames().owner(mapping.pa));
+    let write = mapping.kind.is_writable();
+    // The reference is looked for: the first one will do if the page was mapped by several.
+    drop(Use::<H> { granter, gref: GrantRef(0), user: user.id, write, frame: mapping.pa });
 }

@@ -129,7 +129,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     let unmap = hypercall_abi::grant::UnmapGrantRef { host_addr: 0x8000_0000, handle, ..Default::default() };
     poke(&dom0, GUEST_RAM, &unmap);
     assert_eq!(world.call(&dom0, hypercall_abi::nr::GRANT_TABLE_OP, &[1, GUEST_RAM, 1]), 0);
-    // What is left is Dom0's own: a frame of ports, of map handles, of its stage 2.
+    // What is left is Dom0's own: a frame of ports, tables of its stage 2.
     let own = free - free_frames();
     assert!(own <= 8, "{own} frames are gone");
     assert_eq!(free_slots(kernel), MAX_VCPUS_TOTAL - 1);

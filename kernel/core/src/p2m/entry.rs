@@ -11,7 +11,7 @@ pub enum MapKind {
     RamRw = 0,
     /// RAM of the domain that it may only read.
     RamRo = 1,
-    /// A page that another domain granted; the map handle holds a reference on it.
+    /// A page that another domain granted; the mapping owns a use of it (`grant`), and so a reference on it.
     GrantRw = 2,
     /// The same, granted or mapped for reading.
     GrantRo = 3,

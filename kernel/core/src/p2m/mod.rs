@@ -180,12 +180,18 @@ impl<H: Hw> P2m<H> {
     }
 
     /// Lets go of at most `budget` pages or entries of the map, which is killed; true when nothing is left. Pages that
-    /// peers still use become free when they let go. The grants that the domain maps are for its grant table to
-    /// release, before or after.
-    pub fn teardown(&self, budget: u32) -> bool {
+    /// peers still use become free when they let go. A mapped grant is for `end_use`, which may have to search for it,
+    /// and ends the stretch.
+    pub fn teardown(&self, budget: u32, end_use: impl FnOnce(Mapping)) -> bool {
         self.kill();
-        let mut tables = self.tables.lock();
-        (0..budget).any(|_| !self.release_next(&mut tables)) || tables.dying >= Some(IPA_PAGES)
+        for _ in 0..budget {
+            let Some(released) = self.release_next(&mut self.tables.lock()) else { return true };
+            if let Some(grant) = released {
+                end_use(grant);
+                return false;
+            }
+        }
+        false
     }
 
     /// Makes all TLBs forget pages whose entries were changed before, and waits for it.
@@ -205,7 +211,7 @@ impl<H: Hw> P2m<H> {
 impl<H: Hw> Drop for P2m<H> {
     fn drop(&mut self) {
         // A domain that failed half-way through its making comes here without a teardown; it holds little.
-        while !self.teardown(u32::MAX) {}
+        while !self.teardown(u32::MAX, |_| ()) {}
         for root in [self.root, self.root.add(PAGE_SIZE)] {
             H::frames().put(root);
         }

@@ -172,13 +172,14 @@ impl<H: Hw> P2m<H> {
     }
 
     /// Lets go of the next page of a dying domain, or steps over an entry that holds none, and frees each table that is
-    /// left behind. False if there is nothing left.
-    pub(super) fn release_next(&self, tables: &mut Tables) -> bool {
-        let Some(page) = tables.dying.filter(|page| *page < IPA_PAGES) else { return false };
+    /// left behind. Returns the grant that was mapped there, which is not let go; `None` in turn if nothing is left.
+    pub(super) fn release_next(&self, tables: &mut Tables) -> Option<Option<Mapping>> {
+        let page = tables.dying.filter(|page| *page < IPA_PAGES)?;
         let ipa = Ipa::from_number(page);
         let slot = self.walk(ipa);
         let size = slot.level.pages();
-        let next = match slot.mapping(ipa).filter(|mapping| mapping.kind.holds_reference()) {
+        let found = slot.mapping(ipa);
+        let next = match found.filter(|mapping| mapping.kind.holds_reference()) {
             Some(Mapping { pa, kind: MapKind::Foreign }) => {
                 H::frames().put(pa);
                 page + 1
@@ -197,6 +198,6 @@ impl<H: Hw> P2m<H> {
             tables.idle = Some(page / Level::Two.pages());
             self.prune(tables);
         }
-        true
+        Some(found.filter(|mapping| mapping.kind.is_grant()))
     }
 }

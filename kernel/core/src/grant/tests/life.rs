@@ -66,17 +66,23 @@ fn free_frames_are_as_they_were_after_two_friends_died() {
 fn a_later_domain_of_the_same_id_is_not_the_granter() {
     let mut t = pair();
     grant(&t.a, 8, 3, t.b.id, false);
-    let mut map = MapGrantRef::default();
-    for slot in 0..2 {
-        map = t.map_with(8, slot, GNTMAP_HOST_MAP);
-    }
-    let mut kept = t.b.grants.maps.lock().get(map.handle).unwrap();
-    // The domain of that id is another one now; it has a use of its own on the same reference.
-    kept.serial = u64::MAX;
-    let frame = kept.frame;
-    super::super::unmap::end_use(t.world.kernel, &mut None, &kept);
-    assert_eq!(Fake::frames().references(frame), 2, "the frame's reference goes");
+    let handle = t.map(8, 0, true).unwrap();
+    let frame = page(&t.a, 3);
+    let a = t.a.clone();
+    t.world.destroy(&a);
+    // Ids are given out in turn: behind the last one comes the lowest that is free, which is A's.
+    let last = DomId(DomId::FIRST_RESERVED.0 - 1);
+    while t.world.kernel.domains.free_id() != Some(last) {}
+    t.a = t.world.domain(16);
+    assert_eq!(t.a.id, a.id);
+    grant(&t.a, 8, 3, t.b.id, false);
+    let own = t.map(8, 1, true).unwrap();
+    assert_eq!(t.unmap(handle, 0), OKAY);
+    assert_eq!(Fake::frames().kind(frame), FrameKind::Free, "the old frame's reference goes");
     assert_ne!(flags(&t.a, 8), GTF_PERMIT_ACCESS, "but nothing of the namesake's changes");
+    assert_eq!(Fake::frames().references(page(&t.a, 3)), 2);
+    assert_eq!(t.unmap(own, 1), OKAY);
+    assert_eq!(flags(&t.a, 8), GTF_PERMIT_ACCESS);
 }
 
 #[test]

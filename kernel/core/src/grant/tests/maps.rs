@@ -195,19 +195,59 @@ fn an_array_that_cannot_be_walked_is_a_fault() {
 }
 
 #[test]
-fn the_pool_of_handles_ends_with_the_domains_quota() {
+fn mapping_ends_with_the_pool_of_tables_and_leaves_no_use_behind() {
     let mut t = pair();
     grant(&t.a, 8, 3, t.b.id, false);
-    let warm = t.map(8, 0, true).unwrap();
-    t.unmap(warm, 0);
-    t.b.quota.charge_kernel(1024 - t.b.quota.kernel()).unwrap();
-    for slot in 0..128 {
-        assert!(t.map(8, slot, true).is_ok());
+    // Each mapping takes a table of its own.
+    let slot = |n: u32| u64::from(n) * 512;
+    let mut mapped = 0;
+    while t.map(8, slot(mapped), true).is_ok() {
+        mapped += 1;
     }
+    assert!(mapped > 100);
     let free = Fake::frames().free_pages();
-    assert_eq!(t.map(8, 128, true), Err(GrantStatus::NoDeviceSpace.raw()));
-    assert_eq!(t.touch(128, Access::Read), None);
-    assert_eq!((Fake::frames().free_pages(), Fake::frames().references(page(&t.a, 3))), (free, 129));
+    assert_eq!(t.map(8, slot(mapped), true), Err(GrantStatus::GeneralError.raw()));
+    assert_eq!(t.touch(slot(mapped), Access::Read), None);
+    assert_eq!((Fake::frames().free_pages(), Fake::frames().references(page(&t.a, 3))), (free, 1 + mapped));
+}
+
+#[test]
+fn a_mapping_goes_by_its_own_handle_only() {
+    let mut t = pair();
+    grant(&t.a, 8, 3, t.b.id, false);
+    grant(&t.a, 9, 4, t.b.id, false);
+    let handles = [t.map(8, 0, true), t.map(9, 1, true), t.map(8, 2, true)].map(Result::unwrap);
+    for (slot, own) in (0..).zip(handles) {
+        for other in handles.into_iter().filter(|other| *other != own) {
+            assert_eq!(t.unmap(other, slot), GrantStatus::GeneralError.raw());
+        }
+        // The right place, but a reference that the page there does not go by.
+        for gref in [7, 9, 4096, 0x7FFF] {
+            let made_up = GrantHandle(gref << 16 | own.0 & 0xFFFF);
+            assert!(made_up == own || t.unmap(made_up, slot) == GrantStatus::BadHandle.raw());
+        }
+        assert!(t.touch(slot, Access::Write).is_some());
+    }
+    for (slot, own) in (0..).zip(handles) {
+        assert_eq!(t.unmap(own, slot), OKAY);
+    }
+}
+
+#[test]
+fn one_page_by_two_references_is_counted_right_whichever_name_a_mapping_goes_by() {
+    let mut t = pair();
+    grant(&t.a, 8, 3, t.b.id, false);
+    grant(&t.a, 9, 3, t.b.id, false);
+    let handles = [t.map(8, 0, true).unwrap(), t.map(9, 1, true).unwrap()];
+    // The first one goes in the name of the other's reference, which is in use, too.
+    assert_eq!(t.unmap(GrantHandle(9 << 16 | handles[0].0 & 0xFFFF), 0), OKAY);
+    assert_ne!(flags(&t.a, 8), GTF_PERMIT_ACCESS, "one mapping, one reference in use");
+    assert_eq!(flags(&t.a, 9), GTF_PERMIT_ACCESS);
+    assert_eq!(t.unmap(handles[1], 1), GrantStatus::BadHandle.raw());
+    let b = t.b.clone();
+    t.world.destroy(&b);
+    assert_eq!(flags(&t.a, 8), GTF_PERMIT_ACCESS);
+    assert_eq!(Fake::frames().references(page(&t.a, 3)), 1);
 }
 
 #[test]

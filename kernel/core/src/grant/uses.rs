@@ -1,0 +1,204 @@
+//! Uses of a grant: counted in our half of its entry, shown to the granter in `GTF_reading` and `GTF_writing`.
+//!
+//! An entry that counts a use names a frame, and each use holds a reference on it. Counts and references change
+//! together under the table's lock, so a second user never meets a frame that the first one has just let go.
+
+use core::marker::PhantomData;
+
+use hypercall_abi::grant::{GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_TYPE_MASK, GTF_WRITING, GrantStatus};
+use hypercall_abi::ids::{DomId, GrantRef};
+use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
+
+use crate::addr::{Ipa, Pa};
+use crate::domain::Domain;
+use crate::frame::FrameRef;
+use crate::hw::Hw;
+
+/// Uses of one kind, at most: far from the counter's end.
+const MAX_USES: u16 = 0x7FFF;
+/// Attempts to change a word that its granter changes at the same time. An honest granter writes it once or twice.
+const ATTEMPTS: u32 = 8;
+
+/// Both halves of an entry: the granter's `grant_entry_v1`, which can change at any moment, and ours, which is the
+/// count of uses in one double word and the frame in the next.
+pub(super) struct Entry<H> {
+    shared: Pa,
+    ours: Pa,
+    hw: PhantomData<H>,
+}
+
+/// Who uses a reference, and how often.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Counts {
+    readers: u16,
+    writers: u16,
+    user: DomId,
+    pad: u16,
+}
+
+impl Counts {
+    fn of(&mut self, write: bool) -> &mut u16 {
+        if write { &mut self.writers } else { &mut self.readers }
+    }
+
+    const fn is_zero(self) -> bool {
+        self.readers == 0 && self.writers == 0
+    }
+}
+
+impl<H: Hw> Entry<H> {
+    pub(super) const fn new(shared: Pa, ours: Pa) -> Self {
+        Entry { shared, ours, hw: PhantomData }
+    }
+
+    fn counts(&self) -> Counts {
+        transmute!(H::load64(self.ours))
+    }
+
+    fn set_counts(&self, counts: Counts) {
+        H::store64(self.ours, transmute!(counts));
+    }
+
+    fn frame(&self) -> Pa {
+        Pa::new(H::load64(self.ours.add(8)))
+    }
+
+    /// Whether `user` uses `frame` through the entry, for reading or (if `write`) writing.
+    pub(super) fn is_used(&self, user: DomId, write: bool, frame: Pa) -> bool {
+        let mut counts = self.counts();
+        counts.user == user && *counts.of(write) > 0 && self.frame() == frame
+    }
+
+    /// Writes the granter's half as the granter does: first the frame, then what makes it valid.
+    pub(super) fn write_shared(&self, flags_and_user: u32, frame: u32) {
+        H::store32(self.shared.add(4), frame);
+        H::store32(self.shared, flags_and_user);
+    }
+
+    /// Exchanges the granter's halves of two entries that nobody uses; false if somebody does.
+    pub(super) fn swap(&self, other: &Self) -> bool {
+        let free = self.counts().is_zero() && other.counts().is_zero();
+        if free {
+            let (mine, others) = (H::load64(self.shared), H::load64(other.shared));
+            H::store64(self.shared, others);
+            H::store64(other.shared, mine);
+        }
+        free
+    }
+
+    /// Checks that the entry permits the use, and sets the flags that show it, in one step against the granter.
+    #[inline(always)]
+    fn show(&self, user: DomId, write: bool) -> Result<(), GrantStatus> {
+        let flags = u32::from(if write { GTF_READING | GTF_WRITING } else { GTF_READING });
+        let mut word = H::load32(self.shared);
+        for _ in 0..ATTEMPTS {
+            let permits = word & u32::from(GTF_TYPE_MASK) == u32::from(GTF_PERMIT_ACCESS);
+            if !permits || word >> 16 != u32::from(user.0) || write && word & u32::from(GTF_READONLY) != 0 {
+                return Err(GrantStatus::GeneralError);
+            }
+            let found = H::cas32(self.shared, word, word | flags);
+            if found == word {
+                return Ok(());
+            }
+            word = found;
+        }
+        // A granter that never leaves its entry alone grants nothing.
+        Err(GrantStatus::GeneralError)
+    }
+
+    /// Takes back the flags that no use stands for. Entries are aligned pairs of words, of which the second is
+    /// written back as it was.
+    fn hide(&self, counts: Counts) {
+        let flags = match (counts.readers, counts.writers) {
+            (0, 0) => GTF_READING | GTF_WRITING,
+            (_, 0) => GTF_WRITING,
+            (_, _) => return,
+        };
+        H::clear_bits64(self.shared, u64::from(flags));
+    }
+}
+
+/// A page in use, with a reference on its frame. Ends when it is dropped.
+pub(super) struct Use<H: Hw> {
+    /// Who granted the page and counts the use; `None` for a page of the user's own, or of a granter that is gone.
+    pub(super) granter: Option<H::Shared<Domain<H>>>,
+    /// By which reference. Uses of one frame through several references are alike: one may end in another's place.
+    pub(super) gref: GrantRef,
+    pub(super) user: DomId,
+    pub(super) write: bool,
+    pub(super) frame: Pa,
+}
+
+impl<H: Hw> Use<H> {
+    /// A use of the user's own page.
+    pub(super) fn own(user: DomId, write: bool, page: FrameRef) -> Self {
+        Use { granter: None, gref: GrantRef(0), user, write, frame: page.keep() }
+    }
+
+    /// A use of `granter`'s grant.
+    #[inline]
+    pub(super) fn begin(
+        granter: H::Shared<Domain<H>>,
+        gref: GrantRef,
+        user: DomId,
+        write: bool,
+    ) -> Result<Self, GrantStatus> {
+        let table = granter.grants.lock();
+        let entry = table.entry(gref).ok_or(GrantStatus::BadGntRef)?;
+        let mut counts = entry.counts();
+        let first = counts.is_zero();
+        if !first && counts.user != user {
+            return Err(GrantStatus::GeneralError);
+        }
+        if *counts.of(write) >= MAX_USES {
+            return Err(GrantStatus::NoSpace);
+        }
+        if first || write && counts.writers == 0 {
+            entry.show(user, write)?;
+        }
+        let page = if first {
+            // Looked up behind the flag that tells the granter to leave the entry alone.
+            let gfn = u64::from(H::load32(entry.shared.add(4)));
+            granter.p2m.pin(Ipa::from_number(gfn), write).ok()
+        } else {
+            H::frames().get(entry.frame(), granter.id).ok()
+        };
+        let Some(page) = page else {
+            entry.hide(counts);
+            return Err(GrantStatus::BadPage);
+        };
+        let frame = page.keep();
+        if first {
+            H::store64(entry.ours.add(8), frame.raw());
+            counts.user = user;
+        }
+        *counts.of(write) += 1;
+        entry.set_counts(counts);
+        drop(table);
+        Ok(Use { granter: Some(granter), gref, user, write, frame })
+    }
+
+    /// Hands the use over to a mapping of the frame, which is what ends it.
+    pub(super) fn keep(mut self) {
+        self.granter = None;
+        core::mem::forget(self);
+    }
+}
+
+impl<H: Hw> Drop for Use<H> {
+    fn drop(&mut self) {
+        let Some(granter) = &self.granter else { return H::frames().put(self.frame) };
+        let table = granter.grants.lock();
+        H::frames().put(self.frame);
+        let counts_it = |entry: &Entry<H>| entry.is_used(self.user, self.write, self.frame);
+        let named = table.entry(self.gref).filter(counts_it);
+        let Some(entry) = named.or_else(|| table.find(counts_it)) else { return };
+        let mut counts = entry.counts();
+        *counts.of(self.write) -= 1;
+        entry.set_counts(counts);
+        if *counts.of(self.write) == 0 {
+            entry.hide(counts);
+        }
+    }
+}
