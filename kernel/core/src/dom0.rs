@@ -8,7 +8,6 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::VcpuId;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::frame::FrameKind;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::lifecycle::Blueprint;
@@ -86,7 +85,7 @@ impl<H: Hw> Kernel<H> {
         })?;
         (32..32 + SPIS).for_each(|intid| domain.dist.link(intid));
         let pages = size / PAGE_SIZE;
-        H::frames().adopt(start, pages, domain.id, FrameKind::Ram).map_err(|_| XenError::NoMem)?;
+        H::frames().adopt(start, pages, domain.id).map_err(|_| XenError::NoMem)?;
         domain.quota.charge(pages).map_err(|_| XenError::NoMem)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);

@@ -117,6 +117,22 @@ impl FrameTable {
         Ok(Pa::from_number(number.into()))
     }
 
+    /// Makes reserved frames RAM of `owner` where they are, each with one reference of its own: Dom0's RAM is one piece,
+    /// larger than any block.
+    pub fn adopt(&self, from: Pa, pages: u64, owner: DomId) -> Result<(), NotYours> {
+        let live = State::live(owner, FrameKind::Ram).0;
+        for n in 0..pages {
+            let entry = self.entries.of(from.add(n * PAGE_SIZE)).ok_or(NotYours)?;
+            let adopted =
+                entry.state.compare_exchange(State::RESERVED.0, live, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if !adopted {
+                return Err(NotYours);
+            }
+        }
+        self.buddy.lock().total += pages;
+        Ok(())
+    }
+
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
     #[inline]
     pub fn get(&'static self, pa: Pa, owner: DomId) -> Result<FrameRef, NotYours> {
@@ -130,6 +146,11 @@ impl FrameTable {
             }
         }
         Err(NotYours)
+    }
+
+    /// Who owns the frame now; `DomId::INVALID` if nobody does.
+    pub fn owner(&self, pa: Pa) -> DomId {
+        self.entries.of(pa).map_or(DomId::INVALID, |entry| State(entry.state.load(Ordering::Acquire)).owner())
     }
 
     /// Drops a reference; the last one frees the frame.

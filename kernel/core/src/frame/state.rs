@@ -61,12 +61,17 @@ impl State {
         u32::from_le_bytes([a, b, c, d])
     }
 
+    pub(super) const fn owner(self) -> DomId {
+        let [.., a, b] = self.0.to_le_bytes();
+        DomId(u16::from_le_bytes([a, b]))
+    }
+
     /// Whether `owner` may have one more reference: the frame is live, the owner's, of a kind that guests see, and
     /// not at the end of its count.
     #[inline]
     pub(super) const fn can_be_shared_with(self, owner: DomId) -> bool {
         let counts = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
-        self.0 >> OWNER_SHIFT == owner.0 as u64 && self.0 & SEEN_BY_GUESTS != 0 && counts
+        self.owner().0 == owner.0 && self.0 & SEEN_BY_GUESTS != 0 && counts
     }
 
     /// The same, owned by nobody.

@@ -34,11 +34,6 @@ impl FrameTable {
         FrameKind::of(self.word(pa))
     }
 
-    /// Who owns the frame now; `DomId::INVALID` if nobody does.
-    pub(crate) fn owner(&self, pa: Pa) -> DomId {
-        DomId(u16::try_from(self.word(pa) >> 48).unwrap())
-    }
-
     /// References on the frame now.
     pub(crate) fn references(&self, pa: Pa) -> u32 {
         State(self.word(pa)).references()
@@ -75,6 +70,16 @@ fn a_range_is_not_released_twice() {
     table.release_range(BASE, 64);
     assert_eq!((table.total_pages(), table.free_pages()), (64, 63));
     assert_eq!(table.owner(page), A);
+}
+
+#[test]
+fn adopted_frames_are_live_where_they_are() {
+    let table = table_at(BASE, 16);
+    assert_eq!(table.adopt(BASE, 8, A), Ok(()));
+    assert_eq!(table.adopt(BASE.add(7 * PAGE_SIZE), 2, A), Err(NotYours));
+    assert!(table.get(BASE, A).is_ok());
+    table.put(BASE);
+    assert_eq!((table.total_pages(), table.free_pages()), (8, 1));
 }
 
 #[test]
