@@ -4,8 +4,6 @@ mod info;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::control::{CREATE_VUART, Cap, DomainParams, Op, VERSION};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
@@ -166,11 +164,7 @@ fn set_affinity<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, mask: u64) -> Result<
     if mask & ((1 << H::online()) - 1) == 0 {
         return Err(XenError::Inval);
     }
-    vcpu.affinity.store(mask, Ordering::Relaxed);
-    if let Some(pcpu) = vcpu.running_on() {
-        // It may not be allowed to stay there.
-        kernel.sched.poke(pcpu);
-    }
+    kernel.pin(vcpu, mask);
     Ok(())
 }
 

@@ -111,7 +111,7 @@ impl<H: Hw> Domain<H> {
             vuart: blueprint.vuart.then(Vuart::default),
             caps: if blueprint.privileged { Some(H::share(id, CapTable::with_platform())?) } else { None },
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
-            watchdogs: Watchdogs::new(),
+            watchdogs: Watchdogs::default(),
             line: SpinMutex::new(LineBuffer::new()),
             shared_info,
             direct_mapped: blueprint.direct_mapped,

@@ -31,7 +31,7 @@ pub fn handle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &
 
 /// The first entry of a pCPU to a guest; sleeps until there is one.
 pub fn first<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
-    sched::enter_first(kernel, cpu, frame);
+    sched::reschedule(kernel, cpu, frame);
     resume(kernel, cpu, frame);
 }
 
@@ -54,7 +54,7 @@ pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
         match intid {
             VTIMER_PPI => vtimer::on_physical(kernel, cpu),
             TIMER_PPI => {
-                kernel.timer_fired(cpu);
+                kernel.timer_fired(cpu.id);
                 H::deactivate(intid);
             }
             MAINTENANCE_PPI => {

@@ -1,12 +1,12 @@
 //! The microkernel's state: one value, shared by all pCPUs, that holds every table.
 //!
-//! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; a vCPU's place, then a
-//! run queue, then a timer queue. Each lock names what it guards where it is declared.
+//! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; how a vCPU stands, then a
+//! run queue or a timer queue. Each lock names what it guards where it is declared.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use hypercall_abi::errno::XenError;
 use spin::Once;
-use spin::mutex::SpinMutex;
 
 use crate::console::Console;
 use crate::domain::DomainTable;
@@ -26,7 +26,7 @@ pub struct Kernel<H: Hw> {
     pub domains: DomainTable<H>,
     /// The run queues.
     pub sched: Scheduler<H>,
-    /// The deadlines.
+    /// The alarms.
     pub timers: Timers<H>,
     /// The log, and the way to the UART.
     pub console: Console,
@@ -34,8 +34,8 @@ pub struct Kernel<H: Hw> {
     pub vmids: VmidAllocator,
     /// What guests read in their identification registers.
     pub ids: IdRegisters,
-    /// Which vCPU slots are taken, a bit each. Guards itself; innermost.
-    slots: SpinMutex<[u64; MAX_VCPUS_TOTAL / 64]>,
+    /// vCPUs that exist, so that queues of a fixed size hold them all.
+    vcpus: AtomicUsize,
     machine: Once<Machine>,
     started: AtomicU64,
 }
@@ -50,7 +50,7 @@ impl<H: Hw> Kernel<H> {
             console: Console::new(),
             vmids: VmidAllocator::new(),
             ids: IdRegisters::new(),
-            slots: SpinMutex::new([0; MAX_VCPUS_TOTAL / 64]),
+            vcpus: AtomicUsize::new(0),
             machine: Once::new(),
             started: AtomicU64::new(0),
         }
@@ -72,20 +72,16 @@ impl<H: Hw> Kernel<H> {
         H::now().saturating_sub(self.started.load(Ordering::Relaxed))
     }
 
-    /// Takes a free vCPU slot.
-    pub fn take_slot(&self) -> Option<u16> {
-        let mut slots = self.slots.lock();
-        let (word, bits) = slots.iter_mut().enumerate().find(|(_, bits)| **bits != u64::MAX)?;
-        let bit = bits.trailing_ones();
-        *bits |= 1 << bit;
-        u16::try_from(word * 64 + bit as usize).ok()
+    /// Counts vCPUs that are to be made; `ENOSPC` if there would be too many.
+    pub fn reserve_vcpus(&self, count: usize) -> Result<(), XenError> {
+        let more = |before: usize| before.checked_add(count).filter(|after| *after <= MAX_VCPUS_TOTAL);
+        let reserved = self.vcpus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        reserved.map(|_| ()).map_err(|_| XenError::NoSpc)
     }
 
-    /// Gives a vCPU slot back.
-    pub fn return_slot(&self, slot: u16) {
-        if let Some(bits) = self.slots.lock().get_mut(usize::from(slot) / 64) {
-            *bits &= !(1 << (slot % 64));
-        }
+    /// Counts vCPUs no more: their domain is gone.
+    pub fn return_vcpus(&self, count: usize) {
+        self.vcpus.fetch_sub(count, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,5 @@
 //! The life of a domain: made, started, paused, shut down, crashed, destroyed.
 
-use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -11,11 +10,12 @@ use crate::domain::{Domain, MAX_VCPUS};
 use crate::evtchn::{close_all, send_global_virq};
 use crate::frame::OutOfFrames;
 use crate::grant;
-use crate::hw::{Hw, Ticks};
+use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
-use crate::vcpu::{OFFLINE, PAUSED, STOPPED, Vcpu};
-use crate::vgic::{GicLayout, VcpuGic};
+use crate::runstate::{OFFLINE, PAUSED, STOPPED};
+use crate::vcpu::{Vcpu, VcpuContext};
+use crate::vgic::GicLayout;
 
 /// Ports that one stretch of a destruction closes.
 const PORT_STRETCH: u32 = 128;
@@ -50,34 +50,22 @@ impl<H: Hw> Kernel<H> {
     /// Makes a domain: paused once, without memory, its vCPUs offline.
     pub fn create(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
         let count = usize::try_from(blueprint.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
-        let slots = self.take_slots(count.ok_or(XenError::Inval)?)?;
-        let made = self.make(blueprint, &slots);
-        if made.is_err() {
-            slots.iter().for_each(|slot| self.return_slot(*slot));
-        }
-        made
+        let count = count.ok_or(XenError::Inval)?;
+        self.reserve_vcpus(count)?;
+        self.make(blueprint).inspect_err(|_| self.return_vcpus(count))
     }
 
-    fn take_slots(&self, count: usize) -> Result<heapless::Vec<u16, MAX_VCPUS>, XenError> {
-        let slots: heapless::Vec<_, MAX_VCPUS> = (0..count).map_while(|_| self.take_slot()).collect();
-        if slots.len() < count {
-            slots.iter().for_each(|slot| self.return_slot(*slot));
-            return Err(XenError::NoSpc);
-        }
-        Ok(slots)
-    }
-
-    fn make(&self, blueprint: &Blueprint, slots: &[u16]) -> Result<H::Shared<Domain<H>>, XenError> {
+    fn make(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
         let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
-        let mut vcpus = heapless::Vec::new();
-        for (n, slot) in (0..).zip(slots) {
-            let vcpu = Vcpu::new(id, VcpuId(n), *slot, VcpuGic::new());
-            vcpu.hold(PAUSED);
-            // There is room: a domain has no more vCPUs than slots.
-            let _ = vcpus.push(H::share(id, vcpu).map_err(|OutOfFrames| XenError::NoMem)?);
-        }
-        let domain = Domain::new(id, blueprint, vcpus).and_then(|domain| H::share(id, domain));
-        let domain: H::Shared<Domain<H>> = domain.map_err(|OutOfFrames| XenError::NoMem)?;
+        let vcpu = |n| {
+            let vcpu = Vcpu::new(id, VcpuId(n));
+            self.hold(&vcpu, PAUSED);
+            H::share(id, vcpu)
+        };
+        let no_memory = |OutOfFrames| XenError::NoMem;
+        let vcpus = (0..blueprint.vcpus).map(vcpu).collect::<Result<_, _>>().map_err(no_memory)?;
+        let domain = Domain::new(id, blueprint, vcpus).and_then(|domain| H::share(id, domain)).map_err(no_memory)?;
+        let domain: H::Shared<Domain<H>> = domain;
         if let Some(first) = domain.vcpus().first() {
             first.set_info(domain.shared_info.pa());
         }
@@ -87,32 +75,21 @@ impl<H: Hw> Kernel<H> {
 
     /// Starts a vCPU at `pc` with `x0`, MMU off; `EEXIST` if it is online already. PSCI `CPU_ON` comes here too.
     pub fn start_vcpu(&self, domain: &Domain<H>, vcpu: &H::Shared<Vcpu<H>>, pc: u64, x0: u64) -> Result<(), XenError> {
-        {
-            // The place's lock makes one of two simultaneous starts the first.
-            let place = vcpu.place.lock();
-            if vcpu.is_online() {
-                return Err(XenError::Exist);
-            }
-            if *place != crate::sched::Place::Nowhere {
-                // It is switching itself off and has not left its pCPU yet.
-                return Err(XenError::Again);
-            }
-            let mut context = vcpu.context.lock();
-            *context = crate::vcpu::VcpuContext::default();
-            context.frame = TrapFrame { pc, pstate: PSR_GUEST64_INIT, ..TrapFrame::default() };
-            context.frame.x[0] = x0;
-            context.el1.sctlr_el1 = SCTLR_GUEST_INIT;
-            context.el1.vmpidr_el2 = crate::vgic::affinity(vcpu.id.0 as usize);
-            context.el1.cntvoff_el2 = domain.counter_offset;
-            vcpu.release(OFFLINE);
+        // The lock makes one of two simultaneous starts the first.
+        let mut run = vcpu.run.lock();
+        if run.held & OFFLINE == 0 {
+            return Err(XenError::Exist);
         }
-        self.sched.make_runnable(vcpu);
+        if run.running_on().is_some() {
+            // It is switching itself off and has not left its pCPU yet.
+            return Err(XenError::Again);
+        }
+        *vcpu.context.lock() = VcpuContext::at_start(vcpu.id, pc, x0, domain.counter_offset);
+        run.held &= !OFFLINE;
+        if run.held == 0 {
+            self.sched.enqueue(vcpu, &mut run, H::now());
+        }
         Ok(())
-    }
-
-    /// Switches off the vCPU that runs here (PSCI `CPU_OFF`).
-    pub fn stop_vcpu(&self, vcpu: &Vcpu<H>) {
-        self.hold(vcpu, OFFLINE);
     }
 
     /// Pauses all vCPUs; counted.
@@ -135,16 +112,6 @@ impl<H: Hw> Kernel<H> {
             }
         }
         Ok(())
-    }
-
-    /// Makes the first vCPU look at its deadlines again: the watchdogs count among them.
-    pub fn watchdogs_changed(&self, domain: &Domain<H>) {
-        if let Some(vcpu) = domain.vcpus().first() {
-            self.notify(vcpu);
-            if let Some(pcpu) = vcpu.running_on() {
-                self.sched.poke(pcpu);
-            }
-        }
     }
 }
 
@@ -174,14 +141,8 @@ pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &T
     let (domain, vcpu) = (current.domain.clone(), current.vcpu.id);
     kernel.log(format_args!("d{}v{vcpu} crashed: {reason}", domain.id));
     kernel.log(format_args!("  pc {:#018x} pstate {:#x}", frame.pc, frame.pstate));
-    for (n, row) in frame.x.chunks(4).enumerate() {
-        let mut text = heapless::String::<96>::new();
-        for (m, value) in row.iter().enumerate() {
-            use core::fmt::Write;
-            // Four registers fit the line.
-            let _ = write!(text, " x{:<2} {value:016x}", n * 4 + m);
-        }
-        kernel.log(format_args!("  {text}"));
+    for (n, row) in (0..).step_by(4).zip(frame.x.chunks(4)) {
+        kernel.log(format_args!("  x{n:<2} {row:016x?}"));
     }
     shutdown(kernel, &domain, ShutdownReason::Crash as u32);
 }
@@ -199,32 +160,18 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if domain.vcpus().iter().any(|vcpu| vcpu.running_on().is_some()) {
         return false;
     }
-    if !close_all(kernel, domain, PORT_STRETCH) {
-        return false;
-    }
     if let Some(uart) = &domain.vuart {
         uart.disconnect();
     }
-    if !domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping)) {
-        return false;
+    let done = close_all(kernel, domain, PORT_STRETCH)
+        && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
+    // Once only: through a capability that outlived the domain we may come here when its id is another's.
+    if done && kernel.domains.remove(domain) {
+        kernel.timers.cancel(&domain.watchdogs.alarm);
+        domain.vcpus().iter().for_each(|vcpu| kernel.timers.cancel(&vcpu.alarm));
+        kernel.return_vcpus(domain.vcpus().len());
     }
-    // Once only: through a capability that outlived the domain we may come here when its id and its slots are others'.
-    if kernel.domains.remove(domain) {
-        for vcpu in domain.vcpus() {
-            kernel.timers.cancel(vcpu);
-            kernel.return_slot(vcpu.slot);
-        }
-    }
-    true
-}
-
-/// What a vCPU's expired deadline may also mean: a watchdog of its domain.
-pub fn check_watchdogs<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, now: Ticks) {
-    let Some(domain) = kernel.domains.get(vcpu.domid) else { return };
-    if domain.watchdogs.expired(now) {
-        kernel.log(format_args!("d{}: watchdog expired", domain.id));
-        shutdown(kernel, &domain, ShutdownReason::Watchdog as u32);
-    }
+    done
 }
 
 #[cfg(test)]

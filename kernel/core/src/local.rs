@@ -7,7 +7,7 @@ use hypercall_abi::ids::DomId;
 
 use crate::context::TrapFrame;
 use crate::domain::Domain;
-use crate::hw::{Hw, PcpuId, Ticks};
+use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
 use crate::vcpu::{Vcpu, VcpuContext};
 
@@ -25,34 +25,15 @@ pub struct LocalCpu<H: Hw> {
     pub id: PcpuId,
     /// What runs here; `None` only inside the scheduler.
     pub current: Option<Current<H>>,
-    /// Whose registers are here: what a report of a crash names, inside the scheduler too.
+    /// Whose registers are here, what a report of a crash names, inside the scheduler too.
     pub domain: Option<DomId>,
-    slice_end: Option<Ticks>,
     fp_loaded: bool,
 }
 
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, domain: None, slice_end: None, fp_loaded: false }
-    }
-
-    /// When the running vCPU has to make room; `None` while nobody waits.
-    pub fn slice_end(&self) -> Option<Ticks> {
-        self.slice_end
-    }
-
-    /// Whether the slice has ended.
-    pub fn slice_over(&self, now: Ticks) -> bool {
-        self.slice_end.is_some_and(|end| end <= now)
-    }
-
-    /// Starts a slice, or lets the vCPU run on without one. A slice that is under way goes on.
-    pub fn renew_slice(&mut self, end: Option<Ticks>) {
-        self.slice_end = match (end, self.slice_end) {
-            (Some(_), Some(running)) if running > H::now() => Some(running),
-            (new, _) => new,
-        };
+        LocalCpu { id, current: None, domain: None, fp_loaded: false }
     }
 
     /// Takes the registers of `vcpu` off this pCPU.

@@ -9,6 +9,7 @@ use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::lifecycle;
 use crate::local::Current;
+use crate::runstate::OFFLINE;
 use crate::vgic::index_of;
 
 /// Affinity fields of `MPIDR_EL1`.
@@ -38,7 +39,7 @@ pub(crate) fn call<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: Ps
             answer(PsciResult::Success)
         }
         PsciFn::CpuOff => {
-            kernel.stop_vcpu(&current.vcpu);
+            kernel.hold(&current.vcpu, OFFLINE);
             return None;
         }
         PsciFn::SystemOff => return shutdown(kernel, domain, ShutdownReason::Poweroff),

@@ -1,78 +1,104 @@
-//! Where a vCPU's time goes: running, waiting for a pCPU, blocked or offline (Xen public/vcpu.h).
+//! How a vCPU stands: whether it runs and where, what keeps it from running, and where its time has gone
+//! (Xen public/vcpu.h).
 
 use hypercall_abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
 use zerocopy::IntoBytes;
 
-use crate::addr::Pa;
+use crate::addr::PAGE_SIZE;
 use crate::frame::FrameRef;
-use crate::hw::{Hw, Ticks};
+use crate::hw::{Hw, PcpuId, Ticks};
 
-/// The guest's copy of its runstate: one structure, in one page or across the border of two.
-pub struct RunstateArea {
-    /// First byte.
-    pub first: Pa,
-    /// How many bytes lie in the first page.
-    pub split: usize,
-    /// First byte of the rest, in the second page.
-    pub second: Option<Pa>,
-    /// Whether the guest wants the update flag while the structure changes.
-    pub flag_updates: bool,
-    /// The pins that keep the frames while the area is registered.
-    pub frames: [Option<FrameRef>; 2],
-}
+/// The vCPU waits for an interrupt or an event.
+pub const BLOCKED: u32 = 1 << 0;
+/// The vCPU has not been started, or has switched itself off (PSCI).
+pub const OFFLINE: u32 = 1 << 1;
+/// The domain is paused through a capability.
+pub const PAUSED: u32 = 1 << 2;
+/// The domain has shut down or is being destroyed.
+pub const STOPPED: u32 = 1 << 3;
 
-/// The times of one vCPU.
-pub struct Accounting {
+/// What the scheduler knows of a vCPU.
+pub struct Run {
     state: Runstate,
     since: Ticks,
     spent: [Ticks; 4],
-    /// The guest's copy, if it asked for one.
+    /// The pCPU where it runs or in whose queue it waits, else the one where it did last.
+    pub pcpu: PcpuId,
+    /// Reasons not to run (`BLOCKED` and its like). They may change at any time: its state follows when its pCPU, if it
+    /// has one, has noticed.
+    pub held: u32,
+    /// The guest's copy of the times, if it asked for one.
     pub area: Option<RunstateArea>,
 }
 
-impl Default for Accounting {
+/// The guest's copy of its run times: one structure, in one page or across the border of two, which it pins.
+pub struct RunstateArea {
+    /// Offset in the first page.
+    pub offset: u64,
+    /// The first page.
+    pub first: FrameRef,
+    /// The second page, if the structure reaches it.
+    pub second: Option<FrameRef>,
+}
+
+impl Default for Run {
+    /// How a vCPU stands that has not been started.
     fn default() -> Self {
-        Accounting { state: Runstate::Offline, since: 0, spent: [0; 4], area: None }
+        Run { state: Runstate::Offline, since: 0, spent: [0; 4], pcpu: PcpuId(0), held: OFFLINE, area: None }
     }
 }
 
-impl Accounting {
-    /// From `now` on the vCPU is in `state`; returns how long the state before lasted.
-    pub fn enter(&mut self, state: Runstate, now: Ticks) -> Ticks {
-        let lasted = now.saturating_sub(self.since);
-        self.spent[self.state as usize & 3] += lasted;
-        self.state = state;
-        self.since = now;
-        lasted
+impl Run {
+    /// Whether it runs, waits in a run queue, or neither.
+    pub fn state(&self) -> Runstate {
+        self.state
+    }
+
+    /// The pCPU where it runs now.
+    pub fn running_on(&self) -> Option<PcpuId> {
+        (self.state == Runstate::Running).then_some(self.pcpu)
+    }
+
+    /// From `now` on the vCPU is in `state`.
+    pub fn enter(&mut self, state: Runstate, now: Ticks) {
+        self.spent[self.state as usize & 3] += now.saturating_sub(self.since);
+        (self.state, self.since) = (state, now);
+    }
+
+    /// From `now` on the vCPU neither runs nor waits for a pCPU.
+    pub fn enter_sleep(&mut self, now: Ticks) {
+        self.enter(if self.held == BLOCKED { Runstate::Blocked } else { Runstate::Offline }, now);
+    }
+
+    /// Ticks spent in each state, up to `now`.
+    fn times(&self, now: Ticks) -> [Ticks; 4] {
+        let mut times = self.spent;
+        times[self.state as usize & 3] += now.saturating_sub(self.since);
+        times
     }
 
     /// Ticks spent running, up to `now`.
     pub fn running(&self, now: Ticks) -> Ticks {
-        let open = if self.state == Runstate::Running { now.saturating_sub(self.since) } else { 0 };
-        self.spent[Runstate::Running as usize] + open
+        self.times(now)[Runstate::Running as usize]
     }
 
     /// The record of the guest ABI, in nanoseconds.
     pub fn info<H: Hw>(&self, now: Ticks) -> RunstateInfo {
-        let mut time = self.spent;
-        time[self.state as usize & 3] += now.saturating_sub(self.since);
         RunstateInfo {
             state: self.state as u32,
             pad: 0,
             state_entry_time: nanoseconds::<H>(self.since),
-            time: time.map(nanoseconds::<H>),
+            time: self.times(now).map(nanoseconds::<H>),
         }
     }
 
-    /// Writes the guest's copy, if there is one.
-    pub fn publish<H: Hw>(&self, now: Ticks) {
+    /// Writes the guest's copy, if there is one, as of the last change; `flagged` when the guest wants to see whether
+    /// it is just being written.
+    pub fn publish<H: Hw>(&self, flagged: bool) {
         let Some(area) = &self.area else { return };
-        let mut info = self.info::<H>(now);
-        if area.flag_updates {
-            let entry = info.state_entry_time;
-            info.state_entry_time |= RUNSTATE_UPDATE;
-            area.write::<H>(&info);
-            info.state_entry_time = entry;
+        let info = self.info::<H>(self.since);
+        if flagged {
+            area.write::<H>(&RunstateInfo { state_entry_time: info.state_entry_time | RUNSTATE_UPDATE, ..info });
         }
         area.write::<H>(&info);
     }
@@ -80,11 +106,11 @@ impl Accounting {
 
 impl RunstateArea {
     fn write<H: Hw>(&self, info: &RunstateInfo) {
-        let bytes = info.as_bytes();
-        let (head, tail) = bytes.split_at(self.split.min(bytes.len()));
-        H::write_bytes(self.first, head);
-        if let Some(second) = self.second {
-            H::write_bytes(second, tail);
+        let split = usize::try_from(PAGE_SIZE - self.offset).map_or(0, |left| left.min(size_of::<RunstateInfo>()));
+        let (head, tail) = info.as_bytes().split_at(split);
+        H::write_bytes(self.first.pa().page().add(self.offset), head);
+        if let Some(second) = &self.second {
+            H::write_bytes(second.pa().page(), tail);
         }
     }
 }

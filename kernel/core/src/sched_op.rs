@@ -1,18 +1,19 @@
 //! `sched_op`: yielding, blocking, polling, shutting down, watchdogs.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::Port;
 use hypercall_abi::sched::{Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
+use spin::mutex::SpinMutex;
 
 use crate::addr::GuestVa;
 use crate::domain::Domain;
 use crate::hw::{Hw, Ticks};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
-use crate::runstate::ticks;
-use crate::vcpu::BLOCKED;
+use crate::runstate::{BLOCKED, ticks};
+use crate::timer::{Alarm, Seat};
 use crate::{evtchn, guest, lifecycle};
 
 /// `Vcpu::polling` when several ports are polled: any of them ends the poll.
@@ -20,30 +21,13 @@ pub const POLL_ANY: u32 = u32::MAX;
 /// Most ports of a poll (Xen public/sched.h).
 const POLL_PORTS: u32 = 128;
 
-/// The two watchdog timers of a domain: when each fires, 0 while it is not armed.
-pub struct Watchdogs([AtomicU64; 2]);
-
-impl Watchdogs {
-    /// None armed.
-    pub const fn new() -> Self {
-        Watchdogs([const { AtomicU64::new(0) }; 2])
-    }
-
-    /// Whether one has expired at `now`.
-    pub fn expired(&self, now: Ticks) -> bool {
-        self.0.iter().map(|at| at.load(Ordering::Relaxed)).any(|at| at != 0 && at <= now)
-    }
-
-    /// The earliest that is armed.
-    pub fn deadline(&self) -> Option<Ticks> {
-        self.0.iter().map(|at| at.load(Ordering::Relaxed)).filter(|at| *at != 0).min()
-    }
-}
-
-impl Default for Watchdogs {
-    fn default() -> Self {
-        Self::new()
-    }
+/// The two watchdogs of a domain.
+#[derive(Default)]
+pub struct Watchdogs {
+    /// When each expires, if it is armed. Taken before a timer queue's lock.
+    due: SpinMutex<[Option<Ticks>; 2]>,
+    /// Where the domain's alarm for the earlier one stands.
+    pub alarm: Seat,
 }
 
 /// `sched_op(cmd, arg)`.
@@ -52,7 +36,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let at = GuestVa::new(call.args[1]);
     match SchedOp::try_from(call.arg32(0)).map_err(XenError::from)? {
         SchedOp::Yield => {
-            call.kernel.sched.poke(H::pcpu());
+            call.kernel.sched.give_way();
             Ok(0)
         }
         SchedOp::Block => {
@@ -71,7 +55,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
         SchedOp::Watchdog => {
             let arg: Watchdog = guest::read(call.domain, at)?;
-            watchdog(call.kernel, call.domain, &arg)
+            watchdog(call, &arg)
         }
         SchedOp::RemoteShutdown | SchedOp::PinOverride => Err(XenError::Perm.into()),
     }
@@ -102,33 +86,47 @@ fn poll<H: Hw>(call: &mut Call<'_, H>, arg: &Poll) -> CallResult {
     let found = (0..arg.nr_ports).map(pending).find(|pending| !matches!(pending, Ok(false)));
     if !blocked || found.is_some() {
         call.vcpu.end_poll();
-        call.vcpu.release(BLOCKED);
+        call.kernel.release(call.vcpu, BLOCKED);
     }
     found.unwrap_or(Ok(false))?;
     Ok(0)
 }
 
 /// Arms (id 0), pokes or disarms a watchdog; returns its id.
-fn watchdog<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, arg: &Watchdog) -> CallResult {
-    let timers = &domain.watchdogs.0;
-    let at = H::now().saturating_add(ticks::<H>(u64::from(arg.timeout).saturating_mul(1_000_000_000))).max(1);
+fn watchdog<H: Hw>(call: &mut Call<'_, H>, arg: &Watchdog) -> CallResult {
+    let after = ticks::<H>(u64::from(arg.timeout).saturating_mul(1_000_000_000));
+    let at = (arg.timeout != 0).then(|| H::now().saturating_add(after));
+    let Watchdogs { due, alarm } = &call.domain.watchdogs;
+    let mut due = due.lock();
     let result = match arg.id {
-        0 if arg.timeout == 0 => return Err(XenError::Inval.into()),
         0 => {
-            let taken = |timer: &AtomicU64| timer.compare_exchange(0, at, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            timers.iter().position(taken).map(|n| n as u64 + 1).ok_or(XenError::NoSpc)?
+            at.ok_or(XenError::Inval)?;
+            let (n, free) = (1..).zip(due.iter_mut()).find(|(_, due)| due.is_none()).ok_or(XenError::NoSpc)?;
+            *free = at;
+            n
         }
         id => {
-            let timer = usize::try_from(id - 1).ok().and_then(|n| timers.get(n)).ok_or(XenError::Inval)?;
-            if timer.load(Ordering::Relaxed) == 0 {
-                return Err(XenError::Inval.into());
-            }
-            timer.store(if arg.timeout == 0 { 0 } else { at }, Ordering::Relaxed);
+            let armed = usize::try_from(id - 1).ok().and_then(|n| due.get_mut(n)).filter(|due| due.is_some());
+            *armed.ok_or(XenError::Inval)? = at;
             0
         }
     };
-    kernel.watchdogs_changed(domain);
+    match due.iter().flatten().min() {
+        Some(first) => call.kernel.timers.set(H::pcpu(), Alarm::Watchdog(call.domain.clone()), *first),
+        None => call.kernel.timers.cancel(alarm),
+    }
+    // The hardware's timer is set when this pCPU has chosen.
+    call.kernel.sched.poke(H::pcpu());
     Ok(result)
+}
+
+/// The alarm for a domain's watchdogs: the domain has not poked one in time and ends.
+pub(crate) fn watchdog_expired<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, now: Ticks) {
+    // One that has been poked meanwhile has set the alarm anew.
+    if domain.watchdogs.due.lock().iter().flatten().any(|at| *at <= now) {
+        kernel.log(format_args!("d{}: watchdog expired", domain.id));
+        lifecycle::shutdown(kernel, domain, ShutdownReason::Watchdog as u32);
+    }
 }
 
 #[cfg(test)]

@@ -1,80 +1,77 @@
-//! Deadlines: for each pCPU a queue of vCPUs that want to be woken, and the one hardware timer behind it.
+//! Alarms: for each pCPU a queue of deadlines, and the one hardware timer behind it.
 //!
-//! A vCPU stands in one queue at most, once. The queue is a binary heap that knows where each vCPU stands, so
-//! that arming and cancelling cost O(log n) and nothing stale is left behind.
+//! An alarm stands in one queue at most, once. The queue is a binary heap whose alarms know where they stand, so that
+//! setting and cancelling one costs O(log n) and leaves nothing behind.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
-use hypercall_abi::ids::VcpuId;
 use spin::mutex::SpinMutex;
 
+use crate::domain::{Domain, MAX_DOMAINS};
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::{Kernel, MAX_VCPUS_TOTAL};
-use crate::local::LocalCpu;
 use crate::vcpu::Vcpu;
-use crate::{lifecycle, vtimer};
+use crate::{sched_op, vtimer};
 
-/// Positions and pCPUs are kept plus one, so that the empty tables are all zeros and cost nothing in the image.
-const NOWHERE: u16 = 0;
-const NO_PCPU: u8 = 0;
-/// Expired deadlines that one interrupt handles; the rest fire the timer again at once.
+/// Alarms that one interrupt handles; the rest fire the timer again at once.
 const BATCH: usize = 16;
 
-struct Entry<H: Hw> {
-    at: Ticks,
-    vcpu: H::Shared<Vcpu<H>>,
+/// Who is told when the time has come.
+pub enum Alarm<H: Hw> {
+    /// A vCPU: it looks at its timers, and wakes up if it slept.
+    Vcpu(H::Shared<Vcpu<H>>),
+    /// A domain: one of its watchdogs has expired.
+    Watchdog(H::Shared<Domain<H>>),
 }
 
-/// The deadlines of one pCPU, as a heap with the earliest first.
-struct Queue<H: Hw> {
-    heap: heapless::Vec<Entry<H>, MAX_VCPUS_TOTAL>,
-    /// Where the vCPU of each slot stands in the heap, plus one.
-    position: [u16; MAX_VCPUS_TOTAL],
+/// Where the alarm of a vCPU or a domain stands. Both words are written under the lock of the queue that they name.
+#[derive(Default)]
+pub struct Seat {
+    home: AtomicU8,
+    /// Position in the heap of pCPU `home`, plus one; 0 is nowhere.
+    position: AtomicU16,
 }
 
-/// The deadlines of all pCPUs.
-pub struct Timers<H: Hw> {
-    /// Guards a pCPU's deadlines. Innermost lock.
-    queues: [SpinMutex<Queue<H>>; MAX_PCPUS],
-    /// The pCPU in whose queue the vCPU of each slot stands, plus one.
-    home: [AtomicU8; MAX_VCPUS_TOTAL],
+impl<H: Hw> Alarm<H> {
+    fn seat(&self) -> &Seat {
+        match self {
+            Alarm::Vcpu(vcpu) => &vcpu.alarm,
+            Alarm::Watchdog(domain) => &domain.watchdogs.alarm,
+        }
+    }
 }
+
+/// The alarms of one pCPU, as a heap with the earliest first. There is room for all that can exist.
+struct Queue<H: Hw>(heapless::Vec<(Ticks, Alarm<H>), { MAX_VCPUS_TOTAL + MAX_DOMAINS }>);
 
 impl<H: Hw> Queue<H> {
-    const fn new() -> Self {
-        Queue { heap: heapless::Vec::new(), position: [NOWHERE; MAX_VCPUS_TOTAL] }
-    }
-
     fn earliest(&self) -> Option<Ticks> {
-        self.heap.first().map(|entry| entry.at)
-    }
-
-    fn note(&mut self, at: usize) {
-        if let Some(slot) = self.heap.get(at).map(|entry| usize::from(entry.vcpu.slot))
-            && let Some(position) = self.position.get_mut(slot)
-        {
-            *position = u16::try_from(at + 1).unwrap_or(NOWHERE);
-        }
+        self.0.first().map(|(at, _)| *at)
     }
 
     fn earlier(&self, a: usize, b: usize) -> bool {
-        matches!((self.heap.get(a), self.heap.get(b)), (Some(a), Some(b)) if a.at < b.at)
+        matches!((self.0.get(a), self.0.get(b)), (Some((a, _)), Some((b, _))) if a < b)
+    }
+
+    fn note(&self, at: usize) {
+        if let Some((_, alarm)) = self.0.get(at) {
+            alarm.seat().position.store(u16::try_from(at + 1).unwrap_or(0), Ordering::Release);
+        }
     }
 
     fn swap(&mut self, a: usize, b: usize) {
-        self.heap.swap(a, b);
+        self.0.swap(a, b);
         self.note(a);
         self.note(b);
     }
 
-    fn rise(&mut self, mut at: usize) {
+    /// Moves the alarm at this position, which may be new there, to where it belongs.
+    fn settle(&mut self, mut at: usize) {
+        self.note(at);
         while at > 0 && self.earlier(at, (at - 1) / 2) {
             self.swap(at, (at - 1) / 2);
             at = (at - 1) / 2;
         }
-    }
-
-    fn sink(&mut self, mut at: usize) {
         loop {
             let (left, right) = (2 * at + 1, 2 * at + 2);
             let child = if self.earlier(right, left) { right } else { left };
@@ -86,119 +83,94 @@ impl<H: Hw> Queue<H> {
         }
     }
 
-    fn insert(&mut self, at: Ticks, vcpu: H::Shared<Vcpu<H>>) {
-        // There is room: a vCPU stands here once, and no more of them can exist.
-        if self.heap.push(Entry { at, vcpu }).is_ok() {
-            let last = self.heap.len() - 1;
-            self.note(last);
-            self.rise(last);
+    fn insert(&mut self, at: Ticks, alarm: Alarm<H>) {
+        if self.0.push((at, alarm)).is_ok() {
+            self.settle(self.0.len() - 1);
         }
     }
 
-    fn remove(&mut self, slot: usize) -> Option<H::Shared<Vcpu<H>>> {
-        let at = usize::from(core::mem::replace(self.position.get_mut(slot)?, NOWHERE)).checked_sub(1)?;
-        if at >= self.heap.len() {
-            return None;
-        }
-        let entry = self.heap.swap_remove(at);
-        if at < self.heap.len() {
-            self.note(at);
-            self.rise(at);
-            self.sink(at);
-        }
-        Some(entry.vcpu)
+    fn remove(&mut self, at: usize) -> Option<Alarm<H>> {
+        let (_, alarm) = (at < self.0.len()).then(|| self.0.swap_remove(at))?;
+        alarm.seat().position.store(0, Ordering::Release);
+        self.settle(at);
+        Some(alarm)
     }
 
-    fn expire(&mut self, now: Ticks) -> Option<H::Shared<Vcpu<H>>> {
-        let first = self.heap.first().filter(|entry| entry.at <= now)?;
-        let slot = usize::from(first.vcpu.slot);
-        self.remove(slot)
+    fn expire(&mut self, now: Ticks) -> Option<Alarm<H>> {
+        if self.earliest()? <= now { self.remove(0) } else { None }
     }
 }
 
+/// The alarms of all pCPUs.
+pub struct Timers<H: Hw> {
+    /// Each guards a pCPU's alarms. Innermost.
+    queues: [SpinMutex<Queue<H>>; MAX_PCPUS],
+}
+
 impl<H: Hw> Timers<H> {
-    /// No deadlines.
-    pub const fn new() -> Self {
-        Timers {
-            queues: [const { SpinMutex::new(Queue::new()) }; MAX_PCPUS],
-            home: [const { AtomicU8::new(NO_PCPU) }; MAX_VCPUS_TOTAL],
-        }
+    /// No alarms.
+    pub(crate) const fn new() -> Self {
+        Timers { queues: [const { SpinMutex::new(Queue(heapless::Vec::new())) }; MAX_PCPUS] }
     }
 
     fn queue(&self, pcpu: PcpuId) -> &SpinMutex<Queue<H>> {
         &self.queues[usize::from(pcpu.0) % MAX_PCPUS]
     }
 
-    /// Wakes `vcpu` at `at`, through the timer of this pCPU `here`. Replaces a deadline set before.
-    pub fn arm(&self, here: PcpuId, vcpu: &H::Shared<Vcpu<H>>, at: Ticks) {
-        self.cancel(vcpu);
-        let Some(home) = self.home.get(usize::from(vcpu.slot)) else { return };
+    /// Sets an alarm on this pCPU `here` in place of the one set before. Of two setters of one alarm the caller makes
+    /// one the first.
+    pub fn set(&self, here: PcpuId, alarm: Alarm<H>, at: Ticks) {
+        self.cancel(alarm.seat());
         let mut queue = self.queue(here).lock();
-        queue.insert(at, vcpu.clone());
-        home.store(here.0 + 1, Ordering::Release);
+        alarm.seat().home.store(here.0, Ordering::Relaxed);
+        queue.insert(at, alarm);
     }
 
-    /// Forgets the deadline of `vcpu`.
-    pub fn cancel(&self, vcpu: &Vcpu<H>) {
-        let slot = usize::from(vcpu.slot);
-        let Some(home) = self.home.get(slot) else { return };
-        let at = home.load(Ordering::Acquire);
-        if at != NO_PCPU {
-            let removed = self.queue(PcpuId(at - 1)).lock().remove(slot);
-            home.store(NO_PCPU, Ordering::Release);
+    /// Cancels an alarm, if it is set.
+    pub fn cancel(&self, seat: &Seat) {
+        if seat.position.load(Ordering::Acquire) != 0 {
+            let mut queue = self.queue(PcpuId(seat.home.load(Ordering::Relaxed))).lock();
+            let at = usize::from(seat.position.load(Ordering::Relaxed)).checked_sub(1);
+            let removed = at.and_then(|at| queue.remove(at));
+            // It may hold the last reference, which gives frames back: not under the innermost lock.
+            drop(queue);
             drop(removed);
         }
     }
 
-    /// Sets this pCPU's timer to the earliest thing that it waits for.
-    pub fn program(&self, cpu: &LocalCpu<H>) {
-        let queued = self.queue(cpu.id).lock().earliest();
-        let own = cpu.current.as_ref().and_then(|current| current.vcpu.own_deadline(&current.domain));
-        H::set_deadline([queued, cpu.slice_end(), own].into_iter().flatten().min());
+    /// Sets the alarm of a vCPU that runs `here`: for its physical timer, which no hardware watches.
+    pub fn watch(&self, here: PcpuId, vcpu: &H::Shared<Vcpu<H>>) {
+        match vcpu.ptimer.deadline() {
+            Some(at) => self.set(here, Alarm::Vcpu(vcpu.clone()), at),
+            None => self.cancel(&vcpu.alarm),
+        }
     }
-}
 
-impl<H: Hw> Default for Timers<H> {
-    fn default() -> Self {
-        Self::new()
+    /// Sets this pCPU's hardware timer to the earliest of its alarms and the end of the turn of who runs.
+    pub fn program(&self, here: PcpuId, turn_end: Option<Ticks>) {
+        let alarm = self.queue(here).lock().earliest();
+        H::set_deadline([alarm, turn_end].into_iter().flatten().min());
     }
 }
 
 impl<H: Hw> Kernel<H> {
-    /// This pCPU's timer has fired: wakes the vCPUs that are due, and ends the slice if it is over.
-    pub fn timer_fired(&'static self, cpu: &mut LocalCpu<H>) {
+    /// The timer of this pCPU `here` has fired: whoever has set an alarm is told, and the pCPU chooses again, since the
+    /// turn of who runs may be over.
+    pub fn timer_fired(&self, here: PcpuId) {
         let now = H::now();
         for _ in 0..BATCH {
-            let due = self.timers.queue(cpu.id).lock().expire(now);
-            let Some(vcpu) = due else { break };
-            self.vcpu_due(&vcpu, now);
-        }
-        if let Some(current) = &cpu.current {
-            let vcpu = current.vcpu.clone();
-            if vcpu.own_deadline(&current.domain).is_some_and(|at| at <= now) {
-                self.own_timers_due(&vcpu, now);
+            let due = self.timers.queue(here).lock().expire(now);
+            match due {
+                Some(Alarm::Vcpu(vcpu)) => {
+                    vcpu.end_poll();
+                    vtimer::expire(self, &vcpu, now);
+                    self.notify(&vcpu);
+                }
+                Some(Alarm::Watchdog(domain)) => sched_op::watchdog_expired(self, &domain, now),
+                None => break,
             }
         }
-        if cpu.slice_over(now) {
-            self.sched.poke(cpu.id);
-        }
-        self.timers.program(cpu);
-    }
-
-    fn vcpu_due(&self, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
-        let poll = vcpu.poll_until.load(Ordering::Relaxed);
-        if poll != 0 && poll <= now {
-            vcpu.end_poll();
-        }
-        self.own_timers_due(vcpu, now);
-        self.notify(vcpu);
-    }
-
-    fn own_timers_due(&self, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
-        vtimer::expire(self, vcpu, now);
-        if vcpu.id == VcpuId(0) {
-            lifecycle::check_watchdogs(self, vcpu, now);
-        }
+        self.sched.poke(here);
     }
 }
 

@@ -34,7 +34,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             register_runstate(call, &target, GuestVa::new(arg.addr.0))
         }
         VcpuOp::GetRunstateInfo => {
-            let info = target.accounting.lock().info::<H>(H::now());
+            let info = target.run.lock().info::<H>(H::now());
             guest::write(call.domain, at, &info)?;
             Ok(0)
         }
@@ -81,11 +81,13 @@ fn register_info<H: Hw>(call: &Call<'_, H>, target: &H::Shared<Vcpu<H>>, arg: &R
 /// Keeps a copy of the vCPU's run times in guest memory from now on; a null address ends that.
 fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, at: GuestVa) -> CallResult {
     let area = if at.raw() == 0 { None } else { Some(runstate_area(call, at)?) };
-    let mut accounting = target.accounting.lock();
-    // The frames of an area registered before are unpinned behind the lock.
-    let before = core::mem::replace(&mut accounting.area, area);
-    accounting.publish::<H>(H::now());
-    drop(accounting);
+    let before = {
+        let mut run = target.run.lock();
+        let before = core::mem::replace(&mut run.area, area);
+        run.publish::<H>(call.domain.runstate_flag.load(Ordering::Relaxed));
+        before
+    };
+    // Its frames are unpinned behind the lock.
     drop(before);
     Ok(0)
 }
@@ -96,16 +98,11 @@ fn runstate_area<H: Hw>(call: &Call<'_, H>, at: GuestVa) -> Result<RunstateArea,
     }
     let pin = |va: GuestVa| {
         let pa = H::translate(va, Access::Write).ok_or(XenError::Fault)?;
-        let frame = H::frames().get(pa, call.domain.id).map_err(|_| XenError::Fault)?;
-        Ok::<_, XenError>((pa, frame))
+        H::frames().get(pa, call.domain.id).map_err(|_| XenError::Fault)
     };
-    let size = size_of::<RunstateInfo>();
-    let split = usize::try_from(at.left_in_page()).map_or(size, |left| left.min(size));
-    let (first, frame) = pin(at)?;
-    let rest = if split < size { Some(pin(at.add(split as u64))?) } else { None };
-    let (second, second_frame) = rest.map_or((None, None), |(pa, frame)| (Some(pa), Some(frame)));
-    let flag_updates = call.domain.runstate_flag.load(Ordering::Relaxed);
-    Ok(RunstateArea { first, split, second, flag_updates, frames: [Some(frame), second_frame] })
+    let left = at.left_in_page();
+    let second = if left < size_of::<RunstateInfo>() as u64 { Some(pin(at.add(left))?) } else { None };
+    Ok(RunstateArea { offset: at.offset(), first: pin(at)?, second })
 }
 
 /// `vm_assist(cmd, type)`.
@@ -120,10 +117,5 @@ pub fn assist<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         return Err(XenError::Inval.into());
     }
     call.domain.runstate_flag.store(on, Ordering::Relaxed);
-    for vcpu in call.domain.vcpus() {
-        if let Some(area) = &mut vcpu.accounting.lock().area {
-            area.flag_updates = on;
-        }
-    }
     Ok(0)
 }

@@ -109,7 +109,7 @@ impl PhysicalTimer {
 }
 
 /// A trapped write to the physical timer of the vCPU that runs here.
-pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, register: Register, value: u64) {
+pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &H::Shared<Vcpu<H>>, register: Register, value: u64) {
     let (timer, now) = (&vcpu.ptimer, H::now());
     match register {
         Register::Control => timer.control.store(value & (ENABLE | IMASK), Ordering::Relaxed),
@@ -121,7 +121,8 @@ pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, regis
         }
     }
     vcpu.gic.set_level::<H>(PHYSICAL_PPI, timer.line(now));
-    kernel.timers.program(cpu);
+    kernel.timers.watch(cpu.id, vcpu);
+    kernel.sched.poke(cpu.id);
 }
 
 /// A deadline of the vCPU has passed: the line of its physical timer rises if that was it.

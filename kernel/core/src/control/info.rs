@@ -7,14 +7,14 @@ use hypercall_abi::control::{
     VcpuInfo,
 };
 use hypercall_abi::errno::XenError;
+use hypercall_abi::vcpu::Runstate;
 
 use crate::domain::{Domain, Life, MAX_DOMAINS};
 use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::runstate::nanoseconds;
-use crate::sched::Place;
-use crate::vcpu::{BLOCKED, Vcpu};
+use crate::runstate::{BLOCKED, OFFLINE, nanoseconds};
+use crate::vcpu::Vcpu;
 
 /// `MIDR_EL1` as an `MRS` syndrome names it: op0 3, op1 0, CRn 0, CRm 0, op2 0.
 const MIDR: u32 = 3 << 20;
@@ -73,7 +73,7 @@ pub(super) fn domain<H: Hw>(target: &Domain<H>) -> DomainInfo {
         uuid: target.uuid,
         pages: target.quota.owned(),
         max_pages: target.quota.max(),
-        cpu_ns: nanoseconds::<H>(vcpus.iter().map(|vcpu| vcpu.accounting.lock().running(now)).sum()),
+        cpu_ns: nanoseconds::<H>(vcpus.iter().map(|vcpu| vcpu.run.lock().running(now)).sum()),
         state: life | paused | activity,
         shutdown_reason,
         online_vcpus: count(vcpus.iter().filter(|vcpu| vcpu.is_online()).count() as u64),
@@ -84,17 +84,18 @@ pub(super) fn domain<H: Hw>(target: &Domain<H>) -> DomainInfo {
 }
 
 pub(super) fn vcpu<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
-    let state = match (*vcpu.place.lock(), vcpu.held()) {
-        (Place::Running(_), _) => 1,
-        (Place::Queued(_), _) => 2,
-        (Place::Nowhere, _) if !vcpu.is_online() => 0,
-        (Place::Nowhere, BLOCKED) => 3,
-        (Place::Nowhere, _) => 4,
+    let run = vcpu.run.lock();
+    let state = match run.state() {
+        Runstate::Running => 1,
+        Runstate::Runnable => 2,
+        Runstate::Blocked | Runstate::Offline if run.held & OFFLINE != 0 => 0,
+        Runstate::Blocked | Runstate::Offline if run.held == BLOCKED => 3,
+        Runstate::Blocked | Runstate::Offline => 4,
     };
     VcpuInfo {
-        cpu_ns: nanoseconds::<H>(vcpu.accounting.lock().running(H::now())),
+        cpu_ns: nanoseconds::<H>(run.running(H::now())),
         affinity: vcpu.affinity.load(Ordering::Relaxed),
-        pcpu: u32::from(vcpu.last_pcpu.load(Ordering::Relaxed)),
+        pcpu: u32::from(run.pcpu.0),
         state,
     }
 }

@@ -1,6 +1,7 @@
 //! A microkernel on the fake machine, with domains whose hypercalls a test makes for them.
 
 use hypercall_abi::ids::DomId;
+use hypercall_abi::vcpu::Runstate;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Fake, Shared};
@@ -13,6 +14,7 @@ use crate::kernel::Kernel;
 use crate::lifecycle::{Blueprint, destroy};
 use crate::local::{Current, LocalCpu};
 use crate::memory::populate;
+use crate::vcpu::Vcpu;
 use crate::vgic::GicLayout;
 
 /// Where the RAM of test domains starts. The first page is for arguments.
@@ -93,6 +95,14 @@ impl World {
     pub fn find(&self, id: DomId) -> Option<Shared<Domain<Fake>>> {
         self.kernel.domains.get(id)
     }
+}
+
+/// Makes the scheduler believe that nothing holds the vCPU and that it runs on this pCPU, or that it sleeps.
+pub fn pretend(vcpu: &Vcpu<Fake>, on: Option<PcpuId>) {
+    let mut run = vcpu.run.lock();
+    run.held = 0;
+    run.pcpu = on.unwrap_or_default();
+    run.enter(if on.is_some() { Runstate::Running } else { Runstate::Blocked }, Fake::now());
 }
 
 /// The plan of a plain domain with one vCPU, which may own twice as many pages as it starts with.

@@ -6,21 +6,21 @@ use super::*;
 use crate::addr::PAGE_SIZE;
 use crate::domain::Life;
 use crate::evtchn;
-use crate::fake::{Fake, GUEST_RAM, World, blueprint, peek, poke, with};
+use crate::fake::{Fake, GUEST_RAM, World, blueprint, peek, poke, pretend, with};
 use crate::frame::FrameKind;
 use crate::hw::PcpuId;
 use crate::kernel::MAX_VCPUS_TOTAL;
-use crate::sched::Place;
+use crate::timer::Alarm;
 
 fn free_frames() -> u64 {
     Fake::frames().free_pages()
 }
 
-/// Slots that can still be taken; they are given back.
-fn free_slots(kernel: &Kernel<Fake>) -> usize {
-    let slots: Vec<_> = core::iter::from_fn(|| kernel.take_slot()).collect();
-    slots.iter().for_each(|slot| kernel.return_slot(*slot));
-    slots.len()
+/// vCPUs that can still be made.
+fn vcpus_left(kernel: &Kernel<Fake>) -> usize {
+    let left = (0..=MAX_VCPUS_TOTAL).rev().find(|count| kernel.reserve_vcpus(*count).is_ok()).unwrap();
+    kernel.return_vcpus(left);
+    left
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
     let plan = Blueprint { vcpus: 3, vuart: true, privileged: true, ..blueprint(4) };
-    let (frames, slots) = (free_frames(), free_slots(kernel));
+    let (frames, vcpus) = (free_frames(), vcpus_left(kernel));
     let made = kernel.create(&plan).unwrap();
     let needed = frames - free_frames();
     assert!(destroy(kernel, &made));
@@ -49,7 +49,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
             }
         }
         assert_eq!(free_frames(), left, "frames after a failure with {left} left");
-        assert_eq!(free_slots(kernel), slots, "slots after a failure with {left} left");
+        assert_eq!(vcpus_left(kernel), vcpus, "vCPUs after a failure with {left} left");
         Fake::frames().put(others.pop().unwrap());
     }
     assert!(failures >= needed, "each of the {needed} frames can be the one that is missing");
@@ -57,17 +57,16 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
 }
 
 #[test]
-fn a_domain_needs_between_one_and_sixty_four_vcpus_and_slots_for_them_all() {
+fn a_domain_needs_between_one_and_sixty_four_vcpus_and_room_for_them_all() {
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
     for vcpus in [0, 65, u32::MAX] {
         assert_eq!(kernel.create(&Blueprint { vcpus, ..blueprint(1) }).err(), Some(XenError::Inval));
     }
-    let taken: Vec<_> = core::iter::from_fn(|| kernel.take_slot()).collect();
-    assert_eq!(taken.len(), MAX_VCPUS_TOTAL - 1, "dom0 has one");
-    taken[..3].iter().for_each(|slot| kernel.return_slot(*slot));
+    assert_eq!(vcpus_left(kernel), MAX_VCPUS_TOTAL - 1, "dom0 has one");
+    kernel.reserve_vcpus(MAX_VCPUS_TOTAL - 4).unwrap();
     assert_eq!(kernel.create(&Blueprint { vcpus: 4, ..blueprint(1) }).err(), Some(XenError::NoSpc));
-    assert_eq!(free_slots(kernel), 3, "the three that were free are so again");
+    assert_eq!(vcpus_left(kernel), 3, "the three that were free are so again");
     assert!(kernel.create(&Blueprint { vcpus: 3, ..blueprint(1) }).is_ok());
 }
 
@@ -120,7 +119,8 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     poke(&domain, GUEST_RAM, &record);
     let vcpu_op = hypercall_abi::nr::VCPU_OP;
     assert_eq!(world.call(&domain, vcpu_op, &[10, 1, GUEST_RAM]), 0);
-    kernel.timers.arm(PcpuId(0), &domain.vcpus()[2], 1 << 40);
+    kernel.timers.set(PcpuId(0), Alarm::Vcpu(domain.vcpus()[2].clone()), 1 << 40);
+    kernel.timers.set(PcpuId(0), Alarm::Watchdog(domain.clone()), 1 << 40);
 
     world.destroy(&domain);
     assert_eq!(domain.life(), Life::Dying);
@@ -132,7 +132,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     // What is left is Dom0's own: a frame of ports, tables of its stage 2.
     let own = free - free_frames();
     assert!(own <= 8, "{own} frames are gone");
-    assert_eq!(free_slots(kernel), MAX_VCPUS_TOTAL - 1);
+    assert_eq!(vcpus_left(kernel), MAX_VCPUS_TOTAL - 1);
     let before = free_frames();
     let domain = world.domain(64);
     world.destroy(&domain);
@@ -145,7 +145,7 @@ fn a_domain_is_not_taken_apart_while_a_vcpu_of_it_is_on_a_pcpu() {
     let (mut world, _dom0) = World::new();
     let domain = world.domain(4);
     let vcpu = &domain.vcpus()[0];
-    *vcpu.place.lock() = Place::Running(PcpuId(1));
+    pretend(vcpu, Some(PcpuId(1)));
     let free = free_frames();
     for _ in 0..3 {
         assert!(!destroy(world.kernel, &domain));
@@ -153,23 +153,22 @@ fn a_domain_is_not_taken_apart_while_a_vcpu_of_it_is_on_a_pcpu() {
     assert!(domain.is_dying() && vcpu.held() & STOPPED != 0);
     assert!(with(|s| s.kicks.contains(&PcpuId(1))), "its pCPU is told to let go");
     assert_eq!(free_frames(), free);
-    *vcpu.place.lock() = Place::Nowhere;
+    pretend(vcpu, None);
     world.destroy(&domain);
 }
 
 #[test]
-fn what_is_still_known_of_a_dead_domain_does_not_reach_who_has_its_slots_now() {
+fn what_is_still_known_of_a_dead_domain_does_not_reach_who_came_after_it() {
     let (mut world, _dom0) = World::new();
     let kernel = world.kernel;
     let dead = world.domain(4);
     world.destroy(&dead);
     let heir = world.domain(4);
-    assert_eq!(heir.vcpus()[0].slot, dead.vcpus()[0].slot);
-    kernel.timers.arm(PcpuId(0), &heir.vcpus()[0], 12345);
-    let slots = free_slots(kernel);
+    kernel.timers.set(PcpuId(0), Alarm::Vcpu(heir.vcpus()[0].clone()), 12345);
+    let left = vcpus_left(kernel);
     assert!(destroy(kernel, &dead), "through a capability that outlived it");
-    assert_eq!(free_slots(kernel), slots);
-    kernel.timers.program(&LocalCpu::new(PcpuId(0)));
+    assert_eq!(vcpus_left(kernel), left);
+    kernel.timers.program(PcpuId(0), None);
     assert_eq!(with(|s| s.deadline), Some(12345), "the heir's deadline stands");
     assert!(kernel.domains.get(heir.id).is_some());
 }

@@ -1,9 +1,10 @@
 //! The default policy: the vCPU that has run least so far is next (a virtual-time queue with bounded lag).
 //!
-//! Each vCPU carries a virtual runtime. One that wakes up may lag behind the others by at most [`Lag`], so that
+//! Each vCPU carries a virtual runtime. One that wakes up may lag behind the others by a bounded time, so that
 //! sleeping saves up no more than that, and one that comes from another pCPU may lead by no more.
 
-use core::sync::atomic::Ordering;
+use core::cmp::Ordering;
+use core::sync::atomic::Ordering::Relaxed;
 
 use heapless::binary_heap::{BinaryHeap, Min};
 
@@ -17,6 +18,8 @@ use crate::vcpu::Vcpu;
 const LAG_NS: u64 = 4_000_000;
 /// How far ahead of the running vCPU a waiting one must be to preempt it, in nanoseconds.
 const GRANULARITY_NS: u64 = 500_000;
+/// How long a turn is while others wait, in nanoseconds.
+pub(super) const SLICE_NS: u64 = 5_000_000;
 
 struct Waiting<H: Hw> {
     key: u64,
@@ -30,13 +33,29 @@ impl<H: Hw> PartialEq for Waiting<H> {
 }
 impl<H: Hw> Eq for Waiting<H> {}
 impl<H: Hw> PartialOrd for Waiting<H> {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 impl<H: Hw> Ord for Waiting<H> {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         self.key.cmp(&other.key)
+    }
+}
+
+/// The turn of the vCPU that runs.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Its virtual runtime at `since`.
+    key: u64,
+    since: Ticks,
+    /// When it has had its slice.
+    slice_end: Ticks,
+}
+
+impl Turn {
+    fn key_at(&self, now: Ticks) -> u64 {
+        self.key.saturating_add(now.saturating_sub(self.since))
     }
 }
 
@@ -45,13 +64,12 @@ pub struct FairQueue<H: Hw> {
     heap: BinaryHeap<Waiting<H>, Min, MAX_VCPUS_TOTAL>,
     /// Virtual time of the queue: never behind a vCPU that has run here.
     floor: u64,
-    /// The virtual runtime of the vCPU that runs, and when it was that.
-    running: Option<(u64, Ticks)>,
+    running: Option<Turn>,
 }
 
 impl<H: Hw> FairQueue<H> {
     /// An empty queue.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         FairQueue { heap: BinaryHeap::new(), floor: 0, running: None }
     }
 
@@ -59,78 +77,72 @@ impl<H: Hw> FairQueue<H> {
         self.heap.peek().map(|waiting| waiting.key)
     }
 
-    /// The virtual runtime now of the vCPU that runs: it may have run alone for long since it was charged last.
-    fn running(&self, now: Ticks) -> Option<u64> {
-        self.running.map(|(at, since)| at.saturating_add(now.saturating_sub(since)))
-    }
-
     /// Brings the virtual runtime of a vCPU that comes from sleep or from another pCPU within the lag of this queue's.
     fn adopt(&self, vcpu: &Vcpu<H>) -> u64 {
         let lag = ticks::<H>(LAG_NS);
-        let own = vcpu.vruntime.load(Ordering::Relaxed);
+        let own = vcpu.vruntime.load(Relaxed);
         let key = own.clamp(self.floor.saturating_sub(lag), self.floor.saturating_add(lag));
-        vcpu.vruntime.store(key, Ordering::Relaxed);
+        vcpu.vruntime.store(key, Relaxed);
         key
     }
 
+    /// Virtual time goes on to that of the vCPU, running or waiting, that has run least.
     fn advance(&mut self, now: Ticks) {
-        let least = match (self.running(now), self.head()) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(only), None) | (None, Some(only)) => only,
-            (None, None) => return,
-        };
-        self.floor = self.floor.max(least);
-    }
-}
-
-impl<H: Hw> Default for FairQueue<H> {
-    fn default() -> Self {
-        Self::new()
+        let running = self.running.map(|turn| turn.key_at(now));
+        if let Some(least) = [running, self.head()].into_iter().flatten().min() {
+            self.floor = self.floor.max(least);
+        }
     }
 }
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
     fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool, now: Ticks) {
         self.advance(now);
-        let key = if comes { self.adopt(&vcpu) } else { vcpu.vruntime.load(Ordering::Relaxed) };
+        let key = if comes { self.adopt(&vcpu) } else { vcpu.vruntime.load(Relaxed) };
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
         let _ = self.heap.push(Waiting { key, vcpu });
     }
 
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>> {
-        // Who ran here, if anybody did, has just been charged.
-        self.advance(0);
         self.heap.pop().map(|waiting| waiting.vcpu)
     }
 
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
-        let allowed = self.heap.peek()?.vcpu.affinity.load(Ordering::Relaxed) & (1 << thief.0) != 0;
-        if allowed { self.heap.pop().map(|waiting| waiting.vcpu) } else { None }
+        let may = self.heap.peek()?.vcpu.affinity.load(Relaxed) & (1 << thief.0) != 0;
+        if may { self.pop() } else { None }
     }
 
-    fn set_running(&mut self, vcpu: Option<&Vcpu<H>>, now: Ticks) {
-        self.running = vcpu.map(|vcpu| (self.adopt(vcpu), now));
+    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
+        let slice_end = now.saturating_add(ticks::<H>(SLICE_NS));
+        self.running = Some(Turn { key: self.adopt(vcpu), since: now, slice_end });
         self.advance(now);
     }
 
-    fn charge(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
-        if let Some(total) = self.running(now) {
-            vcpu.vruntime.store(total, Ordering::Relaxed);
-            self.running = Some((total, now));
-        }
+    fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
         self.advance(now);
-    }
-
-    fn preempts(&self, now: Ticks) -> bool {
-        match (self.head(), self.running(now)) {
-            (Some(waiting), Some(running)) => waiting + ticks::<H>(GRANULARITY_NS) < running,
-            (Some(_), None) => true,
-            (None, _) => false,
+        if let Some(turn) = self.running.take() {
+            vcpu.vruntime.store(turn.key_at(now), Relaxed);
         }
     }
 
-    fn rotates(&self, now: Ticks) -> bool {
-        matches!((self.head(), self.running(now)), (Some(waiting), Some(running)) if waiting <= running)
+    /// It also gives up what it has run less than the one that waits, or it would be next again.
+    fn give_way(&mut self, now: Ticks) -> bool {
+        let Some(head) = self.head() else { return false };
+        if let Some(turn) = &mut self.running {
+            *turn = Turn { key: turn.key_at(now).max(head), since: now, slice_end: now };
+        }
+        true
+    }
+
+    fn turn_end(&self, now: Ticks) -> Option<Ticks> {
+        let head = self.head()?;
+        let Some(turn) = self.running else { return Some(now) };
+        if head.saturating_add(ticks::<H>(GRANULARITY_NS)) < turn.key_at(now) {
+            return Some(now);
+        }
+        // After its slice it goes on until it has run as much as the one that waits.
+        let even = turn.since.saturating_add(head.saturating_sub(turn.key));
+        Some(turn.slice_end.max(even))
     }
 
     fn waiting(&self) -> usize {

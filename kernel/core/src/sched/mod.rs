@@ -1,8 +1,7 @@
 //! The scheduler: which vCPU runs where, and how a vCPU comes to wait and to run again.
 //!
-//! A vCPU is runnable when nothing holds it (`Vcpu::held` is zero). Its [`Place`] says whether it stands in a
-//! run queue or on a pCPU; the place's lock orders wake-ups against the pCPU that takes the vCPU off. Which vCPU
-//! is next is the policy's business, behind [`Policy`].
+//! How a vCPU stands is in its `run`, under one lock, which is taken before a run queue's. It may run when nothing
+//! holds it; it then stands in one run queue, or runs. Which vCPU of a queue is next is the policy's business.
 
 mod fair;
 mod switch;
@@ -11,49 +10,40 @@ mod tests;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use hypercall_abi::vcpu::Runstate;
 use spin::mutex::SpinMutex;
 
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::Kernel;
-use crate::vcpu::{BLOCKED, Vcpu};
+use crate::runstate::{BLOCKED, Run};
+use crate::vcpu::Vcpu;
 
-pub use fair::FairQueue;
-pub use switch::{enter_first, reschedule};
+use fair::FairQueue;
+pub use switch::reschedule;
 
-/// Where the scheduler has a vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In no queue: it is held, or about to be queued.
-    Nowhere,
-    /// In the run queue of this pCPU.
-    Queued(PcpuId),
-    /// On this pCPU.
-    Running(PcpuId),
-}
-
-/// A scheduling policy: the order within one pCPU's run queue.
+/// A scheduling policy: the order within one pCPU's run queue, and how long each turn is.
 pub trait Policy<H: Hw> {
-    /// Adds a runnable vCPU; `comes` when it does so from sleep or elsewhere, and not from the pCPU itself.
+    /// Adds a runnable vCPU; `comes` when it does so from sleep or elsewhere, and has not just run here.
     fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool, now: Ticks);
     /// Takes the vCPU that should run next.
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>>;
-    /// Notes that `vcpu` runs from now on; `None` when the pCPU idles.
-    fn set_running(&mut self, vcpu: Option<&Vcpu<H>>, now: Ticks);
-    /// Charges the vCPU that runs for its time up to `now`.
-    fn charge(&mut self, vcpu: &Vcpu<H>, now: Ticks);
-    /// Whether a waiting vCPU should take over at once from the running one.
-    fn preempts(&self, now: Ticks) -> bool;
-    /// Whether a waiting vCPU should take over at the end of a slice.
-    fn rotates(&self, now: Ticks) -> bool;
+    /// `vcpu` runs from now on.
+    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks);
+    /// `vcpu`, which has run, does so no more: it is charged for its turn.
+    fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks);
+    /// Who runs wants its turn to end; false if nobody waits for that.
+    fn give_way(&mut self, now: Ticks) -> bool;
+    /// When a waiting vCPU is to take over from the running one: at once if not after `now`, and `None` if none waits.
+    fn turn_end(&self, now: Ticks) -> Option<Ticks>;
     /// vCPUs that wait.
     fn waiting(&self) -> usize;
 }
 
 /// What the scheduler keeps for each pCPU.
 struct Pcpu<H: Hw> {
-    /// Guards the order of waiting vCPUs. The innermost lock but for the timer queue.
+    /// Guards the order of waiting vCPUs. Nothing is taken under it.
     queue: SpinMutex<FairQueue<H>>,
     /// Set by anyone who wants the pCPU to choose again before it returns to its guest.
     again: AtomicBool,
@@ -74,12 +64,9 @@ pub struct Scheduler<H: Hw> {
     idle: AtomicU32,
 }
 
-/// How long a vCPU runs before another waiting one takes over, in nanoseconds.
-const SLICE_NS: u64 = 5_000_000;
-
 impl<H: Hw> Scheduler<H> {
     /// Empty queues.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Scheduler { pcpus: [const { Pcpu::new() }; MAX_PCPUS], idle: AtomicU32::new(0) }
     }
 
@@ -92,11 +79,19 @@ impl<H: Hw> Scheduler<H> {
         self.pcpu(id).again.load(Ordering::Acquire)
     }
 
-    /// Makes a pCPU choose again soon.
+    /// Makes a pCPU choose again, and set its timer anew, soon.
     pub fn poke(&self, id: PcpuId) {
         self.pcpu(id).again.store(true, Ordering::Release);
         if id != H::pcpu() {
             H::kick(id);
+        }
+    }
+
+    /// The vCPU that runs here lets another one run, if any waits.
+    pub fn give_way(&self) {
+        let here = self.pcpu(H::pcpu());
+        if here.queue.lock().give_way(H::now()) {
+            here.again.store(true, Ordering::Release);
         }
     }
 
@@ -107,103 +102,82 @@ impl<H: Hw> Scheduler<H> {
         (pcpu.idle.load(Ordering::Relaxed), pcpu.queue.lock().waiting() + busy)
     }
 
-    /// Queues a vCPU that nothing holds any more; does nothing if it is queued, running or still held.
-    pub fn make_runnable(&self, vcpu: &H::Shared<Vcpu<H>>) {
-        let mut place = vcpu.place.lock();
-        if *place == Place::Nowhere && vcpu.held() == 0 {
-            self.enqueue(vcpu, &mut place);
-        }
-    }
-
-    /// Queues a vCPU that wakes up, that makes room for another one on its pCPU, or that may not run where it waits.
-    fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, place: &mut Place) {
-        let (id, now) = (self.choose(vcpu), H::now());
-        let comes = core::mem::replace(place, Place::Queued(id)) != Place::Running(id);
-        vcpu.accounting.lock().enter(hypercall_abi::vcpu::Runstate::Runnable, now);
+    /// Queues a vCPU that nothing holds and that stands in no queue.
+    pub fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, now: Ticks) {
+        let id = self.choose(vcpu.affinity.load(Ordering::Relaxed), run.pcpu);
+        let comes = run.running_on() != Some(id);
+        run.pcpu = id;
+        run.enter(Runstate::Runnable, now);
         let urgent = {
             let mut queue = self.pcpu(id).queue.lock();
             queue.push(vcpu.clone(), comes, now);
-            comes && (queue.preempts(now) || queue.waiting() == 1)
+            // Whoever waits alone ends the others' time without a limit.
+            comes && (queue.waiting() == 1 || queue.turn_end(now).is_some_and(|end| end <= now))
         };
         if urgent {
             self.poke(id);
         }
     }
 
-    /// Whether the affinity of `vcpu` lets it run on `id`; one that names no pCPU of the machine counts for nothing.
-    fn allows(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
-        Self::allowed(vcpu) & (1 << id.0) != 0
-    }
-
-    fn allowed(vcpu: &Vcpu<H>) -> u64 {
-        let online = (1u64 << H::online()) - 1;
-        let wanted = vcpu.affinity.load(Ordering::Relaxed) & online;
-        if wanted == 0 { online } else { wanted }
-    }
-
-    /// The pCPU for a vCPU that wakes up: its last one if that sleeps, else any that sleeps, else its last one.
-    fn choose(&self, vcpu: &Vcpu<H>) -> PcpuId {
-        let last = vcpu.last_pcpu.load(Ordering::Relaxed);
-        let allowed = Self::allowed(vcpu);
-        let idle = u64::from(self.idle.load(Ordering::SeqCst)) & allowed;
-        let pick = |mask: u64| -> u8 {
-            if mask & (1 << last) != 0 { last } else { u8::try_from(mask.trailing_zeros()).unwrap_or(0) }
-        };
-        if idle == 0 {
-            return PcpuId(pick(allowed));
+    /// The pCPU for a vCPU: its last one if that sleeps, else any that sleeps, else its last one.
+    fn choose(&self, affinity: u64, last: PcpuId) -> PcpuId {
+        let idle = u64::from(self.idle.load(Ordering::SeqCst)) & affinity;
+        let among = if idle != 0 { idle } else { affinity };
+        let last = if among & (1 << last.0) != 0 { u32::from(last.0) } else { among.trailing_zeros() };
+        if idle != 0 {
+            // Spoken for: the next vCPU that wakes up goes to another one that sleeps.
+            self.idle.fetch_and(!(1 << last), Ordering::SeqCst);
         }
-        let chosen = pick(idle);
-        // Spoken for: the next vCPU that wakes up goes to another one that sleeps.
-        self.idle.fetch_and(!(1 << chosen), Ordering::SeqCst);
-        PcpuId(chosen)
-    }
-}
-
-impl<H: Hw> Default for Scheduler<H> {
-    fn default() -> Self {
-        Self::new()
+        PcpuId(u8::try_from(last).unwrap_or(0))
     }
 }
 
 impl<H: Hw> Kernel<H> {
     /// Something became pending for `vcpu`: it wakes up if it slept, and its pCPU looks if it runs elsewhere.
     pub fn notify(&self, vcpu: &H::Shared<Vcpu<H>>) {
-        // First the reason to sleep goes, then the place is read: a vCPU that is about to block either finds the
-        // new interrupt when it looks, or finds that it is not blocked any more when it is taken off.
-        vcpu.release(BLOCKED);
-        let mut place = vcpu.place.lock();
-        match *place {
-            Place::Nowhere if vcpu.held() == 0 => self.sched.enqueue(vcpu, &mut place),
-            Place::Running(pcpu) if pcpu != H::pcpu() => H::kick(pcpu),
-            Place::Nowhere | Place::Queued(_) | Place::Running(_) => {}
+        self.release(vcpu, BLOCKED);
+    }
+
+    /// Takes back reasons not to run; the vCPU runs if none is left.
+    pub fn release(&self, vcpu: &H::Shared<Vcpu<H>>, reasons: u32) {
+        let mut run = vcpu.run.lock();
+        run.held &= !reasons;
+        match run.state() {
+            Runstate::Running if run.pcpu != H::pcpu() => H::kick(run.pcpu),
+            Runstate::Blocked | Runstate::Offline if run.held == 0 => self.sched.enqueue(vcpu, &mut run, H::now()),
+            Runstate::Running | Runstate::Runnable | Runstate::Blocked | Runstate::Offline => {}
         }
     }
 
     /// Holds a vCPU for `reasons`; its pCPU takes it off before the guest's next instruction but for the way an
     /// interrupt takes.
     pub fn hold(&self, vcpu: &Vcpu<H>, reasons: u32) {
-        vcpu.hold(reasons);
-        if let Some(pcpu) = vcpu.running_on() {
+        let mut run = vcpu.run.lock();
+        run.held |= reasons;
+        if let Some(pcpu) = run.running_on() {
             self.sched.poke(pcpu);
         }
     }
 
-    /// Takes reasons back and lets the vCPU run if none is left.
-    pub fn release(&self, vcpu: &H::Shared<Vcpu<H>>, reasons: u32) {
-        if vcpu.release(reasons) & reasons != 0 {
-            self.sched.make_runnable(vcpu);
-        }
-    }
-
     /// Blocks the vCPU that runs here until something is pending for it; false if something is already.
-    pub fn block(&self, vcpu: &Vcpu<H>) -> bool {
-        vcpu.hold(BLOCKED);
+    ///
+    /// It is held first and then looks, while a sender makes an interrupt pending first and then takes the hold back:
+    /// so one of the two sees the other.
+    pub fn block(&self, vcpu: &H::Shared<Vcpu<H>>) -> bool {
+        self.hold(vcpu, BLOCKED);
         let blocked = !vcpu.gic.deliverable::<H>();
-        if blocked {
-            self.sched.pcpu(H::pcpu()).again.store(true, Ordering::Release);
-        } else {
-            vcpu.release(BLOCKED);
+        if !blocked {
+            self.release(vcpu, BLOCKED);
         }
         blocked
+    }
+
+    /// Lets a vCPU use these pCPUs only, a bit each; one of them at least exists.
+    pub fn pin(&self, vcpu: &Vcpu<H>, affinity: u64) {
+        vcpu.affinity.store(affinity, Ordering::Relaxed);
+        // If it waits, the pCPU that takes it from its queue looks.
+        if let Some(pcpu) = vcpu.running_on() {
+            self.sched.poke(pcpu);
+        }
     }
 }

@@ -4,153 +4,131 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::vcpu::Runstate;
 
-use super::{Place, Policy, SLICE_NS, Scheduler};
+use super::{Policy, Scheduler};
 use crate::context::TrapFrame;
 use crate::exit;
-use crate::hw::{Hw, MAX_PCPUS, PcpuId};
+use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
-use crate::runstate::ticks;
-use crate::vcpu::{BLOCKED, Vcpu};
+use crate::timer::Alarm;
+use crate::vcpu::Vcpu;
 
-/// Chooses anew what this pCPU runs. On return a vCPU is on, and `frame` holds its registers.
+/// Chooses anew what this pCPU runs. On return a vCPU is on, `frame` holds its registers, and the timer is set.
 #[inline(never)]
 pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     let pcpu = kernel.sched.pcpu(cpu.id);
     pcpu.again.store(false, Ordering::SeqCst);
-    let now = H::now();
+    let mut now = H::now();
     if let Some(current) = &cpu.current {
-        let mut queue = pcpu.queue.lock();
-        queue.charge(&current.vcpu, now);
-        let may_stay = current.vcpu.held() == 0 && Scheduler::allows(&current.vcpu, cpu.id);
-        if may_stay && !queue.preempts(now) && !(cpu.slice_over(now) && queue.rotates(now)) {
-            let contested = queue.waiting() > 0;
-            drop(queue);
-            cpu.renew_slice(contested.then(|| now + ticks::<H>(SLICE_NS)));
-            kernel.timers.program(cpu);
+        let turn_end = pcpu.queue.lock().turn_end(now);
+        if turn_end.is_none_or(|end| end > now) && current.vcpu.held() == 0 && allows(&current.vcpu, cpu.id) {
+            kernel.timers.program(cpu.id, turn_end);
             return;
         }
     }
     if let Some(current) = cpu.current.take() {
-        take_off(kernel, cpu, frame, current);
+        take_off(kernel, cpu, frame, &current, now);
     }
-    put_on_next(kernel, cpu, frame);
-}
-
-/// The first choice of a pCPU that has just come up.
-pub fn enter_first<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
-    put_on_next(kernel, cpu, frame);
-}
-
-/// Saves the vCPU that ran here, then lets it go: back into the queue, or to sleep with its timer armed.
-fn take_off<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame, current: Current<H>) {
-    let vcpu = current.vcpu;
-    let wake_at = {
-        let mut context = vcpu.context.lock();
-        cpu.save(&vcpu, frame, &mut context);
-        vcpu.deadline(&context.el1, &current.domain)
-    };
-    let now = H::now();
-    // From here on another pCPU may take the vCPU: everything of it is saved.
-    let mut place = vcpu.place.lock();
-    let held = vcpu.held();
-    let state = match held {
-        0 => Runstate::Runnable,
-        BLOCKED => Runstate::Blocked,
-        _ => Runstate::Offline,
-    };
-    {
-        let mut accounting = vcpu.accounting.lock();
-        accounting.enter(state, now);
-        accounting.publish::<H>(now);
-    }
-    if held == 0 {
-        kernel.sched.enqueue(&vcpu, &mut place);
-    } else {
-        *place = Place::Nowhere;
-        // Whether it is paused as well does not matter: its time to wake up may come before or after the pause ends.
-        if held & BLOCKED != 0
-            && let Some(at) = wake_at
-        {
-            kernel.timers.arm(cpu.id, &vcpu, at);
-        }
-    }
-}
-
-/// Takes vCPUs from the queues until one may run; sleeps while there is none.
-fn put_on_next<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     loop {
-        match next(kernel, cpu.id) {
+        match kernel.sched.next(cpu.id) {
             Some(vcpu) => {
-                if put_on(kernel, cpu, frame, vcpu) {
+                if put_on(kernel, cpu, frame, vcpu, now) {
                     return;
                 }
             }
-            None => idle(kernel, cpu),
+            None => now = idle(kernel, cpu),
         }
     }
 }
 
-fn next<H: Hw>(kernel: &Kernel<H>, id: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
-    if let Some(vcpu) = kernel.sched.pcpu(id).queue.lock().pop() {
-        return Some(vcpu);
+fn allows<H: Hw>(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
+    vcpu.affinity.load(Ordering::Relaxed) & (1 << id.0) != 0
+}
+
+impl<H: Hw> Scheduler<H> {
+    /// Takes the next vCPU for this pCPU from its own queue, or from another one's.
+    fn next(&self, id: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
+        let own = self.pcpu(id).queue.lock().pop();
+        own.or_else(|| {
+            let (before, from) = self.pcpus.split_at_checked(usize::from(id.0))?;
+            from.iter().chain(before).find_map(|other| other.queue.lock().steal(id))
+        })
     }
-    let others = (1..MAX_PCPUS).map(|step| (usize::from(id.0) + step) % MAX_PCPUS);
-    others.filter_map(|other| kernel.sched.pcpus.get(other)).find_map(|other| other.queue.lock().steal(id))
+}
+
+/// Saves the vCPU that ran here, then lets it go: back into a queue, or to sleep. Its alarm is set, since no hardware
+/// watches its timers from now on.
+fn take_off<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame, current: &Current<H>, now: Ticks) {
+    let vcpu = &current.vcpu;
+    let wake_at = {
+        let mut context = vcpu.context.lock();
+        cpu.save(vcpu, frame, &mut context);
+        vcpu.deadline(&context.el1)
+    };
+    kernel.sched.pcpu(cpu.id).queue.lock().stop(vcpu, now);
+    // Behind this lock another pCPU may take the vCPU: everything of it is saved.
+    let mut run = vcpu.run.lock();
+    if run.held == 0 {
+        kernel.sched.enqueue(vcpu, &mut run, now);
+    } else {
+        run.enter_sleep(now);
+        if let Some(at) = wake_at {
+            kernel.timers.set(cpu.id, Alarm::Vcpu(vcpu.clone()), at);
+        }
+    }
+    run.publish::<H>(current.domain.runstate_flag.load(Ordering::Relaxed));
 }
 
 /// Puts a vCPU on this pCPU; false if it is held after all, or its domain is gone.
-fn put_on<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, vcpu: H::Shared<Vcpu<H>>) -> bool {
-    let domain = kernel.domains.get(vcpu.domid);
+fn put_on<H: Hw>(
+    kernel: &Kernel<H>,
+    cpu: &mut LocalCpu<H>,
+    frame: &mut TrapFrame,
+    vcpu: H::Shared<Vcpu<H>>,
+    now: Ticks,
+) -> bool {
+    let Some(domain) = kernel.domains.get(vcpu.domid) else { return false };
     {
-        let mut place = vcpu.place.lock();
-        if vcpu.held() != 0 || domain.is_none() {
-            *place = Place::Nowhere;
+        let mut run = vcpu.run.lock();
+        if run.held != 0 {
+            run.enter_sleep(now);
             return false;
         }
-        if !Scheduler::allows(&vcpu, cpu.id) {
+        if !allows(&vcpu, cpu.id) {
             // Its affinity has changed while it waited.
-            kernel.sched.enqueue(&vcpu, &mut place);
+            kernel.sched.enqueue(&vcpu, &mut run, now);
             return false;
         }
-        *place = Place::Running(cpu.id);
+        run.pcpu = cpu.id;
+        run.enter(Runstate::Running, now);
+        run.publish::<H>(domain.runstate_flag.load(Ordering::Relaxed));
     }
-    let Some(domain) = domain else { return false };
-    kernel.timers.cancel(&vcpu);
-    let now = H::now();
-    vcpu.last_pcpu.store(cpu.id.0, Ordering::Relaxed);
-    {
-        let mut accounting = vcpu.accounting.lock();
-        accounting.enter(Runstate::Running, now);
-        accounting.publish::<H>(now);
-    }
+    kernel.timers.watch(cpu.id, &vcpu);
     cpu.load(kernel, &vcpu, &domain, frame);
-    let contested = {
+    let turn_end = {
         let mut queue = kernel.sched.pcpu(cpu.id).queue.lock();
-        queue.set_running(Some(&vcpu), now);
-        queue.waiting() > 0
+        queue.start(&vcpu, now);
+        queue.turn_end(now)
     };
-    cpu.renew_slice(contested.then(|| now + ticks::<H>(SLICE_NS)));
+    kernel.timers.program(cpu.id, turn_end);
     cpu.current = Some(Current { vcpu, domain });
-    kernel.timers.program(cpu);
     true
 }
 
-/// Sleeps until an interrupt comes, and handles it. The bit in the idle mask goes up before the last look at the
-/// queue, so that whoever queues a vCPU either is seen or kicks.
-fn idle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
+/// Sleeps until an interrupt comes, and handles it; returns the time. The bit in the idle mask goes up before the last
+/// look at the queue, so that whoever queues a vCPU either is seen or kicks.
+fn idle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) -> Ticks {
     let pcpu = kernel.sched.pcpu(cpu.id);
-    let bit = 1u32 << cpu.id.0;
+    let (bit, before) = (1u32 << cpu.id.0, H::now());
     kernel.sched.idle.fetch_or(bit, Ordering::SeqCst);
-    pcpu.queue.lock().set_running(None, 0);
     if pcpu.queue.lock().waiting() == 0 {
-        let before = H::now();
-        cpu.renew_slice(None);
-        kernel.timers.program(cpu);
+        kernel.timers.program(cpu.id, None);
         H::wait_for_interrupt();
-        pcpu.idle.fetch_add(H::now().saturating_sub(before), Ordering::Relaxed);
         exit::interrupts(kernel, cpu);
     }
     kernel.sched.idle.fetch_and(!bit, Ordering::SeqCst);
     pcpu.again.store(false, Ordering::SeqCst);
+    let now = H::now();
+    pcpu.idle.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+    now
 }

@@ -6,7 +6,7 @@ mod waits;
 use hypercall_abi::ids::VcpuId;
 use hypercall_abi::vcpu::Runstate;
 
-use super::{Place, Scheduler};
+use super::fair::SLICE_NS as SLICE;
 use crate::addr::Ipa;
 use crate::context::{Exit, TrapFrame};
 use crate::domain::Domain;
@@ -15,13 +15,11 @@ use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
 use crate::lifecycle::Blueprint;
 use crate::local::LocalCpu;
-use crate::runstate::ticks;
-use crate::vcpu::{BLOCKED, Vcpu};
+use crate::runstate::{BLOCKED, OFFLINE, ticks};
+use crate::vcpu::Vcpu;
 use crate::{exit, memory};
 
 type Dom = Shared<Domain<Fake>>;
-
-const SLICE: u64 = super::SLICE_NS;
 
 /// A machine with some pCPUs, each of which starts with a vCPU of its own domain that never sleeps.
 struct Rig {
@@ -41,7 +39,7 @@ impl Rig {
         for n in 0..pcpus {
             let vcpu = rig.busy.vcpus()[usize::from(n)].clone();
             vcpu.affinity.store(1 << n, core::sync::atomic::Ordering::Relaxed);
-            vcpu.last_pcpu.store(n, core::sync::atomic::Ordering::Relaxed);
+            vcpu.run.lock().pcpu = PcpuId(n);
             rig.start(&rig.busy.clone(), usize::from(n));
             with(|s| s.pcpu = PcpuId(n));
             let (mut cpu, mut frame) = (LocalCpu::new(PcpuId(n)), TrapFrame::default());
@@ -103,14 +101,12 @@ impl Rig {
         });
         assert!(runs, "it never comes to run");
     }
+}
 
-    /// Pins a vCPU of the domain, as the control call does.
-    fn pin(&self, vcpu: &Vcpu<Fake>, mask: u64) {
-        vcpu.affinity.store(mask, core::sync::atomic::Ordering::Relaxed);
-        if let Some(pcpu) = vcpu.running_on() {
-            self.kernel.sched.poke(pcpu);
-        }
-    }
+/// How a vCPU stands, and on which pCPU.
+fn stands(vcpu: &Vcpu<Fake>) -> (Runstate, PcpuId) {
+    let run = vcpu.run.lock();
+    (run.state(), run.pcpu)
 }
 
 /// A domain that is not paused, its vCPUs not started.
@@ -151,7 +147,7 @@ fn a_vcpu_that_is_switched_off_can_be_started_again_once_it_has_left() {
     rig.start(&guest, 0);
     rig.until_it_runs(&vcpu);
     assert_eq!(rig.kernel.start_vcpu(&guest, &vcpu, 0x1000, 7), Err(hypercall_abi::errno::XenError::Exist));
-    rig.kernel.stop_vcpu(&vcpu);
+    rig.kernel.hold(&vcpu, OFFLINE);
     assert_eq!(rig.kernel.start_vcpu(&guest, &vcpu, 0x1000, 7), Err(hypercall_abi::errno::XenError::Again));
     rig.settle();
     assert!(!rig.runs(0, &vcpu));
@@ -165,10 +161,10 @@ fn affinity_is_honoured_when_it_changes_while_the_vcpu_waits_and_while_it_runs()
     let mut rig = Rig::new(2);
     let guest = domain(rig.kernel, 1);
     let vcpu = guest.vcpus()[0].clone();
-    rig.pin(&vcpu, 0b10);
+    rig.kernel.pin(&vcpu, 0b10);
     rig.start(&guest, 0);
     for mask in [0b10u64, 0b01, 0b10] {
-        rig.pin(&vcpu, mask);
+        rig.kernel.pin(&vcpu, mask);
         let mut runs = 0;
         rig.settle();
         for _ in 0..20 {
@@ -195,7 +191,7 @@ fn vcpus_that_never_sleep_share_a_pcpu_evenly() {
         rig.pass(0, SLICE);
     }
     let now = Fake::now();
-    let shares: Vec<_> = guest.vcpus().iter().map(|vcpu| vcpu.accounting.lock().running(now)).collect();
+    let shares: Vec<_> = guest.vcpus().iter().map(|vcpu| vcpu.run.lock().running(now)).collect();
     let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
     assert!(*least > ticks::<Fake>(SLICE * 90), "{shares:?}");
     assert!(most - least <= ticks::<Fake>(SLICE * 3), "{shares:?}");
@@ -222,18 +218,34 @@ fn who_sleeps_long_saves_up_no_more_than_the_lag() {
 }
 
 #[test]
+fn a_yield_lets_a_waiting_vcpu_run_at_once_and_takes_nothing_where_none_waits() {
+    let mut rig = Rig::new(1);
+    rig.kernel.sched.give_way();
+    assert!(!rig.kernel.sched.must_choose(PcpuId(0)));
+    let guest = domain(rig.kernel, 1);
+    let vcpu = guest.vcpus()[0].clone();
+    rig.start(&guest, 0);
+    rig.until_it_runs(&vcpu);
+    for n in 0..100 {
+        rig.kernel.sched.give_way();
+        rig.exit(0);
+        assert_eq!(rig.runs(0, &vcpu), n % 2 != 0, "yield {n}");
+    }
+}
+
+#[test]
 fn vcpus_that_wake_up_together_go_to_different_sleeping_pcpus() {
     let rig = Rig::new(3);
     let guest = domain(rig.kernel, 2);
     // Two pCPUs sleep, and both vCPUs ran on the same one of them before.
     rig.kernel.sched.idle.store(0b110, core::sync::atomic::Ordering::SeqCst);
     for vcpu in guest.vcpus() {
-        vcpu.last_pcpu.store(1, core::sync::atomic::Ordering::Relaxed);
+        vcpu.run.lock().pcpu = PcpuId(1);
     }
     rig.start(&guest, 0);
     rig.start(&guest, 1);
-    let places: Vec<_> = guest.vcpus().iter().map(|vcpu| *vcpu.place.lock()).collect();
-    assert_eq!(places, [Place::Queued(PcpuId(1)), Place::Queued(PcpuId(2))]);
+    let places: Vec<_> = guest.vcpus().iter().map(|vcpu| stands(vcpu)).collect();
+    assert_eq!(places, [(Runstate::Runnable, PcpuId(1)), (Runstate::Runnable, PcpuId(2))]);
     assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1), PcpuId(2)]);
 }
 
@@ -249,7 +261,7 @@ fn a_vcpu_that_makes_room_moves_to_a_pcpu_that_sleeps() {
     while rig.runs(0, &vcpu) {
         rig.pass(0, SLICE);
     }
-    assert_eq!(*vcpu.place.lock(), Place::Queued(PcpuId(1)));
+    assert_eq!(stands(&vcpu), (Runstate::Runnable, PcpuId(1)));
     assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1)]);
 }
 
@@ -264,10 +276,10 @@ fn a_pcpu_without_work_takes_a_waiting_vcpu_from_another_one() {
     while rig.runs(0, &vcpu) {
         rig.pass(0, SLICE);
     }
-    rig.kernel.stop_vcpu(&rig.busy.vcpus()[1].clone());
+    rig.kernel.hold(&rig.busy.vcpus()[1].clone(), OFFLINE);
     rig.exit(1);
     assert!(rig.runs(1, &vcpu));
-    assert_eq!(*vcpu.place.lock(), Place::Running(PcpuId(1)));
+    assert_eq!(stands(&vcpu), (Runstate::Running, PcpuId(1)));
 }
 
 #[test]
@@ -275,7 +287,7 @@ fn the_run_state_says_what_the_vcpu_does() {
     let mut rig = Rig::new(1);
     let guest = domain(rig.kernel, 1);
     let vcpu = guest.vcpus()[0].clone();
-    let state = || vcpu.accounting.lock().info::<Fake>(Fake::now()).state;
+    let state = || vcpu.run.lock().info::<Fake>(Fake::now()).state;
     assert_eq!(state(), Runstate::Offline as u32);
     rig.start(&guest, 0);
     assert_eq!(state(), Runstate::Runnable as u32);
@@ -286,5 +298,4 @@ fn the_run_state_says_what_the_vcpu_does() {
     assert_eq!(state(), Runstate::Blocked as u32);
     assert_eq!(vcpu.held(), BLOCKED);
     assert_eq!(vcpu.id, VcpuId(0));
-    assert!(Scheduler::<Fake>::allows(&vcpu, PcpuId(0)));
 }

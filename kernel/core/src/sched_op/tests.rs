@@ -7,11 +7,10 @@ use hypercall_abi::shared_info::layout;
 
 use super::*;
 use crate::domain::Life;
-use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, poke, with};
+use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, poke, pretend, with};
 use crate::hw::PcpuId;
 use crate::lifecycle::Blueprint;
 use crate::runstate::nanoseconds;
-use crate::sched::Place;
 
 const PORTS: u64 = GUEST_RAM + 0x800;
 
@@ -29,8 +28,7 @@ fn guest() -> Guest {
     let (mut world, dom0) = World::new();
     let domain = world.domain_like(&Blueprint { vcpus: 2, ..blueprint(4) }, 4);
     for vcpu in domain.vcpus() {
-        *vcpu.place.lock() = Place::Running(PcpuId(0));
-        vcpu.release(u32::MAX);
+        pretend(vcpu, Some(PcpuId(0)));
     }
     let near = evtchn::alloc_unbound(&domain, dom0.id).unwrap();
     poke(
@@ -152,7 +150,7 @@ fn a_poll_has_a_time_limit_in_the_guests_own_time() {
         assert!(g.sleeps(0));
         let until = g.domain.vcpus()[0].poll_until.load(Ordering::Relaxed);
         assert!(until > Fake::now());
-        g.domain.vcpus()[0].release(BLOCKED);
+        g.world.kernel.release(&g.domain.vcpus()[0], BLOCKED);
     }
 }
 
@@ -168,13 +166,22 @@ fn a_domain_has_two_watchdogs_which_are_armed_poked_and_disarmed_by_their_ids() 
     for id in [3, u32::MAX] {
         assert_eq!(g.sched(SchedOp::Watchdog, [id, 10]), inval);
     }
-    let first = g.domain.watchdogs.deadline();
+    let kernel = g.world.kernel;
+    let alarm = || {
+        kernel.timers.program(PcpuId(0), None);
+        with(|s| s.deadline)
+    };
+    let first = alarm();
     with(|s| s.now += 1_000_000);
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 10]), 0);
-    assert!(g.domain.watchdogs.deadline() > first);
+    assert!(alarm() > first);
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 0]), 0);
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 0]), inval);
-    assert!(!g.domain.watchdogs.expired(Fake::now() + 1_000_000_000));
+    with(|s| s.now += 1_000_000_000);
+    kernel.timer_fired(PcpuId(0));
+    assert_eq!(g.domain.life(), Life::Alive, "the other one takes longer");
+    assert_eq!(g.sched(SchedOp::Watchdog, [2, 0]), 0);
+    assert_eq!(alarm(), None);
 }
 
 #[test]
@@ -185,7 +192,7 @@ fn a_shutdown_stops_every_vcpu_keeps_its_first_reason_and_knows_all_reasons() {
     assert_eq!(g.sched(SchedOp::Shutdown, [1, 0]), 0);
     assert_eq!(g.sched(SchedOp::Shutdown, [3, 0]), 0);
     assert_eq!(g.domain.life(), Life::ShutDown(1));
-    assert!(g.domain.vcpus().iter().all(|vcpu| vcpu.held() & crate::vcpu::STOPPED != 0));
+    assert!(g.domain.vcpus().iter().all(|vcpu| vcpu.held() & crate::runstate::STOPPED != 0));
 }
 
 #[test]
@@ -197,5 +204,5 @@ fn commands_of_others_are_refused_and_unknown_ones_do_not_exist() {
     assert_eq!(g.world.call(&domain, SCHED_OP, &[8, 0]), XenError::NoSys as i64);
     // Only the low 32 bits of a command count.
     assert_eq!(g.world.call(&domain, SCHED_OP, &[1 << 32, 0]), 0);
-    assert!(g.world.kernel.sched.must_choose(PcpuId(0)), "a yield");
+    assert!(!g.sleeps(0), "a yield");
 }

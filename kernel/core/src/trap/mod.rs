@@ -71,7 +71,7 @@ fn undefined<H: Hw>(frame: &mut TrapFrame) {
 #[inline(never)]
 fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, event: bool) {
     if event {
-        kernel.sched.poke(cpu.id);
+        kernel.sched.give_way();
     } else if let Some(current) = &cpu.current {
         kernel.block(&current.vcpu);
     }

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::domain::Domain;
-use crate::fake::{Fake, GUEST_RAM, Shared, World, peek, poke, with};
-use crate::sched::Place;
+use crate::fake::{Fake, GUEST_RAM, Shared, World, peek, poke, pretend, with};
 
 const ENTRIES: u64 = GUEST_RAM + 0x1000;
 const SIZE: u64 = size_of::<MulticallEntry>() as u64;
@@ -82,8 +81,7 @@ fn a_vcpu_that_goes_to_sleep_in_an_entry_does_the_rest_when_it_wakes_up() {
     let (mut world, _dom0) = World::new();
     let guest = world.domain(4);
     let vcpu = guest.vcpus()[0].clone();
-    *vcpu.place.lock() = Place::Running(crate::hw::PcpuId(0));
-    vcpu.release(u32::MAX);
+    pretend(&vcpu, Some(crate::hw::PcpuId(0)));
     let (x0, results) =
         run(&mut world, &guest, &[entry(nr::SCHED_OP, [1, 0, 0, 0, 0, 0]), entry(nr::XEN_VERSION, [0; 6])]);
     assert_eq!((x0, results), (0, vec![0, 0x4_0011]));

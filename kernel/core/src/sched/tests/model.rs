@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::vcpu::PAUSED;
+use crate::runstate::PAUSED;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -74,7 +74,7 @@ fn run(rig: &mut Rig, guests: &[Dom], model: &mut Model, step: Step) {
             assert_eq!(rig.kernel.unpause(&guests[n]).is_ok(), model.pauses[n] > 0);
             model.pauses[n] = model.pauses[n].saturating_sub(1);
         }
-        Step::Pin { vcpu, mask } => rig.pin(&guests[vcpu].vcpus()[0].clone(), mask),
+        Step::Pin { vcpu, mask } => rig.kernel.pin(&guests[vcpu].vcpus()[0], mask),
         Step::Pass { on, ns } => rig.pass(on, ns),
         Step::Exit(on) => rig.exit(on),
     }
@@ -87,10 +87,10 @@ fn check(rig: &Rig, guests: &[Dom], model: &Model) -> Result<(), TestCaseError> 
         let held = if model.asleep[n] { BLOCKED } else { 0 } | if model.pauses[n] > 0 { PAUSED } else { 0 };
         prop_assert_eq!(vcpu.held(), held);
         let on: Vec<_> = (0..2).filter(|pcpu| rig.runs(*pcpu, vcpu)).collect();
-        match *vcpu.place.lock() {
-            Place::Running(PcpuId(pcpu)) => prop_assert_eq!(on, vec![pcpu]),
-            Place::Queued(_) => prop_assert_eq!(on, vec![]),
-            Place::Nowhere => {
+        match stands(vcpu) {
+            (Runstate::Running, PcpuId(pcpu)) => prop_assert_eq!(on, vec![pcpu]),
+            (Runstate::Runnable, _) => prop_assert_eq!(on, vec![]),
+            (Runstate::Blocked | Runstate::Offline, _) => {
                 prop_assert_eq!(on, vec![]);
                 prop_assert!(held != 0, "one that may run is queued: its wake-up is lost");
             }
@@ -118,12 +118,12 @@ proptest! {
         for (n, guest) in guests.iter().enumerate() {
             let held = model.asleep[n] || model.pauses[n] > 0;
             let vcpu = &guest.vcpus()[0];
-            let before = vcpu.accounting.lock().running(Fake::now());
+            let before = vcpu.run.lock().running(Fake::now());
             for _ in 0..2 * GUESTS + 4 {
                 rig.pass(0, SLICE);
                 rig.pass(1, SLICE);
             }
-            let ran = vcpu.accounting.lock().running(Fake::now()) - before;
+            let ran = vcpu.run.lock().running(Fake::now()) - before;
             prop_assert_eq!(ran == 0, held, "vCPU {} ran {} ticks", n, ran);
         }
     }

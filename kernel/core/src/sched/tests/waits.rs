@@ -64,7 +64,7 @@ fn an_interrupt_that_is_pending_already_keeps_a_vcpu_from_blocking() {
     let (mut rig, _guest, vcpu) = running();
     enable_events(&mut rig);
     assert!(rig.kernel.block(&vcpu));
-    vcpu.release(BLOCKED);
+    rig.kernel.release(&vcpu, BLOCKED);
     assert!(vcpu.gic.raise(GUEST_EVTCHN_PPI));
     assert!(!rig.kernel.block(&vcpu));
     rig.exit(0);
@@ -141,28 +141,33 @@ fn a_vcpu_that_runs_elsewhere_is_kicked_to_look_and_one_that_runs_here_is_not() 
     assert_eq!(with(|s| s.kicks.clone()), []);
     rig.kernel.notify(there);
     assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1)]);
-    rig.kernel.hold(there, crate::vcpu::STOPPED);
+    rig.kernel.hold(there, crate::runstate::STOPPED);
     assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1), PcpuId(1)]);
     assert!(rig.kernel.sched.must_choose(PcpuId(1)) && !rig.kernel.sched.must_choose(PcpuId(0)));
 }
 
 #[test]
-fn a_watchdog_that_is_not_poked_ends_its_domain_though_the_vcpu_sleeps() {
-    let (mut rig, guest, vcpu) = running();
-    // What arming does; the call itself is tested beside it.
-    rig.kernel.watchdogs_changed(&guest);
-    let arg = hypercall_abi::sched::Watchdog { id: 0, timeout: 2 };
-    crate::fake::poke(&guest, GUEST_RAM, &arg);
-    let (cpu, frame) = &mut rig.cpus[0];
-    Fake::load_stage2(guest.p2m.vttbr(&rig.kernel.vmids, PcpuId(0)));
-    frame.x[..2].copy_from_slice(&[6, GUEST_RAM]);
-    frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
-    crate::hypercall::dispatch(rig.kernel, cpu, frame);
-    assert_eq!(frame.x[0], 1, "its id");
-    assert!(rig.kernel.block(&vcpu));
-    rig.exit(0);
-    rig.pass(0, 1_999_000_000);
-    assert_eq!(guest.life(), crate::domain::Life::Alive);
-    rig.pass(0, 2_000_000);
-    assert_eq!(guest.life(), crate::domain::Life::ShutDown(4));
+fn a_watchdog_that_is_not_poked_ends_its_domain_whatever_its_vcpu_does() {
+    for does in ["run", "sleep", "pause", "switch off"] {
+        let (mut rig, guest, vcpu) = running();
+        let arg = hypercall_abi::sched::Watchdog { id: 0, timeout: 2 };
+        crate::fake::poke(&guest, GUEST_RAM, &arg);
+        let (cpu, frame) = &mut rig.cpus[0];
+        Fake::load_stage2(guest.p2m.vttbr(&rig.kernel.vmids, PcpuId(0)));
+        frame.x[..2].copy_from_slice(&[6, GUEST_RAM]);
+        frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
+        crate::hypercall::dispatch(rig.kernel, cpu, frame);
+        assert_eq!(frame.x[0], 1, "its id");
+        match does {
+            "sleep" => assert!(rig.kernel.block(&vcpu)),
+            "pause" => rig.kernel.pause(&guest).unwrap(),
+            "switch off" => rig.kernel.hold(&vcpu, OFFLINE),
+            _ => {}
+        }
+        rig.exit(0);
+        rig.pass(0, 1_999_000_000);
+        assert_eq!(guest.life(), crate::domain::Life::Alive);
+        rig.pass(0, 2_000_000);
+        assert_eq!(guest.life(), crate::domain::Life::ShutDown(4), "{does}");
+    }
 }
