@@ -85,25 +85,3 @@ pub struct VcpuInterface {
     /// `ICH_AP1R<n>_EL2`: active priorities of group 1.
     pub ap1r: [u32; 4],
 }
-
-/// Why the guest left for EL2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// A synchronous exception, with its syndrome.
-    Sync(Syndrome),
-    /// A physical interrupt.
-    Irq,
-    /// An SError taken to EL2, with `ESR_EL2`.
-    SError(u64),
-}
-
-/// The registers that describe a synchronous exception to EL2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Syndrome {
-    /// `ESR_EL2`.
-    pub esr: u64,
-    /// `FAR_EL2`: the guest virtual address, where the class defines it.
-    pub far: u64,
-    /// `HPFAR_EL2`: bits 47:12 of the IPA at bits 43:4.
-    pub hpfar: u64,
-}

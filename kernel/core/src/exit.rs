@@ -1,13 +1,20 @@
 //! From an exception to EL2 and back to a guest: every exit of every vCPU comes through [`handle`].
 //!
-//! What it calls is kept out of line wherever it does more than a few instructions, here and in `trap` and
-//! `hypercall`: else every exit would save the registers that only the longest of them needs.
+//! A guest may execute anything and touch any address. What EL2 does not provide comes back to it as the exception
+//! that hardware without it would raise; nothing ends the domain but an SError, which cannot be undone, and vectors
+//! that cannot be fetched, which leave the vCPU nowhere to go.
+//!
+//! What is called from here is kept out of line wherever it does more than a few instructions: else every exit would
+//! save the registers that only the longest of them needs.
 
-use crate::context::{Exit, TrapFrame};
+use hypercall_abi::arm::HYPERCALL_TAG;
+
+use crate::context::TrapFrame;
 use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
-use crate::{sched, trap, vgic, vtimer};
+use crate::trap::{self, undefined};
+use crate::{hypercall, lifecycle, sched, smccc, vgic, vtimer};
 
 /// The EL2 physical timer's interrupt (Arm BSA, section 3.8).
 pub const TIMER_PPI: IntId = IntId(26);
@@ -18,13 +25,24 @@ pub const VTIMER_PPI: IntId = IntId(27);
 /// Interrupts taken in one exit; the rest make the next one.
 const BATCH: usize = 8;
 
+/// Why the guest left for EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// A synchronous exception, with `ESR_EL2`.
+    Sync(u64),
+    /// A physical interrupt.
+    Irq,
+    /// An SError taken to EL2, with `ESR_EL2`.
+    SError(u64),
+}
+
 /// Handles an exit. On return `frame` holds the registers of the vCPU that runs next, and it may be entered.
 #[inline(always)]
 pub fn handle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, exit: Exit) {
     match exit {
-        Exit::Sync(syndrome) => trap::sync(kernel, cpu, frame, syndrome),
+        Exit::Sync(esr) => synchronous(kernel, cpu, frame, esr),
         Exit::Irq => interrupts(kernel, cpu),
-        Exit::SError(esr) => trap::serror(kernel, cpu, frame, esr),
+        Exit::SError(esr) => serror(kernel, cpu, frame, esr),
     }
     resume(kernel, cpu, frame);
 }
@@ -46,25 +64,81 @@ fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut 
     }
 }
 
+/// Handles a synchronous exception by its class (Arm ARM DDI 0487, section D24.2.40); one that nothing here makes
+/// trap, or that is not known, is an instruction that does not exist.
+#[inline]
+pub(crate) fn synchronous<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    const TAG: u64 = HYPERCALL_TAG as u64;
+    const WAIT: u64 = 0x01;
+    const FP: u64 = 0x07;
+    const HVC: u64 = 0x16;
+    const SMC: u64 = 0x17;
+    const REGISTER: u64 = 0x18;
+    const INSTRUCTION_ABORT: u64 = 0x20;
+    const DATA_ABORT: u64 = 0x24;
+    match (esr >> 26 & 0x3F, esr & 0xFFFF) {
+        (HVC, TAG) => hypercall::dispatch(kernel, cpu, frame),
+        (HVC, 0) => smccc::call(kernel, cpu, frame),
+        (HVC, _) => {
+            // HVC returns behind itself; the exception stands at the instruction.
+            frame.pc = frame.pc.wrapping_sub(4);
+            undefined::<H>(frame);
+        }
+        (SMC, 0) => {
+            // SMC returns to itself. A call that starts another vCPU or ends this one sees the final state.
+            frame.skip_instruction();
+            smccc::call(kernel, cpu, frame);
+        }
+        (REGISTER, _) => trap::register(kernel, cpu, frame, esr),
+        (DATA_ABORT, _) => trap::data_abort(kernel, cpu, frame, esr),
+        (INSTRUCTION_ABORT, _) => trap::instruction_abort(kernel, cpu, frame, esr),
+        (WAIT, _) => wait(kernel, cpu, frame, esr),
+        (FP, _) => cpu.fp_trap(),
+        _ => undefined::<H>(frame),
+    }
+}
+
+/// `WFI` sleeps until an interrupt is pending. `WFE` stands in a loop that spins, so it lets others run.
+#[inline(never)]
+fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    trap::skip(frame, esr);
+    if esr & 3 == 1 {
+        kernel.sched.give_way();
+    } else if let Some(current) = &cpu.current {
+        kernel.block(&current.vcpu);
+    }
+}
+
+/// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.
+#[cold]
+#[inline(never)]
+pub(crate) fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    let mut reason = heapless::String::<48>::new();
+    // The text and 16 digits fit.
+    let _ = core::fmt::Write::write_fmt(&mut reason, format_args!("SError, ESR_EL2 {esr:#x}"));
+    lifecycle::crash(kernel, cpu, frame, &reason);
+}
+
 /// Takes the physical interrupts that are pending on this pCPU.
 #[inline(never)]
 pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
     for _ in 0..BATCH {
         let Some(intid) = H::acknowledge() else { return };
         match intid {
-            VTIMER_PPI => vtimer::on_physical(kernel, cpu),
-            TIMER_PPI => {
-                kernel.timer_fired(cpu.id);
-                H::deactivate(intid);
+            // These two are linked to a virtual interrupt, whose end is theirs.
+            VTIMER_PPI => {
+                vtimer::on_physical(kernel, cpu);
+                continue;
             }
-            MAINTENANCE_PPI => {
-                vgic::on_maintenance(cpu);
-                H::deactivate(intid);
+            IntId(32..=1019) => {
+                vgic::on_physical_spi(kernel, cpu, intid);
+                continue;
             }
+            TIMER_PPI => kernel.timer_fired(cpu.id),
+            MAINTENANCE_PPI => vgic::on_maintenance(cpu),
             // A kick says no more than "look": the return path looks at the run queue and at pending interrupts.
-            IntId(0..=15) => H::deactivate(intid),
-            IntId(32..=1019) => vgic::on_physical_spi(kernel, cpu, intid),
-            IntId(_) => H::deactivate(intid),
+            IntId(_) => {}
         }
+        H::deactivate(intid);
     }
 }

@@ -61,6 +61,8 @@ pub struct State {
     pub counts: Counts,
     /// The stage 2 in use.
     pub stage2: Vttbr,
+    /// Where the access went that made the guest exit.
+    pub fault: (GuestVa, Ipa),
     /// Guest pages whose stage 1 refuses everything.
     pub unmapped: BTreeSet<u64>,
     /// Guest pages whose stage 1 refuses writes.
@@ -242,6 +244,10 @@ impl Hw for Fake {
 
     fn translate(va: GuestVa, access: Access) -> Option<Pa> {
         with(|s| s.translate(va, access))
+    }
+
+    fn fault_address() -> (GuestVa, Ipa) {
+        with(|s| s.fault)
     }
 
     fn publish_tables() {

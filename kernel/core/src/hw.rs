@@ -81,6 +81,8 @@ pub trait Hw: Copy + Send + Sync + 'static {
 
     /// Translates through both stages of the vCPU that runs here; `None` where either refuses.
     fn translate(va: GuestVa, access: Access) -> Option<Pa>;
+    /// Where the access went that made the guest leave for EL2: `FAR_EL2`, and the IPA if stage 2 took it.
+    fn fault_address() -> (GuestVa, Ipa);
     /// Makes stores to tables visible to the walkers of all pCPUs.
     fn publish_tables();
     /// Uses this stage 2 on this pCPU from now on.

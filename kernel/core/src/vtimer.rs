@@ -109,6 +109,7 @@ impl PhysicalTimer {
 }
 
 /// A trapped write to the physical timer of the vCPU that runs here.
+#[inline(never)]
 pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &H::Shared<Vcpu<H>>, register: Register, value: u64) {
     let (timer, now) = (&vcpu.ptimer, H::now());
     match register {

@@ -52,6 +52,7 @@ impl Hw for Arm {
         fn zero_to_poc(at: Pa, bytes: u64) = memory::zero_to_poc;
 
         fn translate(va: GuestVa, access: Access) -> Option<Pa> = stage2::translate;
+        fn fault_address() -> (GuestVa, Ipa) = stage2::fault_address;
         fn publish_tables() = stage2::publish;
         fn load_stage2(stage2: Vttbr) = stage2::load;
         fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>) = stage2::invalidate;

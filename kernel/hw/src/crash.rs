@@ -3,25 +3,16 @@
 //! `cargo xtask symbolize` reads this output: one line `image base 0x<address>`, then one line `  #<n> 0x<address>`
 //! for each frame, innermost first.
 
+use core::arch::asm;
 use core::fmt::{Arguments, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use kernel_core::context::TrapFrame;
+
 use crate::console::LastWords;
 use crate::sysreg::mrs;
 use crate::{gic, layout, percpu, psci};
-
-/// What the vectors save of a failing EL2. The assembly relies on this layout.
-#[repr(C, align(16))]
-pub struct Registers {
-    x: [u64; 31],
-    sp: u64,
-    pc: u64,
-    esr: u64,
-    far: u64,
-}
-
-const _: () = assert!(size_of::<Registers>() <= 288 && core::mem::offset_of!(Registers, sp) == 248);
 
 /// Frames of a backtrace; deeper ones are left out.
 const DEPTH: usize = 32;
@@ -34,30 +25,16 @@ pub fn halted() -> bool {
     HALTED.load(Ordering::Relaxed)
 }
 
-/// An exception that EL2 took from itself.
-pub fn exception(registers: &Registers, kind: u64) -> ! {
-    let name = match kind {
-        0 => "synchronous exception",
-        1 => "interrupt",
-        2 => "fast interrupt",
-        _ => "SError",
-    };
-    report(
-        format_args!("{name} in EL2: ESR {:#x} FAR {:#x}", registers.esr, registers.far),
-        Some(registers),
-        registers.x[29],
-    )
+/// An exception that EL2 took from itself, by the number of its vector: nothing is left to trust.
+pub extern "C" fn exception(registers: &TrapFrame, vector: usize) -> ! {
+    let kind = ["synchronous exception", "interrupt", "fast interrupt", "SError"].get(vector).unwrap_or(&"exception");
+    let (esr, far) = (mrs!("esr_el2"), mrs!("far_el2"));
+    report(format_args!("{kind} in EL2: ESR {esr:#x} FAR {far:#x}"), Some(registers))
 }
 
 /// What a Rust panic does.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
-    let frame_pointer: u64;
-    // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, x29", out(reg) frame_pointer, options(nomem, nostack, preserves_flags)) };
-    match info.location() {
-        Some(at) => report(format_args!("panic: {} at {at}", info.message()), None, frame_pointer),
-        None => report(format_args!("panic: {}", info.message()), None, frame_pointer),
-    }
+    report(format_args!("{info}"), None)
 }
 
 /// An error of the boot code: says what is wrong and stops.
@@ -73,17 +50,16 @@ pub fn or_stop<T>(result: Result<T, impl core::fmt::Display>) -> T {
 }
 
 /// Prints everything that is known and stops all pCPUs.
-fn report(reason: Arguments<'_>, registers: Option<&Registers>, frame_pointer: u64) -> ! {
-    if HALTED.swap(true, Ordering::AcqRel) {
-        psci::park();
+fn report(reason: Arguments<'_>, registers: Option<&TrapFrame>) -> ! {
+    if !HALTED.swap(true, Ordering::AcqRel) {
+        // A writer that cannot fail; an error of formatting only shortens the report.
+        let _ = write_report(reason, registers);
+        gic::kick_all_others();
     }
-    // A writer that cannot fail; an error of formatting only shortens the report.
-    let _ = write_report(reason, registers, frame_pointer);
-    gic::kick_all_others();
     psci::park()
 }
 
-fn write_report(reason: Arguments<'_>, registers: Option<&Registers>, frame_pointer: u64) -> core::fmt::Result {
+fn write_report(reason: Arguments<'_>, registers: Option<&TrapFrame>) -> core::fmt::Result {
     let out = &mut LastWords;
     writeln!(out, "\n(xenolith) *** pCPU {} failed: {reason}", percpu::this().id.0)?;
     match percpu::domain() {
@@ -91,37 +67,38 @@ fn write_report(reason: Arguments<'_>, registers: Option<&Registers>, frame_poin
         None => writeln!(out, "(xenolith) domain at fault: none has run here")?,
     }
     if let Some(registers) = registers {
-        writeln!(out, "  pc {:#018x}  sp {:#018x}", registers.pc, registers.sp)?;
+        // The vectors leave SP there.
+        writeln!(out, "  pc {:#018x}  sp {:#018x}", registers.pc, mrs!("tpidrro_el0"))?;
         for (n, x) in registers.x.iter().enumerate() {
             let end = if n % 4 == 3 || n == 30 { "\n" } else { "" };
             write!(out, "  x{n:<2} {x:#018x}{end}")?;
         }
     }
     writeln!(out, "image base {}", layout::image().start)?;
-    backtrace(out, registers.map(|registers| registers.pc), frame_pointer)
+    backtrace(out, registers)
 }
 
-/// Walks the chain of frame pointers (AAPCS64, section 6.4.6) as long as it stays on our stacks.
-fn backtrace(out: &mut LastWords, pc: Option<u64>, frame_pointer: u64) -> core::fmt::Result {
-    let mut depth = 0;
-    if let Some(pc) = pc {
-        writeln!(out, "  #0 {pc:#x}")?;
-        depth = 1;
+/// Walks the chain of frame pointers (AAPCS64, section 6.4.6) as long as it stays on our stacks: from an exception,
+/// or from here.
+fn backtrace(out: &mut LastWords, registers: Option<&TrapFrame>) -> core::fmt::Result {
+    let (mut pc, mut frame): (u64, u64);
+    // SAFETY: reads registers.
+    unsafe { asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    if let Some(registers) = registers {
+        (pc, frame) = (registers.pc, registers.x[29]);
     }
-    let mut at = frame_pointer;
-    while depth < DEPTH && percpu::is_on_a_stack(at) && percpu::is_on_a_stack(at + 8) {
+    for n in 0..DEPTH {
+        writeln!(out, "  #{n} {pc:#x}")?;
+        if !percpu::is_on_a_stack(frame) {
+            break;
+        }
         // SAFETY: both words lie on a mapped stack, and are read as plain numbers.
-        let (next, link) = unsafe { ((at as *const u64).read_volatile(), ((at + 8) as *const u64).read_volatile()) };
+        let [next, link] = unsafe { (frame as *const [u64; 2]).read_volatile() };
         if link == 0 {
             break;
         }
         // The link is the return address; the call itself is the instruction before.
-        writeln!(out, "  #{depth} {:#x}", link.wrapping_sub(4))?;
-        depth += 1;
-        if next <= at {
-            break;
-        }
-        at = next;
+        (pc, frame) = (link.wrapping_sub(4), next);
     }
     Ok(())
 }

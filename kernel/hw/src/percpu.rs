@@ -39,7 +39,7 @@ core::arch::global_asm!(
 /// The microkernel.
 pub static KERNEL: Kernel<Arm> = Kernel::new();
 
-/// A pCPU's own block. The vectors use the offset of `emergency_top`, the entry that of `start`.
+/// A pCPU's own block.
 #[repr(C, align(64))]
 pub struct Percpu {
     /// First byte behind the emergency stack.
@@ -58,15 +58,14 @@ pub struct Percpu {
     local: UnsafeCell<LocalCpu<Arm>>,
 }
 
+/// Where the vectors find the emergency stack's top.
+pub const EMERGENCY_OFFSET: usize = core::mem::offset_of!(Percpu, emergency_top);
+/// Where the entry code finds [`Percpu::start`].
+pub const START_OFFSET: usize = core::mem::offset_of!(Percpu, start);
+
 // SAFETY: everything but `local` is atomic or constant, and `local` is reached through `with_local` alone, which
 // takes it from the pCPU's own TPIDR_EL2.
 unsafe impl Sync for Percpu {}
-
-/// Offset of the emergency stack's top in [`Percpu`].
-pub const EMERGENCY_OFFSET: usize = core::mem::offset_of!(Percpu, emergency_top);
-
-/// Offset of [`Percpu::start`].
-pub const START_OFFSET: usize = core::mem::offset_of!(Percpu, start);
 
 const fn block(id: u8) -> Percpu {
     Percpu {
@@ -107,7 +106,7 @@ pub fn this() -> &'static Percpu {
 ///
 /// # Safety
 ///
-/// Only from the three entries of `vectors.rs` and `boot::run`, none of which can run inside another on one pCPU:
+/// Only from the entry of `vectors.rs` and `boot::enter`, none of which can run inside another on one pCPU:
 /// interrupts are masked at EL2, and an exception from EL2 itself never returns.
 pub unsafe fn with_local<R>(f: impl FnOnce(&'static Kernel<Arm>, &mut LocalCpu<Arm>) -> R) -> R {
     // SAFETY: the caller's condition makes this the only reference; the block belongs to this pCPU.
@@ -127,13 +126,13 @@ pub fn initial_sp(id: PcpuId) -> u64 {
     layout::stacks().start.raw() + (u64::from(id.0) + 1) * STACK_STRIDE as u64 - FRAME_SIZE as u64
 }
 
-/// Whether `at` lies in a stack of this image; what a backtrace may read.
+/// Whether a record of two words at `at` lies in a stack of this image; what a backtrace may read.
 pub fn is_on_a_stack(at: u64) -> bool {
     let stacks = layout::stacks();
-    let Some(offset) = at.checked_sub(stacks.start.raw()) else { return false };
+    let offset = at.wrapping_sub(stacks.start.raw());
     let inside = offset % STACK_STRIDE as u64;
     let mapped = (PAGE_SIZE..EMERGENCY_TOP).contains(&inside) || inside >= STACK_BOTTOM;
-    offset < stacks.size && at.is_multiple_of(8) && mapped
+    offset < stacks.size && at.is_multiple_of(16) && mapped
 }
 
 /// Whose vCPU was here last, for a report of a crash.

@@ -75,6 +75,13 @@ pub fn invalidate_all_vmids() {
     barrier!("isb");
 }
 
+/// Where the access went that stage 2 took.
+pub fn fault_address() -> (GuestVa, Ipa) {
+    let far = GuestVa::new(mrs!("far_el2"));
+    // HPFAR_EL2.FIPA is bits 51:12 of the address, in bits 43:4 of the register.
+    (far, Ipa::new((mrs!("hpfar_el2") & 0xfff_ffff_fff0) << 8 | far.offset()))
+}
+
 /// Translates through both stages of the vCPU that runs here; `None` where either refuses.
 pub fn translate(va: GuestVa, access: Access) -> Option<Pa> {
     // PAR_EL1 is the guest's: it may have been interrupted between its own AT and the read.

@@ -28,6 +28,7 @@ impl State {
             tlb: Tlb::default(),
             counts: Counts::default(),
             stage2: Vttbr::default(),
+            fault: Default::default(),
             unmapped: BTreeSet::new(),
             read_only: BTreeSet::new(),
             interference: BTreeMap::new(),

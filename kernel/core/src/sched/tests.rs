@@ -8,16 +8,17 @@ use hypercall_abi::vcpu::Runstate;
 
 use super::fair::SLICE_NS as SLICE;
 use crate::addr::Ipa;
-use crate::context::{Exit, TrapFrame};
+use crate::context::TrapFrame;
 use crate::domain::Domain;
+use crate::exit::{self, Exit};
 use crate::fake::{Fake, GUEST_RAM, Shared, blueprint, reset, with};
 use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
 use crate::lifecycle::Blueprint;
 use crate::local::LocalCpu;
+use crate::memory;
 use crate::runstate::{BLOCKED, OFFLINE, ticks};
 use crate::vcpu::Vcpu;
-use crate::{exit, memory};
 
 type Dom = Shared<Domain<Fake>>;
 

@@ -1,74 +1,69 @@
 //! ID registers as a guest reads them: what this pCPU has, less what is not virtualised.
 //!
 //! A field that a new revision of the architecture adds must read as zero until somebody has thought about it, so
-//! each register lists the fields that pass. Fields are 4 bits wide and named by their lowest bit (Arm ARM
-//! DDI 0487, section D24.2).
+//! each register lists the fields that pass. Fields are 4 bits wide (Arm ARM DDI 0487, section D24.2), so that each
+//! digit of a mask is one of them.
 
 use spin::Once;
 
-use super::syndrome::encoding;
+use super::encoding;
 use crate::hw::Hw;
 
-/// The fields that start at these bits.
-const fn fields(starts: &[u32]) -> u64 {
-    let mut mask = 0;
-    let mut i = 0;
-    while i < starts.len() {
-        mask |= 0xF << starts[i];
-        i += 1;
-    }
-    mask
+/// What a guest sees of the register with this CRm and op2.
+struct View {
+    crm: u32,
+    op2: u32,
+    /// Fields that pass.
+    passes: u64,
+    /// What it says in any case.
+    fixed: u64,
+    /// A field by its lowest bit, and the most that it says.
+    capped: (u32, u64),
 }
 
-/// Registers by their CRm and op2, and what passes of them.
-const PASSES: [((u32, u32), u64); 15] = [
-    // EL0 may run AArch32: ID_PFR0_EL1 to ID_DFR1_EL1 show its instruction sets and the shape of its FP pass; AMU,
-    // RAS, virtualization, performance monitors and trace do not.
-    ((1, 0), fields(&[0, 4, 8, 12, 16, 24])),
-    ((1, 1), fields(&[0, 4, 8, 16])),
-    ((1, 2), fields(&[0, 4])),
-    ((1, 3), 0),
-    ((3, 4), fields(&[0, 4])),
-    ((3, 5), 0),
-    // ID_AA64PFR0_EL1: EL0 in the states it has, FP, SIMD, DIT, CSV3.
-    (PFR0, fields(&[0, 16, 20, 48, 60])),
+const fn passes(crm: u32, op2: u32, passes: u64) -> View {
+    View { crm, op2, passes, fixed: 0, capped: (0, 0) }
+}
+
+/// Of the registers without a row, those of AArch64 (CRm from 4) announce what is not here, and the others describe
+/// instruction sets of AArch32 and the implementation.
+const VIEWS: [View; 15] = [
+    // EL0 may run AArch32: ID_PFR0_EL1 to ID_DFR1_EL1 show its instruction sets and the shape of its FP; AMU, RAS,
+    // virtualization, performance monitors and trace do not pass.
+    passes(1, 0, 0x0F0F_FFFF),
+    // ID_PFR1_EL1, with the system registers of GICv3.
+    View { fixed: 1 << 28, ..passes(1, 1, 0xF_0FFF) },
+    passes(1, 2, 0xFF),
+    passes(1, 3, 0),
+    passes(3, 4, 0xFF),
+    passes(3, 5, 0),
+    // ID_AA64PFR0_EL1: EL0 in the states it has, FP, SIMD, DIT, CSV3; EL1 in AArch64 only, and the system registers of
+    // GICv3. CSV2 is 1 at most, since 2 announces SCXTNUM_EL1, which is not switched.
+    View { fixed: 1 << 4 | 1 << 24, capped: (56, 1), ..passes(4, 0, 0xF00F_0000_00FF_000F) },
     // ID_AA64PFR1_EL1: BTI, SSBS.
-    ((4, 1), fields(&[0, 4])),
+    passes(4, 1, 0xFF),
     // ID_AA64DFR0_EL1: debug version, numbers of breakpoints, watchpoints and context breakpoints, double lock.
-    ((5, 0), fields(&[0, 12, 20, 28, 36])),
+    passes(5, 0, 0xF0_F0F0_F00F),
     // ID_AA64ISAR0_EL1: AES, SHA1, SHA2, CRC32, atomics, RDM, SHA3, SM3, SM4, dot product, FHM, flag manipulation,
     // TLB ranges, random.
-    ((6, 0), fields(&[4, 8, 12, 16, 20, 28, 32, 36, 40, 44, 48, 52, 56, 60])),
+    passes(6, 0, 0xFFFF_FFFF_F0FF_FFF0),
     // ID_AA64ISAR1_EL1: DPB, JSCVT, FCMA, LRCPC, FRINTTS, SB, SPECRES, BF16, DGH, I8MM. Not the four of pointer
     // authentication.
-    ((6, 1), fields(&[0, 12, 16, 20, 32, 36, 40, 44, 48, 52])),
+    passes(6, 1, 0xFF_FFFF_00FF_F00F),
     // ID_AA64ISAR2_EL1: RPRES, BC, CLRBHB.
-    ((6, 2), fields(&[4, 20, 28])),
-    // ID_AA64MMFR0_EL1: ASID bits, endianness at EL1 and EL0, granules at stage 1, ExS.
-    (MMFR0, fields(&[4, 8, 16, 20, 24, 28, 44])),
+    passes(6, 2, 0xF0F0_00F0),
+    // ID_AA64MMFR0_EL1: ASID bits, endianness at EL1 and EL0, granules at stage 1, ExS. PARange is that of the IPA
+    // space at most, 40 bits.
+    View { capped: (0, 2), ..passes(7, 0, 0xF000_FFFF_0FF0) },
     // ID_AA64MMFR1_EL1: access flag and dirty state, HPDS, PAN, SError of speculative reads, ETS, alternate FP,
     // intermediate caching.
-    ((7, 1), fields(&[0, 12, 20, 24, 36, 44, 48])),
+    passes(7, 1, 0xF_F0F0_0FF0_F00F),
     // ID_AA64MMFR2_EL1: CnP, UAO, LSM, VA range, CCIDX, small tables, atomics, IDS, TTL, BBM, E0PD.
-    ((7, 2), fields(&[0, 4, 8, 16, 20, 28, 32, 36, 48, 52, 60])),
+    passes(7, 2, 0xF0FF_00FF_F0FF_0FFF),
 ];
 
-const PFR0: (u32, u32) = (4, 0);
-const MMFR0: (u32, u32) = (7, 0);
-const PFR1_32: (u32, u32) = (1, 1);
-
-/// `ID_AA64PFR0_EL1`: EL1 in AArch64 only, and the system registers of GICv3.
-const EL1_64: u64 = 1 << 4;
-const GIC_V3: u64 = 1 << 24;
-/// `CSV2`: 1 at most, since 2 announces `SCXTNUM_EL1`, which is not switched.
-const CSV2_SHIFT: u32 = 56;
-/// `ID_AA64MMFR0_EL1.PARange` of 40 bits, the size of the IPA space.
-const PA_40_BITS: u64 = 2;
-/// `ID_PFR1_EL1.GIC`: the same for AArch32.
-const GIC_V3_32: u64 = 1 << 28;
-
-/// The identification registers with op1 = 0, which say the same on all pCPUs: worked out once, on the pCPU where a
-/// guest first reads one, so that a vCPU that moves finds no other machine.
+/// The identification registers, which say the same on all pCPUs: worked out once, on the pCPU where a guest first
+/// reads one, so that a vCPU that moves finds no other machine.
 #[derive(Debug, Default)]
 pub struct IdRegisters(Once<[u64; 64]>);
 
@@ -78,14 +73,9 @@ impl IdRegisters {
         IdRegisters(Once::new())
     }
 
-    /// The value of an identification register (op0 = 3, CRn = 0) for a guest.
+    /// The register with these CRm and op2 for a guest (op0 = 3, op1 = 0, CRn = 0).
     #[inline]
-    pub(super) fn read<H: Hw>(&self, register: u32) -> u64 {
-        let (crm, op2) = (register >> 1 & 0xF, register >> 17 & 7);
-        if register >> 14 & 7 != 0 || crm > 7 {
-            // The shape of the caches.
-            return H::id_register(register);
-        }
+    pub(super) fn read<H: Hw>(&self, crm: u32, op2: u32) -> u64 {
         let table = self.0.call_once(|| {
             let mut n = 0..;
             core::array::from_fn(|_| n.next().map_or(0, |n| visible::<H>(n / 8, n % 8)))
@@ -94,17 +84,13 @@ impl IdRegisters {
     }
 }
 
-/// What is visible of the register with this CRm and op2.
 fn visible<H: Hw>(crm: u32, op2: u32) -> u64 {
     let host = H::id_register(encoding(3, 0, 0, crm, op2));
-    // What has no row announces what is not here, or describes instruction sets of AArch32 and the implementation.
-    let others = if crm >= 4 { 0 } else { u64::MAX };
-    let passes = PASSES.iter().find(|(register, _)| *register == (crm, op2)).map_or(others, |(_, fields)| *fields);
-    let own = match (crm, op2) {
-        PFR0 => (host >> CSV2_SHIFT & 0xF).min(1) << CSV2_SHIFT | EL1_64 | GIC_V3,
-        MMFR0 => (host & 0xF).min(PA_40_BITS),
-        PFR1_32 => GIC_V3_32,
-        _ => 0,
-    };
-    host & passes | own
+    match VIEWS.iter().find(|view| (view.crm, view.op2) == (crm, op2)) {
+        Some(View { passes, fixed, capped: (shift, most), .. }) => {
+            host & passes | fixed | (host >> shift & 0xF).min(*most) << shift
+        }
+        None if crm >= 4 => 0,
+        None => host,
+    }
 }

@@ -6,25 +6,11 @@ use crate::hw::Hw;
 
 /// An exception for EL1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exception {
+pub(super) enum Exception {
     /// The instruction does not exist here.
     Undefined,
-    /// The fetch from this address failed in the memory system.
-    InstructionAbort {
-        /// The address.
-        far: GuestVa,
-        /// It failed while the guest's tables were walked.
-        walk: bool,
-    },
-    /// The access to this address failed in the memory system.
-    DataAbort {
-        /// The address.
-        far: GuestVa,
-        /// It failed while the guest's tables were walked.
-        walk: bool,
-        /// It was a write.
-        write: bool,
-    },
+    /// The access or fetch that EL2 took an abort for, with this syndrome and address, has failed in the memory system.
+    Abort { esr: u64, far: GuestVa },
 }
 
 /// Fields of `SPSR_EL2` and `PSTATE` (Arm ARM, section C5.2.19).
@@ -46,16 +32,23 @@ const SCTLR_SPAN: u64 = 1 << 23;
 /// `SCTLR_EL1.DSSBS`: the value of `PSTATE.SSBS` on an exception.
 const SCTLR_DSSBS: u64 = 1 << 44;
 
-/// The instruction was 32 bits long (`ESR_EL1.IL`).
-const LONG: u64 = 1 << 25;
+/// Fields of `ESR_EL1` and `ESR_EL2`: the instruction had 32 bits; the abort was one of a walk, of a store.
+pub(super) const LONG: u64 = 1 << 25;
+pub(super) const WALK: u64 = 1 << 7;
+pub(super) const WRITE: u64 = 1 << 6;
 /// Fault status: synchronous external abort, at the access and in a walk at level 3.
 const EXTERNAL: u64 = 0x10;
 const EXTERNAL_WALK: u64 = 0x17;
-const WRITE: u64 = 1 << 6;
+
+/// The instruction where `frame` stands does not exist.
+#[cold]
+#[inline(never)]
+pub(crate) fn undefined<H: Hw>(frame: &mut TrapFrame) {
+    inject::<H>(frame, Exception::Undefined);
+}
 
 /// Makes the vCPU on this pCPU take an exception at the instruction where `frame` stands.
-#[inline(never)]
-pub fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
+pub(super) fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
     let mut el1 = El1Context::default();
     H::save_el1(&mut el1);
     enter(frame, &mut el1, exception);
@@ -66,18 +59,16 @@ pub fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
 pub(super) fn enter(frame: &mut TrapFrame, el1: &mut El1Context, exception: Exception) {
     let old = frame.pstate;
     let from_el1 = old & pstate::AARCH32 == 0 && old & pstate::MODE != 0;
-    let status = |walk| if walk { EXTERNAL_WALK } else { EXTERNAL };
-    let (class, iss, far) = match exception {
-        Exception::Undefined => (0x00, 0, None),
-        Exception::InstructionAbort { far, walk } => (0x20, status(walk), Some(far)),
-        Exception::DataAbort { far, walk, write } => (0x24, status(walk) | if write { WRITE } else { 0 }, Some(far)),
+    let (class, iss) = match exception {
+        Exception::Undefined => (0, 0),
+        Exception::Abort { esr, far } => {
+            el1.far_el1 = far.raw();
+            // Aborts have a class of their own when they come from the level that takes them.
+            let class = esr >> 26 & 0x3F | u64::from(from_el1);
+            (class, esr & WRITE | if esr & WALK == 0 { EXTERNAL } else { EXTERNAL_WALK })
+        }
     };
-    // Aborts have a class of their own when they come from the level that takes them.
-    let same = if from_el1 && class != 0 { 1 } else { 0 };
-    el1.esr_el1 = (class | same) << 26 | LONG | iss;
-    if let Some(far) = far {
-        el1.far_el1 = far.raw();
-    }
+    el1.esr_el1 = class << 26 | LONG | iss;
     el1.elr_el1 = frame.pc;
     el1.spsr_el1 = old;
     frame.pc = el1.vbar_el1.wrapping_add(vector(old));
@@ -112,10 +103,10 @@ const fn handler_state(old: u64, sctlr: u64) -> u64 {
     new
 }
 
-/// Goes on behind the instruction that trapped, `long` if it has 32 bits. In AArch32 the state of an IT block moves
-/// on too (Arm ARM, section G1.5).
-pub(super) fn skip(frame: &mut TrapFrame, long: bool) {
-    frame.pc = frame.pc.wrapping_add(if long { 4 } else { 2 });
+/// Goes on behind the instruction that trapped with this syndrome. In AArch32 the state of an IT block moves on too
+/// (Arm ARM, section G1.5).
+pub(crate) fn skip(frame: &mut TrapFrame, esr: u64) {
+    frame.pc = frame.pc.wrapping_add(if esr & LONG == 0 { 2 } else { 4 });
     if frame.pstate & pstate::AARCH32 == 0 {
         return;
     }

@@ -4,8 +4,8 @@
 //! does an access to an emulated device that the syndrome does not describe (pairs, atomics, write-back): the
 //! instruction is not fetched and decoded.
 
-use super::inject::{self, Exception, inject};
-use super::syndrome::{Abort, Transfer};
+use super::inject::{Exception, WALK, WRITE, inject, skip};
+use crate::addr::Ipa;
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -13,81 +13,90 @@ use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
 use crate::vuart;
 
-/// Handles a data abort of a load by the vCPU that runs here.
-#[inline(never)]
-pub(super) fn load<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
-    let Some(current) = &cpu.current else { return };
-    let (domain, ipa) = (&current.domain, abort.ipa());
-    let value = device_access(abort).and_then(|transfer| {
-        let value = match domain.dist.layout().find(ipa) {
-            Some(at) => domain.dist.read::<H>(&**domain, at, transfer.size),
-            None => vuart::access(kernel, domain, ipa, None),
-        };
-        Some((transfer, value?))
-    });
-    let Some((transfer, value)) = value else { return refuse(current, frame, abort) };
-    frame.set_register(transfer.register, extend(value, transfer));
-    inject::skip(frame, abort.is_long());
+/// Fields of the syndrome of a data abort (Arm ARM DDI 0487, section D24.2.40): the rest describes one register's load
+/// or store; a load extends the sign; the register is used as 64 bits; it was cache maintenance by address.
+const VALID: u64 = 1 << 24;
+const SIGNED: u64 = 1 << 21;
+const WIDE: u64 = 1 << 15;
+const MAINTENANCE: u64 = 1 << 8;
+
+/// Whether stage 2 has no such page. Else it forbids the access, or the memory system answered with an error.
+const fn is_translation(esr: u64) -> bool {
+    matches!(esr & 0x3F, 0x04..=0x07)
 }
 
-/// Handles a data abort of a store by the vCPU that runs here.
+/// Handles a data abort of the vCPU that runs here.
 #[inline(never)]
-pub(super) fn store<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, abort: Abort) {
+pub(crate) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let Some(current) = &cpu.current else { return };
-    let (domain, ipa) = (&current.domain, abort.ipa());
-    let done = device_access(abort).and_then(|transfer| {
-        let value = frame.register(transfer.register) & mask(transfer.size);
-        let Some(at) = domain.dist.layout().find(ipa) else {
-            return vuart::access(kernel, domain, ipa, Some(value)).map(drop);
-        };
-        let wake = domain.dist.write::<H>(&**domain, at, transfer.size, value)?;
-        wake.without(current.vcpu.id.0 as usize).notify(kernel, domain);
-        Some(())
-    });
-    match done {
-        Some(()) => inject::skip(frame, abort.is_long()),
-        None => refuse(current, frame, abort),
+    let device = is_translation(esr) && esr & (VALID | WALK) == VALID;
+    if !device || transfer(kernel, current, frame, esr).is_none() {
+        return refuse(current, frame, esr);
     }
+    skip(frame, esr);
 }
 
-/// What moves in an access that may be one to an emulated device; `None` if it is something else, or cannot be told.
+/// Moves what a load or store moves between a device and a register; `None` if no device is there.
 #[inline]
-fn device_access(abort: Abort) -> Option<Transfer> {
-    if abort.is_translation() && !abort.is_walk() { abort.transfer() } else { None }
+fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFrame, esr: u64) -> Option<()> {
+    let (domain, ipa) = (&current.domain, H::fault_address().1);
+    let size = 1 << (esr >> 22 & 3);
+    #[allow(clippy::cast_possible_truncation, reason = "five bits")]
+    let register = (esr >> 16 & 31) as u8;
+    let at = domain.dist.layout().find(ipa);
+    if esr & WRITE == 0 {
+        let value = match at {
+            Some(at) => domain.dist.read::<H>(&**domain, at, size)?,
+            None => vuart::access(kernel, domain, ipa, None)?,
+        };
+        frame.set_register(register, extend(value, esr));
+        return Some(());
+    }
+    let value = frame.register(register) & mask(size);
+    match at {
+        Some(at) => {
+            let wake = domain.dist.write::<H>(&**domain, at, size, value)?;
+            wake.without(current.vcpu.id.0 as usize).notify(kernel, domain);
+            Some(())
+        }
+        None => vuart::access(kernel, domain, ipa, Some(value)).map(drop),
+    }
 }
 
 /// Nothing is there, or it cannot be told what the guest wants of it.
 #[cold]
 #[inline(never)]
-fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, abort: Abort) {
-    if is_mapped_by_now(current, abort) {
+fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, esr: u64) {
+    let (far, ipa) = H::fault_address();
+    if is_mapped_by_now(current, ipa, esr) {
         return;
     }
-    if abort.is_maintenance() && abort.is_translation() && !abort.is_walk() {
+    if is_translation(esr) && esr & (MAINTENANCE | WALK) == MAINTENANCE {
         // There is no line of it in any cache.
-        inject::skip(frame, abort.is_long());
-        return;
+        return skip(frame, esr);
     }
-    let (far, walk, write) = (abort.far(), abort.is_walk(), abort.is_write());
-    inject::<H>(frame, Exception::DataAbort { far, walk, write });
+    inject::<H>(frame, Exception::Abort { esr, far });
 }
 
 /// Handles an instruction abort of the vCPU that runs here. One at the very vector that would take it is the domain's
 /// end: the vCPU would take it for ever.
 #[cold]
 #[inline(never)]
-pub(super) fn instruction_abort<H: Hw>(
+pub(crate) fn instruction_abort<H: Hw>(
     kernel: &'static Kernel<H>,
     cpu: &mut LocalCpu<H>,
     frame: &mut TrapFrame,
-    abort: Abort,
+    esr: u64,
 ) {
     let Some(current) = &cpu.current else { return };
-    if is_mapped_by_now(current, abort) {
+    let (far, ipa) = H::fault_address();
+    // Bit 6 says "write" of data only.
+    let esr = esr & !WRITE;
+    if is_mapped_by_now(current, ipa, esr) {
         return;
     }
     let from = frame.pc;
-    inject::<H>(frame, Exception::InstructionAbort { far: abort.far(), walk: abort.is_walk() });
+    inject::<H>(frame, Exception::Abort { esr, far });
     if frame.pc == from {
         lifecycle::crash(kernel, cpu, frame, "its exception vectors cannot be fetched");
     }
@@ -95,11 +104,11 @@ pub(super) fn instruction_abort<H: Hw>(
 
 /// Whether the fault is gone when it is looked at: another pCPU was replacing the table entry, or has just mapped
 /// the page. The instruction is then tried again.
-fn is_mapped_by_now<H: Hw>(current: &Current<H>, abort: Abort) -> bool {
-    // Bit 6 says "write" of data only; a fetch leaves it clear. A walk reads, whatever the access was.
-    let write = abort.is_write() && !abort.is_walk();
-    abort.is_translation()
-        && current.domain.p2m.lookup(abort.ipa().page()).is_some_and(|mapping| !write || mapping.kind.is_writable())
+fn is_mapped_by_now<H: Hw>(current: &Current<H>, ipa: Ipa, esr: u64) -> bool {
+    // A walk reads, whatever the access was.
+    let write = esr & (WRITE | WALK) == WRITE;
+    is_translation(esr)
+        && current.domain.p2m.lookup(ipa.page()).is_some_and(|mapping| !write || mapping.kind.is_writable())
 }
 
 /// The bits that an access of `size` bytes moves.
@@ -107,13 +116,14 @@ const fn mask(size: u8) -> u64 {
     u64::MAX >> (64 - 8 * (size as u32 & 15))
 }
 
-/// What a load leaves in its register.
-pub(super) const fn extend(value: u64, transfer: Transfer) -> u64 {
-    let value = value & mask(transfer.size);
-    if !transfer.signed || transfer.size >= 8 {
+/// What a load with this syndrome leaves in its register.
+pub(super) const fn extend(value: u64, esr: u64) -> u64 {
+    let size = 1 << (esr >> 22 & 3);
+    let value = value & mask(size);
+    if esr & SIGNED == 0 || size == 8 {
         return value;
     }
-    let sign = 1 << (8 * transfer.size - 1);
+    let sign = 1 << (8 * size - 1);
     let extended = (value ^ sign).wrapping_sub(sign);
-    if transfer.wide { extended } else { extended & mask(4) }
+    if esr & WIDE != 0 { extended } else { extended & mask(4) }
 }

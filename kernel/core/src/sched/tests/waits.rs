@@ -4,6 +4,7 @@ use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 use hypercall_abi::ids::DomId;
 
 use super::*;
+use crate::addr::GuestVa;
 use crate::evtchn;
 
 /// A rig of one pCPU with a guest whose only vCPU runs there.
@@ -53,8 +54,8 @@ fn enable_events(rig: &mut Rig) {
         frame.x[1] = value;
         // A store of w1, as the syndrome of a data abort describes it (Arm ARM, section D24.2.40).
         let esr = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 1 << 16 | 1 << 6 | 7;
-        let syndrome = crate::context::Syndrome { esr, far: ipa, hpfar: ipa >> 12 << 4 };
-        exit::handle(rig.kernel, cpu, frame, Exit::Sync(syndrome));
+        with(|s| s.fault = (GuestVa::new(ipa), Ipa::new(ipa)));
+        exit::handle(rig.kernel, cpu, frame, Exit::Sync(esr));
     }
     with(|s| s.interface.vmcr = 0xFF << 24 | 0b11);
 }
