@@ -163,9 +163,7 @@ impl<H: Hw> Kernel<H> {
     }
 
     fn has_log_reader(&self) -> bool {
-        self.domains.get(DomId::DOM0).is_some_and(|dom0| {
-            dom0.events.global_virqs.lock().get(Virq::ConRing as usize).is_some_and(|port| *port != 0)
-        })
+        self.domains.get(DomId::DOM0).is_some_and(|dom0| evtchn::virq_port(&dom0, Virq::ConRing).is_some())
     }
 
     /// Takes text that a domain prints, and puts out the lines that are complete.

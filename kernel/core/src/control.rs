@@ -111,10 +111,10 @@ fn of_domain<H: Hw>(
         Op::VcpuAffinity => set_affinity(call.kernel, vcpu(target, x1)?, x2),
         Op::HvmParam => hvm::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
-        Op::PortAlloc => port_for(call, target, x1).map(drop),
+        Op::PortAlloc => port_for(call, target, x1, evtchn::alloc_unbound).map(drop),
         Op::VuartInit => {
             let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
-            let port = port_for(call, target, x2)?;
+            let port = port_for(call, target, x2, evtchn::alloc_for_uart)?;
             vuart.connect(target, Gfn(x1), port).inspect_err(|_| {
                 // The port is new, so closing it cannot fail but for the guest closing it first.
                 let _ = evtchn::close(call.kernel, target, port);
@@ -220,8 +220,13 @@ fn peer<H: Hw>(call: &Call<'_, H>, id: u64) -> Result<DomId, XenError> {
 }
 
 /// Answers with a new unbound port of `target` for `remote`.
-fn port_for<H: Hw>(call: &mut Call<'_, H>, target: &Domain<H>, remote: u64) -> Result<Port, XenError> {
-    let port = evtchn::alloc_unbound(target, peer(call, remote)?)?;
+fn port_for<H: Hw>(
+    call: &mut Call<'_, H>,
+    target: &Domain<H>,
+    remote: u64,
+    alloc: fn(&Domain<H>, DomId) -> Result<Port, XenError>,
+) -> Result<Port, XenError> {
+    let port = alloc(target, peer(call, remote)?)?;
     call.args[1] = u64::from(port.0);
     Ok(port)
 }

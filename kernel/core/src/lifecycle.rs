@@ -18,7 +18,7 @@ use crate::vcpu::{Vcpu, VcpuContext};
 use crate::vgic::GicLayout;
 
 /// Ports that one stretch of a destruction closes.
-const PORT_STRETCH: u32 = 128;
+const PORT_STRETCH: usize = 128;
 /// Pages that one stretch of a destruction returns.
 const PAGE_STRETCH: u32 = 2048;
 

@@ -72,7 +72,8 @@ pub struct Vcpu<H: Hw> {
     pub polling: AtomicU32,
     /// When a poll ends without an event (`Ticks`); 0 never.
     pub poll_until: AtomicU64,
-    /// Ports of the virtual interrupts that each vCPU has for itself; 0 is none.
+    /// Ports of the virtual interrupts that each vCPU has for itself, with the first one also of those that the domain
+    /// has once; 0 is none.
     pub virqs: [AtomicU32; 24],
     machine: core::marker::PhantomData<H>,
 }

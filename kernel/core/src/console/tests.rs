@@ -1,11 +1,10 @@
 //! Tests of the log: lines, prefixes, the limit, and what a reader sees.
 
-use hypercall_abi::ids::DomId;
+use hypercall_abi::ids::VcpuId;
 use hypercall_abi::nr::CONSOLE_IO;
 
 use super::*;
 use crate::addr::PAGE_SIZE;
-use crate::evtchn::Binding;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, poke_bytes, with};
 
 type Dom = Shared<Domain<Fake>>;
@@ -111,9 +110,7 @@ fn the_uart_shows_the_log_until_dom0_reads_it_and_what_nobody_read_at_the_end() 
     world.kernel.log(format_args!("early"));
     assert_eq!(with(|s| core::mem::take(&mut s.console)), b"(xenolith) early\n");
     // Dom0 binds the interrupt of the log.
-    let port = evtchn::alloc_unbound(&dom0, DomId(0)).unwrap();
-    dom0.events.port(port).unwrap().0.lock().binding = Binding::Virq(Virq::ConRing as u32);
-    dom0.events.global_virqs.lock()[Virq::ConRing as usize] = port.0;
+    let port = evtchn::bind_virq(&dom0, Virq::ConRing as u32, VcpuId(0)).unwrap();
     world.kernel.log(format_args!("late"));
     assert_eq!(with(|s| s.console.len()), 0);
     assert!(evtchn::is_pending(&dom0, port), "dom0 is told");

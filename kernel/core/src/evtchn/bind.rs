@@ -1,103 +1,86 @@
 //! Opening and closing ports.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 
 use super::deliver::{forget, pend};
-use super::port::{Binding, PortEntry, PortState};
+use super::port::{Binding, Listener, PortState};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 
-/// Times that closing looks again when the far end changes under it.
-const RETRIES: usize = 8;
+const FIRST_VCPU: Listener = Listener::Vcpu(VcpuId(0));
 
-fn open<H: Hw>(domain: &Domain<H>, binding: Binding, vcpu: VcpuId) -> Result<Port, XenError> {
-    let port = domain.events.allocate()?;
+/// Opens the lowest free port, once `bind` has said to what.
+fn open<H: Hw>(
+    domain: &Domain<H>,
+    listener: Listener,
+    bind: impl FnOnce(Port) -> Result<Binding, XenError>,
+) -> Result<Port, XenError> {
+    let (port, entry) = domain.events.take()?;
     forget(domain, port);
-    *domain.events.port(port)?.0.lock() = PortState { binding, vcpu };
+    match bind(port) {
+        Ok(binding) => entry.store(PortState { binding, listener }),
+        Err(error) => {
+            domain.events.free(port, entry);
+            return Err(error);
+        }
+    }
     Ok(port)
 }
 
 /// A port of `domain` that `remote` may connect to.
 pub fn alloc_unbound<H: Hw>(domain: &Domain<H>, remote: DomId) -> Result<Port, XenError> {
-    open(domain, Binding::Unbound(remote), VcpuId(0))
+    open(domain, FIRST_VCPU, |_| Ok(Binding::Unbound(remote)))
+}
+
+/// The same, where the domain's emulated UART listens instead of the domain.
+pub fn alloc_for_uart<H: Hw>(domain: &Domain<H>, remote: DomId) -> Result<Port, XenError> {
+    open(domain, Listener::Uart, |_| Ok(Binding::Unbound(remote)))
 }
 
 /// A port for notifications to `vcpu` from within the domain.
 pub(super) fn bind_ipi<H: Hw>(domain: &Domain<H>, vcpu: VcpuId) -> Result<Port, XenError> {
     domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
-    open(domain, Binding::Ipi, vcpu)
+    open(domain, Listener::Vcpu(vcpu), |_| Ok(Binding::Ipi))
 }
 
 /// Whether each vCPU has this virtual interrupt for itself, or the domain has it once (Xen public/xen.h).
-fn is_per_vcpu(virq: Virq) -> bool {
-    matches!(virq, Virq::Timer | Virq::Debug | Virq::Xenoprof | Virq::Xenpmu)
+pub(super) fn is_per_vcpu(virq: u32) -> bool {
+    let own = [Virq::Timer, Virq::Debug, Virq::Xenoprof, Virq::Xenpmu];
+    own.iter().any(|own| *own as u32 == virq)
+}
+
+/// Where the port of a virtual interrupt is noted: with its vCPU, or with the first one for the whole domain.
+pub(super) fn virq_slot<H: Hw>(domain: &Domain<H>, virq: u32, listener: Listener) -> Option<&AtomicU32> {
+    let vcpu = match listener {
+        Listener::Vcpu(vcpu) if is_per_vcpu(virq) => vcpu,
+        Listener::Vcpu(_) | Listener::Uart => VcpuId(0),
+    };
+    domain.vcpu(vcpu)?.virqs.get(usize::try_from(virq).ok()?)
 }
 
 /// A port that announces a virtual interrupt; `EEXIST` if there is one already.
-pub(super) fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port, XenError> {
-    let virq = Virq::from_raw(virq).ok_or(XenError::Inval)?;
-    let target = domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
-    let port = if is_per_vcpu(virq) {
-        let slot = target.virqs.get(virq as usize).ok_or(XenError::Inval)?;
-        let port = open(domain, Binding::Virq(virq as u32), vcpu)?;
-        if slot.compare_exchange(0, port.0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            discard(domain, port);
-            return Err(XenError::Exist);
-        }
-        port
-    } else {
+pub fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port, XenError> {
+    let known = Virq::from_raw(virq).ok_or(XenError::Inval)?;
+    domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
+    if !is_per_vcpu(virq) {
         if vcpu != VcpuId(0) {
             return Err(XenError::Inval);
         }
-        if virq != Virq::Argo && !domain.is_privileged() {
+        if known != Virq::Argo && !domain.is_privileged() {
             return Err(XenError::Perm);
         }
-        let port = open(domain, Binding::Virq(virq as u32), vcpu)?;
-        let mut virqs = domain.events.global_virqs.lock();
-        match virqs.get_mut(virq as usize) {
-            Some(slot) if *slot == 0 => *slot = port.0,
-            Some(_) | None => {
-                drop(virqs);
-                discard(domain, port);
-                return Err(XenError::Exist);
-            }
-        }
-        port
-    };
-    Ok(port)
-}
-
-/// Closes a port that was opened but never became known.
-fn discard<H: Hw>(domain: &Domain<H>, port: Port) {
-    if let Ok(entry) = domain.events.port(port) {
-        entry.0.lock().binding = Binding::Closed;
-        domain.events.free(port);
     }
-}
-
-/// Runs `with` on the two states, locked in the order of their addresses.
-fn lock_both<R>(
-    near: &PortEntry,
-    far: &PortEntry,
-    with: impl FnOnce(&mut PortState, &mut PortState) -> R,
-) -> Option<R> {
-    if core::ptr::eq(near, far) {
-        return None;
-    }
-    if core::ptr::from_ref(near) < core::ptr::from_ref(far) {
-        let mut near = near.0.lock();
-        let mut far = far.0.lock();
-        Some(with(&mut near, &mut far))
-    } else {
-        let mut far = far.0.lock();
-        let mut near = near.0.lock();
-        Some(with(&mut near, &mut far))
-    }
+    let listener = Listener::Vcpu(vcpu);
+    let slot = virq_slot(domain, virq, listener).ok_or(XenError::Inval)?;
+    open(domain, listener, |port| {
+        let noted = slot.compare_exchange(0, port.0, Ordering::AcqRel, Ordering::Relaxed);
+        noted.map(|_| Binding::Virq(virq)).map_err(|_| XenError::Exist)
+    })
 }
 
 /// Connects a new port of `domain` to the unbound `far` port of `remote`, and makes the new port pending, since the
@@ -109,116 +92,47 @@ pub(super) fn bind_interdomain<H: Hw>(
     far: Port,
 ) -> Result<Port, XenError> {
     let far_entry = remote.events.port(far)?;
-    let near = open(domain, Binding::Closed, VcpuId(0))?;
-    let bound = domain.events.port(near).and_then(|near_entry| {
-        lock_both(near_entry, far_entry, |near_state, far_state| {
-            if far_state.binding != Binding::Unbound(domain.id) {
-                return Err(XenError::Inval);
-            }
-            near_state.binding = Binding::Interdomain(remote.id, far);
-            far_state.binding = Binding::Interdomain(domain.id, near);
-            Ok(())
-        })
-        .unwrap_or(Err(XenError::Inval))
-    });
-    if let Err(error) = bound {
-        discard(domain, near);
-        return Err(error);
+    let there = Binding::Interdomain(remote.id, far);
+    let near = open(domain, FIRST_VCPU, |near| {
+        let connected = far_entry.rebind(Binding::Unbound(domain.id), Binding::Interdomain(domain.id, near));
+        if connected { Ok(there) } else { Err(XenError::Inval) }
+    })?;
+    if far_entry.load().binding != Binding::Interdomain(domain.id, near) {
+        // Closed before it could see that we are connected: we are what a closed channel leaves.
+        domain.events.port(near)?.rebind(there, Binding::Unbound(remote.id));
     }
-    pend(kernel, domain, near)?;
+    pend(kernel, domain, near, FIRST_VCPU);
     Ok(near)
 }
 
 /// Closes a port; the far end of a connected one waits for a new connection from this domain.
 pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let entry = domain.events.port(port)?;
-    for _ in 0..RETRIES {
-        let seen = entry.0.lock().binding;
-        match seen {
-            Binding::Closed => return Err(XenError::Inval),
-            Binding::Interdomain(remote, far) => {
-                if !disconnect(kernel, domain, entry, port, remote, far) {
-                    continue;
-                }
-            }
-            Binding::Unbound(_) | Binding::Virq(_) | Binding::Ipi => {
-                let mut state = entry.0.lock();
-                if state.binding != seen {
-                    continue;
-                }
-                state.binding = Binding::Closed;
+    let was = entry.begin_close().ok_or(XenError::Inval)?;
+    match was.binding {
+        Binding::Interdomain(remote, far) => {
+            if let Some(remote) = kernel.domains.get(remote)
+                && let Ok(far) = remote.events.port(far)
+            {
+                // Fails if the far end was closed meanwhile, or never came to name this one.
+                far.rebind(Binding::Interdomain(domain.id, port), Binding::Unbound(domain.id));
             }
         }
-        if let Binding::Virq(virq) = seen {
-            forget_virq(domain, virq, port);
+        Binding::Virq(virq) => {
+            if let Some(slot) = virq_slot(domain, virq, was.listener) {
+                slot.store(0, Ordering::Release);
+            }
         }
-        forget(domain, port);
-        domain.events.free(port);
-        return Ok(());
+        Binding::Free | Binding::Changing | Binding::Unbound(_) | Binding::Ipi => {}
     }
-    Err(XenError::Again)
-}
-
-/// Closes the near end and leaves the far end unbound; false if the near end has changed meanwhile.
-fn disconnect<H: Hw>(
-    kernel: &Kernel<H>,
-    domain: &Domain<H>,
-    entry: &PortEntry,
-    port: Port,
-    remote_id: DomId,
-    far: Port,
-) -> bool {
-    let connected = Binding::Interdomain(remote_id, far);
-    let remote = kernel.domains.get(remote_id);
-    let far_entry = remote.as_ref().and_then(|remote| remote.events.port(far).ok());
-    let together = far_entry.and_then(|far_entry| {
-        lock_both(entry, far_entry, |near_state, far_state| {
-            if near_state.binding != connected {
-                return false;
-            }
-            near_state.binding = Binding::Closed;
-            if far_state.binding == Binding::Interdomain(domain.id, port) {
-                far_state.binding = Binding::Unbound(domain.id);
-            }
-            true
-        })
-    });
-    together.unwrap_or_else(|| {
-        let mut state = entry.0.lock();
-        let same = state.binding == connected;
-        if same {
-            state.binding = Binding::Closed;
-        }
-        same
-    })
-}
-
-fn forget_virq<H: Hw>(domain: &Domain<H>, virq: u32, port: Port) {
-    for vcpu in domain.vcpus() {
-        if let Some(slot) = vcpu.virqs.get(virq as usize) {
-            // Fails where another vCPU's port stands, which stays.
-            let _ = slot.compare_exchange(port.0, 0, Ordering::AcqRel, Ordering::Relaxed);
-        }
-    }
-    let mut virqs = domain.events.global_virqs.lock();
-    if let Some(slot) = virqs.get_mut(virq as usize)
-        && *slot == port.0
-    {
-        *slot = 0;
-    }
+    forget(domain, port);
+    domain.events.free(port, entry);
+    Ok(())
 }
 
 /// Closes up to `budget` ports; true when none is left. It starts at the lowest port each time, so that it needs to
 /// remember nothing between two stretches.
-pub fn close_all<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, budget: u32) -> bool {
-    let mut from = Port(1);
-    for _ in 0..budget {
-        let Some(port) = domain.events.next_taken(from) else { return true };
-        // Fails also for a port that another vCPU is opening or closing right now, which is not there for us.
-        if close(kernel, domain, port) == Err(XenError::Again) {
-            return false;
-        }
-        from = Port(port.0 + 1);
-    }
-    false
+pub fn close_all<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, budget: usize) -> bool {
+    // A port that another vCPU is opening or closing right now is not there for us.
+    domain.events.ports().filter(|(port, _)| close(kernel, domain, *port).is_ok()).take(budget).count() < budget
 }

@@ -8,7 +8,8 @@ use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, Port};
 use hypercall_abi::shared_info::{bitmap_position, layout, vcpu_info};
 
-use super::port::Binding;
+use super::bind::virq_slot;
+use super::port::{Binding, Listener, PortEntry};
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -16,112 +17,126 @@ use crate::kernel::Kernel;
 use crate::vcpu::Vcpu;
 
 /// Notifies the other end of `port`, as `EVTCHNOP_send` does.
-///
-/// The far port is looked at after the near one is unlocked. If it is closed in between and used for something
-/// else, its new owner sees an event too many, which the ABI allows.
-pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>, port: Port) -> Result<(), XenError> {
-    let state = *domain.events.port(port)?.0.lock();
+pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
+    let state = domain.events.port(port)?.load();
     match state.binding {
-        Binding::Interdomain(remote, far) if remote == domain.id => pend(kernel, domain, far),
+        Binding::Interdomain(remote, far) if remote == domain.id => pend_far(kernel, domain, far, domain.id, port),
         Binding::Interdomain(remote, far) => {
             let remote = kernel.domains.get(remote).ok_or(XenError::Inval)?;
-            pend(kernel, &remote, far)
+            pend_far(kernel, &remote, far, domain.id, port)
         }
-        Binding::Ipi => pend(kernel, domain, port),
+        Binding::Ipi => {
+            pend(kernel, domain, port, state.listener);
+            Ok(())
+        }
         // Xen accepts a send on a port that nobody has connected to yet: there is nobody to tell.
         Binding::Unbound(_) => Ok(()),
-        Binding::Closed | Binding::Virq(_) => Err(XenError::Inval),
+        Binding::Free | Binding::Changing | Binding::Virq(_) => Err(XenError::Inval),
     }
 }
 
-/// Makes `port` of `domain` pending and notifies its vCPU.
-pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
-    let (word, bit) = bitmap_position(port).ok_or(XenError::Inval)?;
-    let state = *domain.events.port(port)?.0.lock();
-    if state.binding == Binding::Closed {
-        return Ok(());
+/// Makes the far end of a channel pending, if it still is one.
+#[inline]
+fn pend_far<H: Hw>(kernel: &Kernel<H>, remote: &Domain<H>, far: Port, from: DomId, port: Port) -> Result<(), XenError> {
+    let state = remote.events.port(far)?.load();
+    if state.binding == Binding::Interdomain(from, port) {
+        pend(kernel, remote, far, state.listener);
     }
-    if let Some(uart) = domain.vuart.as_ref().filter(|uart| uart.port() == Some(port)) {
-        // The emulated UART is the one that listens here, not the guest.
-        uart.on_event(kernel, domain);
-        return Ok(());
-    }
-    let pending = word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word);
+    Ok(())
+}
+
+/// Makes `port` of `domain` pending and notifies its listener: the one place where a port becomes pending.
+#[inline]
+pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, listener: Listener) {
+    let vcpu = match (listener, &domain.vuart) {
+        (Listener::Vcpu(vcpu), _) => vcpu,
+        (Listener::Uart, Some(uart)) => return uart.on_event(kernel, domain),
+        (Listener::Uart, None) => return,
+    };
+    let Some(bits) = Bits::of(domain, port) else { return };
     // A port that is pending already has told its vCPU, or will when it is unmasked.
-    if H::load64(pending) & (1 << bit) != 0 || H::set_bits64(pending, 1 << bit) & (1 << bit) != 0 {
-        return Ok(());
+    if bits.is_pending::<H>() || H::set_bits64(bits.pending, bits.bit) & bits.bit != 0 {
+        return;
     }
-    let Some(vcpu) = domain.vcpu(state.vcpu) else { return Ok(()) };
-    let masked = H::load64(word_at(domain.shared_info.pa(), layout::EVTCHN_MASK, word)) & (1 << bit) != 0;
-    if !masked {
-        select(kernel, vcpu, word);
+    if H::load64(bits.mask) & bits.bit == 0
+        && let Some(vcpu) = domain.vcpu(vcpu)
+    {
+        tell(kernel, vcpu, bits.selector);
     }
     if domain.pollers.load(Ordering::Acquire) != 0 {
         end_polls(kernel, domain, port);
     }
-    Ok(())
 }
 
-/// Takes the mask off `port`; delivers it if it is pending.
-pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
-    let (word, bit) = bitmap_position(port).ok_or(XenError::Inval)?;
-    let state = *domain.events.port(port)?.0.lock();
-    if state.binding == Binding::Closed {
-        return Err(XenError::Inval);
-    }
-    let was_masked = H::clear_bits64(word_at(domain.shared_info.pa(), layout::EVTCHN_MASK, word), 1 << bit);
-    let pending = H::load64(word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word));
-    if was_masked & pending & (1 << bit) != 0
-        && let Some(vcpu) = domain.vcpu(state.vcpu)
+/// Takes the mask off `port`, which is `entry`; delivers it if it is pending.
+pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, entry: &PortEntry) {
+    let Some(bits) = Bits::of(domain, port) else { return };
+    let was_masked = H::clear_bits64(bits.mask, bits.bit) & bits.bit != 0;
+    if was_masked
+        && bits.is_pending::<H>()
+        && let Listener::Vcpu(vcpu) = entry.load().listener
+        && let Some(vcpu) = domain.vcpu(vcpu)
     {
-        select(kernel, vcpu, word);
+        tell(kernel, vcpu, bits.selector);
     }
-    Ok(())
 }
 
 /// Whether `port` is pending.
 pub fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
-    bitmap_position(port).is_some_and(|(word, bit)| {
-        H::load64(word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word)) & (1 << bit) != 0
-    })
+    Bits::of(domain, port).is_some_and(|bits| bits.is_pending::<H>())
 }
 
 /// Clears the pending bit of a port that is being closed or opened, and masks nothing.
 pub(super) fn forget<H: Hw>(domain: &Domain<H>, port: Port) {
-    if let Some((word, bit)) = bitmap_position(port) {
-        H::clear_bits64(word_at(domain.shared_info.pa(), layout::EVTCHN_PENDING, word), 1 << bit);
+    if let Some(bits) = Bits::of(domain, port) {
+        H::clear_bits64(bits.pending, bits.bit);
     }
 }
 
-/// Tells `vcpu` to look at `word` of the pending bits.
-fn select<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, word: usize) {
+/// Where the shared page has the bits of a port.
+struct Bits {
+    /// The words, and the bit in them.
+    pending: Pa,
+    mask: Pa,
+    bit: u64,
+    /// The bit that stands for the words in a vCPU's selector.
+    selector: u64,
+}
+
+impl Bits {
+    #[inline]
+    fn of<H: Hw>(domain: &Domain<H>, port: Port) -> Option<Self> {
+        let (word, bit) = bitmap_position(port)?;
+        let at = |bitmap: usize| domain.shared_info.pa().add((bitmap + 8 * word) as u64);
+        let (pending, mask) = (at(layout::EVTCHN_PENDING), at(layout::EVTCHN_MASK));
+        Some(Bits { pending, mask, bit: 1 << bit, selector: 1 << (word % 64) })
+    }
+
+    fn is_pending<H: Hw>(&self) -> bool {
+        H::load64(self.pending) & self.bit != 0
+    }
+}
+
+/// Tells `vcpu` to look at the words of `selector`, if it was not told yet.
+fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64) {
+    const _: () = assert!(vcpu_info::UPCALL_PENDING == 0, "the flag is the low byte of the first word");
     // A vCPU without a vcpu_info cannot take events yet; it is told to look at everything when it registers one.
     let Some(info) = vcpu.info() else { return };
-    let bit = 1u64 << (word % 64);
-    if H::set_bits64(info.add(vcpu_info::PENDING_SEL as u64), bit) & bit == 0 {
-        upcall(kernel, vcpu, info);
-    }
-}
-
-fn upcall<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, info: Pa) {
-    const _: () = assert!(vcpu_info::UPCALL_PENDING == 0, "the flag is the low byte of the first word");
-    if H::set_bits64(info, 1) & 0xff == 0 && vcpu.gic.raise(GUEST_EVTCHN_PPI) {
+    if H::set_bits64(info.add(vcpu_info::PENDING_SEL as u64), selector) & selector != selector
+        && H::set_bits64(info, 1) & 0xFF == 0
+        && vcpu.gic.raise(GUEST_EVTCHN_PPI)
+    {
         kernel.notify(vcpu);
     }
 }
 
 /// Tells `vcpu` to look at everything: its vcpu_info has just moved.
 pub fn mark_vcpu_pending<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>) {
-    if let Some(info) = vcpu.info() {
-        H::set_bits64(info.add(vcpu_info::PENDING_SEL as u64), u64::MAX);
-        H::set_bits64(info, 1);
-        if vcpu.gic.raise(GUEST_EVTCHN_PPI) {
-            kernel.notify(vcpu);
-        }
-    }
+    tell(kernel, vcpu, u64::MAX);
 }
 
 /// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports.
+#[cold]
 fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
     for vcpu in domain.vcpus() {
         let polled = vcpu.polling.load(Ordering::Acquire);
@@ -133,16 +148,19 @@ fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
     }
 }
 
-/// Raises a virtual interrupt that only the control domain has.
-pub fn send_global_virq<H: Hw>(kernel: &Kernel<H>, virq: Virq) {
-    let Some(domain) = kernel.domains.get(DomId::DOM0) else { return };
-    let port = domain.events.global_virqs.lock().get(virq as usize).copied().unwrap_or(0);
-    if port != 0 {
-        // As above: a port that has just been closed has nobody to tell.
-        let _ = pend(kernel, &domain, Port(port));
-    }
+/// The port that announces a virtual interrupt to the domain as a whole.
+pub fn virq_port<H: Hw>(domain: &Domain<H>, virq: Virq) -> Option<Port> {
+    let slot = virq_slot(domain, virq as u32, Listener::Uart)?;
+    Some(Port(slot.load(Ordering::Acquire))).filter(|port| port.0 != 0)
 }
 
-fn word_at(page: Pa, offset: usize, word: usize) -> Pa {
-    page.add(offset as u64 + 8 * word as u64)
+/// Raises a virtual interrupt that only the control domain has.
+pub fn send_global_virq<H: Hw>(kernel: &Kernel<H>, virq: Virq) {
+    if let Some(domain) = kernel.domains.get(DomId::DOM0)
+        && let Some(port) = virq_port(&domain, virq)
+        && let Ok(state) = domain.events.port(port).map(PortEntry::load)
+        && state.binding == Binding::Virq(virq as u32)
+    {
+        pend(kernel, &domain, port, state.listener);
+    }
 }

@@ -6,10 +6,11 @@ use hypercall_abi::evtchn::{
     Unmask,
 };
 use hypercall_abi::ids::{DomId, Port, VcpuId};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::bind::{alloc_unbound, bind_interdomain, bind_ipi, bind_virq, close, close_all};
+use super::bind::{alloc_unbound, bind_interdomain, bind_ipi, bind_virq, close, close_all, is_per_vcpu};
 use super::deliver::{send, unmask};
-use super::port::Binding;
+use super::port::{Binding, Listener, PortState};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
 use crate::guest;
@@ -17,60 +18,55 @@ use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult, Stop};
 
 /// Ports that one stretch of a reset closes.
-const RESET_STRETCH: u32 = 64;
+const RESET_STRETCH: usize = 64;
 
 /// `event_channel_op(cmd, arg)`.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let at = GuestVa::new(call.args[1]);
+    let (kernel, domain) = (call.kernel, call.domain);
     match EvtchnOp::try_from(call.arg32(0)).map_err(XenError::from)? {
-        EvtchnOp::Send => {
-            let arg: Send = guest::read(call.domain, at)?;
-            send(call.kernel, call.domain, arg.port)?;
-        }
+        EvtchnOp::Send => send(kernel, domain, arg::<H, Send>(call)?.port)?,
         EvtchnOp::Unmask => {
-            let arg: Unmask = guest::read(call.domain, at)?;
-            unmask(call.kernel, call.domain, arg.port)?;
+            let Unmask { port } = arg(call)?;
+            let entry = domain.events.port(port)?;
+            match entry.load().binding {
+                Binding::Free | Binding::Changing => return Err(XenError::Inval.into()),
+                _ => unmask(kernel, domain, port, entry),
+            }
         }
-        EvtchnOp::AllocUnbound => {
-            let mut arg: AllocUnbound = guest::read(call.domain, at)?;
-            own(call, arg.dom)?;
-            arg.port = alloc_unbound(call.domain, call.domain.resolve(arg.remote_dom))?;
-            answer(call, at, &arg, arg.port)?;
-        }
-        EvtchnOp::BindInterdomain => {
-            let mut arg: BindInterdomain = guest::read(call.domain, at)?;
-            let remote = peer(call, arg.remote_dom)?;
-            arg.local_port = bind_interdomain(call.kernel, call.domain, &remote, arg.remote_port)?;
-            answer(call, at, &arg, arg.local_port)?;
-        }
-        EvtchnOp::BindVirq => {
-            let mut arg: BindVirq = guest::read(call.domain, at)?;
-            arg.port = bind_virq(call.domain, arg.virq, arg.vcpu)?;
-            answer(call, at, &arg, arg.port)?;
-        }
-        EvtchnOp::BindIpi => {
-            let mut arg: BindIpi = guest::read(call.domain, at)?;
-            arg.port = bind_ipi(call.domain, arg.vcpu)?;
-            answer(call, at, &arg, arg.port)?;
-        }
-        EvtchnOp::Close => {
-            let arg: Close = guest::read(call.domain, at)?;
-            close(call.kernel, call.domain, arg.port)?;
-        }
+        EvtchnOp::AllocUnbound => opens(call, |arg: &mut AllocUnbound| {
+            own(domain, arg.dom)?;
+            arg.port = alloc_unbound(domain, domain.resolve(arg.remote_dom))?;
+            Ok(arg.port)
+        })?,
+        EvtchnOp::BindInterdomain => opens(call, |arg: &mut BindInterdomain| {
+            let remote = kernel.domains.get(domain.resolve(arg.remote_dom)).filter(|remote| !remote.is_dying());
+            arg.local_port = bind_interdomain(kernel, domain, &*remote.ok_or(XenError::Srch)?, arg.remote_port)?;
+            Ok(arg.local_port)
+        })?,
+        EvtchnOp::BindVirq => opens(call, |arg: &mut BindVirq| {
+            arg.port = bind_virq(domain, arg.virq, arg.vcpu)?;
+            Ok(arg.port)
+        })?,
+        EvtchnOp::BindIpi => opens(call, |arg: &mut BindIpi| {
+            arg.port = bind_ipi(domain, arg.vcpu)?;
+            Ok(arg.port)
+        })?,
+        EvtchnOp::Close => close(kernel, domain, arg::<H, Close>(call)?.port)?,
         EvtchnOp::Status => {
-            let mut arg: Status = guest::read(call.domain, at)?;
-            status(call, &mut arg)?;
-            guest::write(call.domain, at, &arg)?;
+            let mut arg: Status = arg(call)?;
+            status(domain, &mut arg)?;
+            guest::write(domain, GuestVa::new(call.args[1]), &arg)?;
         }
         EvtchnOp::BindVcpu => {
-            let arg: BindVcpu = guest::read(call.domain, at)?;
-            bind_vcpu(call.domain, arg.port, arg.vcpu)?;
+            let BindVcpu { port, vcpu } = arg(call)?;
+            bind_vcpu(domain, port, vcpu)?;
         }
         EvtchnOp::Reset => {
-            let arg: Reset = guest::read(call.domain, at)?;
-            own(call, arg.dom)?;
-            reset(call)?;
+            own(domain, arg::<H, Reset>(call)?.dom)?;
+            if !close_all(kernel, domain, RESET_STRETCH) {
+                return Err(Stop::Again);
+            }
         }
         // The FIFO ABI is not offered, so guests keep to the 2-level one; physical interrupts do not exist on Arm.
         EvtchnOp::BindPirq | EvtchnOp::InitControl | EvtchnOp::ExpandArray | EvtchnOp::SetPriority => {
@@ -80,75 +76,56 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     Ok(0)
 }
 
-/// The caller may name only itself; what else there is to name goes through the control calls.
-fn own<H: Hw>(call: &Call<'_, H>, dom: DomId) -> Result<(), XenError> {
-    if call.domain.resolve(dom) == call.domain.id { Ok(()) } else { Err(XenError::Perm) }
-}
-
-fn peer<H: Hw>(call: &Call<'_, H>, dom: DomId) -> Result<H::Shared<Domain<H>>, XenError> {
-    let id = call.domain.resolve(dom);
-    let peer = call.kernel.domains.get(id).ok_or(XenError::Srch)?;
-    if peer.is_dying() { Err(XenError::Srch) } else { Ok(peer) }
+fn arg<H: Hw, T: FromBytes + IntoBytes>(call: &Call<'_, H>) -> Result<T, XenError> {
+    guest::read(call.domain, GuestVa::new(call.args[1]))
 }
 
 /// Writes the argument back with the new port; if it cannot be written the port is closed again.
-fn answer<H: Hw, T: zerocopy::IntoBytes + zerocopy::Immutable>(
+fn opens<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &Call<'_, H>,
-    at: GuestVa,
-    arg: &T,
-    port: Port,
+    open: impl FnOnce(&mut T) -> Result<Port, XenError>,
 ) -> Result<(), XenError> {
-    guest::write(call.domain, at, arg).inspect_err(|_| {
+    let mut arg: T = arg(call)?;
+    let port = open(&mut arg)?;
+    guest::write(call.domain, GuestVa::new(call.args[1]), &arg).inspect_err(|_| {
         // The port is new, so closing it cannot fail but for the guest closing it first.
         let _ = close(call.kernel, call.domain, port);
     })
 }
 
-fn status<H: Hw>(call: &Call<'_, H>, arg: &mut Status) -> Result<(), XenError> {
-    own(call, arg.dom)?;
-    let state = *call.domain.events.port(arg.port)?.0.lock();
-    (arg.u_dom, arg.u_high, arg.u_value) = (0, 0, 0);
-    arg.vcpu = state.vcpu;
-    arg.status = match state.binding {
-        Binding::Closed => PortStatus::Closed,
-        Binding::Unbound(remote) => {
-            arg.u_dom = remote.0;
-            PortStatus::Unbound
-        }
-        Binding::Interdomain(remote, far) => {
-            arg.u_dom = remote.0;
-            arg.u_value = far.0;
-            PortStatus::Interdomain
-        }
-        Binding::Virq(virq) => {
-            arg.u_dom = u16::try_from(virq).unwrap_or(u16::MAX);
-            PortStatus::Virq
-        }
-        Binding::Ipi => PortStatus::Ipi,
-    } as u32;
+/// The caller may name only itself; what else there is to name goes through the control calls.
+fn own<H: Hw>(domain: &Domain<H>, id: DomId) -> Result<(), XenError> {
+    if domain.resolve(id) == domain.id { Ok(()) } else { Err(XenError::Perm) }
+}
+
+fn status<H: Hw>(domain: &Domain<H>, arg: &mut Status) -> Result<(), XenError> {
+    own(domain, arg.dom)?;
+    let state = domain.events.port(arg.port)?.load();
+    arg.vcpu = match state.listener {
+        Listener::Vcpu(vcpu) => vcpu,
+        Listener::Uart => VcpuId(0),
+    };
+    let (status, u_dom, u_value) = match state.binding {
+        Binding::Free | Binding::Changing => (PortStatus::Closed, 0, 0),
+        Binding::Unbound(remote) => (PortStatus::Unbound, remote.0, 0),
+        Binding::Interdomain(remote, far) => (PortStatus::Interdomain, remote.0, far.0),
+        Binding::Virq(virq) => (PortStatus::Virq, u16::try_from(virq).unwrap_or(u16::MAX), 0),
+        Binding::Ipi => (PortStatus::Ipi, 0, 0),
+    };
+    (arg.status, arg.u_dom, arg.u_high, arg.u_value) = (status as u32, u_dom, 0, u_value);
     Ok(())
 }
 
-/// Chooses the vCPU that a port notifies. A virtual interrupt of one vCPU and an IPI stay where they are.
+/// Chooses the vCPU that a port notifies. A virtual interrupt of one vCPU, an IPI and the UART's port stay as they are.
 fn bind_vcpu<H: Hw>(domain: &Domain<H>, port: Port, vcpu: VcpuId) -> Result<(), XenError> {
     domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
-    let entry = domain.events.port(port)?;
-    let mut state = entry.0.lock();
-    match state.binding {
-        Binding::Unbound(_) | Binding::Interdomain(..) => state.vcpu = vcpu,
-        Binding::Virq(virq) => {
-            let global = domain.events.global_virqs.lock().get(virq as usize) == Some(&port.0);
-            if !global {
-                return Err(XenError::Inval);
-            }
-            state.vcpu = vcpu;
-        }
-        Binding::Closed | Binding::Ipi => return Err(XenError::Inval),
-    }
-    Ok(())
-}
-
-/// Closes all ports of the caller.
-fn reset<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    if close_all(call.kernel, call.domain, RESET_STRETCH) { Ok(0) } else { Err(Stop::Again) }
+    let moved = domain.events.port(port)?.update(|state| {
+        let may_move = match state.binding {
+            Binding::Unbound(_) | Binding::Interdomain(..) => state.listener != Listener::Uart,
+            Binding::Virq(virq) => !is_per_vcpu(virq),
+            Binding::Free | Binding::Changing | Binding::Ipi => false,
+        };
+        may_move.then_some(PortState { listener: Listener::Vcpu(vcpu), ..state })
+    });
+    moved.map(|_| ()).ok_or(XenError::Inval)
 }

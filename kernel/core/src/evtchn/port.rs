@@ -1,21 +1,32 @@
-//! One port: what it is bound to and which vCPU it notifies.
+//! The ports of a domain: what each is bound to and whom it notifies, in one word that changes in one step.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::NR_PORTS_2L;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
+use spin::Once;
 use spin::mutex::SpinMutex;
 
-/// Ports in one bucket, which fills no more than a frame.
-pub const BUCKET_PORTS: usize = 128;
-const WORDS: usize = NR_PORTS_2L as usize / 64;
+use crate::hw::Hw;
+
+/// Ports that are made together, in a frame.
+const BUCKET_PORTS: usize = 256;
+/// Buckets that hold all ports of the ABI.
+const BUCKETS: usize = NR_PORTS_2L as usize / BUCKET_PORTS;
+/// What stands for the UART where a vCPU's number stands otherwise.
+const UART: u8 = 0xFF;
 
 /// What a port is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// Not in use, or being set up.
-    Closed,
+    /// Not in use.
+    Free,
+    /// Being opened or closed; to all but who does that, it is free.
+    Changing,
     /// Waits for this domain to connect.
     Unbound(DomId),
-    /// Connected to a port of another domain (or of the same one).
+    /// Names a port of another domain (or of the same one). The two are connected as long as that one names this.
     Interdomain(DomId, Port),
     /// Announces this virtual interrupt.
     Virq(u32),
@@ -23,87 +34,151 @@ pub enum Binding {
     Ipi,
 }
 
+/// Whom a port notifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// A vCPU of the domain.
+    Vcpu(VcpuId),
+    /// The emulated UART of the domain.
+    Uart,
+}
+
 /// A port's state.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortState {
     /// The other end.
     pub binding: Binding,
-    /// The vCPU that is notified.
-    pub vcpu: VcpuId,
+    /// Who is notified.
+    pub listener: Listener,
 }
 
-/// A port and the lock that guards it.
-pub struct PortEntry(pub SpinMutex<PortState>);
+impl PortState {
+    const FREE: PortState = PortState { binding: Binding::Free, listener: Listener::Vcpu(VcpuId(0)) };
+    const CHANGING: PortState = PortState { binding: Binding::Changing, ..Self::FREE };
+
+    /// Kind (7:0), listener (15:8), domain (31:16), number of a port or virtual interrupt (63:32).
+    fn encode(self) -> u64 {
+        let (kind, domain, number) = match self.binding {
+            Binding::Free => (0, 0, 0),
+            Binding::Changing => (1, 0, 0),
+            Binding::Unbound(domain) => (2, domain.0, 0),
+            Binding::Interdomain(domain, port) => (3, domain.0, port.0),
+            Binding::Virq(virq) => (4, 0, virq),
+            Binding::Ipi => (5, 0, 0),
+        };
+        let listener = match self.listener {
+            Listener::Vcpu(vcpu) => u8::try_from(vcpu.0).unwrap_or(0),
+            Listener::Uart => UART,
+        };
+        kind | u64::from(listener) << 8 | u64::from(domain) << 16 | u64::from(number) << 32
+    }
+
+    fn decode(word: u64) -> Self {
+        let [kind, listener, d0, d1, n0, n1, n2, n3] = word.to_le_bytes();
+        let (domain, number) = (DomId(u16::from_le_bytes([d0, d1])), u32::from_le_bytes([n0, n1, n2, n3]));
+        let binding = match kind {
+            0 => Binding::Free,
+            1 => Binding::Changing,
+            2 => Binding::Unbound(domain),
+            3 => Binding::Interdomain(domain, Port(number)),
+            4 => Binding::Virq(number),
+            _ => Binding::Ipi,
+        };
+        let listener = if listener == UART { Listener::Uart } else { Listener::Vcpu(VcpuId(u32::from(listener))) };
+        PortState { binding, listener }
+    }
+}
+
+/// A port. All orders are sequential: of two that change both ends of a channel, each in its own order, one sees what
+/// the other did.
+pub struct PortEntry(AtomicU64);
 
 impl PortEntry {
-    const fn closed() -> Self {
-        PortEntry(SpinMutex::new(PortState { binding: Binding::Closed, vcpu: VcpuId(0) }))
+    /// What it is now.
+    #[inline]
+    pub fn load(&self) -> PortState {
+        PortState::decode(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Gives a port that is changing its next state.
+    pub(super) fn store(&self, state: PortState) {
+        self.0.store(state.encode(), Ordering::SeqCst);
+    }
+
+    /// Changes the state to what `to` makes of it, unless that is nothing; returns the state before.
+    pub(super) fn update(&self, mut to: impl FnMut(PortState) -> Option<PortState>) -> Option<PortState> {
+        let to = |word| to(PortState::decode(word)).map(PortState::encode);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, to).ok().map(PortState::decode)
+    }
+
+    /// Binds it to something else, if it is bound to `from`; false if it is not.
+    pub(super) fn rebind(&self, from: Binding, binding: Binding) -> bool {
+        self.update(|state| (state.binding == from).then_some(PortState { binding, ..state })).is_some()
+    }
+
+    /// Begins to close it; returns what it was, if it was open.
+    pub(super) fn begin_close(&self) -> Option<PortState> {
+        self.update(|state| match state.binding {
+            Binding::Free | Binding::Changing => None,
+            Binding::Unbound(_) | Binding::Interdomain(..) | Binding::Virq(_) | Binding::Ipi => {
+                Some(PortState::CHANGING)
+            }
+        })
     }
 }
 
-/// A frame of ports.
-pub struct Bucket {
-    /// The ports.
-    pub entries: [PortEntry; BUCKET_PORTS],
+/// The event channels of one domain.
+pub struct Events<H: Hw> {
+    owner: DomId,
+    limit: u32,
+    /// No port below this one is free. Guards also that free ports are taken, and by one at a time.
+    lowest: SpinMutex<u32>,
+    /// Made when the first port of each is opened, from the first bucket on.
+    buckets: [Once<H::Shared<[PortEntry; BUCKET_PORTS]>>; BUCKETS],
 }
 
-const _: () = assert!(size_of::<Bucket>() <= 4096);
-
-impl Bucket {
-    /// All closed.
-    pub const fn new() -> Self {
-        Bucket { entries: [const { PortEntry::closed() }; BUCKET_PORTS] }
-    }
-}
-
-/// Which ports are taken, a bit each.
-pub struct PortMap {
-    words: [u64; WORDS],
-    /// No word before this one has a free port.
-    hint: usize,
-}
-
-impl PortMap {
-    /// Only port 0 is taken, which the ABI keeps free.
-    pub const fn new() -> Self {
-        let mut words = [0; WORDS];
-        words[0] = 1;
-        PortMap { words, hint: 0 }
+impl<H: Hw> Events<H> {
+    /// No ports yet; `limit` of them at most (0: all that the ABI has). Port 0 is never used.
+    pub const fn new(owner: DomId, limit: u32) -> Self {
+        let limit = if limit == 0 || limit > NR_PORTS_2L { NR_PORTS_2L } else { limit };
+        Events { owner, limit, lowest: SpinMutex::new(1), buckets: [const { Once::new() }; BUCKETS] }
     }
 
-    /// Takes the lowest free port below `limit`.
-    pub fn take(&mut self, limit: u32) -> Option<Port> {
-        let start = self.hint;
-        let (at, word) = self.words.iter_mut().enumerate().skip(start).find(|(_, word)| **word != u64::MAX)?;
-        let bit = word.trailing_ones();
-        let port = u32::try_from(at * 64).ok()? + bit;
-        if port >= limit {
-            return None;
+    /// The entry of a port; `EINVAL` if there never was one.
+    #[inline]
+    pub fn port(&self, port: Port) -> Result<&PortEntry, XenError> {
+        let index = usize::try_from(port.0).map_err(|_| XenError::Inval)?;
+        let bucket = self.buckets.get(index / BUCKET_PORTS).and_then(Once::get).ok_or(XenError::Inval)?;
+        bucket.get(index % BUCKET_PORTS).ok_or(XenError::Inval)
+    }
+
+    /// Takes the lowest free port, which is [changing](Binding::Changing) until it gets a state.
+    pub(super) fn take(&self) -> Result<(Port, &PortEntry), XenError> {
+        let mut lowest = self.lowest.lock();
+        for port in (*lowest..self.limit).map(Port) {
+            let bucket = self.buckets.get(port.0 as usize / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
+            let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(0)) }; BUCKET_PORTS]);
+            bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
+            *lowest = port.0;
+            let entry = self.port(port)?;
+            if entry.load() == PortState::FREE {
+                entry.store(PortState::CHANGING);
+                return Ok((port, entry));
+            }
         }
-        *word |= 1 << bit;
-        self.hint = at;
-        Some(Port(port))
+        Err(XenError::NoSpc)
     }
 
-    /// The lowest taken port at or after `from`; port 0 is none.
-    pub fn next(&self, from: Port) -> Option<Port> {
-        let first = from.0.max(1) as usize;
-        let below = (1u64 << (first % 64)) - 1;
-        let rest = self.words.iter().enumerate().skip(first / 64);
-        let mut seen = rest.map(|(at, word)| (at, if at == first / 64 { word & !below } else { *word }));
-        let (at, word) = seen.find(|(_, word)| *word != 0)?;
-        u32::try_from(at * 64).ok().map(|base| Port(base + word.trailing_zeros()))
+    /// Gives a port back that is changing.
+    pub(super) fn free(&self, port: Port, entry: &PortEntry) {
+        let mut lowest = self.lowest.lock();
+        entry.store(PortState::FREE);
+        *lowest = port.0.min(*lowest);
     }
 
-    /// Gives a port back.
-    pub fn free(&mut self, port: Port) {
-        let at = port.0 as usize / 64;
-        if let Some(word) = self.words.get_mut(at)
-            && port.0 != 0
-        {
-            *word &= !(1 << (port.0 % 64));
-            self.hint = self.hint.min(at);
-        }
+    /// The ports that there are, from the first one, in use or not.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (Port, &PortEntry)> {
+        (1..self.limit).map(Port).map_while(|port| Some((port, self.port(port).ok()?)))
     }
 }
 
@@ -112,37 +187,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_free_port_is_taken_and_port_zero_never() {
-        let mut map = PortMap::new();
-        assert_eq!(map.take(4096), Some(Port(1)));
-        assert_eq!(map.take(4096), Some(Port(2)));
-        map.free(Port(1));
-        map.free(Port(0));
-        assert_eq!(map.take(4096), Some(Port(1)));
-        assert_eq!(map.take(4096), Some(Port(3)));
-    }
-
-    #[test]
-    fn taken_ports_are_found_in_order() {
-        let mut map = PortMap::new();
-        assert_eq!(map.next(Port(0)), None);
-        for _ in 0..130 {
-            map.take(4096);
+    fn a_port_says_what_it_was_told() {
+        let bindings = [
+            Binding::Free,
+            Binding::Changing,
+            Binding::Unbound(DomId(0x7FEF)),
+            Binding::Interdomain(DomId(3), Port(u32::MAX)),
+            Binding::Virq(23),
+            Binding::Ipi,
+        ];
+        for binding in bindings {
+            for listener in [Listener::Vcpu(VcpuId(0)), Listener::Vcpu(VcpuId(63)), Listener::Uart] {
+                let state = PortState { binding, listener };
+                assert_eq!(PortState::decode(state.encode()), state);
+            }
         }
-        map.free(Port(64));
-        assert_eq!(map.next(Port(0)), Some(Port(1)));
-        assert_eq!(map.next(Port(63)), Some(Port(63)));
-        assert_eq!(map.next(Port(64)), Some(Port(65)));
-        assert_eq!(map.next(Port(130)), Some(Port(130)));
-        assert_eq!(map.next(Port(131)), None);
-    }
-
-    #[test]
-    fn no_port_at_or_above_the_limit_is_taken() {
-        let mut map = PortMap::new();
-        let taken = core::iter::from_fn(|| map.take(70)).count();
-        assert_eq!(taken, 69);
-        map.free(Port(42));
-        assert_eq!(map.take(70), Some(Port(42)));
     }
 }

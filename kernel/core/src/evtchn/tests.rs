@@ -13,6 +13,7 @@ use hypercall_abi::nr::EVENT_CHANNEL_OP;
 use hypercall_abi::shared_info::{layout, vcpu_info};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::port::Binding;
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, peek, poke};
@@ -124,12 +125,11 @@ fn told(domain: &Dom) -> Option<u64> {
     (upcall == 1).then_some(selector)
 }
 
+fn open_ports(domain: &Dom) -> Vec<(Port, Binding)> {
+    let ports = domain.events.ports().map(|(port, entry)| (port, entry.load().binding));
+    ports.filter(|(_, binding)| *binding != Binding::Free).collect()
+}
+
 fn taken_ports(domain: &Dom) -> usize {
-    let mut from = Port(1);
-    core::iter::from_fn(|| {
-        let port = domain.events.next_taken(from)?;
-        from = Port(port.0 + 1);
-        Some(port)
-    })
-    .count()
+    open_ports(domain).len()
 }

@@ -213,3 +213,34 @@ fn an_answer_that_cannot_be_written_leaves_no_port() {
     assert_eq!(x0, XenError::Fault as i64);
     assert_eq!(taken_ports(a), 0);
 }
+
+#[test]
+fn an_event_goes_only_to_a_port_that_names_the_sender_back() {
+    let (mut world, _dom0, guests) = guests(3);
+    let [a, b, c] = &guests[..] else { unreachable!() };
+    let (near, far) = channel(&mut world, a, b);
+    told(b);
+    // As if B had closed its end, and had opened it for C, between A's look at its own end and at the far one.
+    let [here, there] = [Binding::Interdomain(a.id, near), Binding::Interdomain(c.id, near)];
+    assert!(b.events.port(far).unwrap().rebind(here, there));
+    assert_eq!(send(&mut world, a, near), Ok(()));
+    assert!(!is_pending(b, far));
+    assert_eq!(told(b), None);
+    // And A's end may go without taking C's along.
+    assert_eq!(close(&mut world, a, near), Ok(()));
+    assert_eq!(b.events.port(far).unwrap().load().binding, there);
+}
+
+#[test]
+fn an_event_for_the_uart_is_not_the_guests() {
+    let (mut world, dom0, _) = guests(0);
+    let a = world.domain_like(&Blueprint { vuart: true, ..blueprint(4) }, 4);
+    let port = super::super::alloc_for_uart(&a, dom0.id).unwrap();
+    let far = connect(&mut world, &dom0, a.id, port).unwrap();
+    assert_eq!(send(&mut world, &dom0, far), Ok(()));
+    assert!(!is_pending(&a, port));
+    assert_eq!(told(&a), None);
+    assert_eq!(bind_vcpu(&mut world, &a, port, 0), Err(XenError::Inval), "it stays the UART's");
+    assert_eq!(send(&mut world, &dom0, far), Ok(()));
+    assert!(!is_pending(&a, port));
+}

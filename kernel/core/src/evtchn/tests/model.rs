@@ -177,11 +177,8 @@ proptest! {
             prop_assert_eq!(taken_ports(&domains[at]), 0);
             // The ports of those that live on are connected to nobody who has gone.
             for &other in &order[gone + 1..] {
-                let mut from = Port(1);
-                while let Some(port) = domains[other].events.next_taken(from) {
-                    let binding = domains[other].events.port(port).unwrap().0.lock().binding;
-                    prop_assert!(!matches!(binding, super::super::Binding::Interdomain(id, _) if id == domains[at].id));
-                    from = Port(port.0 + 1);
+                for (_, binding) in open_ports(&domains[other]) {
+                    prop_assert!(!matches!(binding, Binding::Interdomain(id, _) if id == domains[at].id));
                 }
             }
         }
