@@ -98,7 +98,6 @@ fn of_domain<H: Hw>(
         }
         Op::DomainMaxPages => {
             target.quota.set_max(x1);
-            target.p2m.size_pool(x1);
             Ok(())
         }
         Op::Populate => stretch(call, x2, PAGES_PER_CALL, |_, pages| populate(target, Ipa::new(x1), pages)),

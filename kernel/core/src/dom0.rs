@@ -86,7 +86,6 @@ impl<H: Hw> Kernel<H> {
         (32..32 + SPIS).for_each(|intid| domain.dist.link(intid));
         let pages = size / PAGE_SIZE;
         H::frames().adopt(start, pages, domain.id).map_err(|_| XenError::NoMem)?;
-        domain.quota.charge(pages).map_err(|_| XenError::NoMem)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);
         domain.p2m.map(Ipa::new(start.raw()), start, pages, MapKind::RamRw)?;

@@ -49,7 +49,7 @@ pub struct Domain<H: Hw> {
     /// Its UUID, which only tools read.
     pub uuid: [u8; 16],
     /// Pages that it owns and may own.
-    pub quota: Quota,
+    pub quota: &'static Quota,
     /// Its stage 2.
     pub p2m: P2m<H>,
     /// Its grant table. Guards the pages and our halves of the entries; taken before the p2m's lock.
@@ -99,11 +99,10 @@ impl<H: Hw> Domain<H> {
         // The reference that drops itself is the only one from here on.
         H::frames().put(page);
         let p2m = P2m::new(id)?;
-        p2m.size_pool(blueprint.max_pages);
         Ok(Domain {
             id,
             uuid: blueprint.uuid,
-            quota: Quota::new(blueprint.max_pages),
+            quota: H::frames().quota(id),
             p2m,
             grants: SpinMutex::new(GrantTable::new(blueprint.max_grant_frames)),
             events: Events::new(id, blueprint.max_ports),

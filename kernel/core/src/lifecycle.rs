@@ -57,6 +57,7 @@ impl<H: Hw> Kernel<H> {
 
     fn make(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
         let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
+        H::frames().quota(id).set_max(blueprint.max_pages);
         let vcpu = |n| {
             let vcpu = Vcpu::new(id, VcpuId(n));
             self.hold(&vcpu, PAUSED);

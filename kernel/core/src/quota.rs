@@ -1,21 +1,18 @@
-//! How many frames a domain has, and how many it may have.
+//! How many frames each domain has, and how many it may have.
 //!
-//! Kernel objects that a domain causes are counted apart from its RAM and have a limit of their own: a domain
-//! that exhausts either one gets an error, and nobody else notices.
+//! The frame table counts: a frame is charged to its owner from its allocation until it is free or nobody's. Kernel
+//! objects that a domain causes are counted apart from its RAM and have a limit of their own: a domain that exhausts
+//! either one gets an error, and nobody else notices.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// The domain may not have that many more frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QuotaExceeded;
-
-/// Kernel frames that any domain may cause, whatever its size: vCPUs, event channels, grant tables.
-const KERNEL_BASE: u64 = 1024;
+/// Kernel frames that any domain may cause, whatever its size: vCPUs, event channels, grants, stage-2 tables.
+const KERNEL_BASE: u64 = 2048;
 /// One kernel frame more for each so many pages of RAM.
 const KERNEL_SHARE: u64 = 64;
 
 /// The counts of one domain, in frames of 4 KiB.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Quota {
     owned: AtomicU64,
     max: AtomicU64,
@@ -28,24 +25,22 @@ impl Quota {
         Quota { owned: AtomicU64::new(0), max: AtomicU64::new(max), kernel: AtomicU64::new(0) }
     }
 
-    /// Counts `pages` pages of RAM, if the limit allows.
-    pub fn charge(&self, pages: u64) -> Result<(), QuotaExceeded> {
-        add_below(&self.owned, pages, self.max())
+    /// Counts frames of RAM or else of the kernel, if the limit allows.
+    pub(crate) fn charge(&self, ram: bool, frames: u64) -> bool {
+        let limit = if ram { self.max() } else { KERNEL_BASE.saturating_add(self.max() / KERNEL_SHARE) };
+        let more = |now: u64| now.checked_add(frames).filter(|sum| *sum <= limit);
+        self.count(ram).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Takes pages of RAM off the count.
-    pub fn refund(&self, pages: u64) {
-        subtract(&self.owned, pages);
+    /// Takes frames off the count again.
+    pub(crate) fn refund(&self, ram: bool, frames: u64) {
+        // Never below zero: a count that wrapped would lift the limit.
+        let less = |now: u64| Some(now.saturating_sub(frames));
+        let _ = self.count(ram).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Counts frames of kernel objects, if the limit allows.
-    pub fn charge_kernel(&self, frames: u64) -> Result<(), QuotaExceeded> {
-        add_below(&self.kernel, frames, KERNEL_BASE.saturating_add(self.max() / KERNEL_SHARE))
-    }
-
-    /// Takes frames of kernel objects off the count.
-    pub fn refund_kernel(&self, frames: u64) {
-        subtract(&self.kernel, frames);
+    fn count(&self, ram: bool) -> &AtomicU64 {
+        if ram { &self.owned } else { &self.kernel }
     }
 
     /// Pages of RAM now.
@@ -69,18 +64,6 @@ impl Quota {
     }
 }
 
-fn add_below(count: &AtomicU64, more: u64, limit: u64) -> Result<(), QuotaExceeded> {
-    count
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| now.checked_add(more).filter(|&sum| sum <= limit))
-        .map(|_| ())
-        .map_err(|_| QuotaExceeded)
-}
-
-fn subtract(count: &AtomicU64, less: u64) {
-    // Never below zero: a count that wrapped would lift the limit.
-    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(less)));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,28 +71,28 @@ mod tests {
     #[test]
     fn a_charge_past_the_limit_changes_nothing() {
         let quota = Quota::new(10);
-        assert_eq!(quota.charge(10), Ok(()));
-        assert_eq!(quota.charge(1), Err(QuotaExceeded));
-        assert_eq!(quota.charge(u64::MAX), Err(QuotaExceeded));
+        assert!(quota.charge(true, 10));
+        assert!(!quota.charge(true, 1));
+        assert!(!quota.charge(true, u64::MAX));
         assert_eq!(quota.owned(), 10);
-        quota.refund(4);
-        assert_eq!(quota.charge(4), Ok(()));
+        quota.refund(true, 4);
+        assert!(quota.charge(true, 4));
     }
 
     #[test]
     fn a_lowered_limit_takes_nothing_away_but_gives_nothing_more() {
         let quota = Quota::new(10);
-        quota.charge(8).unwrap();
+        assert!(quota.charge(true, 8));
         quota.set_max(4);
-        assert_eq!(quota.charge(1), Err(QuotaExceeded));
+        assert!(!quota.charge(true, 1));
         assert_eq!(quota.owned(), 8);
     }
 
     #[test]
     fn kernel_frames_have_a_limit_of_their_own() {
         let quota = Quota::new(0);
-        assert_eq!(quota.charge_kernel(KERNEL_BASE), Ok(()));
-        assert_eq!(quota.charge_kernel(1), Err(QuotaExceeded));
-        assert_eq!(quota.owned(), 0);
+        assert!(quota.charge(false, KERNEL_BASE));
+        assert!(!quota.charge(false, 1));
+        assert_eq!((quota.owned(), quota.kernel()), (0, KERNEL_BASE));
     }
 }

@@ -6,10 +6,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use kernel_core::addr::{PAGE_SIZE, Pa};
 use kernel_core::context::TrapFrame;
+use kernel_core::domain::MAX_DOMAINS;
 use kernel_core::exit;
 use kernel_core::frame::{FrameEntry, FrameTable};
 use kernel_core::hw::MAX_PCPUS;
 use kernel_core::machine::{Machine, Range};
+use kernel_core::quota::Quota;
 use spin::Once;
 
 use crate::crash::{boot_error, or_stop};
@@ -21,7 +23,9 @@ use crate::{console, cpu, fdt, gic, layout, memory, psci, timer, vectors};
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
 /// What `frames` says before.
-static NO_FRAMES: FrameTable = FrameTable::new(&[], Pa::new(0));
+static NO_FRAMES: FrameTable = FrameTable::new(&[], Pa::new(0), &[]);
+/// What each domain may have of them.
+static QUOTAS: [Quota; MAX_DOMAINS] = [const { Quota::new(0) }; MAX_DOMAINS];
 /// Lets the other pCPUs look for guests.
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
@@ -130,7 +134,7 @@ pub fn init_frames(machine: &mut Machine) {
     }
     // SAFETY: all entries are initialised, and stay.
     let entries: &'static [FrameEntry] = unsafe { core::slice::from_raw_parts(entries, length) };
-    let frames = FRAMES.call_once(|| FrameTable::new(entries, base));
+    let frames = FRAMES.call_once(|| FrameTable::new(entries, base, &QUOTAS));
     machine.free().for_each(|part| frames.release_range(part.start, part.pages()));
 }
 

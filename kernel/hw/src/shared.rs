@@ -36,13 +36,8 @@ impl<T> Shared<T> {
     /// Moves `value` into frames that `owner` has to answer for.
     pub fn new(frames: &'static FrameTable, owner: DomId, value: T) -> Result<Self, OutOfFrames> {
         const { assert!(align_of::<Object<T>>() as u64 <= PAGE_SIZE) };
-        let pages = pages::<T>();
-        let order = pages.next_power_of_two().trailing_zeros();
-        let at = frames.alloc(owner, FrameKind::Object, u8::try_from(order).map_err(|_| OutOfFrames)?)?;
-        // A block has a power of two of frames; those behind the object go back at once.
-        for extra in pages..1 << order {
-            frames.put(at.add(extra * PAGE_SIZE));
-        }
+        let pages = u32::try_from(pages::<T>()).map_err(|_| OutOfFrames)?;
+        let at = frames.alloc_pages(owner, FrameKind::Object, pages)?;
         let object = NonNull::new(at.raw() as *mut Object<T>).ok_or(OutOfFrames)?;
         let new = Object { references: AtomicU32::new(1), value: ManuallyDrop::new(value) };
         // SAFETY: the frames are ours alone since `alloc`, large enough and page-aligned, and mapped at their own

@@ -79,7 +79,7 @@ pub(super) fn domain<H: Hw>(target: &Domain<H>) -> DomainInfo {
         online_vcpus: count(vcpus.iter().filter(|vcpu| vcpu.is_online()).count() as u64),
         vcpus: count(vcpus.len() as u64),
         domid: u32::from(target.id.0),
-        kernel_pages: count(target.quota.kernel() + target.p2m.table_frames()),
+        kernel_pages: count(target.quota.kernel()),
     }
 }
 

@@ -7,8 +7,10 @@ use super::arena::{Arena, RAM_BASE, RAM_PAGES};
 use super::tlb::Tlb;
 use super::{Counts, State};
 use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::domain::MAX_DOMAINS;
 use crate::frame::{FrameEntry, FrameTable};
 use crate::hw::{IntId, PcpuId, Vttbr};
+use crate::quota::Quota;
 
 /// The timer interrupt of EL2 (PPI 10).
 pub(super) const HYP_TIMER: IntId = IntId(26);
@@ -20,7 +22,8 @@ thread_local! {
 impl State {
     fn new() -> Self {
         let entries: Vec<FrameEntry> = (0..RAM_PAGES).map(|_| FrameEntry::default()).collect();
-        let frames = Box::leak(Box::new(FrameTable::new(entries.leak(), RAM_BASE)));
+        let quotas: Vec<Quota> = (0..MAX_DOMAINS).map(|_| Quota::new(u64::MAX)).collect();
+        let frames = Box::leak(Box::new(FrameTable::new(entries.leak(), RAM_BASE, quotas.leak())));
         frames.release_range(RAM_BASE, RAM_PAGES);
         State {
             arena: Arena::new(),

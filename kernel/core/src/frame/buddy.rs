@@ -1,4 +1,4 @@
-//! The buddy allocator: blocks of 2^0 to 2^22 frames on lists that run through the entries of free frames.
+//! The buddy allocator: blocks of 2^0 to 2^18 frames on lists that run through the entries of free frames.
 //!
 //! Pages that were freed one by one rest first, unmerged: ballooning, grants and tables free a page and take one again
 //! right away, and should not pay for merging nine orders up and splitting them again.
@@ -10,8 +10,8 @@ use heapless::Vec;
 use super::state::State;
 use super::{Entries, FrameEntry};
 
-/// Order of the largest block: 16 GiB. Dom0's RAM is one block.
-pub const MAX_ORDER: u8 = 22;
+/// Order of the largest block: 1 GiB.
+pub const MAX_ORDER: u8 = 18;
 /// The end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 /// Mark of a resting page.
@@ -58,13 +58,12 @@ impl Buddy {
     /// that is. Returns how many frames were looked at.
     pub(super) fn release(&mut self, number: u32, pages: u32) -> u32 {
         let fits = number.trailing_zeros().min(pages.ilog2()).min(MAX_ORDER.into());
-        let is_reserved = |entry: &FrameEntry| entry.state.load(Ordering::Relaxed) == State::RESERVED.0;
         let block = self.entries.block(number, 1 << fits);
-        let (order, block) = match block.iter().all(is_reserved) {
+        let (order, block) = match block.iter().all(FrameEntry::is_reserved) {
             true => (fits, block),
             false => (0, self.entries.block(number, 1)),
         };
-        if !block.is_empty() && block.iter().all(is_reserved) {
+        if !block.is_empty() && block.iter().all(FrameEntry::is_reserved) {
             block.iter().for_each(|entry| entry.state.store(State::free(INSIDE).0, Ordering::Relaxed));
             self.free += 1 << order;
             self.total += 1 << order;

@@ -15,6 +15,7 @@ use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
 use crate::addr::{PAGE_SIZE, Pa};
+use crate::quota::Quota;
 use buddy::Buddy;
 pub use buddy::MAX_ORDER;
 pub use state::FrameKind;
@@ -41,7 +42,13 @@ impl Default for FrameEntry {
 
 const _: () = assert!(size_of::<FrameEntry>() == 16);
 
-/// No free block of that size is left.
+impl FrameEntry {
+    fn is_reserved(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == State::RESERVED.0
+    }
+}
+
+/// No free block of that size is left, for anybody or within the owner's quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfFrames;
 
@@ -85,14 +92,19 @@ pub struct FrameTable {
     entries: Entries,
     /// Guards the free lists and the links in the entries of free frames.
     buddy: SpinMutex<Buddy>,
+    /// By the remainder of the owner's id, as domains are; an id in use has a quota of its own.
+    quotas: &'static [Quota],
 }
+
+/// The frames of those who have no quota.
+static NOBODYS: Quota = Quota::new(u64::MAX);
 
 impl FrameTable {
     /// A table whose first entry stands for the frame at `base`. All frames start out reserved.
-    pub const fn new(all: &'static [FrameEntry], base: Pa) -> Self {
+    pub const fn new(all: &'static [FrameEntry], base: Pa, quotas: &'static [Quota]) -> Self {
         let [a, b, c, d, ..] = base.number().to_le_bytes();
         let entries = Entries { all, first: u32::from_le_bytes([a, b, c, d]) };
-        FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)) }
+        FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)), quotas }
     }
 
     /// Hands reserved frames to the allocator; those that are not reserved (or not RAM) are left as they are.
@@ -103,34 +115,54 @@ impl FrameTable {
         }
     }
 
-    /// Takes 2^`order` contiguous frames, aligned to their size; each has one reference of its own and is
-    /// returned on its own. The contents are whatever the last owner left: the caller overwrites them.
+    /// Takes 2^`order` contiguous frames, aligned to their size, on the owner's quota; each has one reference of its own
+    /// and is returned on its own. The contents are whatever the last owner left: the caller overwrites them.
+    #[inline]
     pub fn alloc(&self, owner: DomId, kind: FrameKind, order: u8) -> Result<Pa, OutOfFrames> {
-        if order > MAX_ORDER {
+        self.alloc_pages(owner, kind, 1u32.checked_shl(order.into()).ok_or(OutOfFrames)?)
+    }
+
+    /// The same for any number of frames: what is too much of a block stays free.
+    pub fn alloc_pages(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<Pa, OutOfFrames> {
+        let order = pages.checked_next_power_of_two().ok_or(OutOfFrames)?.trailing_zeros();
+        let order = u8::try_from(order).ok().filter(|order| *order <= MAX_ORDER).ok_or(OutOfFrames)?;
+        let (quota, live) = (self.quota(owner), State::live(owner, kind));
+        if !quota.charge(live.is_ram(), pages.into()) {
             return Err(OutOfFrames);
         }
-        let number = self.buddy.lock().alloc(order).ok_or(OutOfFrames)?;
-        let live = State::live(owner, kind).0;
-        for entry in self.entries.block(number, 1 << order) {
-            entry.state.store(live, Ordering::Release);
+        let mut buddy = self.buddy.lock();
+        let Some(number) = buddy.alloc(order) else {
+            quota.refund(live.is_ram(), pages.into());
+            return Err(OutOfFrames);
+        };
+        (number + pages..number + (1 << order)).for_each(|extra| buddy.free(extra));
+        drop(buddy);
+        for entry in self.entries.block(number, pages) {
+            entry.state.store(live.0, Ordering::Release);
         }
         Ok(Pa::from_number(number.into()))
     }
 
     /// Makes reserved frames RAM of `owner` where they are, each with one reference of its own: Dom0's RAM is one piece,
-    /// larger than any block.
+    /// larger than any block. All of them or none.
     pub fn adopt(&self, from: Pa, pages: u64, owner: DomId) -> Result<(), NotYours> {
-        let live = State::live(owner, FrameKind::Ram).0;
-        for n in 0..pages {
-            let entry = self.entries.of(from.add(n * PAGE_SIZE)).ok_or(NotYours)?;
-            let adopted =
-                entry.state.compare_exchange(State::RESERVED.0, live, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            if !adopted {
-                return Err(NotYours);
-            }
+        let (number, count) = (number(from).ok_or(NotYours)?, u32::try_from(pages).map_err(|_| NotYours)?);
+        // Nobody but the allocator changes reserved frames.
+        let mut buddy = self.buddy.lock();
+        let block = self.entries.block(number, count);
+        if block.is_empty() || !block.iter().all(FrameEntry::is_reserved) || !self.quota(owner).charge(true, pages) {
+            return Err(NotYours);
         }
-        self.buddy.lock().total += pages;
+        let live = State::live(owner, FrameKind::Ram).0;
+        block.iter().for_each(|entry| entry.state.store(live, Ordering::Release));
+        buddy.total += pages;
         Ok(())
+    }
+
+    /// What a domain may have, and has.
+    pub fn quota(&self, owner: DomId) -> &'static Quota {
+        let index = usize::from(owner.0).checked_rem(self.quotas.len()).filter(|_| owner.is_ordinary());
+        index.and_then(|index| self.quotas.get(index)).unwrap_or(&NOBODYS)
     }
 
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
@@ -162,13 +194,15 @@ impl FrameTable {
             0 => {
                 entry.state.fetch_add(1, Ordering::Relaxed);
             }
-            1 => self.free(pa),
+            1 => self.free(pa, entry),
             _ => {}
         }
     }
 
     #[cold]
-    fn free(&self, pa: Pa) {
+    fn free(&self, pa: Pa, entry: &FrameEntry) {
+        let state = State(entry.state.load(Ordering::Relaxed));
+        self.quota(state.owner()).refund(state.is_ram(), 1);
         if let Some(number) = number(pa) {
             self.buddy.lock().free(number);
         }
@@ -188,7 +222,9 @@ impl FrameTable {
     pub fn abandon(&self, pa: Pa) {
         let Some(entry) = self.entries.of(pa) else { return };
         let orphan = |raw| Some(State(raw).orphaned().0);
-        let _ = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, orphan);
+        if let Ok(raw) = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, orphan) {
+            self.quota(State(raw).owner()).refund(State(raw).is_ram(), 1);
+        }
         self.put(pa);
     }
 

@@ -5,6 +5,7 @@ use hypercall_abi::ids::DomId;
 
 /// What a frame is used as. Bit 4 is set in those that a domain may reach through a pointer. Tables and objects are
 /// charged to a domain too, but its pointers must never lead there, not even in the moment between translation and use.
+/// Bit 3 is set in RAM, which has a quota of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -17,13 +18,13 @@ pub enum FrameKind {
     /// A stage-2 table.
     Table = 3,
     /// RAM that its domain is giving back.
-    Leaving = 4,
+    Leaving = 0x08,
     /// RAM of a domain.
-    Ram = 0x10,
+    Ram = 0x18,
     /// A page of a grant table, which its domain can map.
-    GrantTable = 0x11,
+    GrantTable = 0x10,
     /// A shared information page, which its domain can map.
-    SharedInfo = 0x12,
+    SharedInfo = 0x11,
 }
 
 /// Far above what pools of tables let domains map, far below where the count would spill into the kind.
@@ -32,6 +33,7 @@ const KIND_SHIFT: u32 = 32;
 const ORDER_SHIFT: u32 = 40;
 const OWNER_SHIFT: u32 = 48;
 const SEEN_BY_GUESTS: u64 = 0x10 << KIND_SHIFT;
+const RAM: u64 = 0x08 << KIND_SHIFT;
 
 /// One value of the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +58,19 @@ impl State {
         State::new(DomId::INVALID, order, FrameKind::Free, 0)
     }
 
-    pub(super) const fn references(self) -> u32 {
-        let [a, b, c, d, ..] = self.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
-    }
-
     pub(super) const fn owner(self) -> DomId {
         let [.., a, b] = self.0.to_le_bytes();
         DomId(u16::from_le_bytes([a, b]))
+    }
+
+    /// Whether it is RAM of a domain, and no frame of the kernel.
+    pub(super) const fn is_ram(self) -> bool {
+        self.0 & RAM != 0
+    }
+
+    pub(super) const fn references(self) -> u32 {
+        let [a, b, c, d, ..] = self.0.to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// Whether `owner` may have one more reference: the frame is live, the owner's, of a kind that guests see, and

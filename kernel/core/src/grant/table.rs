@@ -20,8 +20,6 @@ const MAX_PAGES: usize = 64;
 const OURS_SIZE: usize = 16;
 /// Order of the block that holds our halves of one page.
 const OURS_ORDER: u8 = 1;
-/// Frames that one page of the table costs.
-const PAGE_COST: u64 = 1 + (1 << OURS_ORDER);
 /// Where a page is that is not mapped (`INVALID_GFN`).
 const NOWHERE: Gfn = Gfn(u64::MAX);
 
@@ -89,11 +87,7 @@ impl<H: Hw> GrantTable<H> {
             return Err(XenError::Inval);
         }
         while self.pages.len() < pages {
-            owner.quota.charge_kernel(PAGE_COST).map_err(|_| XenError::NoMem)?;
-            let Some(page) = Page::alloc::<H>(owner.id) else {
-                owner.quota.refund_kernel(PAGE_COST);
-                return Err(XenError::NoMem);
-            };
+            let page = Page::alloc::<H>(owner.id).ok_or(XenError::NoMem)?;
             // There is room for `max` pages.
             let _ = self.pages.push(page);
         }

@@ -90,18 +90,13 @@ pub fn populate<H: Hw>(domain: &Domain<H>, ipa: Ipa, pages: u64) -> (u64, Result
 /// Gives a block of 2^`order` fresh pages at `ipa`, or nothing.
 fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u8) -> Result<(), XenError> {
     let pages = 1u64 << order;
-    domain.quota.charge(pages).map_err(|_| XenError::NoMem)?;
-    let Ok(block) = H::frames().alloc(domain.id, FrameKind::Ram, order) else {
-        domain.quota.refund(pages);
-        return Err(XenError::NoMem);
-    };
+    let block = H::frames().alloc(domain.id, FrameKind::Ram, order).map_err(|_| XenError::NoMem)?;
     // The guest may look at it with its caches off.
     H::zero_to_poc(block, pages * PAGE_SIZE);
     domain.p2m.map(ipa, block, pages, MapKind::RamRw).map_err(|error| {
         for n in 0..pages {
             H::frames().put(block.add(n * PAGE_SIZE));
         }
-        domain.quota.refund(pages);
         error.into()
     })
 }
@@ -114,13 +109,10 @@ pub(super) fn take<H: Hw>(
     ipa: Ipa,
     may_go: impl FnOnce(MapKind) -> bool,
 ) -> Result<(), XenError> {
-    let removed = removal.take(ipa, |mapping| match mapping.kind {
+    removal.take(ipa, |mapping| match mapping.kind {
         kind if !may_go(kind) => Err(P2mError::Busy),
         kind if kind.is_ram() => H::frames().withdraw(mapping.pa, domain.id).map_err(|_| P2mError::Busy),
         _ => Ok(()),
     })?;
-    if removed.kind.is_ram() {
-        domain.quota.refund(1);
-    }
     Ok(())
 }

@@ -111,11 +111,11 @@ fn nobody_populates_beyond_the_quota_or_over_memory_that_is_there() {
 fn large_extents_are_blocks() {
     let (mut world, _) = World::new();
     let domain = world.domain(1024);
-    let before = domain.p2m.table_frames();
+    let before = Fake::frames().tables_of(domain.id);
     let arg = reservation(&domain, &[HOLE, HOLE + 512], 9);
     assert_eq!(op(&mut world, &domain, MemoryOp::PopulatePhysmap, &arg), 2);
     assert_eq!(world.rounds, 2, "each of 512 pages is a stretch of its own");
-    assert_eq!(domain.p2m.table_frames(), before + 1, "level 2 only");
+    assert_eq!(Fake::frames().tables_of(domain.id), before + 1, "level 2 only");
     assert_eq!(op(&mut world, &domain, MemoryOp::DecreaseReservation, &arg), 2);
     assert_eq!(domain.quota.owned(), 1024);
     for (gfn, order) in [(HOLE + 1, 9), (HOLE, 10), (HOLE, u32::MAX)] {

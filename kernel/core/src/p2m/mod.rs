@@ -29,8 +29,6 @@ use tables::Tables;
 pub const IPA_BITS: u32 = 40;
 /// Pages of the IPA space.
 pub const IPA_PAGES: u64 = 1 << (IPA_BITS - 12);
-/// Tables that a domain may have, whatever its size.
-const LEAST_POOL: u64 = 1024;
 
 /// What is at an IPA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +48,8 @@ pub enum P2mError {
     Occupied,
     /// Nothing is mapped there, or nothing of the kind that was asked for.
     Absent,
-    /// The machine has no frame left for a table.
+    /// The machine, or the domain's quota, has no frame left for a table.
     NoFrames,
-    /// The domain has used up its pool of tables.
-    Pool,
     /// Someone else uses the frame.
     Busy,
     /// The domain is being destroyed.
@@ -66,7 +62,7 @@ impl From<P2mError> for XenError {
             P2mError::Range => XenError::Inval,
             P2mError::Occupied => XenError::Exist,
             P2mError::Absent => XenError::NoEnt,
-            P2mError::NoFrames | P2mError::Pool => XenError::NoMem,
+            P2mError::NoFrames => XenError::NoMem,
             P2mError::Busy => XenError::Busy,
             P2mError::Dead => XenError::Srch,
         }
@@ -88,18 +84,8 @@ impl<H: Hw> P2m<H> {
     pub fn new(owner: DomId) -> Result<Self, OutOfFrames> {
         let root = H::frames().alloc(owner, FrameKind::Table, 1)?;
         H::zero(root, 2 * PAGE_SIZE);
-        let tables = Tables { count: 2, limit: LEAST_POOL, highest: 0, idle: None, dying: None };
+        let tables = Tables { highest: 0, idle: None, dying: None };
         Ok(P2m { owner, root, vmid: DomainVmid::new(), tables: SpinMutex::new(tables), hw: PhantomData })
-    }
-
-    /// Lets the map grow to the tables that `max_pages` pages may need when they are mapped one by one.
-    pub fn size_pool(&self, max_pages: u64) {
-        self.tables.lock().limit = LEAST_POOL.saturating_add(max_pages / 256);
-    }
-
-    /// Frames that the tables take now.
-    pub fn table_frames(&self) -> u64 {
-        self.tables.lock().count
     }
 
     /// The highest page that was ever mapped.

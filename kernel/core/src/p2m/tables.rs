@@ -11,10 +11,6 @@ use crate::hw::Hw;
 
 /// What is to be known of the tables beside their contents.
 pub(super) struct Tables {
-    /// Frames that they take.
-    pub(super) count: u64,
-    /// Frames that they may take.
-    pub(super) limit: u64,
     /// The highest page that was ever mapped.
     pub(super) highest: u64,
     /// Where a page was removed last, as a number of tables: what lies there may have become empty.
@@ -109,12 +105,8 @@ impl<H: Hw> P2m<H> {
 
     /// Puts a table in place of an empty entry or a block; it says the same. The TLBs forget the block before its parts
     /// appear (break-before-make): a walk never finds both.
-    pub(super) fn refine(&self, tables: &mut Tables, slot: Slot, ipa: Ipa) -> Result<(), P2mError> {
-        if tables.count >= tables.limit {
-            return Err(P2mError::Pool);
-        }
+    pub(super) fn refine(&self, _: &mut Tables, slot: Slot, ipa: Ipa) -> Result<(), P2mError> {
         let table = H::frames().alloc(self.owner, FrameKind::Table, 0).map_err(|_| P2mError::NoFrames)?;
-        tables.count += 1;
         H::zero(table, PAGE_SIZE);
         if slot.entry.is_valid() {
             let below = slot.level.below();
@@ -167,7 +159,6 @@ impl<H: Hw> P2m<H> {
             // Walkers may hold the table's address in their caches until they are told.
             self.forget(core::iter::once(ipa));
             H::frames().put(table);
-            tables.count = tables.count.saturating_sub(1);
         }
     }
 

@@ -54,7 +54,7 @@ fn memory_is_mapped_in_the_largest_blocks_that_alignment_allows() {
         MapKind::Device,
     )
     .unwrap();
-    assert_eq!(p2m.table_frames(), 4, "two root tables, one of level 2, one of level 3");
+    assert_eq!(Fake::frames().tables_of(OWNER), 4, "two root tables, one of level 2, one of level 3");
     run(&p2m);
     for at in [GIB - MIB2 - PAGE_SIZE, GIB - MIB2 + 0x1234, GIB + 0x1234_5678] {
         assert_eq!(touch(at), Some(Pa::new(at + 4 * GIB)));
@@ -172,6 +172,7 @@ fn a_page_is_pinned_only_as_own_ram_and_only_as_far_as_it_may_be_used() {
 #[test]
 fn the_pool_of_tables_is_bounded() {
     fake::reset();
+    Fake::frames().quota(OWNER).set_max(0);
     let p2m = p2m();
     let mut mapped = 0;
     let error = loop {
@@ -180,9 +181,9 @@ fn the_pool_of_tables_is_bounded() {
             Err(error) => break error,
         }
     };
-    assert_eq!((mapped, error), (511, P2mError::Pool));
-    p2m.size_pool(512);
-    assert!(p2m.map(Ipa::new(600 * GIB), Pa::new(0), 1, MapKind::Device).is_ok());
+    assert_eq!((mapped, error), (1023, P2mError::NoFrames), "two root tables, and two for each page");
+    Fake::frames().quota(OWNER).set_max(512);
+    assert!(p2m.map(Ipa::new(1023 * GIB), Pa::new(0), 1, MapKind::Device).is_ok());
 }
 
 #[test]
@@ -191,9 +192,9 @@ fn an_empty_table_does_not_keep_a_block_out() {
     let p2m = p2m();
     p2m.map(Ipa::new(0), Pa::new(0), 1, MapKind::Device).unwrap();
     unmap(&p2m, Ipa::new(0), 1);
-    assert_eq!(p2m.table_frames(), 4);
+    assert_eq!(Fake::frames().tables_of(OWNER), 4);
     p2m.map(Ipa::new(0), Pa::new(GIB), 1 << 18, MapKind::Device).unwrap();
-    assert_eq!(p2m.table_frames(), 2);
+    assert_eq!(Fake::frames().tables_of(OWNER), 2);
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn mapping_one_page_again_and_again_builds_no_tables() {
     for n in 0..600 {
         p2m.map(Ipa::new(n * MIB2), Pa::new(0), 1, MapKind::Device).unwrap();
         unmap(&p2m, Ipa::new(n * MIB2), 1);
-        assert!(p2m.table_frames() <= 6);
+        assert!(Fake::frames().tables_of(OWNER) <= 6);
     }
     p2m.map(Ipa::new(0), Pa::new(0), 1, MapKind::Device).unwrap();
     unmap(&p2m, Ipa::new(0), 1);
