@@ -137,6 +137,12 @@ pub fn qemu_version() -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The compiler's own line about itself.
+pub fn rustc_version() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    Ok(command::output(Command::new(rustc).arg("--version"))?.trim().to_owned())
+}
+
 fn program(name: &str, packages: &[&str]) -> Result<()> {
     if command::find(name).is_some() {
         return Ok(());

@@ -43,11 +43,11 @@ fn measure(partner: DomId) {
     sys::sleep(10 * SETTLE_MS);
     single::run();
     match pair::Partner::find(partner) {
-        Some(partner) => {
+        Ok(partner) => {
             grants::run(&partner);
             partner.run();
         }
-        None => println!("paths: domain {partner} is no partner"),
+        Err(lack) => println!("paths: domain {partner} is no partner: {lack}"),
     }
     println!("paths: end");
     sys::sleep(SETTLE_MS);

@@ -1,7 +1,8 @@
 //! What two domains do with each other: events back and forth, and handing over the processor.
 //!
 //! The clock counts the time in which everybody sleeps as well. So somebody has always something to do here: the one
-//! that waits has woken the other before.
+//! that waits has woken the other before. Where the time from one domain to the other counts, both look at the physical
+//! counter, which is the same for all.
 
 use pv_guest_lib::abi::arm::GUEST_GNTTAB_BASE;
 use pv_guest_lib::abi::evtchn::EvtchnOp;
@@ -12,7 +13,7 @@ use pv_guest_lib::evtchn::EventChannel;
 use pv_guest_lib::grant::{self, Access, GrantedPage, MappedGrant};
 use pv_guest_lib::println;
 
-use crate::single::{event_op, yield_once};
+use crate::single::event_op;
 use crate::sys::{self, Scratch};
 use crate::{SETTLE_MS, report};
 
@@ -25,14 +26,14 @@ const PORTS: core::ops::Range<u32> = 1..64;
 /// Address space in the grant table's region that a small table leaves free: the first page for the partner's page.
 const WINDOW: u64 = GUEST_GNTTAB_BASE + 0x20_0000;
 
-/// The words of the shared page.
+/// The words of the shared page: what the partner is to do, and when it last went to sleep.
 const MODE: u64 = 0;
-const YIELDED: u64 = 8;
+const LEFT: u64 = 8;
 
 /// What the partner does when an event comes: answer it.
 const ANSWER: u64 = 0;
-/// Yield as long as this is the mode.
-const YIELD: u64 = 1;
+/// Answer, and note when it goes to sleep again.
+const TIMED: u64 = 1;
 /// End.
 const END: u64 = 2;
 
@@ -49,21 +50,17 @@ pub fn serve(bench: DomId) {
     let argument = scratch.at(0);
     scratch.set(0, u64::from(channel.port().0));
     sys::unmask(channel.port());
-    println!("paths: partner of domain {bench}, page {}, port {}", page.gref(), channel.port().0);
     let mut seen = sys::taken();
     loop {
+        if shared.get(MODE) == TIMED {
+            sys::leave(shared.at(LEFT));
+        }
         sys::wait_beyond(seen);
         seen = sys::taken();
-        match shared.get(MODE) {
-            YIELD => {
-                while shared.get(MODE) == YIELD {
-                    shared.set(YIELDED, shared.get(YIELDED) + 1);
-                    yield_once::<true>();
-                }
-            }
-            END => return,
-            _ => event_op::<true>(EvtchnOp::Send, argument),
+        if shared.get(MODE) == END {
+            return;
         }
+        event_op::<true>(EvtchnOp::Send, argument);
     }
 }
 
@@ -75,13 +72,15 @@ pub struct Partner {
 }
 
 impl Partner {
-    /// Maps the partner's page and connects to its port.
-    pub fn find(domid: DomId) -> Option<Self> {
-        grant::set_window(IpaRange::new(Ipa::new(WINDOW), 4096)?).ok()?;
-        let page = MappedGrant::map(domid, GREF, Access::ReadWrite).ok()?;
-        let channel = PORTS.into_iter().find_map(|port| EventChannel::bind_interdomain(domid, Port(port)).ok())?;
+    /// Maps the partner's page and connects to its port, or says what it lacks.
+    pub fn find(domid: DomId) -> Result<Self, &'static str> {
+        let window = IpaRange::new(Ipa::new(WINDOW), 4096).ok_or("no window")?;
+        grant::set_window(window).map_err(|_| "no window")?;
+        let page = MappedGrant::map(domid, GREF, Access::ReadWrite).map_err(|_| "no page")?;
+        let bound = PORTS.into_iter().find_map(|port| EventChannel::bind_interdomain(domid, Port(port)).ok());
+        let channel = bound.filter(|channel| channel.port().0 < 64).ok_or("no port")?;
         sys::unmask(channel.port());
-        (channel.port().0 < 64).then_some(Self { domid, page, channel })
+        Ok(Self { domid, page, channel })
     }
 
     /// Its domain.
@@ -106,36 +105,74 @@ impl Partner {
             return;
         };
         scratch.set(0, u64::from(self.channel.port().0));
-        let argument = scratch.at(0);
-        let send = || event_op::<true>(EvtchnOp::Send, argument);
-        shared.set(MODE, ANSWER);
-        let there_and_back = || {
-            let seen = sys::taken();
-            send();
-            sys::wait_beyond(seen);
-        };
-        there_and_back();
-        report("round_trip", sys::fewest_ticks(ROUNDS, there_and_back), ROUNDS);
+        let pair = Pair { shared, argument: scratch.at(0) };
+        pair.shared.set(MODE, ANSWER);
+        pair.there_and_back();
         sys::sleep(SETTLE_MS);
+        report("round_trip", sys::fewest_ticks(ROUNDS, || pair.there_and_back()), ROUNDS);
+        sys::sleep(SETTLE_MS);
+        pair.shared.set(MODE, TIMED);
+        pair.there_and_back();
+        match pair.switches::<0>().min(pair.switches::<1>()) {
+            u64::MAX => println!("paths: vm_switch failed: the partner did not sleep"),
+            ticks => report("vm_switch", ticks, ROUNDS),
+        }
+        pair.shared.set(MODE, END);
+        pair.send();
+    }
+}
 
-        shared.set(MODE, YIELD);
-        send();
-        for _ in 0..4 {
-            yield_once::<true>();
+/// What is used while the two are measured.
+struct Pair {
+    shared: Scratch,
+    argument: u64,
+}
+
+impl Pair {
+    #[inline(always)]
+    fn send(&self) {
+        event_op::<true>(EvtchnOp::Send, self.argument);
+    }
+
+    #[inline(always)]
+    fn there_and_back(&self) {
+        let seen = sys::taken();
+        self.send();
+        sys::wait_beyond(seen);
+    }
+
+    /// The ticks from where the partner goes to sleep to where this domain goes on, in the quickest batch.
+    ///
+    /// The parts of ticks that are cut off at each look at the clock cancel out when a round takes an odd number of
+    /// instructions, for then every part of a tick occurs equally often. `PADDING` is the instructions that are added;
+    /// batches of even rounds are left out.
+    fn switches<const PADDING: usize>(&self) -> u64 {
+        let mut fewest = u64::MAX;
+        for _ in 0..sys::BATCHES {
+            let start = sys::now();
+            let gaps: Option<u64> = (0..ROUNDS).map(|_| self.switch::<PADDING>()).sum();
+            let instructions = ((sys::now() - start) * sys::instructions_per_tick() + ROUNDS / 2) / ROUNDS;
+            if instructions % 2 == 1 {
+                fewest = fewest.min(gaps.unwrap_or(u64::MAX));
+            }
         }
-        let before = shared.get(YIELDED);
-        let ticks = sys::fewest_ticks(ROUNDS, yield_once::<true>);
-        let theirs = shared.get(YIELDED) - before;
-        let idle = sys::fewest_ticks(ROUNDS, yield_once::<false>);
-        shared.set(MODE, ANSWER);
-        yield_once::<true>();
-        if theirs >= ROUNDS && theirs.is_multiple_of(ROUNDS) {
-            // Each round goes there and back.
-            report("vm_switch", ticks - idle, 2 * ROUNDS);
-        } else {
-            println!("paths: vm_switch failed: the partner yielded {theirs} times in batches of {ROUNDS}");
+        fewest
+    }
+
+    /// One round. Who is woken may run at once or when the other sleeps; so the partner may have slept and be asleep
+    /// again as the call returns, or else when this domain has slept.
+    #[inline(always)]
+    fn switch<const PADDING: usize>(&self) -> Option<u64> {
+        let seen = sys::taken();
+        sys::pad::<PADDING>();
+        let before = sys::physical();
+        self.send();
+        let mut back = sys::physical();
+        if self.shared.get(LEFT) <= before {
+            back = sys::leave(self.argument + 8);
         }
-        shared.set(MODE, END);
-        send();
+        let left = self.shared.get(LEFT);
+        sys::wait_beyond(seen);
+        (left > before).then(|| back - left)
     }
 }

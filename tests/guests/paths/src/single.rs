@@ -50,7 +50,7 @@ fn calls() {
 
 /// Lets somebody else run.
 #[inline(always)]
-pub fn yield_once<const MADE: bool>() {
+fn yield_once<const MADE: bool>() {
     sys::hypercall::<MADE>(u64::from(nr::SCHED_OP), u64::from(SchedOp::Yield.raw()), 0, 0);
 }
 

@@ -138,6 +138,42 @@ pub fn wait_beyond(seen: u64) {
     }
 }
 
+/// Sleeps until an interrupt is pending; writes the time before to `note` and returns the time after.
+#[inline(always)]
+pub fn leave(note: u64) -> u64 {
+    let back;
+    // SAFETY: the callers name a word of the scratch memory or of the shared page. An interrupt that is pending ends
+    // WFI although it is masked.
+    unsafe {
+        asm!("isb", "mrs {0}, cntpct_el0", "str {0}, [{1}]", "wfi", "isb", "mrs {0}, cntpct_el0", out(reg) back,
+            in(reg) note);
+    }
+    back
+}
+
+/// The physical counter, which is the same for all domains.
+#[inline(always)]
+pub fn physical() -> u64 {
+    let ticks;
+    // SAFETY: reading the counter has no effect.
+    unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) ticks) };
+    ticks
+}
+
+/// What a tick is worth on the machine that is measured.
+pub fn instructions_per_tick() -> u64 {
+    1_000_000_000 / frequency()
+}
+
+/// Does nothing for some instructions.
+#[inline(always)]
+pub fn pad<const INSTRUCTIONS: usize>() {
+    for _ in 0..INSTRUCTIONS {
+        // SAFETY: does nothing.
+        unsafe { asm!("nop") };
+    }
+}
+
 /// Lets time pass, idle.
 pub fn sleep(milliseconds: u64) {
     let until = now() + milliseconds * frequency() / 1000;

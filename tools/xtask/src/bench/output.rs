@@ -1,6 +1,6 @@
 //! Reads what the measuring guest prints.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::table::Figures;
 
@@ -20,6 +20,16 @@ pub struct Output {
     pub figures: Figures,
     /// What it says about paths that it could not measure.
     pub failures: Vec<String>,
+}
+
+impl Output {
+    /// The figures, if all paths could be measured.
+    pub fn complete(self) -> Result<Figures> {
+        if !self.failures.is_empty() {
+            bail!("{}", self.failures.join("\n"));
+        }
+        Ok(self.figures)
+    }
 }
 
 /// Reads the lines `paths: NAME TICKS ROUNDS`; `paths: hz N` comes first.
@@ -53,7 +63,7 @@ pub fn read(text: &str) -> Result<Output> {
 
 /// A path takes whole instructions; what is left is the part of a tick. The cost of a byte is less than one.
 fn rounded(instructions: f64) -> f64 {
-    if instructions < 10.0 { (instructions * 1000.0).round() / 1000.0 } else { instructions.round() }
+    if instructions < 10.0 { (instructions * 10_000.0).round() / 10_000.0 } else { instructions.round() }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ const PATHS: &[Path] = &[
     path("in_flight", "extra cost of an exit, interrupt in flight", 0.0),
 ];
 
-/// Writes a figure as exactly as it repeats: whole instructions, or thousandths of those that a byte costs.
+/// Writes a figure as exactly as it repeats: whole instructions, or a byte's part of one.
 pub fn figure(value: f64) -> String {
     if value.abs() < 10.0 && value.fract() != 0.0 { format!("{value:.3}") } else { format!("{value:.0}") }
 }
