@@ -6,13 +6,12 @@ use core::panic::PanicInfo;
 
 use kernel_core::dom0;
 use kernel_core::hw::Hw;
-use kernel_core::machine::Range;
 use kernel_hw::{Arm, KERNEL, boot, crash};
 
 /// Called by the entry code with the MMU on and, if the FDT names one, a console.
 // SAFETY: the name is declared in kernel_hw::boot, with this signature.
 #[unsafe(no_mangle)]
-fn xenolith_main(fdt: Range) -> ! {
+fn xenolith_main(fdt: &'static [u8]) -> ! {
     KERNEL.log(format_args!("Xenolith {}", env!("CARGO_PKG_VERSION")));
     let mut machine = boot::discover(fdt);
     crash::or_stop(dom0::take_ram::<Arm>(&mut machine));

@@ -9,7 +9,6 @@ use hypercall_abi::console::ConsoleIo;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::DomId;
-use spin::mutex::SpinMutex;
 
 use crate::addr::GuestVa;
 use crate::domain::Domain;
@@ -25,19 +24,14 @@ pub const LOG_SIZE: usize = 32 * 1024;
 /// Longest line of a domain; longer ones are broken.
 const LINE: usize = 160;
 /// Lines that a domain may print at once, and after that one in each refill period.
-const BURST: u32 = 100;
+const BURST: u64 = 100;
 /// Nanoseconds after which a domain may print one more line.
 const REFILL_NS: u64 = 10_000_000;
 /// Bytes taken from a guest at once.
 const CHUNK: usize = 128;
 
-/// The log.
-pub struct Console {
-    /// Guards the ring and the order of lines. Nothing is locked under it.
-    log: SpinMutex<Log>,
-}
-
-struct Log {
+/// The log. Its lock guards the ring and the order of lines; nothing is locked under it.
+pub struct Log {
     ring: [u8; LOG_SIZE],
     /// Bytes ever written.
     end: u64,
@@ -46,89 +40,71 @@ struct Log {
 }
 
 /// The unfinished line of a domain, and how many lines it may still print.
+#[derive(Default)]
 pub struct LineBuffer {
-    text: heapless::Vec<u8, LINE>,
-    spent: u32,
-    refilled: Ticks,
+    text: heapless::String<LINE>,
+    /// When all lines that were printed are paid for, one in each refill period.
+    paid: Ticks,
     dropped: u32,
 }
 
 impl LineBuffer {
-    /// Empty, with a full allowance.
-    pub const fn new() -> Self {
-        LineBuffer { text: heapless::Vec::new(), spent: 0, refilled: 0, dropped: 0 }
-    }
-
     /// Whether one more line may be printed now.
     fn allow<H: Hw>(&mut self) -> bool {
-        let period = ticks::<H>(REFILL_NS).max(1);
-        let periods = H::now().saturating_sub(self.refilled) / period;
-        self.refilled += periods * period;
-        self.spent = self.spent.saturating_sub(u32::try_from(periods).unwrap_or(u32::MAX));
-        let allowed = self.spent < BURST;
+        let (now, period) = (H::now(), ticks::<H>(REFILL_NS));
+        let paid = self.paid.max(now).saturating_add(period);
+        let allowed = paid <= now.saturating_add(BURST * period);
         if allowed {
-            self.spent += 1;
+            self.paid = paid;
         }
         allowed
     }
 }
 
-impl Default for LineBuffer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Console {
-    /// An empty log.
-    pub const fn new() -> Self {
-        Console { log: SpinMutex::new(Log { ring: [0; LOG_SIZE], end: 0, shown: 0 }) }
-    }
-
-    /// Copies the log from byte `position` on into `out`; returns the position behind and the bytes copied.
-    pub fn read(&self, position: u64, out: &mut [u8]) -> (u64, usize) {
-        let mut log = self.log.lock();
-        let start = position.clamp(log.end.saturating_sub(LOG_SIZE as u64), log.end);
-        let mut at = start;
-        for byte in out.iter_mut() {
-            if at == log.end {
-                break;
-            }
-            *byte = log.ring[ring_index(at)];
-            at += 1;
-        }
-        log.shown = log.shown.max(at);
-        (at, usize::try_from(at - start).unwrap_or(0))
-    }
-}
-
-impl Default for Console {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn ring_index(position: u64) -> usize {
+fn index(position: u64) -> usize {
     usize::try_from(position % LOG_SIZE as u64).unwrap_or(0)
 }
 
-/// Writes formatted text under the log's lock.
-struct Writer<'a, H: Hw> {
-    log: &'a mut Log,
-    uart: bool,
-    machine: core::marker::PhantomData<H>,
+impl Log {
+    /// Nothing yet.
+    pub const EMPTY: Log = Log { ring: [0; LOG_SIZE], end: 0, shown: 0 };
+
+    /// Copies from byte `position` on into `out`; returns the position behind and the bytes copied.
+    pub fn read(&mut self, position: u64, out: &mut [u8]) -> (u64, usize) {
+        let start = position.clamp(self.oldest(), self.end);
+        let mut count = 0;
+        for (byte, at) in out.iter_mut().zip(start..self.end) {
+            *byte = self.ring[index(at)];
+            count += 1;
+        }
+        let after = start + count as u64;
+        self.shown = self.shown.max(after);
+        (after, count)
+    }
+
+    /// Position of the oldest byte that is kept.
+    fn oldest(&self) -> u64 {
+        self.end.saturating_sub(LOG_SIZE as u64)
+    }
+
+    /// Shows on the UART what nobody has read.
+    fn show<H: Hw>(&mut self) {
+        self.shown = self.shown.max(self.oldest());
+        while self.shown < self.end {
+            let at = index(self.shown);
+            let unread = usize::try_from(self.end - self.shown).unwrap_or(LOG_SIZE);
+            let part = &self.ring[at..LOG_SIZE.min(at + unread)];
+            H::console(part);
+            self.shown += part.len() as u64;
+        }
+    }
 }
 
-impl<H: Hw> Write for Writer<'_, H> {
+impl Write for Log {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         for byte in text.bytes() {
-            let at = ring_index(self.log.end);
-            self.log.ring[at] = byte;
-            self.log.end += 1;
-        }
-        if self.uart {
-            H::console(text.as_bytes());
-            self.log.shown = self.log.end;
+            self.ring[index(self.end)] = byte;
+            self.end += 1;
         }
         Ok(())
     }
@@ -141,47 +117,39 @@ impl<H: Hw> Kernel<H> {
     }
 
     fn print(&self, text: core::fmt::Arguments<'_>) {
-        let uart = !self.has_log_reader();
+        let dom0 = self.domains.get(DomId::DOM0);
+        let has_reader = dom0.is_some_and(|dom0| evtchn::virq_port(&dom0, Virq::ConRing).is_some());
         {
-            let mut log = self.console.log.lock();
-            // The writer never fails; a Display that does leaves its line short.
-            let _ = Writer::<H> { log: &mut log, uart, machine: core::marker::PhantomData }.write_fmt(text);
+            let mut log = self.console.lock();
+            // The log takes everything; a Display that fails leaves its line short.
+            let _ = log.write_fmt(text);
+            if !has_reader {
+                log.show::<H>();
+            }
         }
-        if !uart {
+        if has_reader {
             evtchn::send_global_virq(self, Virq::ConRing);
         }
     }
 
     /// Shows on the UART what nobody has read: the reader has died, and the reason is in there.
     pub fn show_unread(&self) {
-        let mut log = self.console.log.lock();
-        let start = log.shown.max(log.end.saturating_sub(LOG_SIZE as u64));
-        for at in start..log.end {
-            H::console(&[log.ring[ring_index(at)]]);
-        }
-        log.shown = log.end;
-    }
-
-    fn has_log_reader(&self) -> bool {
-        self.domains.get(DomId::DOM0).is_some_and(|dom0| evtchn::virq_port(&dom0, Virq::ConRing).is_some())
+        self.console.lock().show::<H>();
     }
 
     /// Takes text that a domain prints, and puts out the lines that are complete.
     fn domain_text(&self, domain: &Domain<H>, text: &[u8]) {
         let mut line = domain.line.lock();
         for &byte in text {
-            // Control characters could write over other domains' lines on the user's terminal.
-            let shown = match byte {
-                b'\r' => continue,
-                b'\n' => None,
-                b'\t' | b' '..=b'~' => Some(byte),
-                _ => Some(b'.'),
-            };
-            if shown.is_none() || line.text.is_full() {
+            if byte == b'\n' || line.text.len() == LINE && byte != b'\r' {
                 self.end_line(domain.id, &mut line);
             }
-            // There is room now.
-            let _ = shown.map(|byte| line.text.push(byte));
+            // There is room now. Control characters could write over other domains' lines on the user's terminal.
+            let _ = match byte {
+                b'\r' | b'\n' => Ok(()),
+                b'\t' | b' '..=b'~' => line.text.push(char::from(byte)),
+                _ => line.text.push('.'),
+            };
         }
     }
 
@@ -191,8 +159,7 @@ impl<H: Hw> Kernel<H> {
                 self.print(format_args!("(d{id}) {} lines dropped\n", line.dropped));
                 line.dropped = 0;
             }
-            let text = core::str::from_utf8(&line.text).unwrap_or("");
-            self.print(format_args!("(d{id}) {text}\n"));
+            self.print(format_args!("(d{id}) {}\n", line.text));
         } else {
             line.dropped = line.dropped.saturating_add(1);
         }

@@ -173,7 +173,7 @@ fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
     while done < length && !call.should_yield() {
         let mut chunk = [0; CHUNK];
         let want = usize::try_from(length - done).map_or(CHUNK, |left| left.min(CHUNK));
-        let (after, count) = call.kernel.console.read(position, chunk.get_mut(..want).ok_or(XenError::Inval)?);
+        let (after, count) = call.kernel.console.lock().read(position, chunk.get_mut(..want).ok_or(XenError::Inval)?);
         position = after;
         if count == 0 {
             break;

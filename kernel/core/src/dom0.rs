@@ -46,7 +46,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 /// Takes Dom0's RAM out of the machine's, before the rest of it becomes frames. The error is for the person who boots.
 pub fn take_ram<H: Hw>(machine: &mut Machine) -> Result<(), &'static str> {
     let image = machine.dom0_image;
-    if image.size < 64 || H::load32(image.start.add(MAGIC)) != IMAGE_MAGIC {
+    if image.size < 64 || !image.start.is_aligned(8) || H::load32(image.start.add(MAGIC)) != IMAGE_MAGIC {
         return Err("dom0's module is no arm64 Image: the magic at offset 56 is wrong");
     }
     let text_offset = H::load64(image.start.add(TEXT_OFFSET));
@@ -71,10 +71,11 @@ impl<H: Hw> Kernel<H> {
     pub fn start_dom0(&self) -> Result<(), XenError> {
         let machine = self.machine().ok_or(XenError::NoDev)?;
         let Range { start, size } = machine.dom0_ram;
+        let pages = size / PAGE_SIZE;
         let domain = self.create(&Blueprint {
             uuid: [0; 16],
             vcpus: machine.option("dom0_max_vcpus").map_or(Ok(1), str::parse).map_err(|_| XenError::Inval)?,
-            max_pages: size / PAGE_SIZE,
+            max_pages: pages,
             max_grant_frames: 64,
             max_ports: 0,
             vuart: false,
@@ -84,7 +85,6 @@ impl<H: Hw> Kernel<H> {
             privileged: true,
         })?;
         (32..32 + SPIS).for_each(|intid| domain.dist.link(intid));
-        let pages = size / PAGE_SIZE;
         H::frames().adopt(start, pages, domain.id).map_err(|_| XenError::NoMem)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);
@@ -95,9 +95,8 @@ impl<H: Hw> Kernel<H> {
         copy::<H>(machine.fdt, fdt);
         let first = domain.vcpu(VcpuId(0)).ok_or(XenError::NoEnt)?;
         self.start_vcpu(&domain, first, entry.raw(), fdt.raw())?;
-        self.unpause(&domain)?;
         self.log(format_args!("dom0: {} MiB at {start}, entry {entry}", size >> 20));
-        Ok(())
+        self.unpause(&domain)
     }
 }
 

@@ -111,7 +111,7 @@ impl<H: Hw> Domain<H> {
             caps: if blueprint.privileged { Some(H::share(id, CapTable::with_platform())?) } else { None },
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
             watchdogs: Watchdogs::default(),
-            line: SpinMutex::new(LineBuffer::new()),
+            line: SpinMutex::new(LineBuffer::default()),
             shared_info,
             direct_mapped: blueprint.direct_mapped,
             pollers: AtomicU64::new(0),

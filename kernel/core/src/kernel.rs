@@ -7,8 +7,9 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hypercall_abi::errno::XenError;
 use spin::Once;
+use spin::mutex::SpinMutex;
 
-use crate::console::Console;
+use crate::console::Log;
 use crate::domain::DomainTable;
 use crate::hw::{Hw, Ticks};
 use crate::machine::Machine;
@@ -29,7 +30,7 @@ pub struct Kernel<H: Hw> {
     /// The alarms.
     pub timers: Timers<H>,
     /// The log, and the way to the UART.
-    pub console: Console,
+    pub console: SpinMutex<Log>,
     /// VMIDs of the domains.
     pub vmids: VmidAllocator,
     /// What guests read in their identification registers.
@@ -47,7 +48,7 @@ impl<H: Hw> Kernel<H> {
             domains: DomainTable::new(),
             sched: Scheduler::new(),
             timers: Timers::new(),
-            console: Console::new(),
+            console: SpinMutex::new(Log::EMPTY),
             vmids: VmidAllocator::new(),
             ids: IdRegisters::new(),
             vcpus: AtomicUsize::new(0),

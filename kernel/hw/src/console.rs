@@ -30,11 +30,20 @@ pub fn init(base: Pa) {
 /// Writes bytes; `\n` becomes `\r\n`.
 pub fn write(text: &[u8]) {
     let _only_one = WRITER.lock();
-    write_unlocked(text);
+    put_all(text);
 }
 
-/// Writes without the lock: for the last words of a pCPU, whose victim may hold it.
-pub fn write_unlocked(text: &[u8]) {
+/// `write!` to the console of a machine that is about to stop: without the lock, whose holder it may have stopped.
+pub struct LastWords;
+
+impl fmt::Write for LastWords {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        put_all(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn put_all(text: &[u8]) {
     let base = BASE.load(Ordering::Relaxed);
     if base == 0 {
         return;
@@ -48,20 +57,7 @@ pub fn write_unlocked(text: &[u8]) {
 }
 
 fn put(base: usize, byte: u8) {
-    for _ in 0..PATIENCE {
-        if mmio::read32(base + FR) & FR_TXFF == 0 {
-            mmio::write32(base + DR, u32::from(byte));
-            return;
-        }
-    }
-}
-
-/// `write!` to the console of a machine that is about to stop.
-pub struct LastWords;
-
-impl fmt::Write for LastWords {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        write_unlocked(text.as_bytes());
-        Ok(())
+    if (0..PATIENCE).any(|_| mmio::read32(base + FR) & FR_TXFF == 0) {
+        mmio::write32(base + DR, u32::from(byte));
     }
 }

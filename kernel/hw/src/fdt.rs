@@ -16,15 +16,7 @@ use kernel_core::exit::{TIMER_PPI, VTIMER_PPI};
 use kernel_core::machine::{Machine, Range};
 
 pub use place::FdtError;
-use place::{MALFORMED, MISSING, Place, TOO_LONG, TOO_MANY, UNSUPPORTED, number};
-
-/// Length of the FDT whose header begins with these words (magic, total size; Devicetree 0.4, section 5.2); `None` if
-/// it is none, or larger than the boot protocol allows.
-pub fn total_size(magic: u32, size: u32) -> Option<u64> {
-    const LARGEST: u32 = 2 << 20;
-    let (magic, size) = (u32::from_be(magic), u32::from_be(size));
-    (magic == 0xd00d_feed && (48..=LARGEST).contains(&size)).then_some(u64::from(size))
-}
+use place::{Place, number};
 
 /// Finds the PL011 that `/chosen/stdout-path` names, or else the first one. Errors elsewhere in the tree are left
 /// for [`discover`], which can tell about them then.
@@ -53,7 +45,10 @@ pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Machine, FdtErro
     let root = Place::root(fdt);
     let mut found = Machine { image, fdt: at, ..Machine::default() };
     let mut has_psci = false;
-    root.walk(&mut |place| node(&mut found, &mut has_psci, place))?;
+    root.walk(&mut |place| {
+        has_psci |= place.path() == "/psci";
+        node(&mut found, place)
+    })?;
     for entry in fdt.memory_reservations() {
         let range = Range { start: Pa::new(entry.address()), size: entry.size() };
         reserve(&mut found, &root, "memory reservation block", range)?;
@@ -68,13 +63,13 @@ pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Machine, FdtErro
         (found.dom0_image.size != 0, "/chosen", "module (multiboot,kernel)"),
     ];
     match required.iter().find(|(is_there, ..)| !is_there) {
-        Some((_, path, field)) => Err(FdtError::new(path, field, MISSING)),
+        Some((_, path, field)) => Err(FdtError::Field(String::try_from(*path).unwrap_or_default(), field, "missing")),
         None => Ok(found),
     }
 }
 
 /// Notes what a node says about the machine.
-fn node(found: &mut Machine, has_psci: &mut bool, place: &Place<'_, '_>) -> Result<(), FdtError> {
+fn node(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
     let kind = place.node.name_without_address();
     match place.parent_name() {
         Some("") if kind == "memory" || place.text("device_type") == Some("memory") => {
@@ -85,13 +80,9 @@ fn node(found: &mut Machine, has_psci: &mut bool, place: &Place<'_, '_>) -> Resu
             found.cmdline = if ours.is_empty() { copied(place, "bootargs")? } else { ours };
             Ok(())
         }
-        Some("") if kind == "psci" => match place.required("method").map(|_| place.text("method"))? {
-            Some("smc") => {
-                *has_psci = true;
-                Ok(())
-            }
-            _ => Err(place.error("method", UNSUPPORTED)),
-        },
+        Some("") if kind == "psci" && place.required("method")?.value() != b"smc\0" => {
+            Err(place.error("method", "not supported"))
+        }
         Some("cpus") if kind == "cpu" => cpu(found, place),
         Some("reserved-memory") => place.ranges()?.try_for_each(|range| reserve(found, place, "reg", range?)),
         _ if place.node.is_compatible("multiboot,module") => module(found, place),
@@ -102,11 +93,11 @@ fn node(found: &mut Machine, has_psci: &mut bool, place: &Place<'_, '_>) -> Resu
 }
 
 fn reserve(found: &mut Machine, place: &Place<'_, '_>, field: &'static str, range: Range) -> Result<(), FdtError> {
-    found.reserved.push(range.to_pages()).map_err(|_| place.error(field, TOO_MANY))
+    found.reserved.push(range.to_pages()).map_err(|_| place.error(field, "too many entries"))
 }
 
 fn bank(found: &mut Machine, place: &Place<'_, '_>, range: Range) -> Result<(), FdtError> {
-    let malformed = || place.error("reg", MALFORMED);
+    let malformed = || place.error("reg", "malformed");
     let first = range.start.raw().checked_next_multiple_of(PAGE_SIZE).ok_or_else(malformed)?;
     let end = range.end().page().raw();
     if end <= first {
@@ -116,7 +107,7 @@ fn bank(found: &mut Machine, place: &Place<'_, '_>, range: Range) -> Result<(), 
     if found.ram.iter().any(|other| other.overlaps(bank)) {
         return Err(malformed());
     }
-    found.ram.push(bank).map_err(|_| place.error("reg", TOO_MANY))?;
+    found.ram.push(bank).map_err(|_| place.error("reg", "too many entries"))?;
     found.ram.sort_unstable_by_key(|bank| bank.start);
     Ok(())
 }
@@ -124,7 +115,7 @@ fn bank(found: &mut Machine, place: &Place<'_, '_>, range: Range) -> Result<(), 
 fn cpu(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
     place.required("reg")?;
     let reg = place.node.reg().ok().flatten().and_then(|mut reg| reg.next());
-    let mpidr = number(reg.ok_or_else(|| place.error("reg", MALFORMED))?.address);
+    let mpidr = number(reg.ok_or_else(|| place.error("reg", "malformed"))?.address);
     if found.cpus.push(mpidr).is_err() {
         found.unused_cpus += 1;
     }
@@ -134,17 +125,17 @@ fn cpu(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
 fn gic(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
     let regions = place.cell("#redistributor-regions").unwrap_or(1);
     let mut ranges = place.ranges()?;
-    found.gicd = ranges.next().transpose()?.ok_or_else(|| place.error("reg", MISSING))?;
+    found.gicd = ranges.next().transpose()?.ok_or_else(|| place.error("reg", "missing"))?;
     for range in ranges.take(regions as usize) {
-        found.gicr.push(range?).map_err(|_| place.error("reg", TOO_MANY))?;
+        found.gicr.push(range?).map_err(|_| place.error("reg", "too many entries"))?;
     }
-    if found.gicr.is_empty() { Err(place.error("reg", MISSING)) } else { Ok(()) }
+    if found.gicr.is_empty() { Err(place.error("reg", "missing")) } else { Ok(()) }
 }
 
 /// A boot module: `reg` in the cells of `/chosen`, or, as QEMU's guest-loader writes it, two and two.
 fn module(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
     let reg = place.required("reg")?;
-    let malformed = || place.error("reg", MALFORMED);
+    let malformed = || place.error("reg", "malformed");
     let cells = match reg.value().len() {
         16 => [2, 2],
         12 => [2, 1],
@@ -160,7 +151,7 @@ fn module(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
     reserve(found, place, "reg", range)?;
     if place.node.is_compatible("multiboot,kernel") {
         if found.dom0_image.size != 0 {
-            return Err(place.error("compatible", TOO_MANY));
+            return Err(place.error("compatible", "too many entries"));
         }
         found.dom0_image = range;
     }
@@ -170,7 +161,7 @@ fn module(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
 /// The timer's interrupts: secure, physical, virtual, hypervisor. The last two must be where the core expects them,
 /// which is where the base system architecture puts them (Arm BSA, section 3.8).
 fn timers(place: &Place<'_, '_>) -> Result<(), FdtError> {
-    let unsupported = || place.error("interrupts", UNSUPPORTED);
+    let unsupported = || place.error("interrupts", "not supported");
     let interrupts = place.required("interrupts")?;
     let entries = interrupts.as_prop_encoded_array([1; 3]).map_err(|_| unsupported())?;
     let numbers = entries.skip(2).take(2).map(|[_, ppi, _]| number(ppi) + 16);
@@ -180,6 +171,6 @@ fn timers(place: &Place<'_, '_>) -> Result<(), FdtError> {
 /// A string property, which may be absent.
 fn copied(place: &Place<'_, '_>, field: &'static str) -> Result<String<256>, FdtError> {
     let Some(property) = place.node.property(field) else { return Ok(String::new()) };
-    let text: &str = property.value_as().map_err(|_| place.error(field, MALFORMED))?;
-    String::try_from(text).map_err(|_| place.error(field, TOO_LONG))
+    let text: &str = property.value_as().map_err(|_| place.error(field, "malformed"))?;
+    String::try_from(text).map_err(|_| place.error(field, "too long"))
 }

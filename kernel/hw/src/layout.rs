@@ -3,6 +3,8 @@
 use kernel_core::addr::Pa;
 use kernel_core::machine::Range;
 
+use crate::stage1::Access;
+
 unsafe extern "C" {
     static image_start: u8;
     static image_text_end: u8;
@@ -20,19 +22,13 @@ pub fn image() -> Range {
     range(&raw const image_start, &raw const image_end)
 }
 
-/// What is executed, and nothing else.
-pub fn text() -> Range {
-    range(&raw const image_start, &raw const image_text_end)
-}
-
-/// Constants.
-pub fn rodata() -> Range {
-    range(&raw const image_text_end, &raw const image_rodata_end)
-}
-
-/// Variables, without the stacks.
-pub fn data() -> Range {
-    range(&raw const image_rodata_end, &raw const image_stacks_start)
+/// Its parts but for the stacks: instructions, constants, variables.
+pub fn sections() -> [(Range, Access); 3] {
+    [
+        (range(&raw const image_start, &raw const image_text_end), Access::Execute),
+        (range(&raw const image_text_end, &raw const image_rodata_end), Access::Read),
+        (range(&raw const image_rodata_end, &raw const image_stacks_start), Access::ReadWrite),
+    ]
 }
 
 /// The stacks of all pCPUs.

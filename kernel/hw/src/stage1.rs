@@ -44,14 +44,9 @@ impl Access {
     }
 }
 
-/// Why a range cannot be mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapError {
-    /// It lies beyond [`ADDRESS_BITS`].
-    TooHigh,
-    /// The pool has no table left.
-    OutOfTables,
-}
+/// Why a range cannot be mapped, for the person who boots.
+const TOO_HIGH: &str = "FDT: RAM or registers above 40 bits";
+const OUT_OF_TABLES: &str = "FDT: RAM in too many pieces";
 
 const VALID: u64 = 1;
 /// At levels 0 to 2 a table, at level 3 a page.
@@ -81,10 +76,10 @@ impl Stage1 {
     }
 
     /// Maps the pages of `range` where nothing is mapped yet; what is mapped stays as it is.
-    pub fn map(&self, range: Range, access: Access) -> Result<(), MapError> {
+    pub fn map(&self, range: Range, access: Access) -> Result<(), &'static str> {
         let pages = range.to_pages();
         if pages.end().raw() > 1 << ADDRESS_BITS || pages.end() < pages.start {
-            return Err(MapError::TooHigh);
+            return Err(TOO_HIGH);
         }
         self.fill(0, 0, pages.start.raw(), pages.end().raw(), access)?;
         // New entries replace invalid ones, so nothing has to be forgotten; the walkers must see them.
@@ -94,13 +89,13 @@ impl Stage1 {
     }
 
     /// Fills the entries of a table of `level` that translate `from..to`.
-    fn fill(&self, table: usize, level: u32, from: u64, to: u64, access: Access) -> Result<(), MapError> {
+    fn fill(&self, table: usize, level: u32, from: u64, to: u64, access: Access) -> Result<(), &'static str> {
         let size = PAGE_SIZE << (9 * (3 - level));
         let mut at = from;
         while at < to {
             let end = ((at & !(size - 1)) + size).min(to);
             let slot = usize::try_from(at / size % 512).unwrap_or(0);
-            let entry = self.tables.get(table).and_then(|table| table.get(slot)).ok_or(MapError::OutOfTables)?;
+            let entry = self.tables.get(table).and_then(|table| table.get(slot)).ok_or(OUT_OF_TABLES)?;
             let value = entry.load(Ordering::Relaxed);
             if value & VALID == 0 && level > 0 && end - at == size {
                 let leaf = if level == 3 { VALID | TABLE_OR_PAGE } else { VALID };
@@ -108,7 +103,7 @@ impl Stage1 {
             } else if value & VALID == 0 {
                 let next = self.children.load(Ordering::Relaxed) + 1;
                 if next >= TABLES {
-                    return Err(MapError::OutOfTables);
+                    return Err(OUT_OF_TABLES);
                 }
                 self.children.store(next, Ordering::Relaxed);
                 let address = self.root() + next as u64 * PAGE_SIZE;

@@ -4,6 +4,7 @@ use core::fmt;
 
 use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
+use dtoolkit::standard::Reg;
 use dtoolkit::{Cells, Node, Property};
 use heapless::String;
 use kernel_core::addr::Pa;
@@ -12,17 +13,6 @@ use kernel_core::machine::Range;
 /// Deeper trees are refused: the walk is recursive, and its stack is not.
 const MAX_DEPTH: usize = 12;
 
-/// It is not there.
-pub const MISSING: &str = "missing";
-/// It is no whole number of entries, or a value in it makes no sense.
-pub const MALFORMED: &str = "malformed";
-/// There are more than we have room for.
-pub const TOO_MANY: &str = "too many entries";
-/// It is longer than we have room for.
-pub const TOO_LONG: &str = "too long";
-/// It names something that we cannot work with.
-pub const UNSUPPORTED: &str = "not supported";
-
 /// What is wrong with an FDT, and where.
 #[derive(Debug)]
 pub enum FdtError {
@@ -30,13 +20,6 @@ pub enum FdtError {
     Broken(FdtParseError),
     /// The path of a node, cut where it gets long; the property or the part of the file; what is wrong with that.
     Field(String<64>, &'static str, &'static str),
-}
-
-impl FdtError {
-    /// A fault of `field` in the node at `path`.
-    pub fn new(path: &str, field: &'static str, fault: &'static str) -> Self {
-        FdtError::Field(String::try_from(path).unwrap_or_default(), field, fault)
-    }
 }
 
 impl fmt::Display for FdtError {
@@ -89,7 +72,7 @@ impl<'a> Place<'_, 'a> {
 
     /// A property that must be there.
     pub fn required(&self, name: &'static str) -> Result<FdtProperty<'a>, FdtError> {
-        self.node.property(name).ok_or_else(|| self.error(name, MISSING))
+        self.node.property(name).ok_or_else(|| self.error(name, "missing"))
     }
 
     /// A property of one cell.
@@ -104,35 +87,31 @@ impl<'a> Place<'_, 'a> {
 
     /// The physical ranges of the node's `reg` that its buses let through.
     pub fn ranges(&self) -> Result<impl Iterator<Item = Result<Range, FdtError>>, FdtError> {
-        let entries = self.node.reg().map_err(|_| self.error("reg", MALFORMED))?;
-        Ok(entries.into_iter().flatten().filter_map(|reg| {
-            let (address, size) = (number(reg.address), number(reg.size));
-            if address.checked_add(size).is_none() {
-                return Some(Err(self.error("reg", MALFORMED)));
-            }
-            let start = self.to_physical(address, size).transpose()?;
-            Some(start.map(|start| Range { start: Pa::new(start), size }))
-        }))
+        let entries = self.node.reg().map_err(|_| self.error("reg", "malformed"))?;
+        let physical = |reg: Reg<'_>| self.to_physical(number(reg.address), number(reg.size)).transpose();
+        Ok(entries.into_iter().flatten().filter_map(physical))
     }
 
     /// Where the bus that this node is on has `size` bytes from `address`; `None` if it does not let them through.
-    fn to_physical(&self, address: u64, size: u64) -> Result<Option<u64>, FdtError> {
-        let Some(bus) = self.parent.filter(|bus| bus.parent.is_some()) else { return Ok(Some(address)) };
+    fn to_physical(&self, address: u64, size: u64) -> Result<Option<Range>, FdtError> {
+        if address.checked_add(size).is_none() {
+            return Err(self.error("reg", "malformed"));
+        }
+        let Some(bus) = self.parent.filter(|bus| bus.parent.is_some()) else {
+            return Ok(Some(Range { start: Pa::new(address), size }));
+        };
         // Without `ranges` nothing of the bus can be reached; with empty ones it is one with its parent.
         let Some(ranges) = bus.node.property("ranges") else { return Ok(None) };
         if ranges.value().is_empty() {
             return bus.to_physical(address, size);
         }
-        let windows = bus.node.ranges().map_err(|_| bus.error("ranges", MALFORMED))?;
+        let windows = bus.node.ranges().map_err(|_| bus.error("ranges", "malformed"))?;
         for window in windows.into_iter().flatten() {
             let [child, above, length] =
                 [window.child_bus_address, window.parent_bus_address, window.length].map(number);
             let offset = address.wrapping_sub(child);
             if address >= child && offset <= length && size <= length - offset {
-                return match above.checked_add(offset).filter(|at| at.checked_add(size).is_some()) {
-                    Some(at) => bus.to_physical(at, size),
-                    None => Err(bus.error("ranges", MALFORMED)),
-                };
+                return bus.to_physical(above.saturating_add(offset), size);
             }
         }
         Ok(None)
@@ -141,16 +120,16 @@ impl<'a> Place<'_, 'a> {
     /// Calls `visit` with every node below this one that is not disabled.
     pub fn walk(&self, visit: &mut dyn FnMut(&Place<'_, 'a>) -> Result<(), FdtError>) -> Result<(), FdtError> {
         if self.depth() >= MAX_DEPTH {
-            return Err(self.error("depth", TOO_MANY));
+            return Err(self.error("depth", "too many entries"));
         }
         for field in ["#address-cells", "#size-cells"] {
             if self.cell(field).is_some_and(|count| count > 3) {
-                return Err(self.error(field, MALFORMED));
+                return Err(self.error(field, "malformed"));
             }
         }
         for node in self.node.children() {
             let place = Place { node, parent: Some(self) };
-            if place.text("status").is_none_or(|status| status == "okay" || status == "ok") {
+            if place.text("status").is_none_or(|status| ["okay", "ok"].contains(&status)) {
                 visit(&place)?;
                 place.walk(visit)?;
             }
