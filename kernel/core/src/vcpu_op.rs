@@ -74,7 +74,7 @@ fn register_info<H: Hw>(call: &Call<'_, H>, target: &H::Shared<Vcpu<H>>, arg: &R
         target.set_info(place);
         *slot = Some(frame);
     }
-    evtchn::mark_vcpu_pending(call.kernel, target);
+    evtchn::tell(call.kernel, target, u64::MAX);
     Ok(0)
 }
 

@@ -7,28 +7,22 @@ use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 
 use super::deliver::{forget, pend};
-use super::port::{Binding, Listener, PortState};
+use super::{Binding, PortState};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 
-const FIRST_VCPU: Listener = Listener::Vcpu(VcpuId(0));
+const FIRST_VCPU: Option<VcpuId> = Some(VcpuId(0));
 
 /// Opens the lowest free port, once `bind` has said to what.
 fn open<H: Hw>(
     domain: &Domain<H>,
-    listener: Listener,
+    vcpu: Option<VcpuId>,
     bind: impl FnOnce(Port) -> Result<Binding, XenError>,
 ) -> Result<Port, XenError> {
     let (port, entry) = domain.events.take()?;
-    forget(domain, port);
-    match bind(port) {
-        Ok(binding) => entry.store(PortState { binding, listener }),
-        Err(error) => {
-            domain.events.free(port, entry);
-            return Err(error);
-        }
-    }
+    let binding = bind(port).inspect_err(|_| domain.events.free(port, entry))?;
+    entry.store(PortState { binding, vcpu });
     Ok(port)
 }
 
@@ -39,27 +33,23 @@ pub fn alloc_unbound<H: Hw>(domain: &Domain<H>, remote: DomId) -> Result<Port, X
 
 /// The same, where the domain's emulated UART listens instead of the domain.
 pub fn alloc_for_uart<H: Hw>(domain: &Domain<H>, remote: DomId) -> Result<Port, XenError> {
-    open(domain, Listener::Uart, |_| Ok(Binding::Unbound(remote)))
+    open(domain, None, |_| Ok(Binding::Unbound(remote)))
 }
 
 /// A port for notifications to `vcpu` from within the domain.
 pub(super) fn bind_ipi<H: Hw>(domain: &Domain<H>, vcpu: VcpuId) -> Result<Port, XenError> {
     domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
-    open(domain, Listener::Vcpu(vcpu), |_| Ok(Binding::Ipi))
+    open(domain, Some(vcpu), |_| Ok(Binding::Ipi))
 }
 
 /// Whether each vCPU has this virtual interrupt for itself, or the domain has it once (Xen public/xen.h).
 pub(super) fn is_per_vcpu(virq: u32) -> bool {
-    let own = [Virq::Timer, Virq::Debug, Virq::Xenoprof, Virq::Xenpmu];
-    own.iter().any(|own| *own as u32 == virq)
+    matches!(Virq::from_raw(virq), Some(Virq::Timer | Virq::Debug | Virq::Xenoprof | Virq::Xenpmu))
 }
 
 /// Where the port of a virtual interrupt is noted: with its vCPU, or with the first one for the whole domain.
-pub(super) fn virq_slot<H: Hw>(domain: &Domain<H>, virq: u32, listener: Listener) -> Option<&AtomicU32> {
-    let vcpu = match listener {
-        Listener::Vcpu(vcpu) if is_per_vcpu(virq) => vcpu,
-        Listener::Vcpu(_) | Listener::Uart => VcpuId(0),
-    };
+pub(super) fn virq_slot<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: Option<VcpuId>) -> Option<&AtomicU32> {
+    let vcpu = vcpu.filter(|_| is_per_vcpu(virq)).unwrap_or(VcpuId(0));
     domain.vcpu(vcpu)?.virqs.get(usize::try_from(virq).ok()?)
 }
 
@@ -75,9 +65,8 @@ pub fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<P
             return Err(XenError::Perm);
         }
     }
-    let listener = Listener::Vcpu(vcpu);
-    let slot = virq_slot(domain, virq, listener).ok_or(XenError::Inval)?;
-    open(domain, listener, |port| {
+    let slot = virq_slot(domain, virq, Some(vcpu)).ok_or(XenError::Inval)?;
+    open(domain, Some(vcpu), |port| {
         let noted = slot.compare_exchange(0, port.0, Ordering::AcqRel, Ordering::Relaxed);
         noted.map(|_| Binding::Virq(virq)).map_err(|_| XenError::Exist)
     })
@@ -111,15 +100,14 @@ pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Resul
     let was = entry.begin_close().ok_or(XenError::Inval)?;
     match was.binding {
         Binding::Interdomain(remote, far) => {
-            if let Some(remote) = kernel.domains.get(remote)
-                && let Ok(far) = remote.events.port(far)
-            {
+            let remote = kernel.domains.get(remote);
+            if let Some(Ok(far)) = remote.as_ref().map(|remote| remote.events.port(far)) {
                 // Fails if the far end was closed meanwhile, or never came to name this one.
                 far.rebind(Binding::Interdomain(domain.id, port), Binding::Unbound(domain.id));
             }
         }
         Binding::Virq(virq) => {
-            if let Some(slot) = virq_slot(domain, virq, was.listener) {
+            if let Some(slot) = virq_slot(domain, virq, was.vcpu) {
                 slot.store(0, Ordering::Release);
             }
         }

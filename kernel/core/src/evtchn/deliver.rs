@@ -5,11 +5,11 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
-use hypercall_abi::ids::{DomId, Port};
-use hypercall_abi::shared_info::{bitmap_position, layout, vcpu_info};
+use hypercall_abi::ids::{DomId, Port, VcpuId};
+use hypercall_abi::shared_info::{layout, vcpu_info};
 
 use super::bind::virq_slot;
-use super::port::{Binding, Listener, PortEntry};
+use super::{Binding, PortEntry};
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -17,108 +17,100 @@ use crate::kernel::Kernel;
 use crate::vcpu::Vcpu;
 
 /// Notifies the other end of `port`, as `EVTCHNOP_send` does.
+#[inline]
 pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let state = domain.events.port(port)?.load();
     match state.binding {
-        Binding::Interdomain(remote, far) if remote == domain.id => pend_far(kernel, domain, far, domain.id, port),
         Binding::Interdomain(remote, far) => {
-            let remote = kernel.domains.get(remote).ok_or(XenError::Inval)?;
-            pend_far(kernel, &remote, far, domain.id, port)
+            let other =
+                if remote == domain.id { None } else { Some(kernel.domains.get(remote).ok_or(XenError::Inval)?) };
+            let remote = other.as_deref().unwrap_or(domain);
+            let there = remote.events.port(far)?.load();
+            // If it does not name us, it was closed just now, and it may be somebody else's already.
+            if there.binding == Binding::Interdomain(domain.id, port) {
+                pend(kernel, remote, far, there.vcpu);
+            }
         }
-        Binding::Ipi => {
-            pend(kernel, domain, port, state.listener);
-            Ok(())
-        }
+        Binding::Ipi => pend(kernel, domain, port, state.vcpu),
         // Xen accepts a send on a port that nobody has connected to yet: there is nobody to tell.
-        Binding::Unbound(_) => Ok(()),
-        Binding::Free | Binding::Changing | Binding::Virq(_) => Err(XenError::Inval),
-    }
-}
-
-/// Makes the far end of a channel pending, if it still is one.
-#[inline]
-fn pend_far<H: Hw>(kernel: &Kernel<H>, remote: &Domain<H>, far: Port, from: DomId, port: Port) -> Result<(), XenError> {
-    let state = remote.events.port(far)?.load();
-    if state.binding == Binding::Interdomain(from, port) {
-        pend(kernel, remote, far, state.listener);
+        Binding::Unbound(_) => {}
+        Binding::Free | Binding::Changing | Binding::Virq(_) => return Err(XenError::Inval),
     }
     Ok(())
 }
 
-/// Makes `port` of `domain` pending and notifies its listener: the one place where a port becomes pending.
-#[inline]
-pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, listener: Listener) {
-    let vcpu = match (listener, &domain.vuart) {
-        (Listener::Vcpu(vcpu), _) => vcpu,
-        (Listener::Uart, Some(uart)) => return uart.on_event(kernel, domain),
-        (Listener::Uart, None) => return,
-    };
-    let Some(bits) = Bits::of(domain, port) else { return };
+/// Makes `port` of `domain` pending and notifies its vCPU, or the UART: the one place where a port becomes pending.
+#[inline(always)]
+pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Option<VcpuId>) {
     // A port that is pending already has told its vCPU, or will when it is unmasked.
-    if bits.is_pending::<H>() || H::set_bits64(bits.pending, bits.bit) & bits.bit != 0 {
+    if !is_pending(domain, port) {
+        notify(kernel, domain, port, vcpu);
+    }
+}
+
+#[inline(never)]
+fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Option<VcpuId>) {
+    let vcpu = match (vcpu, &domain.vuart) {
+        (Some(vcpu), _) => domain.vcpu(vcpu),
+        (None, Some(uart)) => return uart.on_event(kernel, domain),
+        (None, None) => return,
+    };
+    let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
+    if H::set_bits64(pending, bit) & bit != 0 {
         return;
     }
-    if H::load64(bits.mask) & bits.bit == 0
-        && let Some(vcpu) = domain.vcpu(vcpu)
-    {
-        tell(kernel, vcpu, bits.selector);
+    if let (0, Some(vcpu)) = (H::load64(bit_of(domain, layout::EVTCHN_MASK, port).0) & bit, vcpu) {
+        tell(kernel, vcpu, selector(port));
     }
     if domain.pollers.load(Ordering::Acquire) != 0 {
         end_polls(kernel, domain, port);
     }
 }
 
-/// Takes the mask off `port`, which is `entry`; delivers it if it is pending.
-pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, entry: &PortEntry) {
-    let Some(bits) = Bits::of(domain, port) else { return };
-    let was_masked = H::clear_bits64(bits.mask, bits.bit) & bits.bit != 0;
-    if was_masked
-        && bits.is_pending::<H>()
-        && let Listener::Vcpu(vcpu) = entry.load().listener
-        && let Some(vcpu) = domain.vcpu(vcpu)
-    {
-        tell(kernel, vcpu, bits.selector);
+/// Takes the mask off `port`; delivers it if it is pending.
+pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
+    let state = domain.events.port(port)?.load();
+    if !state.binding.is_open() {
+        return Err(XenError::Inval);
     }
+    let (mask, bit) = bit_of(domain, layout::EVTCHN_MASK, port);
+    let was_masked = H::clear_bits64(mask, bit) & bit != 0;
+    if was_masked
+        && is_pending(domain, port)
+        && let Some(vcpu) = state.vcpu.and_then(|vcpu| domain.vcpu(vcpu))
+    {
+        tell(kernel, vcpu, selector(port));
+    }
+    Ok(())
 }
 
 /// Whether `port` is pending.
+#[inline]
 pub fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
-    Bits::of(domain, port).is_some_and(|bits| bits.is_pending::<H>())
+    let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
+    H::load64(pending) & bit != 0
 }
 
-/// Clears the pending bit of a port that is being closed or opened, and masks nothing.
+/// Clears the pending bit of a port that is being closed, and masks nothing.
 pub(super) fn forget<H: Hw>(domain: &Domain<H>, port: Port) {
-    if let Some(bits) = Bits::of(domain, port) {
-        H::clear_bits64(bits.pending, bits.bit);
-    }
+    let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
+    H::clear_bits64(pending, bit);
 }
 
-/// Where the shared page has the bits of a port.
-struct Bits {
-    /// The words, and the bit in them.
-    pending: Pa,
-    mask: Pa,
-    bit: u64,
-    /// The bit that stands for the words in a vCPU's selector.
-    selector: u64,
+/// The word of a bitmap in the shared page that has the bit of a port, which the domain has, and the bit.
+#[inline]
+fn bit_of<H: Hw>(domain: &Domain<H>, bitmap: usize, port: Port) -> (Pa, u64) {
+    let word = u64::from(port.0) / 64 % layout::EVTCHN_WORDS as u64;
+    (domain.shared_info.pa().add(bitmap as u64 + 8 * word), 1 << (port.0 % 64))
 }
 
-impl Bits {
-    #[inline]
-    fn of<H: Hw>(domain: &Domain<H>, port: Port) -> Option<Self> {
-        let (word, bit) = bitmap_position(port)?;
-        let at = |bitmap: usize| domain.shared_info.pa().add((bitmap + 8 * word) as u64);
-        let (pending, mask) = (at(layout::EVTCHN_PENDING), at(layout::EVTCHN_MASK));
-        Some(Bits { pending, mask, bit: 1 << bit, selector: 1 << (word % 64) })
-    }
-
-    fn is_pending<H: Hw>(&self) -> bool {
-        H::load64(self.pending) & self.bit != 0
-    }
+/// The bit that stands for the words with a port's bits in a vCPU's selector.
+const fn selector(port: Port) -> u64 {
+    1 << (port.0 / 64 % 64)
 }
 
-/// Tells `vcpu` to look at the words of `selector`, if it was not told yet.
-fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64) {
+/// Tells `vcpu` to look at the words of `selector` (all, if its vcpu_info has just moved), if it was not told yet.
+pub fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64) {
     const _: () = assert!(vcpu_info::UPCALL_PENDING == 0, "the flag is the low byte of the first word");
     // A vCPU without a vcpu_info cannot take events yet; it is told to look at everything when it registers one.
     let Some(info) = vcpu.info() else { return };
@@ -128,11 +120,6 @@ fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64) {
     {
         kernel.notify(vcpu);
     }
-}
-
-/// Tells `vcpu` to look at everything: its vcpu_info has just moved.
-pub fn mark_vcpu_pending<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>) {
-    tell(kernel, vcpu, u64::MAX);
 }
 
 /// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports.
@@ -150,7 +137,7 @@ fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
 
 /// The port that announces a virtual interrupt to the domain as a whole.
 pub fn virq_port<H: Hw>(domain: &Domain<H>, virq: Virq) -> Option<Port> {
-    let slot = virq_slot(domain, virq as u32, Listener::Uart)?;
+    let slot = virq_slot(domain, virq as u32, None)?;
     Some(Port(slot.load(Ordering::Acquire))).filter(|port| port.0 != 0)
 }
 
@@ -161,6 +148,6 @@ pub fn send_global_virq<H: Hw>(kernel: &Kernel<H>, virq: Virq) {
         && let Ok(state) = domain.events.port(port).map(PortEntry::load)
         && state.binding == Binding::Virq(virq as u32)
     {
-        pend(kernel, &domain, port, state.listener);
+        pend(kernel, &domain, port, state.vcpu);
     }
 }

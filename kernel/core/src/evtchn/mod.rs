@@ -1,16 +1,185 @@
-//! Event channels, 2-level ABI: ports of a domain, what they are connected to, and the calls on them.
+//! Event channels, 2-level ABI: the ports of a domain, what each is bound to and whom it notifies.
 //!
-//! A port is one word, so its state has no lock; two ports are connected while each names the other. Which free port
-//! is next is under a lock of the domain, with nothing but the frame table's taken under it.
+//! A port is one word that changes in one step, so its state has no lock; two ports are connected while each names the
+//! other. Which free port is next is under a lock of the domain, with nothing but the frame table's taken under it.
 
 mod bind;
 mod deliver;
 mod ops;
-mod port;
 #[cfg(test)]
 mod tests;
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hypercall_abi::errno::XenError;
+use hypercall_abi::evtchn::NR_PORTS_2L;
+use hypercall_abi::ids::{DomId, Port, VcpuId};
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+use crate::hw::Hw;
+
 pub use bind::{alloc_for_uart, alloc_unbound, bind_virq, close, close_all};
-pub use deliver::{is_pending, mark_vcpu_pending, send, send_global_virq, virq_port};
+pub use deliver::{is_pending, send, send_global_virq, tell, virq_port};
 pub use ops::op;
-pub use port::Events;
+
+/// Ports that are made together, in a frame.
+const BUCKET_PORTS: usize = 256;
+/// Buckets that hold all ports of the ABI.
+const BUCKETS: usize = NR_PORTS_2L as usize / BUCKET_PORTS;
+/// What stands for the UART where a vCPU's number stands otherwise.
+const UART: u8 = 0xFF;
+
+/// What a port is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Not in use.
+    Free,
+    /// Being opened or closed; to all but who does that, it is free.
+    Changing,
+    /// Waits for this domain to connect.
+    Unbound(DomId),
+    /// Names a port of another domain (or of the same one). The two are connected as long as that one names this.
+    Interdomain(DomId, Port),
+    /// Announces this virtual interrupt.
+    Virq(u32),
+    /// For notifications among the domain's vCPUs.
+    Ipi,
+}
+
+impl Binding {
+    /// Whether a guest sees it as in use.
+    fn is_open(self) -> bool {
+        !matches!(self, Binding::Free | Binding::Changing)
+    }
+}
+
+/// A port's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortState {
+    /// The other end.
+    pub binding: Binding,
+    /// The vCPU that is notified; the emulated UART is if there is none.
+    pub vcpu: Option<VcpuId>,
+}
+
+impl PortState {
+    const FREE: PortState = PortState { binding: Binding::Free, vcpu: Some(VcpuId(0)) };
+    const CHANGING: PortState = PortState { binding: Binding::Changing, ..Self::FREE };
+
+    /// Kind (7:0), vCPU (15:8), domain (31:16), number of a port or virtual interrupt (63:32).
+    fn encode(self) -> u64 {
+        let (kind, domain, number) = match self.binding {
+            Binding::Free => (0, 0, 0),
+            Binding::Changing => (1, 0, 0),
+            Binding::Unbound(domain) => (2, domain.0, 0),
+            Binding::Interdomain(domain, port) => (3, domain.0, port.0),
+            Binding::Virq(virq) => (4, 0, virq),
+            Binding::Ipi => (5, 0, 0),
+        };
+        let vcpu = self.vcpu.and_then(|vcpu| u8::try_from(vcpu.0).ok()).unwrap_or(UART);
+        kind | u64::from(vcpu) << 8 | u64::from(domain) << 16 | u64::from(number) << 32
+    }
+
+    fn decode(word: u64) -> Self {
+        let [kind, vcpu, d0, d1, n0, n1, n2, n3] = word.to_le_bytes();
+        let (domain, number) = (DomId(u16::from_le_bytes([d0, d1])), u32::from_le_bytes([n0, n1, n2, n3]));
+        let binding = match kind {
+            0 => Binding::Free,
+            1 => Binding::Changing,
+            2 => Binding::Unbound(domain),
+            3 => Binding::Interdomain(domain, Port(number)),
+            4 => Binding::Virq(number),
+            _ => Binding::Ipi,
+        };
+        PortState { binding, vcpu: (vcpu != UART).then_some(VcpuId(u32::from(vcpu))) }
+    }
+}
+
+/// A port. All orders are sequential: of two that change both ends of a channel, each in its own order, one sees what
+/// the other did.
+pub struct PortEntry(AtomicU64);
+
+impl PortEntry {
+    /// What it is now.
+    #[inline]
+    pub fn load(&self) -> PortState {
+        PortState::decode(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Gives a port that is changing its next state.
+    fn store(&self, state: PortState) {
+        self.0.store(state.encode(), Ordering::SeqCst);
+    }
+
+    /// Changes the state to what `to` makes of it, unless that is nothing; returns the state before.
+    fn update(&self, mut to: impl FnMut(PortState) -> Option<PortState>) -> Option<PortState> {
+        let to = |word| to(PortState::decode(word)).map(PortState::encode);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, to).ok().map(PortState::decode)
+    }
+
+    /// Binds it to something else, if it is bound to `from`; false if it is not.
+    fn rebind(&self, from: Binding, binding: Binding) -> bool {
+        self.update(|state| (state.binding == from).then_some(PortState { binding, ..state })).is_some()
+    }
+
+    /// Begins to close it; returns what it was, if it was open.
+    fn begin_close(&self) -> Option<PortState> {
+        self.update(|state| state.binding.is_open().then_some(PortState::CHANGING))
+    }
+}
+
+/// The event channels of one domain.
+pub struct Events<H: Hw> {
+    owner: DomId,
+    limit: u32,
+    /// No port below this one is free. Guards also that free ports are taken, and by one at a time.
+    lowest: SpinMutex<u32>,
+    /// Made when the first port of each is opened, from the first bucket on.
+    buckets: [Once<H::Shared<[PortEntry; BUCKET_PORTS]>>; BUCKETS],
+}
+
+impl<H: Hw> Events<H> {
+    /// No ports yet; `limit` of them at most (0: all that the ABI has). Port 0 is never used.
+    pub const fn new(owner: DomId, limit: u32) -> Self {
+        let limit = if limit == 0 || limit > NR_PORTS_2L { NR_PORTS_2L } else { limit };
+        Events { owner, limit, lowest: SpinMutex::new(1), buckets: [const { Once::new() }; BUCKETS] }
+    }
+
+    /// The entry of a port; `EINVAL` if there never was one.
+    #[inline]
+    pub fn port(&self, port: Port) -> Result<&PortEntry, XenError> {
+        let index = usize::try_from(port.0).map_err(|_| XenError::Inval)?;
+        let bucket = self.buckets.get(index / BUCKET_PORTS).and_then(Once::get).ok_or(XenError::Inval)?;
+        bucket.get(index % BUCKET_PORTS).ok_or(XenError::Inval)
+    }
+
+    /// Takes the lowest free port, which is [changing](Binding::Changing) until it gets a state.
+    fn take(&self) -> Result<(Port, &PortEntry), XenError> {
+        let mut lowest = self.lowest.lock();
+        for port in (*lowest..self.limit).map(Port) {
+            let bucket = self.buckets.get(port.0 as usize / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
+            let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(0)) }; BUCKET_PORTS]);
+            bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
+            *lowest = port.0;
+            let entry = self.port(port)?;
+            if entry.load() == PortState::FREE {
+                entry.store(PortState::CHANGING);
+                return Ok((port, entry));
+            }
+        }
+        Err(XenError::NoSpc)
+    }
+
+    /// Gives a port back that is changing.
+    fn free(&self, port: Port, entry: &PortEntry) {
+        let mut lowest = self.lowest.lock();
+        entry.store(PortState::FREE);
+        *lowest = port.0.min(*lowest);
+    }
+
+    /// The ports that there are, from the first one, in use or not.
+    fn ports(&self) -> impl Iterator<Item = (Port, &PortEntry)> {
+        (1..self.limit).map(Port).map_while(|port| Some((port, self.port(port).ok()?)))
+    }
+}

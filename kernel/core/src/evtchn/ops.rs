@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::bind::{alloc_unbound, bind_interdomain, bind_ipi, bind_virq, close, close_all, is_per_vcpu};
 use super::deliver::{send, unmask};
-use super::port::{Binding, Listener, PortState};
+use super::{Binding, PortState};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
 use crate::guest;
@@ -26,14 +26,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let (kernel, domain) = (call.kernel, call.domain);
     match EvtchnOp::try_from(call.arg32(0)).map_err(XenError::from)? {
         EvtchnOp::Send => send(kernel, domain, arg::<H, Send>(call)?.port)?,
-        EvtchnOp::Unmask => {
-            let Unmask { port } = arg(call)?;
-            let entry = domain.events.port(port)?;
-            match entry.load().binding {
-                Binding::Free | Binding::Changing => return Err(XenError::Inval.into()),
-                _ => unmask(kernel, domain, port, entry),
-            }
-        }
+        EvtchnOp::Unmask => unmask(kernel, domain, arg::<H, Unmask>(call)?.port)?,
         EvtchnOp::AllocUnbound => opens(call, |arg: &mut AllocUnbound| {
             own(domain, arg.dom)?;
             arg.port = alloc_unbound(domain, domain.resolve(arg.remote_dom))?;
@@ -101,10 +94,7 @@ fn own<H: Hw>(domain: &Domain<H>, id: DomId) -> Result<(), XenError> {
 fn status<H: Hw>(domain: &Domain<H>, arg: &mut Status) -> Result<(), XenError> {
     own(domain, arg.dom)?;
     let state = domain.events.port(arg.port)?.load();
-    arg.vcpu = match state.listener {
-        Listener::Vcpu(vcpu) => vcpu,
-        Listener::Uart => VcpuId(0),
-    };
+    arg.vcpu = state.vcpu.unwrap_or(VcpuId(0));
     let (status, u_dom, u_value) = match state.binding {
         Binding::Free | Binding::Changing => (PortStatus::Closed, 0, 0),
         Binding::Unbound(remote) => (PortStatus::Unbound, remote.0, 0),
@@ -121,11 +111,11 @@ fn bind_vcpu<H: Hw>(domain: &Domain<H>, port: Port, vcpu: VcpuId) -> Result<(), 
     domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
     let moved = domain.events.port(port)?.update(|state| {
         let may_move = match state.binding {
-            Binding::Unbound(_) | Binding::Interdomain(..) => state.listener != Listener::Uart,
+            Binding::Unbound(_) | Binding::Interdomain(..) => state.vcpu.is_some(),
             Binding::Virq(virq) => !is_per_vcpu(virq),
             Binding::Free | Binding::Changing | Binding::Ipi => false,
         };
-        may_move.then_some(PortState { listener: Listener::Vcpu(vcpu), ..state })
+        may_move.then_some(PortState { vcpu: Some(vcpu), ..state })
     });
     moved.map(|_| ()).ok_or(XenError::Inval)
 }

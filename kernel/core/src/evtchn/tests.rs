@@ -13,7 +13,7 @@ use hypercall_abi::nr::EVENT_CHANNEL_OP;
 use hypercall_abi::shared_info::{layout, vcpu_info};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::port::Binding;
+use super::{Binding, PortState};
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, peek, poke};
@@ -132,4 +132,22 @@ fn open_ports(domain: &Dom) -> Vec<(Port, Binding)> {
 
 fn taken_ports(domain: &Dom) -> usize {
     open_ports(domain).len()
+}
+
+#[test]
+fn a_port_says_what_it_was_told() {
+    let bindings = [
+        Binding::Free,
+        Binding::Changing,
+        Binding::Unbound(DomId(0x7FEF)),
+        Binding::Interdomain(DomId(3), Port(u32::MAX)),
+        Binding::Virq(23),
+        Binding::Ipi,
+    ];
+    for binding in bindings {
+        for vcpu in [Some(VcpuId(0)), Some(VcpuId(63)), None] {
+            let state = PortState { binding, vcpu };
+            assert_eq!(PortState::decode(state.encode()), state);
+        }
+    }
 }

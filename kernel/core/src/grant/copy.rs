@@ -73,7 +73,7 @@ impl<H: Hw> Side<H> {
             return Err(GrantStatus::BadPage);
         } else {
             let page = user.p2m.pin(Ipa::from_number(ptr.u), self.write).map_err(|_| GrantStatus::BadPage)?;
-            Use::own(user.id, self.write, page)
+            Use { granter: None, gref: GrantRef(0), user: user.id, write: self.write, frame: page.keep() }
         };
         Ok(self.held.insert(held).frame)
     }

@@ -87,8 +87,9 @@ pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         let write = found.kind.is_writable();
         // A page that belongs to nobody was granted by a domain that is gone, and its entry with it.
         let granter = peers.known(H::frames().owner(found.pa));
-        if granter.is_some_and(|granter| !granter.grants.lock().is_used(gref, user.id, write, found.pa)) {
-            return Err(GrantStatus::BadHandle);
+        if let Some(granter) = granter {
+            let entry = granter.grants.lock().entry(gref);
+            entry.filter(|entry| entry.is_used(user.id, write, found.pa)).ok_or(GrantStatus::BadHandle)?;
         }
         if place.raw() != arg.host_addr {
             return Err(GrantStatus::GeneralError);

@@ -28,7 +28,7 @@ use crate::hypercall::{Call, CallResult, Stop};
 use crate::kernel::Kernel;
 
 pub use map::end_mapping;
-pub use table::{GrantTable, frame_to_map, seed, set_gfn};
+pub use table::{GrantTable, frame_to_map, seed};
 
 /// `grant_table_op(cmd, array, count)`.
 #[inline(never)]
@@ -99,16 +99,13 @@ fn batch<H: Hw, T: FromBytes + IntoBytes + Immutable>(
 /// An operation on one structure, which is written back.
 fn single<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &mut Call<'_, H>,
-    work: impl FnOnce(&mut T) -> Result<(), XenError>,
+    work: impl Fn(&mut T) -> Result<(), XenError>,
 ) -> CallResult {
     if call.arg32(2) != 1 {
         return Err(XenError::Inval.into());
     }
-    let at = GuestVa::new(call.args[1]);
-    let mut arg: T = guest::read(call.domain, at)?;
-    work(&mut arg)?;
-    guest::write(call.domain, at, &arg)?;
-    Ok(0)
+    let domain = call.domain;
+    each(call, |array, at, arg| work(arg).and_then(|()| array.write(domain, at, arg)))
 }
 
 /// The domains that a batch names; it mostly names one.

@@ -21,27 +21,18 @@ use crate::kernel::Kernel;
 pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let (kernel, caller) = (call.kernel, call.domain);
     single(call, |arg: &mut SetupTable| {
-        let status = match subject(kernel, caller, arg.dom) {
-            Ok(domain) => grow(caller, &domain, arg)?,
-            Err(status) => status,
-        };
-        arg.status = status.raw();
+        let wanted = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
+        let places = subject(kernel, caller, arg.dom).and_then(|domain| {
+            let mut table = domain.grants.lock();
+            table.grow(domain.id, wanted).map(|()| table.places()).map_err(|_| GrantStatus::GeneralError)
+        });
+        arg.status = places.as_ref().err().unwrap_or(&GrantStatus::Okay).raw();
+        for (index, gfn) in (0..arg.nr_frames).zip(places.into_iter().flatten()) {
+            let at = guest::element(GuestVa::new(arg.frame_list.0), u64::from(index), size_of::<u64>())?;
+            guest::write(caller, at, &gfn.0)?;
+        }
         Ok(())
     })
-}
-
-fn grow<H: Hw>(caller: &Domain<H>, domain: &Domain<H>, arg: &SetupTable) -> Result<GrantStatus, XenError> {
-    let pages = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
-    if domain.grants.lock().grow(domain, pages).is_err() {
-        return Ok(GrantStatus::GeneralError);
-    }
-    // The table has at most 64 pages, so this is short.
-    for index in 0..pages {
-        let gfn = domain.grants.lock().gfn(index).0;
-        let at = guest::element(GuestVa::new(arg.frame_list.0), index as u64, size_of::<u64>())?;
-        guest::write(caller, at, &gfn)?;
-    }
-    Ok(GrantStatus::Okay)
 }
 
 /// `GNTTABOP_query_size`.

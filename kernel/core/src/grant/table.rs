@@ -11,7 +11,7 @@ use hypercall_abi::memory::XENMAPIDX_GRANT_TABLE_STATUS;
 use super::uses::Entry;
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::domain::Domain;
-use crate::frame::FrameKind;
+use crate::frame::{FrameKind, OutOfFrames};
 use crate::hw::Hw;
 
 /// Pages of a table at most (Xen's default for `max_grant_frames`).
@@ -51,14 +51,14 @@ impl<H: Hw> GrantTable<H> {
     }
 
     /// Pages now, and at most.
+    #[allow(clippy::cast_possible_truncation, reason = "at most 64")]
     pub(super) fn size(&self) -> (u32, u32) {
-        let count = |pages| u32::try_from(pages).unwrap_or(u32::MAX);
-        (count(self.pages.len()), count(self.max))
+        (self.pages.len() as u32, self.max as u32)
     }
 
-    /// Where page `index` is mapped.
-    pub(super) fn gfn(&self, index: usize) -> Gfn {
-        self.pages.get(index).map_or(NOWHERE, |page| page.gfn)
+    /// Where its pages are mapped.
+    pub(super) fn places(&self) -> Vec<Gfn, MAX_PAGES> {
+        self.pages.iter().map(|page| page.gfn).collect()
     }
 
     /// The entry of a reference that is inside the table.
@@ -68,12 +68,7 @@ impl<H: Hw> GrantTable<H> {
         let page = self.pages.get(gref / ENTRIES_V1_PER_PAGE)?;
         let index = gref % ENTRIES_V1_PER_PAGE;
         let at = |base: Pa, size| base.add((index * size) as u64);
-        Some(Entry::new(at(page.shared, ENTRY_V1_SIZE), at(page.ours, OURS_SIZE)))
-    }
-
-    /// Whether `user` uses `frame` by this reference, for reading or (if `write`) writing.
-    pub(super) fn is_used(&self, gref: GrantRef, user: DomId, write: bool, frame: Pa) -> bool {
-        self.entry(gref).is_some_and(|entry| entry.is_used(user, write, frame))
+        Some(Entry { shared: at(page.shared, ENTRY_V1_SIZE), ours: at(page.ours, OURS_SIZE), hw: PhantomData })
     }
 
     /// The first entry that `wanted` accepts. Not for hot paths: a table has up to 32,768.
@@ -82,14 +77,13 @@ impl<H: Hw> GrantTable<H> {
     }
 
     /// Makes the table of `owner` at least `pages` pages long, at the owner's cost.
-    pub(super) fn grow(&mut self, owner: &Domain<H>, pages: usize) -> Result<(), XenError> {
+    pub(super) fn grow(&mut self, owner: DomId, pages: usize) -> Result<(), XenError> {
         if pages > self.max {
             return Err(XenError::Inval);
         }
         while self.pages.len() < pages {
-            let page = Page::alloc::<H>(owner.id).ok_or(XenError::NoMem)?;
             // There is room for `max` pages.
-            let _ = self.pages.push(page);
+            let _ = self.pages.push(Page::alloc::<H>(owner).map_err(|_| XenError::NoMem)?);
         }
         Ok(())
     }
@@ -107,35 +101,27 @@ impl<H: Hw> Drop for GrantTable<H> {
 }
 
 impl Page {
-    fn alloc<H: Hw>(owner: DomId) -> Option<Self> {
-        let shared = H::frames().alloc(owner, FrameKind::GrantTable, 0).ok()?;
-        let Ok(ours) = H::frames().alloc(owner, FrameKind::Object, OURS_ORDER) else {
-            H::frames().put(shared);
-            return None;
-        };
+    fn alloc<H: Hw>(owner: DomId) -> Result<Self, OutOfFrames> {
+        let shared = H::frames().alloc(owner, FrameKind::GrantTable, 0)?;
+        let ours = H::frames().alloc(owner, FrameKind::Object, OURS_ORDER);
+        let ours = ours.inspect_err(|_| H::frames().put(shared))?;
         H::zero(shared, PAGE_SIZE);
         H::zero(ours, PAGE_SIZE << OURS_ORDER);
-        Some(Page { shared, ours, gfn: NOWHERE })
+        Ok(Page { shared, ours, gfn: NOWHERE })
     }
 }
 
-/// Page `index` of the domain's table, which grows to have it, for `XENMAPSPACE_grant_table`.
-pub fn frame_to_map<H: Hw>(domain: &Domain<H>, index: u64) -> Result<Pa, XenError> {
+/// Page `index` of the domain's table, which grows to have it, to be mapped at `gfn` (`XENMAPSPACE_grant_table`).
+pub fn frame_to_map<H: Hw>(domain: &Domain<H>, index: u64, gfn: Gfn) -> Result<Pa, XenError> {
     if index & XENMAPIDX_GRANT_TABLE_STATUS != 0 {
         return Err(XenError::Inval);
     }
     let index = usize::try_from(index).map_err(|_| XenError::Inval)?;
     let mut table = domain.grants.lock();
-    table.grow(domain, index.saturating_add(1))?;
-    table.pages.get(index).map(|page| page.shared).ok_or(XenError::Inval)
-}
-
-/// Remembers where page `index` was mapped, for `GNTTABOP_setup_table`.
-pub fn set_gfn<H: Hw>(domain: &Domain<H>, index: u64, gfn: Gfn) {
-    let mut table = domain.grants.lock();
-    if let Some(page) = usize::try_from(index).ok().and_then(|index| table.pages.get_mut(index)) {
-        page.gfn = gfn;
-    }
+    table.grow(domain.id, index.saturating_add(1))?;
+    let page = table.pages.get_mut(index).ok_or(XenError::Inval)?;
+    page.gfn = gfn;
+    Ok(page.shared)
 }
 
 /// Writes an entry in the name of a domain that has not started yet: `peer` may use the page `gfn`.
@@ -143,10 +129,10 @@ pub fn seed<H: Hw>(domain: &Domain<H>, gref: GrantRef, gfn: Gfn, peer: DomId) ->
     let frame = u32::try_from(gfn.0).map_err(|_| XenError::Range)?;
     let page = usize::try_from(gref.0).map_err(|_| XenError::Inval)? / ENTRIES_V1_PER_PAGE;
     let mut table = domain.grants.lock();
-    table.grow(domain, page + 1)?;
-    table
-        .entry(gref)
-        .ok_or(XenError::Inval)?
-        .write_shared(u32::from(GTF_PERMIT_ACCESS) | u32::from(peer.0) << 16, frame);
+    table.grow(domain.id, page + 1)?;
+    // As the granter does: first the frame, then what makes it valid.
+    let at = table.entry(gref).ok_or(XenError::Inval)?.shared;
+    H::store32(at.add(4), frame);
+    H::store32(at, u32::from(GTF_PERMIT_ACCESS) | u32::from(peer.0) << 16);
     Ok(())
 }

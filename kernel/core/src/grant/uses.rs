@@ -11,7 +11,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use crate::addr::{Ipa, Pa};
 use crate::domain::Domain;
-use crate::frame::FrameRef;
 use crate::hw::Hw;
 
 /// Uses of one kind, at most: far from the counter's end.
@@ -22,36 +21,21 @@ const ATTEMPTS: u32 = 8;
 /// Both halves of an entry: the granter's `grant_entry_v1`, which can change at any moment, and ours, which is the
 /// count of uses in one double word and the frame in the next.
 pub(super) struct Entry<H> {
-    shared: Pa,
-    ours: Pa,
-    hw: PhantomData<H>,
+    pub(super) shared: Pa,
+    pub(super) ours: Pa,
+    pub(super) hw: PhantomData<H>,
 }
 
-/// Who uses a reference, and how often.
+/// Who uses a reference, and how often for reading and for writing.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Counts {
-    readers: u16,
-    writers: u16,
+    uses: [u16; 2],
     user: DomId,
     pad: u16,
 }
 
-impl Counts {
-    fn of(&mut self, write: bool) -> &mut u16 {
-        if write { &mut self.writers } else { &mut self.readers }
-    }
-
-    const fn is_zero(self) -> bool {
-        self.readers == 0 && self.writers == 0
-    }
-}
-
 impl<H: Hw> Entry<H> {
-    pub(super) const fn new(shared: Pa, ours: Pa) -> Self {
-        Entry { shared, ours, hw: PhantomData }
-    }
-
     fn counts(&self) -> Counts {
         transmute!(H::load64(self.ours))
     }
@@ -66,19 +50,13 @@ impl<H: Hw> Entry<H> {
 
     /// Whether `user` uses `frame` through the entry, for reading or (if `write`) writing.
     pub(super) fn is_used(&self, user: DomId, write: bool, frame: Pa) -> bool {
-        let mut counts = self.counts();
-        counts.user == user && *counts.of(write) > 0 && self.frame() == frame
-    }
-
-    /// Writes the granter's half as the granter does: first the frame, then what makes it valid.
-    pub(super) fn write_shared(&self, flags_and_user: u32, frame: u32) {
-        H::store32(self.shared.add(4), frame);
-        H::store32(self.shared, flags_and_user);
+        let counts = self.counts();
+        counts.user == user && counts.uses[usize::from(write)] > 0 && self.frame() == frame
     }
 
     /// Exchanges the granter's halves of two entries that nobody uses; false if somebody does.
     pub(super) fn swap(&self, other: &Self) -> bool {
-        let free = self.counts().is_zero() && other.counts().is_zero();
+        let free = self.counts().uses == [0; 2] && other.counts().uses == [0; 2];
         if free {
             let (mine, others) = (H::load64(self.shared), H::load64(other.shared));
             H::store64(self.shared, others);
@@ -110,10 +88,10 @@ impl<H: Hw> Entry<H> {
     /// Takes back the flags that no use stands for. Entries are aligned pairs of words, of which the second is
     /// written back as it was.
     fn hide(&self, counts: Counts) {
-        let flags = match (counts.readers, counts.writers) {
-            (0, 0) => GTF_READING | GTF_WRITING,
-            (_, 0) => GTF_WRITING,
-            (_, _) => return,
+        let flags = match counts.uses {
+            [0, 0] => GTF_READING | GTF_WRITING,
+            [_, 0] => GTF_WRITING,
+            [_, _] => return,
         };
         H::clear_bits64(self.shared, u64::from(flags));
     }
@@ -131,11 +109,6 @@ pub(super) struct Use<H: Hw> {
 }
 
 impl<H: Hw> Use<H> {
-    /// A use of the user's own page.
-    pub(super) fn own(user: DomId, write: bool, page: FrameRef) -> Self {
-        Use { granter: None, gref: GrantRef(0), user, write, frame: page.keep() }
-    }
-
     /// A use of `granter`'s grant.
     #[inline]
     pub(super) fn begin(
@@ -147,14 +120,14 @@ impl<H: Hw> Use<H> {
         let table = granter.grants.lock();
         let entry = table.entry(gref).ok_or(GrantStatus::BadGntRef)?;
         let mut counts = entry.counts();
-        let first = counts.is_zero();
+        let first = counts.uses == [0; 2];
         if !first && counts.user != user {
             return Err(GrantStatus::GeneralError);
         }
-        if *counts.of(write) >= MAX_USES {
+        if counts.uses[usize::from(write)] >= MAX_USES {
             return Err(GrantStatus::NoSpace);
         }
-        if first || write && counts.writers == 0 {
+        if first || write && counts.uses[1] == 0 {
             entry.show(user, write)?;
         }
         let page = if first {
@@ -173,7 +146,7 @@ impl<H: Hw> Use<H> {
             H::store64(entry.ours.add(8), frame.raw());
             counts.user = user;
         }
-        *counts.of(write) += 1;
+        counts.uses[usize::from(write)] += 1;
         entry.set_counts(counts);
         drop(table);
         Ok(Use { granter: Some(granter), gref, user, write, frame })
@@ -195,9 +168,9 @@ impl<H: Hw> Drop for Use<H> {
         let named = table.entry(self.gref).filter(counts_it);
         let Some(entry) = named.or_else(|| table.find(counts_it)) else { return };
         let mut counts = entry.counts();
-        *counts.of(self.write) -= 1;
+        counts.uses[usize::from(self.write)] -= 1;
         entry.set_counts(counts);
-        if *counts.of(self.write) == 0 {
+        if counts.uses[usize::from(self.write)] == 0 {
             entry.hide(counts);
         }
     }

@@ -63,11 +63,7 @@ fn add_one<H: Hw>(
     match space {
         MapSpace::SharedInfo if idx == 0 => replace(domain, ipa, domain.shared_info.pa(), MapKind::Shared),
         MapSpace::SharedInfo => Err(XenError::Inval),
-        MapSpace::GrantTable => {
-            replace(domain, ipa, grant::frame_to_map(domain, idx)?, MapKind::Shared)?;
-            grant::set_gfn(domain, idx, gpfn);
-            Ok(())
-        }
+        MapSpace::GrantTable => replace(domain, ipa, grant::frame_to_map(domain, idx, gpfn)?, MapKind::Shared),
         MapSpace::GmfnForeign if domain.resolve(foreign) == domain.id => Err(XenError::Inval),
         MapSpace::GmfnForeign => {
             let mut other = None;

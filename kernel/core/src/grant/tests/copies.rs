@@ -1,7 +1,6 @@
 //! Copies.
 
 use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING};
-use hypercall_abi::ids::Gfn;
 
 use super::*;
 use crate::fake::{self, poke_bytes};

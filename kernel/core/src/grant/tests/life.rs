@@ -1,7 +1,5 @@
 //! Grants of domains that die, on either side.
 
-use hypercall_abi::ids::Gfn;
-
 use super::super::seed;
 use super::*;
 use crate::frame::FrameKind;

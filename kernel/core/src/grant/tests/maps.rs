@@ -95,7 +95,7 @@ fn requests_that_make_no_sense_fail_and_cost_nothing() {
 fn a_page_that_is_not_the_granters_own_ram_cannot_be_granted() {
     let mut t = pair();
     // A grants its grant table's page, and a page of B that it has mapped.
-    let table = frame_to_map(&t.a, 0).unwrap();
+    let table = frame_to_map(&t.a, 0, Gfn(FIRST)).unwrap();
     t.a.p2m.map(crate::addr::Ipa::new(SLOTS), table, 1, crate::p2m::MapKind::Shared).unwrap();
     grant(&t.a, 8, SLOTS / PAGE_SIZE - FIRST, t.b.id, false);
     assert_eq!(t.map(8, 0, true), Err(GrantStatus::BadPage.raw()));

@@ -10,7 +10,7 @@ mod queries;
 use hypercall_abi::grant::{
     GNTMAP_HOST_MAP, GNTMAP_READONLY, GTF_PERMIT_ACCESS, GTF_READONLY, GrantOp, GrantStatus, MapGrantRef, UnmapGrantRef,
 };
-use hypercall_abi::ids::{DomId, GrantHandle, GrantRef};
+use hypercall_abi::ids::{DomId, Gfn, GrantHandle, GrantRef};
 use hypercall_abi::nr::GRANT_TABLE_OP;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -43,7 +43,7 @@ fn pair() -> Pair {
 
 /// The granter's entry.
 fn entry(granter: &Domain<Fake>, gref: u32) -> Pa {
-    frame_to_map(granter, 0).expect("the table has a page").add(u64::from(gref) * 8)
+    frame_to_map(granter, 0, Gfn(FIRST)).expect("the table has a page").add(u64::from(gref) * 8)
 }
 
 /// Writes an entry as a guest does: frame first, flags last.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING, GTF_WRITING};
-use hypercall_abi::ids::{Gfn, GuestPtr};
+use hypercall_abi::ids::GuestPtr;
 use hypercall_abi::memory::Reservation;
 use hypercall_abi::nr::MEMORY_OP;
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use hypercall_abi::grant::{
     CacheFlush, GNTTAB_CACHE_CLEAN, GNTTAB_CACHE_INVAL, GNTTAB_CACHE_SOURCE_GREF, GetVersion, QuerySize, SetVersion,
     SetupTable,
 };
-use hypercall_abi::ids::{Gfn, GuestPtr};
+use hypercall_abi::ids::GuestPtr;
 use hypercall_abi::memory::{AddToPhysmap, MapSpace};
 use hypercall_abi::nr::MEMORY_OP;
 
