@@ -25,10 +25,15 @@ pub const VTIMER_PPI: IntId = IntId(27);
 /// Interrupts taken in one exit; the rest make the next one.
 const BATCH: usize = 8;
 
+/// `ESR_EL2` of a hypercall: class `HVC`, 32 bits as always, and the immediate.
+pub const HYPERCALL_ESR: u32 = 0x16 << 26 | 1 << 25 | HYPERCALL_TAG as u32;
+
 /// Why the guest left for EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A synchronous exception, with `ESR_EL2`.
+    /// A hypercall, which the vectors tell from the others: it is the most frequent one, and saves what it needs.
+    Hypercall,
+    /// Another synchronous exception, with `ESR_EL2`.
     Sync(u64),
     /// A physical interrupt.
     Irq,
@@ -40,7 +45,8 @@ pub enum Exit {
 #[inline(always)]
 pub fn handle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, exit: Exit) {
     match exit {
-        Exit::Sync(esr) => synchronous(kernel, cpu, frame, esr),
+        Exit::Hypercall => hypercall::dispatch(kernel, cpu, frame),
+        Exit::Sync(esr) => exception(kernel, cpu, frame, esr),
         Exit::Irq => interrupts(kernel, cpu),
         Exit::SError(esr) => serror(kernel, cpu, frame, esr),
     }
@@ -67,8 +73,7 @@ fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut 
 /// Handles a synchronous exception by its class (Arm ARM DDI 0487, section D24.2.40); one that nothing here makes
 /// trap, or that is not known, is an instruction that does not exist.
 #[inline]
-pub(crate) fn synchronous<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
-    const TAG: u64 = HYPERCALL_TAG as u64;
+pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     const WAIT: u64 = 0x01;
     const FP: u64 = 0x07;
     const HVC: u64 = 0x16;
@@ -77,7 +82,6 @@ pub(crate) fn synchronous<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<
     const INSTRUCTION_ABORT: u64 = 0x20;
     const DATA_ABORT: u64 = 0x24;
     match (esr >> 26 & 0x3F, esr & 0xFFFF) {
-        (HVC, TAG) => hypercall::dispatch(kernel, cpu, frame),
         (HVC, 0) => smccc::call(kernel, cpu, frame),
         (HVC, _) => {
             // HVC returns behind itself; the exception stands at the instruction.
@@ -110,8 +114,6 @@ fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr
 }
 
 /// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.
-#[cold]
-#[inline(never)]
 pub(crate) fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let mut reason = heapless::String::<48>::new();
     // The text and 16 digits fit.

@@ -4,6 +4,9 @@
 //! itself, and the frame cannot change hands under the copy. Whatever is wrong with a pointer is `-EFAULT`.
 //! A value is read once into a private copy and judged there.
 
+use core::marker::PhantomData;
+use core::ops::Range;
+
 use hypercall_abi::errno::XenError;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -31,28 +34,39 @@ pub fn write<H: Hw, T: IntoBytes + Immutable>(domain: &Domain<H>, va: GuestVa, v
 
 /// Copies from the guest. On an error, what came before the bad page may have been copied.
 pub fn copy_in<H: Hw>(domain: &Domain<H>, va: GuestVa, into: &mut [u8]) -> Result<(), XenError> {
-    let mut va = in_bounds(va, into.len())?;
-    let mut rest = into;
-    while !rest.is_empty() {
-        let (part, behind) = rest.split_at_mut(rest.len().min(to_page_end(va)));
-        let page = pin(domain, va, Access::Read)?;
-        H::read_bytes(page.pa().add(va.offset()), part);
-        va = va.add(part.len() as u64);
-        rest = behind;
-    }
-    Ok(())
+    each_page(domain, va, into.len(), Access::Read, |at, part| {
+        if let Some(part) = into.get_mut(part) {
+            H::read_bytes(at, part);
+        }
+    })
 }
 
 /// Copies to the guest. On an error, what came before the bad page may have been copied.
 pub fn copy_out<H: Hw>(domain: &Domain<H>, va: GuestVa, from: &[u8]) -> Result<(), XenError> {
-    let mut va = in_bounds(va, from.len())?;
-    let mut rest = from;
-    while !rest.is_empty() {
-        let (part, behind) = rest.split_at(rest.len().min(to_page_end(va)));
-        let page = pin(domain, va, Access::Write)?;
-        H::write_bytes(page.pa().add(va.offset()), part);
-        va = va.add(part.len() as u64);
-        rest = behind;
+    each_page(domain, va, from.len(), Access::Write, |at, part| {
+        if let Some(part) = from.get(part) {
+            H::write_bytes(at, part);
+        }
+    })
+}
+
+/// Does `copy` for each part of a range that lies in one page, while that is pinned.
+fn each_page<H: Hw>(
+    domain: &Domain<H>,
+    va: GuestVa,
+    bytes: usize,
+    access: Access,
+    mut copy: impl FnMut(Pa, Range<usize>),
+) -> Result<(), XenError> {
+    // A range that wraps around the end of the address space is none.
+    va.checked_add(bytes as u64).ok_or(XenError::Fault)?;
+    let mut done = 0;
+    while done < bytes {
+        let at = va.add(done as u64);
+        let end = usize::try_from(at.left_in_page()).map_or(bytes, |left| bytes.min(done + left));
+        let page = pin(domain, at, access)?;
+        copy(page.pa().add(at.offset()), done..end);
+        done = end;
     }
     Ok(())
 }
@@ -64,21 +78,12 @@ pub fn pin<H: Hw>(domain: &Domain<H>, va: GuestVa, access: Access) -> Result<Fra
     H::frames().get(pa, domain.id).map_err(|_| XenError::Fault)
 }
 
-/// The start of a range that does not wrap around the end of the address space.
-fn in_bounds(va: GuestVa, bytes: usize) -> Result<GuestVa, XenError> {
-    va.checked_add(bytes as u64).map(|_| va).ok_or(XenError::Fault)
-}
-
-fn to_page_end(va: GuestVa) -> usize {
-    usize::try_from(va.left_in_page()).unwrap_or(0)
-}
-
 /// An array of the guest that a call walks: the page at hand stays pinned, so that a batch pays for translation
 /// once per page. The guest may change its own map meanwhile; the call keeps to the page it found.
 pub struct Array<H: Hw> {
     page: Option<Page>,
     access: Access,
-    hw: core::marker::PhantomData<H>,
+    hw: PhantomData<H>,
 }
 
 struct Page {
@@ -89,7 +94,7 @@ struct Page {
 impl<H: Hw> Array<H> {
     /// An array whose elements are read, and written too if `access` says so.
     pub const fn new(access: Access) -> Self {
-        Array { page: None, access, hw: core::marker::PhantomData }
+        Array { page: None, access, hw: PhantomData }
     }
 
     /// Reads the element at `va`.

@@ -70,7 +70,7 @@ impl<H: Hw> Call<'_, H> {
 }
 
 /// Carries out the hypercall that the current vCPU has issued.
-#[inline(never)]
+#[inline(always)]
 pub fn dispatch<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame) {
     #[allow(clippy::cast_possible_truncation, reason = "only the low 32 bits of x16 count")]
     let number = frame.x[16] as u32;

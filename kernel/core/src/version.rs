@@ -16,10 +16,19 @@ use crate::hypercall::{Call, CallResult};
 /// The version of the ABI that we speak: Xen 4.17.
 const VERSION: u64 = 4 << 16 | 17;
 
-/// `xen_version(cmd, arg)`.
-#[inline(never)]
+/// `xen_version(cmd, arg)`. The version itself in line, since Linux asks for it whenever it wants nothing but to be at
+/// EL2 for a moment.
+#[inline(always)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match VersionOp::try_from(call.arg32(0)).map_err(XenError::from)? {
+        VersionOp::Version => Ok(VERSION),
+        other => about(call, other),
+    }
+}
+
+#[inline(never)]
+fn about<H: Hw>(call: &mut Call<'_, H>, op: VersionOp) -> CallResult {
+    match op {
         VersionOp::Version => Ok(VERSION),
         VersionOp::Pagesize => Ok(PAGE_SIZE),
         VersionOp::Extraversion => text(call, ".0-xenolith", EXTRAVERSION_LEN),

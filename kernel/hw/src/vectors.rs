@@ -16,9 +16,10 @@ use crate::sysreg::mrs;
 const _: () =
     assert!(offset_of!(TrapFrame, x) == 0 && offset_of!(TrapFrame, pc) == 248 && size_of::<TrapFrame>() == 272);
 
-/// The vectors for lower ELs.
-const SYNC: u8 = 0;
-const IRQ: u8 = 1;
+/// Kinds of exits.
+const HYPERCALL: u8 = 0;
+const SYNC: u8 = 1;
+const IRQ: u8 = 2;
 const SERROR: u8 = 3;
 
 global_asm!(
@@ -52,12 +53,24 @@ global_asm!(
     .endm
 
     // From a lower EL: the handler with the frame. The chain of frame pointers ends here.
-    .macro from_guest handler
+    .macro from_guest handler, hypercall
     .balign 128
     save_frame
     mov     x29, xzr
     mov     x0, sp
+    .ifb \hypercall
     bl      \handler
+    .else
+    // Hypercalls are told here, so that each kind of exit is one function, which saves the registers that it needs.
+    mrs     x1, esr_el2
+    mov     w2, #({esr} & 0xffff)
+    movk    w2, #({esr} >> 16), lsl #16
+    cmp     x1, x2
+    b.ne    1f
+    bl      \hypercall
+    b       return_to_guest
+1:  bl      \handler
+    .endif
     b       return_to_guest
     .endm
 
@@ -90,11 +103,11 @@ exception_vectors:
     from_el2 1
     from_el2 2
     from_el2 3
-    from_guest {sync}
+    from_guest {sync}, {hypercall}
     from_guest {irq}
     from_guest {irq}
     from_guest {serror}
-    from_guest {sync}
+    from_guest {sync}, {hypercall}
     from_guest {irq}
     from_guest {irq}
     from_guest {serror}
@@ -116,6 +129,8 @@ return_to_guest:
     isb
 "#,
     emergency = const EMERGENCY_OFFSET,
+    esr = const exit::HYPERCALL_ESR,
+    hypercall = sym guest_exit::<HYPERCALL>,
     sync = sym guest_exit::<SYNC>,
     irq = sym guest_exit::<IRQ>,
     serror = sym guest_exit::<SERROR>,
@@ -143,8 +158,9 @@ pub fn table() -> u64 {
 /// # Safety
 ///
 /// Called by the vectors alone, with the frame on top of this pCPU's stack.
-unsafe extern "C" fn guest_exit<const VECTOR: u8>(frame: &mut TrapFrame) {
-    let exit = match VECTOR {
+unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) {
+    let exit = match KIND {
+        HYPERCALL => Exit::Hypercall,
         SYNC => Exit::Sync(mrs!("esr_el2")),
         SERROR => Exit::SError(mrs!("esr_el2")),
         _ => Exit::Irq,

@@ -45,21 +45,21 @@ pub trait Policy<H: Hw> {
 struct Pcpu<H: Hw> {
     /// Guards the order of waiting vCPUs. Nothing is taken under it.
     queue: SpinMutex<FairQueue<H>>,
-    /// Set by anyone who wants the pCPU to choose again before it returns to its guest.
-    again: AtomicBool,
     /// Ticks spent idle.
     idle: AtomicU64,
 }
 
 impl<H: Hw> Pcpu<H> {
     const fn new() -> Self {
-        Pcpu { queue: SpinMutex::new(FairQueue::new()), again: AtomicBool::new(false), idle: AtomicU64::new(0) }
+        Pcpu { queue: SpinMutex::new(FairQueue::new()), idle: AtomicU64::new(0) }
     }
 }
 
 /// Run queues of all pCPUs.
 pub struct Scheduler<H: Hw> {
     pcpus: [Pcpu<H>; MAX_PCPUS],
+    /// Set by anyone who wants the pCPU to choose again before it returns to its guest. Apart, since every exit looks.
+    again: [AtomicBool; MAX_PCPUS],
     /// A bit for each pCPU that sleeps.
     idle: AtomicU32,
 }
@@ -67,21 +67,29 @@ pub struct Scheduler<H: Hw> {
 impl<H: Hw> Scheduler<H> {
     /// Empty queues.
     pub(crate) const fn new() -> Self {
-        Scheduler { pcpus: [const { Pcpu::new() }; MAX_PCPUS], idle: AtomicU32::new(0) }
+        Scheduler {
+            pcpus: [const { Pcpu::new() }; MAX_PCPUS],
+            again: [const { AtomicBool::new(false) }; MAX_PCPUS],
+            idle: AtomicU32::new(0),
+        }
     }
 
     fn pcpu(&self, id: PcpuId) -> &Pcpu<H> {
         &self.pcpus[usize::from(id.0) % MAX_PCPUS]
     }
 
+    fn again(&self, id: PcpuId) -> &AtomicBool {
+        &self.again[usize::from(id.0) % MAX_PCPUS]
+    }
+
     /// Whether this pCPU must choose again before it returns to a guest.
     pub fn must_choose(&self, id: PcpuId) -> bool {
-        self.pcpu(id).again.load(Ordering::Acquire)
+        self.again(id).load(Ordering::Acquire)
     }
 
     /// Makes a pCPU choose again, and set its timer anew, soon.
     pub fn poke(&self, id: PcpuId) {
-        self.pcpu(id).again.store(true, Ordering::Release);
+        self.again(id).store(true, Ordering::Release);
         if id != H::pcpu() {
             H::kick(id);
         }
@@ -89,9 +97,8 @@ impl<H: Hw> Scheduler<H> {
 
     /// The vCPU that runs here lets another one run, if any waits.
     pub fn give_way(&self) {
-        let here = self.pcpu(H::pcpu());
-        if here.queue.lock().give_way(H::now()) {
-            here.again.store(true, Ordering::Release);
+        if self.pcpu(H::pcpu()).queue.lock().give_way(H::now()) {
+            self.again(H::pcpu()).store(true, Ordering::Release);
         }
     }
 

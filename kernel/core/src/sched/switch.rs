@@ -17,7 +17,7 @@ use crate::vcpu::Vcpu;
 #[inline(never)]
 pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     let pcpu = kernel.sched.pcpu(cpu.id);
-    pcpu.again.store(false, Ordering::SeqCst);
+    kernel.sched.again(cpu.id).store(false, Ordering::SeqCst);
     let mut now = H::now();
     if let Some(current) = &cpu.current {
         let turn_end = pcpu.queue.lock().turn_end(now);
@@ -127,7 +127,7 @@ fn idle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) -> Ticks {
         exit::interrupts(kernel, cpu);
     }
     kernel.sched.idle.fetch_and(!bit, Ordering::SeqCst);
-    pcpu.again.store(false, Ordering::SeqCst);
+    kernel.sched.again(cpu.id).store(false, Ordering::SeqCst);
     let now = H::now();
     pcpu.idle.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
     now

@@ -38,12 +38,14 @@ impl Register {
     #[inline]
     pub(super) fn of(iss: u32) -> Option<Register> {
         let (op0, op1, crn, crm, op2) = (iss >> 20 & 3, iss >> 14 & 7, iss >> 10 & 15, iss >> 1 & 15, iss >> 17 & 7);
+        if (op0, op1, crn) == (3, 0, 0) {
+            return Some(Register::Identification(crm & 7, op2));
+        }
         Some(match (op0, op1, crn, crm, op2) {
             // ICC_SGI1R_EL1, ICC_SGI0R_EL1. There is one security state, so nobody to send ICC_ASGI1R_EL1 to.
             (3, 0, 12, 11, 5) => Register::Sgi { group1: true },
             (3, 0, 12, 11, 7) => Register::Sgi { group1: false },
             (3, 0, 12, 11, 6) => Register::Fixed(0),
-            (3, 0, 0, 1..=7, _) => Register::Identification(crm, op2),
             // CNTPCT_EL0, CNTP_TVAL_EL0, CNTP_CTL_EL0, CNTP_CVAL_EL0.
             (3, 3, 14, 0, 1) => Register::Counter,
             (3, 3, 14, 2, 0) => Register::Timer(vtimer::Register::Value),

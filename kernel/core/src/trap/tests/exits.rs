@@ -376,7 +376,7 @@ fn a_domain_whose_vectors_cannot_be_fetched_ends_and_one_that_strays_elsewhere_g
     guest.trap(0x20, 7, 0x1000);
     assert_eq!(guest.domain.life(), Life::Alive);
     with(|s| s.fault = (GuestVa::new(VECTORS), Ipa::new(VECTORS)));
-    exit::synchronous(guest.kernel, &mut guest.cpu, &mut guest.frame, 0x20 << 26 | 1 << 25 | 7);
+    exit::exception(guest.kernel, &mut guest.cpu, &mut guest.frame, 0x20 << 26 | 1 << 25 | 7);
     assert_eq!(guest.domain.life(), Life::ShutDown(3));
 }
 
