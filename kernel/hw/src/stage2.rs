@@ -35,12 +35,19 @@ fn with_vmid(stage2: Vttbr, f: impl FnOnce()) {
     barrier!("isb");
 }
 
-/// Forgets translations of these pages, on all pCPUs, and waits for it. What is cached of a block goes with any page
-/// of it.
+/// Forgets what `operations` say, on all pCPUs, and waits for it.
+fn forget(operations: impl FnOnce()) {
+    // The changed entries are visible before anything is forgotten, or a walker would read the old ones again.
+    barrier!("dsb ishst");
+    operations();
+    // Complete on all pCPUs, their accesses through old entries included.
+    barrier!("dsb ish");
+    barrier!("isb");
+}
+
+/// Forgets translations of these pages. What is cached of a block goes with any page of it.
 pub fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>) {
-    with_vmid(stage2, || {
-        // The changed entries are visible before anything is forgotten, or a walker would read the old ones again.
-        barrier!("dsb ishst");
+    let operations = || {
         for ipa in pages {
             // SAFETY: forgetting translations never makes EL2 unsound; FEAT_TTL's hint bits are zero.
             unsafe { asm!("tlbi ipas2e1is, {}", in(reg) ipa.number(), options(nostack, preserves_flags)) };
@@ -49,30 +56,20 @@ pub fn invalidate(stage2: Vttbr, pages: impl Iterator<Item = Ipa>) {
         barrier!("dsb ish");
         // SAFETY: as above; entries that combine both stages are tagged by VA only, so all of the VMID go.
         unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
-        // Complete on all pCPUs, their accesses through old entries included.
-        barrier!("dsb ish");
-        barrier!("isb");
-    });
+    };
+    with_vmid(stage2, || forget(operations));
 }
 
-/// Forgets all translations of the VMID, on all pCPUs, and waits for it.
+/// Forgets all translations of the VMID.
 pub fn invalidate_vmid(stage2: Vttbr) {
-    with_vmid(stage2, || {
-        barrier!("dsb ishst");
-        // SAFETY: as in `invalidate`.
-        unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) };
-        barrier!("dsb ish");
-        barrier!("isb");
-    });
+    // SAFETY: as in `invalidate`.
+    with_vmid(stage2, || forget(|| unsafe { asm!("tlbi vmalls12e1is", options(nostack, preserves_flags)) }));
 }
 
-/// Forgets the translations of all VMIDs, on all pCPUs, and waits for it.
+/// Forgets the translations of all VMIDs. Instruction caches that are tagged by VMID lose their lines with it.
 pub fn invalidate_all_vmids() {
-    barrier!("dsb ishst");
-    // SAFETY: as in `invalidate`. Instruction caches that are tagged by VMID lose their lines with it.
-    unsafe { asm!("tlbi alle1is", "ic ialluis", options(nostack, preserves_flags)) };
-    barrier!("dsb ish");
-    barrier!("isb");
+    // SAFETY: as in `invalidate`.
+    forget(|| unsafe { asm!("tlbi alle1is", "ic ialluis", options(nostack, preserves_flags)) });
 }
 
 /// Where the access went that stage 2 took.

@@ -41,7 +41,7 @@ impl<'a, H: Hw> Removal<'a, H> {
         let mut slot = self.p2m.find(&tables, ipa).ok_or(P2mError::Absent)?;
         while slot.level != Level::Three && slot.entry.is_valid() {
             // Split before anything is decided: after `accept` there is no way back.
-            self.p2m.refine(&mut tables, slot, ipa)?;
+            self.p2m.refine(&mut tables, ipa)?;
             slot = self.p2m.walk(ipa);
         }
         let mapping = slot.mapping(ipa).ok_or(P2mError::Absent)?;

@@ -99,13 +99,15 @@ impl<H: Hw> P2m<H> {
                 return Ok(level.pages());
             }
             // If that fails, the table above may be new and empty.
-            self.refine(tables, slot, ipa).inspect_err(|_| self.vacated(tables, ipa))?;
+            self.refine(tables, ipa).inspect_err(|_| self.vacated(tables, ipa))?;
         }
     }
 
-    /// Puts a table in place of an empty entry or a block; it says the same. The TLBs forget the block before its parts
-    /// appear (break-before-make): a walk never finds both.
-    pub(super) fn refine(&self, _: &mut Tables, slot: Slot, ipa: Ipa) -> Result<(), P2mError> {
+    /// Puts a table in place of the empty entry or the block for `ipa`; it says the same. The TLBs forget the block before
+    /// its parts appear (break-before-make): a walk never finds both.
+    #[cold]
+    pub(super) fn refine(&self, _: &mut Tables, ipa: Ipa) -> Result<(), P2mError> {
+        let slot = self.walk(ipa);
         let table = H::frames().alloc(self.owner, FrameKind::Table, 0).map_err(|_| P2mError::NoFrames)?;
         H::zero(table, PAGE_SIZE);
         if slot.entry.is_valid() {
@@ -123,6 +125,7 @@ impl<H: Hw> P2m<H> {
     }
 
     /// Empties the entries of a range that was mapped just now, and waits for the TLBs.
+    #[cold]
     pub(super) fn clear(&self, tables: &mut Tables, first: Ipa, pages: u64) {
         let (mut at, end) = (first, first.add(pages * PAGE_SIZE));
         while at < end {
@@ -145,6 +148,7 @@ impl<H: Hw> P2m<H> {
     }
 
     /// Frees the table that was noted if it is empty, and the one above if that is empty then.
+    #[cold]
     pub(super) fn prune(&self, tables: &mut Tables) {
         let Some(place) = tables.idle.take() else { return };
         let ipa = Ipa::new(place * Level::Two.size());
