@@ -66,7 +66,7 @@ fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut 
     if let Some(current) = &cpu.current
         && current.vcpu.gic.dirty()
     {
-        current.vcpu.gic.flush::<H>(&current.domain.dist);
+        vgic::flush(kernel, current);
     }
 }
 

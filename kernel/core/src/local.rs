@@ -36,12 +36,11 @@ impl<H: Hw> LocalCpu<H> {
         LocalCpu { id, current: None, domain: None, fp_loaded: false }
     }
 
-    /// Takes the registers of `vcpu` off this pCPU.
-    pub fn save(&mut self, vcpu: &Vcpu<H>, frame: &TrapFrame, context: &mut VcpuContext) {
+    /// Takes the registers of the vCPU off this pCPU, but for its GIC.
+    pub fn save(&mut self, frame: &TrapFrame, context: &mut VcpuContext) {
         context.frame = *frame;
         H::save_el1(&mut context.el1);
         H::save_interface(&mut context.interface);
-        vcpu.gic.unload::<H>();
         if self.fp_loaded {
             H::save_fp(&mut context.fp);
             self.fp_loaded = false;

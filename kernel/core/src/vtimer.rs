@@ -49,7 +49,7 @@ pub(crate) fn line<H: Hw>() -> bool {
 }
 
 /// The physical interrupt of the virtual timer has come in. It stays active until the guest ends it.
-#[inline]
+#[inline(never)]
 pub fn on_physical<H: Hw>(_: &Kernel<H>, cpu: &LocalCpu<H>) {
     match &cpu.current {
         Some(current) => current.vcpu.gic.raise_timer::<H>(),

@@ -16,6 +16,7 @@ use crate::evtchn;
 use crate::frame::FrameRef;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
+use crate::vgic;
 
 /// Registers, by their offset (DDI 0183, section 3.2); those that the BSA asks of a generic UART. The error status, of
 /// which there is none, is zero like all others.
@@ -93,7 +94,7 @@ impl State {
     /// Makes the interrupt line follow.
     fn signal<H: Hw>(&self, kernel: &Kernel<H>, domain: &Domain<H>) {
         let high = self.raw::<H>() & self.mask != 0;
-        domain.dist.set_level::<H>(domain, GUEST_VPL011_SPI, high).notify(kernel, domain);
+        vgic::set_level(kernel, domain, GUEST_VPL011_SPI, high);
     }
 
     /// Fetches a byte; zero if there is none.

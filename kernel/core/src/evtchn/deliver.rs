@@ -116,7 +116,7 @@ pub fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64)
     let Some(info) = vcpu.info() else { return };
     if H::set_bits64(info.add(vcpu_info::PENDING_SEL as u64), selector) & selector != selector
         && H::set_bits64(info, 1) & 0xFF == 0
-        && vcpu.gic.raise(GUEST_EVTCHN_PPI)
+        && vcpu.gic.raise::<H>(GUEST_EVTCHN_PPI)
     {
         kernel.notify(vcpu);
     }

@@ -62,9 +62,10 @@ fn take_off<H: Hw>(kernel: &Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame,
     let vcpu = &current.vcpu;
     let wake_at = {
         let mut context = vcpu.context.lock();
-        cpu.save(vcpu, frame, &mut context);
+        cpu.save(frame, &mut context);
         vcpu.deadline(&context.el1)
     };
+    vcpu.gic.unload::<H>(&current.domain.dist);
     kernel.sched.pcpu(cpu.id).queue.lock().stop(vcpu, now);
     // Behind this lock another pCPU may take the vCPU: everything of it is saved.
     let mut run = vcpu.run.lock();

@@ -11,7 +11,7 @@ use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
-use crate::vuart;
+use crate::{vgic, vuart};
 
 /// Fields of the syndrome of a data abort (Arm ARM DDI 0487, section D24.2.40): the rest describes one register's load
 /// or store; a load extends the sign; the register is used as 64 bits; it was cache maintenance by address.
@@ -43,10 +43,10 @@ fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFra
     let size = 1 << (esr >> 22 & 3);
     #[allow(clippy::cast_possible_truncation, reason = "five bits")]
     let register = (esr >> 16 & 31) as u8;
-    let at = domain.dist.layout().find(ipa);
+    let at = domain.dist.layout.find(ipa);
     if esr & WRITE == 0 {
         let value = match at {
-            Some(at) => domain.dist.read::<H>(&**domain, at, size)?,
+            Some(at) => vgic::read(domain, at, size)?,
             None => vuart::access(kernel, domain, ipa, None)?,
         };
         frame.set_register(register, extend(value, esr));
@@ -54,11 +54,7 @@ fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFra
     }
     let value = frame.register(register) & mask(size);
     match at {
-        Some(at) => {
-            let wake = domain.dist.write::<H>(&**domain, at, size, value)?;
-            wake.without(current.vcpu.id.0 as usize).notify(kernel, domain);
-            Some(())
-        }
+        Some(at) => vgic::write(kernel, domain, at, size, value),
         None => vuart::access(kernel, domain, ipa, Some(value)).map(drop),
     }
 }

@@ -8,7 +8,7 @@ use crate::context::{El1Context, TrapFrame};
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
-use crate::vgic::{self, Sgi};
+use crate::vgic;
 use crate::vtimer;
 
 /// What a guest may set in `MDSCR_EL1`: software step, kernel debugging, monitor debugging and the trap of EL0's
@@ -84,7 +84,7 @@ impl Register {
     fn write<H: Hw>(self, kernel: &Kernel<H>, cpu: &LocalCpu<H>, current: &Current<H>, value: u64) -> Option<()> {
         match self {
             Register::Fixed(_) => {}
-            Register::Sgi { group1 } => interrupt(kernel, current, Sgi::decode(value, group1)),
+            Register::Sgi { group1 } => vgic::send_sgi(kernel, current, value, group1),
             Register::Identification(..) | Register::Counter => return None,
             Register::Timer(register) => vtimer::write(kernel, cpu, &current.vcpu, register, value),
             Register::DebugControl => set_debug_control::<H>(value),
@@ -110,19 +110,6 @@ pub(crate) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
         Some(()) => frame.skip_instruction(),
         None => undefined::<H>(frame),
     }
-}
-
-#[inline(never)]
-fn interrupt<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, sgi: Sgi) {
-    let sender = current.vcpu.id.0 as usize;
-    if !vgic::send_to_self::<H>(sgi, sender, &current.vcpu.gic) {
-        interrupt_others(kernel, current, sgi, sender);
-    }
-}
-
-#[inline(never)]
-fn interrupt_others<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, sgi: Sgi, sender: usize) {
-    vgic::send(sgi, sender, &*current.domain).without(sender).notify(kernel, &current.domain);
 }
 
 #[cold]

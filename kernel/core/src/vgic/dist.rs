@@ -1,189 +1,223 @@
-//! The distributor: the shared interrupts of a domain, and the vCPUs that they are routed to.
+//! The distributor: the shared interrupts of a domain, and the choice of what goes into list registers.
 
 use heapless::Vec;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-use super::bank::{Bank, Home, Homes};
-use super::queue::Queue;
-use super::{Frame, GicLayout, PRIVATE, SPI_BANKS, Vcpus, Wake, index_of, low16};
+use super::bank::Bank;
+use super::lists::{Lr, MAX_LRS};
+use super::vcpu::{ALL, Private};
+use super::{GicLayout, PRIVATE, SPI_BANKS, affinity, bits, index_of};
+use crate::domain::Domain;
 use crate::hw::Hw;
+use crate::kernel::Kernel;
+use crate::local::Current;
 
-/// No vCPU.
+/// In place of a vCPU's index: none.
 const NOBODY: u8 = 0xFF;
-/// `GICD_IROUTER.Interrupt_Routing_Mode`: any vCPU may take it. The first one does.
+/// In place of a vCPU's index: any may take it. The first one does.
+const ANYBODY: u8 = 0xFE;
+/// `GICD_IROUTER.Interrupt_Routing_Mode`, the same.
 const ANY: u64 = 1 << 31;
 /// The affinity fields of `GICD_IROUTER`.
 const AFFINITY: u64 = 0xFF_00FF_FFFF;
 
-/// 32 shared interrupts.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) bank: Bank,
-    /// The vCPU of each `GICD_IROUTER`, with [`ANY`] apart.
-    route: [u8; 32],
-    any: u32,
-    /// The vCPU that each was last handed to; it may be there still.
-    home: [u8; 32],
-}
-
-/// All shared interrupts of a domain.
-pub(super) struct Spis {
-    /// `GICD_CTLR.EnableGrp1` and `EnableGrp0`, bits 1 and 0.
-    pub(super) groups: u8,
-    banks: Vec<Shared, SPI_BANKS>,
-}
-
 /// The distributor of a domain.
 pub struct Distributor {
-    layout: GicLayout,
+    /// Where the guest sees it.
+    pub layout: GicLayout,
     /// Banks of shared interrupts.
     pub(super) banks: usize,
     /// Guards the shared interrupts. Taken before the lock of a vCPU's GIC.
     spis: SpinMutex<Spis>,
 }
 
-/// Where the interrupts of one bank go.
-pub(super) struct Routes<'a, V: ?Sized> {
-    vcpus: &'a V,
-    route: &'a [u8; 32],
-    home: &'a mut [u8; 32],
-    wake: Wake,
-}
+/// The shared interrupts.
+pub(super) struct Spis(Vec<Shared, SPI_BANKS>);
 
-impl<V: Vcpus + ?Sized> Homes for Routes<'_, V> {
-    fn with<R>(&mut self, i: u32, home: Home, work: impl FnOnce(&mut Queue) -> (R, bool)) -> Option<R> {
-        let i = i as usize & 31;
-        let index = match home {
-            Home::Next => self.route[i],
-            Home::Last => self.home[i],
-        };
-        let gic = self.vcpus.gic(usize::from(index))?;
-        self.home[i] = index;
-        let (result, wake) = gic.with_queue(work);
-        if wake {
-            self.wake.add(usize::from(index));
-        }
-        Some(result)
-    }
-}
-
-impl Shared {
-    fn split<'a, V: Vcpus + ?Sized>(&'a mut self, vcpus: &'a V) -> (&'a mut Bank, Routes<'a, V>) {
-        (&mut self.bank, Routes { vcpus, route: &self.route, home: &mut self.home, wake: Wake::NONE })
-    }
-
-    /// `IROUTER` of interrupt `i` of the bank.
-    pub(super) fn route(&self, i: u32) -> u64 {
-        let any = if self.any >> (i & 31) & 1 != 0 { ANY } else { 0 };
-        match self.route[i as usize & 31] {
-            NOBODY => AFFINITY | any,
-            index => super::affinity(usize::from(index)) | any,
-        }
-    }
-
-    /// Writes `IROUTER`. An affinity that no vCPU has leaves the interrupt pending. One that waits goes along.
-    pub(super) fn set_route<H: Hw>(&mut self, i: u32, value: u64, vcpus: &(impl Vcpus + ?Sized)) -> Wake {
-        let (at, bit) = (i as usize & 31, 1 << (i & 31));
-        let any = value & ANY != 0;
-        let named = if any { Some(0) } else { index_of(value & AFFINITY) };
-        let target = named.filter(|index| *index < vcpus.count()).and_then(|index| u8::try_from(index).ok());
-        self.any = self.any & !bit | if any { bit } else { 0 };
-        let before = core::mem::replace(&mut self.route[at], target.unwrap_or(NOBODY));
-        let (bank, mut routes) = self.split(vcpus);
-        if before != routes.route[at] && bank.enabled & bit != 0 {
-            bank.take_back::<H>(i, &mut routes);
-            bank.keep(i, &mut routes);
-        }
-        routes.wake
-    }
-}
-
-impl Spis {
-    fn index(irq: u32) -> Option<usize> {
-        Some((irq.checked_sub(PRIVATE)? / 32) as usize)
-    }
-
-    /// The 32 shared interrupts around one.
-    pub(super) fn get(&self, irq: u32) -> Option<&Shared> {
-        self.banks.get(Self::index(irq)?)
-    }
-
-    /// The 32 shared interrupts around one.
-    pub(super) fn get_mut(&mut self, irq: u32) -> Option<&mut Shared> {
-        self.banks.get_mut(Self::index(irq)?)
-    }
+/// 32 shared interrupts.
+pub(super) struct Shared {
+    pub(super) bank: Bank,
+    /// The vCPU of each `GICD_IROUTER`.
+    route: [u8; 32],
+    /// The vCPU in whose list registers each may be, or that has not ended it; [`NOBODY`] if that is not so.
+    home: [u8; 32],
 }
 
 impl Distributor {
     /// A distributor of `spis` shared interrupts, rounded up to banks of 32, everything disabled.
     pub fn new(spis: u32, layout: GicLayout) -> Self {
-        let shared = |base| Shared { bank: Bank::new(low16(base), 0, 0), route: [0; 32], any: 0, home: [NOBODY; 32] };
+        let bank = |base| Shared { bank: Bank::new(base, 0, 0), route: [0; 32], home: [NOBODY; 32] };
         let bases = (PRIVATE..).step_by(32).take((spis.div_ceil(32) as usize).min(SPI_BANKS));
-        let banks: Vec<_, SPI_BANKS> = bases.map(shared).collect();
-        Distributor { layout, banks: banks.len(), spis: SpinMutex::new(Spis { groups: 0, banks }) }
-    }
-
-    /// Where the guest sees it.
-    pub fn layout(&self) -> &GicLayout {
-        &self.layout
+        let banks: Vec<_, SPI_BANKS> = bases.map(bank).collect();
+        Distributor { layout, banks: banks.len(), spis: SpinMutex::new(Spis(banks)) }
     }
 
     pub(super) fn lock(&self) -> SpinMutexGuard<'_, Spis> {
         self.spis.lock()
     }
 
-    /// Reads `size` bytes of a register; `None` if it is of a vCPU that does not exist.
-    #[inline]
-    pub fn read<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), at: Frame, size: u8) -> Option<u64> {
-        match at {
-            Frame::Distributor(offset) => Some(self.read_dist::<H>(vcpus, offset, size)),
-            Frame::Redistributor(index, offset) => self.read_redist::<H>(vcpus, index, offset, size),
-        }
-    }
-
-    /// Writes `size` bytes of a register; `None` if it is of a vCPU that does not exist.
-    #[inline]
-    pub fn write<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), at: Frame, size: u8, value: u64) -> Option<Wake> {
-        match at {
-            Frame::Distributor(offset) => Some(self.write_dist::<H>(vcpus, offset, size, value)),
-            Frame::Redistributor(index, offset) => self.write_redist::<H>(vcpus, index, offset, size, value),
-        }
-    }
-
     /// Links a shared interrupt to the physical one of the same number: it is enabled and disabled with it, and ends
     /// with it.
     pub fn link(&self, irq: u32) {
-        if let Some(shared) = self.lock().get_mut(irq) {
-            shared.bank.linked |= 1 << (irq % 32);
+        if let Some(bank) = self.lock().bank(irq) {
+            bank.linked |= 1 << (irq % 32);
         }
     }
 
     /// Whether a shared interrupt is linked to the physical one.
     pub fn is_linked(&self, irq: u32) -> bool {
-        self.lock().get(irq).is_some_and(|shared| shared.bank.linked >> (irq % 32) & 1 != 0)
+        self.lock().bank(irq).is_some_and(|bank| bank.linked >> (irq % 32) & 1 != 0)
+    }
+}
+
+impl Spis {
+    /// The 32 shared interrupts around one.
+    pub(super) fn get(&mut self, irq: u32) -> Option<&mut Shared> {
+        self.0.get_mut((irq.checked_sub(PRIVATE)? / 32) as usize)
     }
 
-    /// Makes a shared interrupt pending, as an edge does.
-    pub fn raise<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), irq: u32) -> Wake {
-        self.change(vcpus, irq, |bank, routes| bank.raise(irq % 32, routes))
+    /// The bank of a shared interrupt.
+    pub(super) fn bank(&mut self, irq: u32) -> Option<&mut Bank> {
+        self.get(irq).map(|shared| &mut shared.bank)
     }
 
-    /// Raises or lowers the line of a shared interrupt.
-    pub fn set_level<H: Hw>(&self, vcpus: &(impl Vcpus + ?Sized), irq: u32, high: bool) -> Wake {
-        self.change(vcpus, irq, |bank, routes| bank.set_level::<H>(irq % 32, high, routes))
+    /// All of them.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Shared> {
+        self.0.iter_mut()
+    }
+}
+
+impl Shared {
+    /// `IROUTER` of interrupt `i` of the bank.
+    pub(super) fn route(&self, i: u32) -> u64 {
+        match self.route[i as usize & 31] {
+            NOBODY => AFFINITY,
+            ANYBODY => ANY,
+            index => affinity(usize::from(index)),
+        }
     }
 
-    /// Changes the bank of a shared interrupt; nothing happens if there is none.
-    pub(super) fn change<V: Vcpus + ?Sized>(
-        &self,
-        vcpus: &V,
-        irq: u32,
-        change: impl FnOnce(&mut Bank, &mut Routes<'_, V>),
-    ) -> Wake {
-        let mut spis = self.lock();
-        let Some(shared) = spis.get_mut(irq) else { return Wake::NONE };
-        let (bank, mut routes) = shared.split(vcpus);
-        change(bank, &mut routes);
-        routes.wake
+    /// Writes `IROUTER`; there are `vcpus`. An affinity that none has leaves the interrupt pending.
+    pub(super) fn set_route(&mut self, i: u32, value: u64, vcpus: usize) -> u32 {
+        let named = index_of(value & AFFINITY).filter(|index| *index < vcpus);
+        let named = named.and_then(|index| u8::try_from(index).ok()).unwrap_or(NOBODY);
+        self.route[i as usize & 31] = if value & ANY != 0 { ANYBODY } else { named };
+        1 << (i & 31)
+    }
+
+    /// The vCPU that has interrupt `i`, or else the one that shall take it.
+    fn owner(&self, i: u32) -> usize {
+        match (self.home[i as usize & 31], self.route[i as usize & 31]) {
+            (NOBODY, ANYBODY) => 0,
+            (NOBODY, route) => usize::from(route),
+            (home, _) => usize::from(home),
+        }
+    }
+
+    /// Makes the owner of interrupt `i` look.
+    fn tell<H: Hw>(&self, kernel: &Kernel<H>, domain: &Domain<H>, i: u32) {
+        if let Some(vcpu) = domain.vcpus().get(self.owner(i)) {
+            vcpu.gic.mark(ALL);
+            kernel.notify(vcpu);
+        }
+    }
+
+    /// Makes the vCPUs look whom a change of these interrupts concerns.
+    #[inline(never)]
+    pub(super) fn settle<H: Hw>(&mut self, kernel: &Kernel<H>, domain: &Domain<H>, touched: u32) {
+        for i in bits(touched) {
+            let (bit, home) = (1 << i, &mut self.home[i as usize & 31]);
+            let at_home = domain.vcpus().get(usize::from(*home)).is_some_and(|vcpu| {
+                (self.bank.active | vcpu.gic.lock().lists.held::<H>(self.bank.base, Lr::PENDING | Lr::ACTIVE)) & bit
+                    != 0
+            });
+            if !at_home {
+                *home = NOBODY;
+            }
+            if at_home || self.bank.ready() & bit != 0 {
+                self.tell(kernel, domain, i);
+            }
+        }
+    }
+
+    /// Whether vCPU `index`, whose list registers are empty, shall take interrupt `i`, which is ready. One that it had goes
+    /// on to where it is routed now, unless it is active.
+    fn claim<H: Hw>(&mut self, kernel: &Kernel<H>, current: &Current<H>, i: u32) -> bool {
+        let index = current.vcpu.id.0 as usize;
+        let had = self.owner(i) == index;
+        if had && self.bank.active >> i & 1 == 0 {
+            self.home[i as usize & 31] = NOBODY;
+        }
+        let has = self.owner(i) == index;
+        if had && !has {
+            self.tell(kernel, &current.domain, i);
+            // The other one may wait for this pCPU, which has chosen already: it comes back at once to choose again.
+            H::kick(H::pcpu());
+        }
+        has
+    }
+}
+
+/// Makes a shared interrupt pending, as an edge does.
+pub fn raise<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32) {
+    change(kernel, domain, irq, |shared| shared.bank.raise(irq));
+}
+
+/// Raises or lowers the line of a shared interrupt.
+pub fn set_level<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, high: bool) {
+    change(kernel, domain, irq, |shared| shared.bank.set_level(irq, high));
+}
+
+/// Changes shared interrupts around `irq`; nothing happens if there are none.
+pub(super) fn change<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, change: impl FnOnce(&mut Shared) -> u32) {
+    if let Some(shared) = domain.dist.lock().get(irq) {
+        let touched = change(shared);
+        shared.settle(kernel, domain, touched);
+    }
+}
+
+/// Brings the list registers of this pCPU up to date for the vCPU that goes on here.
+#[inline(never)]
+pub fn flush<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
+    if !current.vcpu.gic.flush_alone::<H>() {
+        refill(kernel, current);
+    }
+}
+
+/// Takes everything out of the list registers, and puts the most urgent of what is ready there.
+#[inline(never)]
+fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
+    let (gic, index) = (&current.vcpu.gic, u8::try_from(current.vcpu.id.0).unwrap_or(NOBODY));
+    let (spis, state) = (&mut *current.domain.dist.lock(), &mut *gic.lock());
+    state.sync::<H>(spis);
+    let Private { bank, lists, .. } = state;
+    let mut ready: Vec<Lr, { PRIVATE as usize + SPI_BANKS * 32 }> =
+        bits(bank.ready()).map(|i| bank.entry(i, bank.state(i))).collect();
+    for shared in spis.iter_mut() {
+        for i in bits(shared.bank.ready()) {
+            if shared.claim(kernel, current, i) {
+                // There is room for every interrupt once.
+                let _ = ready.push(shared.bank.entry(i, shared.bank.state(i)));
+            }
+        }
+    }
+    ready.sort_unstable_by_key(|lr| lr.rank());
+    let room = H::list_registers().min(MAX_LRS);
+    let mut again = ready.len() > room;
+    // With a single list register the underflow condition would hold all the time.
+    lists.notify_underflow::<H>(again && room > 1);
+    for (n, lr) in ready.into_iter().take(room).enumerate() {
+        let i = lr.irq() % 32;
+        if let Some(shared) = spis.get(lr.irq()) {
+            shared.home[i as usize] = index;
+        }
+        let bank = spis.bank(lr.irq()).unwrap_or(&mut *bank);
+        bank.take(i, lr);
+        // A linked one that is active and pending again waits until the guest has ended it.
+        again |= bank.ready() >> i & 1 != 0;
+        lists.put::<H>(n, lr);
+    }
+    if again {
+        gic.mark(ALL);
     }
 }

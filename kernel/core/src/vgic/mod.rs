@@ -1,17 +1,17 @@
 //! The virtual GICv3: distributor, redistributors and software-generated interrupts (Arm IHI 0069H).
 //!
 //! The guest takes and ends interrupts at the GIC's virtual CPU interface without an exit. EL2 keeps what that
-//! interface does not know: which interrupts are enabled and pending ([`Bank`]), and which of them wait for a
-//! list register ([`Queue`]). List registers are touched only when that set or the vCPU changes.
+//! interface does not know: which interrupts are enabled and pending ([`bank`]). Whoever changes that marks the vCPU
+//! that is concerned, and kicks it if it runs. Before a vCPU goes on it looks at its marks, and if there are any it takes
+//! back what its list registers hold and fills them anew with the most urgent interrupts ([`flush`]).
 //!
 //! Locks: a distributor's lock guards the shared interrupts of the domain; a [`VcpuGic`]'s lock guards the private
 //! interrupts and the queue of one vCPU. The distributor's is taken first, and never two vCPUs' at once.
 
 mod bank;
 mod dist;
-mod gicd;
-mod gicr;
-mod queue;
+mod lists;
+mod registers;
 mod sgi;
 #[cfg(test)]
 mod tests;
@@ -21,25 +21,20 @@ use hypercall_abi::arm;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::Ipa;
-use crate::domain::{Domain, MAX_VCPUS};
 use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::machine::Range;
 
-pub use dist::Distributor;
-pub(crate) use sgi::send_to_self;
-pub use sgi::{Sgi, send};
+pub use dist::{Distributor, flush, raise, set_level};
+pub use registers::{read, write};
+pub use sgi::send as send_sgi;
 pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
 const PRIVATE: u32 = 32;
 /// Banks of 32 shared interrupts that a distributor has at most.
 const SPI_BANKS: usize = 9;
-/// `IIDR`: implementer Arm, nothing else said.
-const IIDR: u64 = 0x43B;
-/// `PIDR2`: GICv3.
-const PIDR2: u64 = 0x3B;
 /// Size of the distributor's register frame.
 const GICD_SIZE: u64 = 0x1_0000;
 
@@ -91,59 +86,6 @@ pub enum Frame {
     Redistributor(usize, u64),
 }
 
-/// The vCPUs that a GIC serves.
-pub trait Vcpus {
-    /// How many there are.
-    fn count(&self) -> usize;
-    /// The part of the GIC that belongs to one of them.
-    fn gic(&self, index: usize) -> Option<&VcpuGic>;
-}
-
-impl<H: Hw> Vcpus for Domain<H> {
-    fn count(&self) -> usize {
-        self.vcpus().len()
-    }
-
-    fn gic(&self, index: usize) -> Option<&VcpuGic> {
-        self.vcpus().get(index).map(|vcpu| &vcpu.gic)
-    }
-}
-
-/// vCPUs whose pending set has changed, a bit each. The caller notifies them, or an interrupt may come late.
-#[must_use]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wake(u64);
-
-const _: () = assert!(MAX_VCPUS <= 64);
-
-impl Wake {
-    /// Nobody.
-    pub const NONE: Wake = Wake(0);
-
-    fn add(&mut self, index: usize) {
-        self.0 |= 1u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
-    }
-
-    /// All but the vCPU that runs here, which looks by itself before it goes on.
-    pub fn without(self, index: usize) -> Wake {
-        let mut own = Wake::NONE;
-        own.add(index);
-        Wake(self.0 & !own.0)
-    }
-
-    /// Tells the kernel about each of them.
-    #[inline]
-    pub fn notify<H: Hw>(self, kernel: &Kernel<H>, domain: &Domain<H>) {
-        let mut left = self.0;
-        while left != 0 {
-            if let Some(vcpu) = domain.vcpus().get(left.trailing_zeros() as usize) {
-                kernel.notify(vcpu);
-            }
-            left &= left - 1;
-        }
-    }
-}
-
 /// Affinity of a vCPU as in `MPIDR_EL1`: 16 to a cluster, as Xen numbers them, so that one `ICC_SGI1R_EL1` write
 /// can name each.
 pub const fn affinity(index: usize) -> u64 {
@@ -167,7 +109,7 @@ pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, intid: IntI
     };
     match owner {
         Some(domain) if domain.dist.is_linked(intid.0) => {
-            domain.dist.raise::<H>(&*domain, intid.0).notify(kernel, &domain);
+            raise(kernel, &domain, intid.0);
         }
         Some(_) | None => {
             // Nobody's: it must not come again.
@@ -182,12 +124,13 @@ pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, intid: IntI
 #[inline(never)]
 pub fn on_maintenance<H: Hw>(cpu: &LocalCpu<H>) {
     if let Some(current) = &cpu.current {
-        current.vcpu.gic.maintain::<H>(&current.domain.dist);
+        current.vcpu.gic.mark(vcpu::ALL);
     }
 }
 
 /// The numbers of the bits set in `mask`.
-fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+fn bits(mask: impl Into<u64>) -> impl Iterator<Item = u32> {
+    let mut mask = mask.into();
     core::iter::from_fn(move || {
         let bit = (mask != 0).then(|| mask.trailing_zeros());
         mask &= mask.wrapping_sub(1);

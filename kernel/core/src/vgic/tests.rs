@@ -6,55 +6,58 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::context::El1Context;
-use crate::fake::{Fake, reset, with};
+use crate::domain::Domain;
+use crate::fake::{Fake, Shared, blueprint, reset, with};
 use crate::hw::PcpuId;
+use crate::lifecycle::Blueprint;
+use crate::local::Current;
 
 const PENDING: u64 = 1 << 62;
 const ACTIVE: u64 = 1 << 63;
 const HW: u64 = 1 << 61;
 const EOI: u64 = 1 << 41;
 
-/// A domain's GIC with nothing else of the domain.
+/// A domain for the sake of its GIC.
 struct Gic {
-    dist: Distributor,
-    vcpus: Vec<VcpuGic>,
-}
-
-impl Vcpus for Vec<VcpuGic> {
-    fn count(&self) -> usize {
-        self.len()
-    }
-
-    fn gic(&self, index: usize) -> Option<&VcpuGic> {
-        self.get(index)
-    }
+    kernel: Box<Kernel<Fake>>,
+    domain: Shared<Domain<Fake>>,
 }
 
 impl Gic {
     /// Everything is enabled at the distributor; vCPU 0 is on this pCPU.
-    fn new(vcpus: usize) -> Gic {
+    fn new(vcpus: u32) -> Gic {
         reset();
-        let gic =
-            Gic { dist: Distributor::new(32, GicLayout::GUEST), vcpus: (0..vcpus).map(|_| VcpuGic::new()).collect() };
+        let kernel = Box::new(Kernel::new());
+        let domain = kernel.create(&Blueprint { vcpus, ..blueprint(1) }).unwrap();
+        let gic = Gic { kernel, domain };
         gic.write(0x0, 4, 3);
         gic.load(0);
+        gic.enter(0);
         gic
     }
 
+    fn vcpu(&self, n: usize) -> &VcpuGic {
+        &self.domain.vcpus()[n].gic
+    }
+
+    fn current(&self, n: usize) -> Current<Fake> {
+        Current { vcpu: self.domain.vcpus()[n].clone(), domain: self.domain.clone() }
+    }
+
     fn read(&self, offset: u64, size: u8) -> u64 {
-        self.dist.read::<Fake>(&self.vcpus, Frame::Distributor(offset), size).unwrap()
+        read(&self.domain, Frame::Distributor(offset), size).unwrap()
     }
 
     fn write(&self, offset: u64, size: u8, value: u64) {
-        let _ = self.dist.write::<Fake>(&self.vcpus, Frame::Distributor(offset), size, value);
+        write(&self.kernel, &self.domain, Frame::Distributor(offset), size, value).unwrap();
     }
 
     fn read_redist(&self, vcpu: usize, offset: u64, size: u8) -> u64 {
-        self.dist.read_redist::<Fake>(&self.vcpus, vcpu, offset, size).unwrap()
+        read(&self.domain, Frame::Redistributor(vcpu, offset), size).unwrap()
     }
 
     fn write_redist(&self, vcpu: usize, offset: u64, value: u64) {
-        let _ = self.dist.write_redist::<Fake>(&self.vcpus, vcpu, offset, 4, value).unwrap();
+        write(&self.kernel, &self.domain, Frame::Redistributor(vcpu, offset), 4, value).unwrap();
     }
 
     /// Writes one interrupt's bit of a bit register, wherever that lies.
@@ -78,7 +81,7 @@ impl Gic {
     fn set_priority(&self, irq: u32, priority: u8) {
         let at = u64::from(irq) + 0x400;
         if irq < 32 {
-            let _ = self.dist.write_redist::<Fake>(&self.vcpus, 0, 0x1_0000 + at, 1, u64::from(priority));
+            write(&self.kernel, &self.domain, Frame::Redistributor(0, 0x1_0000 + at), 1, u64::from(priority)).unwrap();
         } else {
             self.write(at, 1, u64::from(priority));
         }
@@ -86,34 +89,34 @@ impl Gic {
 
     fn raise(&self, irq: u32) {
         if irq < 16 {
-            self.vcpus[0].raise_own_sgi::<Fake>(irq, true);
+            self.vcpu(0).raise_own_sgi::<Fake>(irq, true);
         } else if irq < 32 {
-            self.vcpus[0].raise(irq);
+            self.vcpu(0).raise::<Fake>(irq);
         } else {
-            let _ = self.dist.raise::<Fake>(&self.vcpus, irq);
+            raise(&self.kernel, &self.domain, irq);
         }
     }
 
     fn set_level(&self, irq: u32, high: bool) {
         if irq < 32 {
-            self.vcpus[0].set_level::<Fake>(irq, high);
+            self.vcpu(0).set_level::<Fake>(irq, high);
         } else {
-            let _ = self.dist.set_level::<Fake>(&self.vcpus, irq, high);
+            set_level(&self.kernel, &self.domain, irq, high);
         }
     }
 
     fn load(&self, vcpu: usize) {
-        self.vcpus[vcpu].load::<Fake>(&El1Context::default());
+        self.vcpu(vcpu).load::<Fake>(&El1Context::default());
     }
 
     fn unload(&self, vcpu: usize) {
-        self.vcpus[vcpu].unload::<Fake>();
+        self.vcpu(vcpu).unload::<Fake>(&self.domain.dist);
     }
 
     /// What every return to the guest does.
     fn enter(&self, vcpu: usize) {
-        if self.vcpus[vcpu].dirty() {
-            self.vcpus[vcpu].flush::<Fake>(&self.dist);
+        if self.vcpu(vcpu).dirty() {
+            flush(&self.kernel, &self.current(vcpu));
         }
     }
 
@@ -140,7 +143,7 @@ impl Gic {
             ended || s.underflow && valid <= 1
         });
         if maintenance {
-            self.vcpus[vcpu].maintain::<Fake>(&self.dist);
+            self.vcpu(vcpu).mark(vcpu::ALL);
         }
     }
 }
@@ -223,11 +226,11 @@ fn an_interrupt_disabled_on_a_vcpu_that_runs_elsewhere_is_taken_back_before_that
     gic.write_redist(1, 0x1_0100, 1 << 31);
     gic.unload(0);
     gic.load(1);
-    gic.vcpus[1].raise(31);
+    gic.vcpu(1).raise::<Fake>(31);
     gic.enter(1);
     with(|s| s.pcpu = PcpuId(1));
-    let wake = gic.dist.write_redist::<Fake>(&gic.vcpus, 1, 0x1_0180, 4, 1 << 31).unwrap();
-    assert_eq!(wake, Wake(1 << 1), "its pCPU must look");
+    gic.write_redist(1, 0x1_0180, 1 << 31);
+    assert!(gic.vcpu(1).dirty(), "its pCPU must look");
     with(|s| s.pcpu = PcpuId(0));
     gic.enter(1);
     assert_eq!(gic.acknowledge(), None);
@@ -250,21 +253,33 @@ fn a_disable_that_is_taken_back_in_time_loses_nothing_on_another_pcpu() {
     assert_eq!(gic.acknowledge(), Some(31));
 }
 
+/// Whom an interrupt reaches that vCPU `sender` sends, a bit each.
+fn reached(gic: &Gic, sender: usize, value: u64, group1: bool) -> u64 {
+    let all = || (0..20).map(|n| gic.vcpu(n));
+    (0..20).for_each(|n| gic.write_redist(n, 0x1_0280, 0xFFFF));
+    for vcpu in all() {
+        vcpu.flush_alone::<Fake>();
+    }
+    send_sgi(&gic.kernel, &gic.current(sender), value, group1);
+    assert!(all().enumerate().all(|(n, vcpu)| vcpu.dirty() == (gic.read_redist(n, 0x1_0200, 4) != 0)));
+    (0..).zip(all()).filter(|(_, vcpu)| vcpu.dirty()).map(|(n, _)| 1 << n).sum()
+}
+
 #[test]
 fn an_sgi_reaches_exactly_the_vcpus_that_it_names() {
     let gic = Gic::new(20);
     (0..20).for_each(|n| gic.write_redist(n, 0x1_0100, 0xFFFF));
     // SGI 7 to 1 and 3 of cluster 0.
-    assert_eq!(send(Sgi::decode(7 << 24 | 0b1010, true), 0, &gic.vcpus), Wake(0b1010));
+    assert_eq!(reached(&gic, 0, 7 << 24 | 0b1010, true), 0b1010);
     // To 2 of cluster 1, which is vCPU 18.
-    assert_eq!(send(Sgi::decode(7 << 24 | 1 << 16 | 0b100, true), 0, &gic.vcpus), Wake(1 << 18));
+    assert_eq!(reached(&gic, 0, 7 << 24 | 1 << 16 | 0b100, true), 1 << 18);
     // To all others.
-    assert_eq!(send(Sgi::decode(1 << 40, true), 3, &gic.vcpus), Wake(0xF_FFFF & !(1 << 3)));
+    assert_eq!(reached(&gic, 3, 1 << 40, true), 0xF_FFFF & !(1 << 3));
     // To clusters, ranges and vCPUs that are not there, and of a group that SGI 7 is not in.
     for value in [1 << 48, 1 << 32, 1 << 44, 2 << 16, 1 << 16 | 1 << 4] {
-        assert_eq!(send(Sgi::decode(7 << 24 | value | 1 << 5, true), 0, &gic.vcpus), Wake::NONE, "{value:#x}");
+        assert_eq!(reached(&gic, 0, 7 << 24 | value | 1 << 5, true), 0, "{value:#x}");
     }
-    assert_eq!(send(Sgi::decode(7 << 24 | 1, false), 0, &gic.vcpus), Wake::NONE);
+    assert_eq!(reached(&gic, 0, 7 << 24 | 1 << 1, false), 0);
 }
 
 #[test]
@@ -273,7 +288,7 @@ fn a_timer_in_flight_takes_the_physical_active_state_along() {
     gic.write_redist(0, 0x1_0100, 1 << 27);
     let timer = IntId(27);
     with(|s| s.active.insert(timer));
-    gic.vcpus[0].raise_timer::<Fake>();
+    gic.vcpu(0).raise_timer::<Fake>();
     gic.enter(0);
     assert_eq!(gic.acknowledge(), Some(27));
     gic.unload(0);
@@ -282,6 +297,7 @@ fn a_timer_in_flight_takes_the_physical_active_state_along() {
     gic.unload(1);
     gic.load(0);
     assert!(with(|s| s.active.contains(&timer)));
+    gic.enter(0);
     gic.end(0, 27);
     assert!(with(|s| !s.active.contains(&timer)));
     gic.unload(0);
@@ -295,7 +311,7 @@ fn a_timer_that_is_due_when_its_vcpu_comes_back_is_delivered_with_the_entry() {
     gic.write_redist(0, 0x1_0100, 1 << 27);
     gic.unload(0);
     let due = El1Context { cntv_ctl_el0: 1, cntv_cval_el0: 10, ..El1Context::default() };
-    gic.vcpus[0].load::<Fake>(&due);
+    gic.vcpu(0).load::<Fake>(&due);
     gic.enter(0);
     assert!(with(|s| s.active.contains(&IntId(27))));
     assert_eq!(gic.acknowledge(), Some(27));
@@ -304,7 +320,7 @@ fn a_timer_that_is_due_when_its_vcpu_comes_back_is_delivered_with_the_entry() {
 #[test]
 fn a_timer_interrupt_that_nobody_wanted_any_more_is_forgotten_when_it_is_enabled() {
     let gic = Gic::new(1);
-    gic.vcpus[0].raise_timer::<Fake>();
+    gic.vcpu(0).raise_timer::<Fake>();
     gic.write_redist(0, 0x1_0100, 1 << 27);
     gic.enter(0);
     assert_eq!(gic.acknowledge(), None);
@@ -314,7 +330,7 @@ fn a_timer_interrupt_that_nobody_wanted_any_more_is_forgotten_when_it_is_enabled
 #[test]
 fn a_linked_interrupt_is_enabled_with_the_physical_one_and_ends_it() {
     let gic = Gic::new(1);
-    gic.dist.link(40);
+    gic.domain.dist.link(40);
     gic.write(0xC00 + 8, 4, 2 << (2 * 8) | 2 << (2 * 9));
     assert_eq!(with(|s| s.edges.clone()), [IntId(40)].into(), "it signals as the guest says");
     enabled(&gic, &[40, 41]);
@@ -326,23 +342,44 @@ fn a_linked_interrupt_is_enabled_with_the_physical_one_and_ends_it() {
     gic.set_bit(0x180, 40);
     assert!(with(|s| !s.enabled.contains_key(&IntId(40))));
     gic.set_bit(0x280, 40);
+    gic.enter(0);
     assert_eq!(with(|s| s.deactivated.clone()), [IntId(40)], "an interrupt that is dropped is ended");
+}
+
+/// Whether vCPU `n` has something to take once it runs and has looked. vCPU 0 is on the pCPU before and after.
+fn can_take(gic: &Gic, n: usize) -> bool {
+    gic.unload(0);
+    gic.load(n);
+    gic.enter(n);
+    let can = gic.vcpu(n).deliverable::<Fake>();
+    gic.unload(n);
+    gic.load(0);
+    gic.enter(0);
+    can
 }
 
 #[test]
 fn an_interrupt_that_waits_follows_its_route() {
-    let gic = Gic::new(2);
-    enabled(&gic, &[40]);
-    gic.raise(40);
-    gic.write(0x6000 + 8 * 40, 8, 1);
-    assert!(!gic.vcpus[0].deliverable::<Fake>());
-    assert!(gic.vcpus[1].deliverable::<Fake>());
-    // To nobody, and back.
-    gic.write(0x6000 + 8 * 40, 8, 0x77);
-    assert!(!gic.vcpus[1].deliverable::<Fake>());
-    gic.write(0x6000 + 8 * 40, 8, 1 << 31);
-    assert_eq!(gic.read(0x6000 + 8 * 40, 8), 1 << 31);
-    assert!(gic.vcpus[0].deliverable::<Fake>(), "any is the first");
+    for placed in [false, true] {
+        let gic = Gic::new(2);
+        enabled(&gic, &[40]);
+        gic.raise(40);
+        if placed {
+            gic.enter(0);
+            assert!(gic.vcpu(0).deliverable::<Fake>());
+        }
+        gic.write(0x6000 + 8 * 40, 8, 1);
+        assert!(gic.vcpu(1).dirty() || gic.vcpu(0).dirty(), "one of them hands it on");
+        assert!(!can_take(&gic, 0));
+        assert!(gic.vcpu(1).deliverable::<Fake>(), "whoever looks for it finds that it was told");
+        assert!(can_take(&gic, 1));
+        // To nobody, and back.
+        gic.write(0x6000 + 8 * 40, 8, 0x77);
+        assert!(!can_take(&gic, 1) && !can_take(&gic, 0));
+        gic.write(0x6000 + 8 * 40, 8, 1 << 31);
+        assert_eq!(gic.read(0x6000 + 8 * 40, 8), 1 << 31);
+        assert!(can_take(&gic, 0), "any is the first");
+    }
 }
 
 #[test]
@@ -367,7 +404,7 @@ fn the_redistributors_describe_themselves() {
     assert_eq!(gic.read_redist(17, 0x8, 8), 0x101 << 32 | 17 << 8 | 1 << 4);
     assert_eq!(gic.read_redist(17, 0xC, 4), 0x101);
     assert_eq!(gic.read(0xFFE8, 4) >> 4 & 0xF, 3);
-    assert!(gic.dist.read_redist::<Fake>(&gic.vcpus, 18, 8, 8).is_none());
+    assert!(read(&gic.domain, Frame::Redistributor(18, 8), 8).is_none());
     assert_eq!(
         GicLayout::GUEST.find(Ipa::new(0x0302_0000 + 0x2_0000 + 0x1_0100)),
         Some(Frame::Redistributor(1, 0x1_0100))
@@ -532,7 +569,7 @@ fn check(gic: &Gic, model: &Model) {
     assert_eq!(irqs.len(), valid.len(), "an interrupt is in two list registers");
     assert!(valid.iter().all(|lr| lr & HW == 0 || lr >> 62 != 3), "a linked interrupt is pending and active");
     let nested = model.active.iter().any(|irq| model.is_pending(*irq));
-    assert_eq!(gic.vcpus[0].deliverable::<Fake>() || nested, model.takable().next().is_some() || nested);
+    assert_eq!(gic.vcpu(0).deliverable::<Fake>() || nested, model.takable().next().is_some() || nested);
     for irq in IRQS {
         assert_eq!(gic.bit(0x200, irq), model.is_pending(irq), "pending bit of {irq}");
         assert_eq!(gic.bit(0x300, irq), model.active.contains(&irq), "active bit of {irq}");
@@ -553,18 +590,18 @@ proptest! {
         accesses in proptest::collection::vec((0u64..0x2_0000, 0u32..4, any::<u64>(), any::<bool>()), 0..200),
     ) {
         let gic = Gic::new(3);
-        gic.dist.link(40);
+        gic.domain.dist.link(40);
         for (offset, size, value, redist) in accesses {
             let size = 1u8 << size;
             let offset = offset & !u64::from(size - 1);
             if redist {
-                gic.dist.read_redist::<Fake>(&gic.vcpus, 2, offset, size);
-                gic.dist.write_redist::<Fake>(&gic.vcpus, 2, offset, size, value);
+                read(&gic.domain, Frame::Redistributor(2, offset), size).unwrap();
+                write(&gic.kernel, &gic.domain, Frame::Redistributor(2, offset), size, value).unwrap();
             } else {
                 gic.read(offset & 0xFFFF, size);
                 gic.write(offset & 0xFFFF, size, value);
             }
-            let _ = send(Sgi::decode(value, redist), 1, &gic.vcpus);
+            send_sgi(&gic.kernel, &gic.current(1), value, redist);
             gic.enter(0);
         }
     }

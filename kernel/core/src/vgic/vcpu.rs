@@ -1,21 +1,20 @@
-//! The part of the GIC that belongs to one vCPU: its private interrupts, and its way to the list registers.
+//! The part of the GIC that belongs to one vCPU: its private interrupts and its list registers.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-use super::PRIVATE;
-use super::bank::{Bank, Home, Homes};
-use super::dist::Distributor;
-use super::queue::Queue;
+use super::bank::Bank;
+use super::dist::{Distributor, Spis};
+use super::lists::{Lists, Lr};
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId};
 use crate::vtimer;
 
-/// Private interrupts and the queue, together under one lock.
+/// Private interrupts and list registers, together under one lock.
 pub(super) struct Private {
     pub(super) bank: Bank,
-    pub(super) queue: Queue,
+    pub(super) lists: Lists,
     /// The physical timer interrupt of the pCPU may be active on behalf of this vCPU, and must not stay so when
     /// another vCPU comes on.
     timer_taken: bool,
@@ -23,220 +22,182 @@ pub(super) struct Private {
 
 /// The GIC of one vCPU.
 pub struct VcpuGic {
-    /// Set when the return to the guest must look at the queue.
-    dirty: AtomicBool,
-    /// Guards the private interrupts and the queue. Taken inside the distributor's lock where both are held, and
-    /// never together with that of another vCPU.
+    /// What the next return to the guest must look at, [`OWN`] or [`ALL`]. Set after what it is about has changed, and
+    /// taken before that is looked at.
+    marks: AtomicU8,
+    /// Guards the private interrupts and the list registers. Taken inside the distributor's lock where both are
+    /// held, and never together with that of another vCPU.
     state: SpinMutex<Private>,
 }
 
-/// The one queue where private interrupts go.
-pub(super) struct Own<'a> {
-    queue: &'a mut Queue,
-    woken: bool,
-}
-
-impl Homes for Own<'_> {
-    #[inline]
-    fn with<R>(&mut self, _: u32, _: Home, work: impl FnOnce(&mut Queue) -> (R, bool)) -> Option<R> {
-        let (result, wake) = work(self.queue);
-        self.woken |= wake;
-        Some(result)
-    }
-}
-
-impl Private {
-    fn split(&mut self) -> (&mut Bank, Own<'_>) {
-        (&mut self.bank, Own { queue: &mut self.queue, woken: false })
-    }
-}
-
+/// A private interrupt has changed.
+pub(super) const OWN: u8 = 1;
+/// A shared interrupt of this vCPU has changed, or list registers have to be filled anew for another reason.
+pub(super) const ALL: u8 = 2;
 /// Software-generated interrupts are edges, always.
 const SGIS: u32 = 0xFFFF;
+const VTIMER: IntId = IntId(vtimer::VIRTUAL_PPI);
+pub(super) const VTIMER_BIT: u32 = 1 << vtimer::VIRTUAL_PPI;
 
 impl VcpuGic {
     /// A GIC with everything disabled. The virtual timer is linked to the physical one.
     pub const fn new() -> Self {
-        let bank = Bank::new(0, SGIS, 1 << vtimer::VIRTUAL_PPI);
-        let state = Private { bank, queue: Queue::new(), timer_taken: false };
-        VcpuGic { dirty: AtomicBool::new(false), state: SpinMutex::new(state) }
+        let bank = Bank::new(0, SGIS, VTIMER_BIT);
+        let state = Private { bank, lists: Lists::new(), timer_taken: false };
+        VcpuGic { marks: AtomicU8::new(0), state: SpinMutex::new(state) }
     }
 
     pub(super) fn lock(&self) -> SpinMutexGuard<'_, Private> {
         self.state.lock()
     }
 
-    fn mark(&self) {
-        self.dirty.store(true, Ordering::Release);
+    /// Makes the next return to the guest look. SeqCst as in `deliverable`.
+    pub(super) fn mark(&self, what: u8) {
+        self.marks.fetch_or(what, Ordering::SeqCst);
     }
 
-    /// Changes private interrupts; true if the guest could take one now that it could not before, so that the
-    /// caller must notify the vCPU.
-    pub(super) fn change(&self, f: impl FnOnce(&mut Bank, &mut Own<'_>)) -> bool {
-        let mut state = self.state.lock();
-        let (bank, mut own) = state.split();
-        f(bank, &mut own);
-        let woken = own.woken;
-        if woken {
-            self.mark();
+    /// Whether the next return to the guest must look, through [`flush`].
+    pub fn dirty(&self) -> bool {
+        self.marks.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether an interrupt is pending that the guest could take, or one may be after a look. A vCPU that goes to sleep
+    /// says so before it asks, and whoever makes an interrupt pending marks it before waking it, so that one sees the other.
+    pub fn deliverable<H: Hw>(&self) -> bool {
+        self.marks.load(Ordering::SeqCst) != 0 || self.lock().lists.is_deliverable::<H>()
+    }
+
+    /// Changes private interrupts; true if the vCPU must look, so that the caller must notify it.
+    #[inline]
+    pub(super) fn change<H: Hw>(&self, change: impl FnOnce(&mut Bank, &Lists) -> u32) -> bool {
+        let Private { bank, lists, .. } = &mut *self.lock();
+        let touched = change(bank, lists);
+        let concerns = |mask: u32| touched & mask != 0;
+        let look = touched != 0 && (concerns(bank.ready()) || concerns(lists.held::<H>(0, Lr::PENDING | Lr::ACTIVE)));
+        if look {
+            self.mark(OWN);
         }
-        woken
+        look
     }
 
     /// Makes a private interrupt pending, as an edge does. True if the caller must notify the vCPU.
-    pub fn raise(&self, irq: u32) -> bool {
-        irq < PRIVATE && self.change(|bank, own| bank.raise(irq, own))
+    pub fn raise<H: Hw>(&self, irq: u32) -> bool {
+        self.change::<H>(|bank, _| bank.raise(irq))
+    }
+
+    /// Raises or lowers the line of a private interrupt. True if the caller must notify the vCPU.
+    pub fn set_level<H: Hw>(&self, irq: u32, high: bool) -> bool {
+        self.change::<H>(|bank, _| bank.set_level(irq, high))
+    }
+
+    /// Another vCPU sends a software-generated interrupt, if it is of this group here. True if the caller must notify the
+    /// vCPU.
+    pub(super) fn raise_sgi<H: Hw>(&self, irq: u32, group1: bool) -> bool {
+        self.change::<H>(|bank, _| if bank.is_group1(irq) == group1 { bank.raise(irq) } else { 0 })
+    }
+
+    /// The vCPU, which runs here, interrupts itself.
+    #[inline]
+    pub(super) fn raise_own_sgi<H: Hw>(&self, irq: u32, group1: bool) {
+        let mut state = self.lock();
+        if state.bank.is_group1(irq) == group1 {
+            self.raise_here::<H>(&mut state, irq);
+        }
     }
 
     /// The virtual timer's physical interrupt has come in on the pCPU where the vCPU runs, and is active until the
     /// guest ends it.
     pub(crate) fn raise_timer<H: Hw>(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.timer_taken = true;
         self.raise_here::<H>(&mut state, vtimer::VIRTUAL_PPI);
     }
 
-    /// The vCPU, which runs here, interrupts itself.
-    #[inline]
-    pub(crate) fn raise_own_sgi<H: Hw>(&self, irq: u32, group1: bool) {
-        let mut state = self.state.lock();
-        if (state.bank.group1 >> (irq & 15) & 1 != 0) == group1 {
-            self.raise_here::<H>(&mut state, irq & 15);
-        }
-    }
-
-    /// Makes a private interrupt pending for the vCPU, which runs here and looks at its queue before it goes on.
-    #[inline]
+    /// Makes a private interrupt pending for the vCPU, which runs here and looks before it goes on, if it must.
+    #[inline(always)]
     fn raise_here<H: Hw>(&self, state: &mut Private, irq: u32) {
-        if let Some(entry) = state.bank.take_edge(irq)
-            && !state.queue.place_alone::<H>(entry)
-        {
-            state.queue.push(entry);
-            self.mark();
+        state.bank.raise(irq);
+        if !state.place_alone::<H>(irq) {
+            self.mark(OWN);
         }
     }
 
-    /// Raises or lowers the line of a private interrupt. True if the caller must notify the vCPU.
-    pub fn set_level<H: Hw>(&self, irq: u32, high: bool) -> bool {
-        irq < PRIVATE && self.change(|bank, own| bank.set_level::<H>(irq, high, own))
-    }
-
-    /// Works on its queue; `work` also says whether the vCPU must look at it, and the caller then notifies it.
-    pub(super) fn with_queue<R>(&self, work: impl FnOnce(&mut Queue) -> (R, bool)) -> (R, bool) {
-        let (result, wake) = work(&mut self.state.lock().queue);
-        if wake {
-            self.mark();
+    /// Brings the list registers of this pCPU, where the vCPU runs, up to date, if no more than one private interrupt is to
+    /// be put into an idle one: the usual case, and the short one.
+    #[inline]
+    pub(super) fn flush_alone<H: Hw>(&self) -> bool {
+        if self.marks.swap(0, Ordering::SeqCst) & ALL != 0 {
+            return false;
         }
-        (result, wake)
+        let mut state = self.lock();
+        let first = state.bank.ready().trailing_zeros();
+        state.place_alone::<H>(first)
     }
 
-    /// Whether an interrupt is pending that the guest could take.
-    pub fn deliverable<H: Hw>(&self) -> bool {
-        self.state.lock().queue.is_deliverable::<H>()
-    }
-
-    /// Whether [`Self::flush`] has something to do.
-    pub fn dirty(&self) -> bool {
-        self.dirty.load(Ordering::Relaxed)
-    }
-
-    /// Brings the list registers of this pCPU, where the vCPU runs, up to date.
-    #[inline(never)]
-    pub fn flush<H: Hw>(&self, dist: &Distributor) {
-        self.dirty.store(false, Ordering::Relaxed);
-        if !self.state.lock().queue.place_only::<H>() {
-            self.flush_all::<H>(dist);
-        }
-    }
-
-    #[inline(never)]
-    fn flush_all<H: Hw>(&self, dist: &Distributor) {
-        if self.state.lock().queue.is_suspect() {
-            self.recall::<H>(dist);
-        }
-        if self.state.lock().queue.place::<H>() {
-            self.mark();
-        }
-    }
-
-    /// Takes back interrupts that were disabled or cleared by another vCPU while they were in list registers here.
-    fn recall<H: Hw>(&self, dist: &Distributor) {
-        let mut spis = dist.lock();
-        let Private { bank, queue, .. } = &mut *self.state.lock();
-        for irq in queue.suspects().into_iter().map(u32::from) {
-            let bank = spis.get_mut(irq).map_or(&mut *bank, |shared| &mut shared.bank);
-            bank.recall::<H>(irq % 32, queue);
-        }
-    }
-
-    /// Looks at what the guest has ended: a level interrupt whose line is still high becomes pending again.
-    pub(super) fn maintain<H: Hw>(&self, dist: &Distributor) {
-        let mut spis = dist.lock();
-        let mut state = self.state.lock();
-        let (bank, mut own) = state.split();
-        for irq in own.queue.collect::<H>().into_iter().map(u32::from) {
-            spis.get_mut(irq).map_or(&mut *bank, |shared| &mut shared.bank).submit(irq % 32, &mut own);
-        }
-        self.mark();
-    }
-
-    /// Puts the vCPU's list registers on this pCPU. `el1` is what is being loaded: a virtual timer that is due is
-    /// delivered right away instead of by a physical interrupt after the entry.
+    /// Puts the vCPU on this pCPU. `el1` is what is being loaded: a virtual timer that is due is delivered right away
+    /// instead of by a physical interrupt after the entry.
     pub fn load<H: Hw>(&self, el1: &El1Context) {
-        let mut state = self.state.lock();
-        let bit = 1 << vtimer::VIRTUAL_PPI;
-        let mut flight = state.bank.latch & bit != 0 || state.queue.holds(VTIMER_IRQ);
-        let mut again = state.queue.load::<H>();
-        if !flight && state.bank.enabled & bit != 0 && vtimer::is_due(el1, H::now()) {
-            let (bank, mut own) = state.split();
-            bank.raise(vtimer::VIRTUAL_PPI, &mut own);
-            (flight, again) = (true, true);
+        let mut state = self.lock();
+        state.lists.on = Some(H::pcpu());
+        let bank = &mut state.bank;
+        let mut flight = (bank.latch | bank.active) & VTIMER_BIT != 0;
+        if !flight && bank.enabled & VTIMER_BIT != 0 && vtimer::is_due(el1, H::now()) {
+            bank.raise(vtimer::VIRTUAL_PPI);
+            self.mark(OWN);
+            flight = true;
         }
         state.timer_taken = flight;
         if flight {
             // The guest's deactivation ends the physical interrupt of the pCPU that it runs on by then.
             H::set_active(VTIMER, true);
         }
-        if again {
-            self.mark();
-        }
     }
 
-    /// Takes the vCPU's list registers off this pCPU.
-    pub fn unload<H: Hw>(&self) {
-        let mut state = self.state.lock();
-        state.queue.unload::<H>();
+    /// Takes the vCPU off this pCPU. What its list registers hold waits until it is on one again.
+    pub fn unload<H: Hw>(&self, dist: &Distributor) {
+        if !self.lock().lists.is_idle::<H>() {
+            let mut spis = dist.lock();
+            self.lock().sync::<H>(&mut spis);
+            self.mark(ALL);
+        }
+        let mut state = self.lock();
+        state.lists.notify_underflow::<H>(false);
+        state.lists.on = None;
         if core::mem::take(&mut state.timer_taken) {
             H::set_active(VTIMER, false);
         }
     }
 
-    /// Which of the 32 interrupts from `base` are pending or active in its queue or list registers.
-    pub(super) fn held<H: Hw>(&self, base: u32, state: u64) -> u32 {
-        self.state.lock().queue.held::<H>(base, state)
-    }
-
-    /// The distributor forwards these groups from now on.
-    pub(super) fn set_groups(&self, groups: u8) -> bool {
-        let mut state = self.state.lock();
-        state.queue.groups = groups;
-        self.mark();
-        groups != 0
-    }
-
-    /// The group of each private interrupt, for who sends a software-generated one.
-    pub(super) fn raise_sgi(&self, irq: u32, group1: bool) -> bool {
-        self.change(|bank, own| {
-            if (bank.group1 >> (irq & 15) & 1 != 0) == group1 {
-                bank.raise(irq & 15, own);
-            }
-        })
+    /// A timer interrupt that came while it was disabled is delivered only if the timer still wants it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn drop_stale_timer<H: Hw>(&self) {
+        let Private { bank, lists, .. } = &mut *self.lock();
+        let stale = VTIMER_BIT & bank.latch & !bank.enabled;
+        if stale != 0 && lists.is_here::<H>() && !vtimer::line::<H>() {
+            bank.latch &= !VTIMER_BIT;
+            H::deactivate(VTIMER);
+        }
     }
 }
 
-const VTIMER: IntId = IntId(vtimer::VIRTUAL_PPI);
-const VTIMER_IRQ: u16 = 27;
-const _: () = assert!(VTIMER_IRQ as u32 == vtimer::VIRTUAL_PPI);
+impl Private {
+    /// Puts private interrupt `i` into the first list register, if nothing else is ready and nothing is there.
+    #[inline(always)]
+    fn place_alone<H: Hw>(&mut self, i: u32) -> bool {
+        let alone = self.bank.ready() == 1 << (i & 31) && self.bank.active == 0 && self.lists.is_idle::<H>();
+        if alone {
+            self.lists.put::<H>(0, self.bank.take_alone(i));
+        }
+        alone
+    }
+
+    /// Takes everything out of the list registers of this pCPU, so that it is known again.
+    pub(super) fn sync<H: Hw>(&mut self, spis: &mut Spis) {
+        let Private { bank, lists, .. } = self;
+        lists.drain::<H>(|lr| spis.bank(lr.irq()).unwrap_or(&mut *bank).fold::<H>(lr));
+    }
+}
 
 impl Default for VcpuGic {
     fn default() -> Self {

@@ -66,7 +66,7 @@ fn an_interrupt_that_is_pending_already_keeps_a_vcpu_from_blocking() {
     enable_events(&mut rig);
     assert!(rig.kernel.block(&vcpu));
     rig.kernel.release(&vcpu, BLOCKED);
-    assert!(vcpu.gic.raise(GUEST_EVTCHN_PPI));
+    assert!(vcpu.gic.raise::<Fake>(GUEST_EVTCHN_PPI));
     assert!(!rig.kernel.block(&vcpu));
     rig.exit(0);
     assert!(rig.runs(0, &vcpu));
@@ -86,7 +86,7 @@ fn an_event_wakes_a_blocked_vcpu_and_one_for_another_leaves_it_asleep() {
     evtchn::send(rig.kernel, &guest, port).unwrap();
     rig.pass(0, SLICE);
     assert_eq!(vcpu.held(), BLOCKED);
-    vcpu.gic.raise(GUEST_EVTCHN_PPI);
+    vcpu.gic.raise::<Fake>(GUEST_EVTCHN_PPI);
     rig.kernel.notify(&vcpu);
     rig.exit(0);
     assert!(rig.runs(0, &vcpu));

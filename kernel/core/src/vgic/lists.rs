@@ -1,0 +1,124 @@
+//! The list registers of a vCPU.
+//!
+//! While an interrupt is in one, only the hardware knows how far the guest is with it. What is kept here says no more than
+//! which interrupt is where.
+
+use super::{bits, low, low16};
+use crate::hw::{Hw, PcpuId};
+
+/// An interrupt as `ICH_LR<n>_EL2` has it (Arm IHI 0069H, section 12.4.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lr(u64);
+
+impl Lr {
+    /// It waits for the guest to take it.
+    pub(super) const PENDING: u64 = 1 << 62;
+    /// The guest has taken it and not ended it.
+    pub(super) const ACTIVE: u64 = 1 << 63;
+    /// The guest's deactivation ends the physical interrupt of the same number.
+    pub(super) const HW: u64 = 1 << 61;
+    const GROUP1: u64 = 1 << 60;
+    /// It is pending because of its line: the end raises a maintenance interrupt, so that the line is looked at.
+    /// With `HW` this is bit 9 of the physical number, which no interrupt here has.
+    pub(super) const EOI: u64 = 1 << 41;
+
+    /// Interrupt `irq` in this state, to be ended in one of the two ways, `HW` and `EOI`, or in none.
+    #[inline]
+    pub(super) fn new(irq: u32, priority: u8, state: u64, group1: bool, end: u64) -> Lr {
+        let number = u64::from(irq);
+        let physical = if end == Self::HW { number << 32 } else { 0 };
+        let group = if group1 { Self::GROUP1 } else { 0 };
+        Lr(state | end | physical | group | u64::from(priority) << 48 | number)
+    }
+
+    pub(super) fn irq(self) -> u32 {
+        low(self.0) & 0x3FF
+    }
+
+    /// Whether any of these bits is set.
+    pub(super) fn is(self, bits: u64) -> bool {
+        self.0 & bits != 0
+    }
+
+    /// What is active keeps its list register, since the guest cannot end it otherwise. Then lower is more urgent; of
+    /// equal priorities the lower number, as the hardware chooses.
+    pub(super) fn rank(self) -> (bool, u64, u32) {
+        (!self.is(Self::ACTIVE), self.0 >> 48 & 0xFF, self.irq())
+    }
+}
+
+pub(super) const MAX_LRS: usize = 16;
+
+/// The list registers of a vCPU. They are all empty while it is on no pCPU.
+pub(super) struct Lists {
+    /// As last written.
+    lrs: [Lr; MAX_LRS],
+    /// List registers that hold an interrupt, as far as known.
+    used: u16,
+    /// Interrupts are left over, and the maintenance interrupt tells when there is room.
+    underflow: bool,
+    /// Where the vCPU runs.
+    pub(super) on: Option<PcpuId>,
+}
+
+impl Lists {
+    pub(super) const fn new() -> Self {
+        Lists { lrs: [Lr(0); MAX_LRS], used: 0, underflow: false, on: None }
+    }
+
+    /// Whether the vCPU runs on this pCPU.
+    pub(super) fn is_here<H: Hw>(&self) -> bool {
+        self.on == Some(H::pcpu())
+    }
+
+    /// Whether nothing is in the list registers of this pCPU.
+    #[inline]
+    pub(super) fn is_idle<H: Hw>(&self) -> bool {
+        self.used & !low16(H::empty_lrs()) == 0
+    }
+
+    /// The list registers in use: from the hardware where they are this pCPU's, else as last written.
+    fn contents<H: Hw>(&self) -> impl Iterator<Item = Lr> {
+        let here = self.is_here::<H>();
+        let written = |n: u32| self.lrs.get(n as usize).copied().unwrap_or_default();
+        bits(self.used).map(move |n| if here { Lr(H::read_lr(n as usize)) } else { written(n) })
+    }
+
+    /// Which of the 32 interrupts from `base` are in one of these states here.
+    pub(super) fn held<H: Hw>(&self, base: u32, states: u64) -> u32 {
+        let held = self.contents::<H>().filter(|lr| lr.is(states));
+        held.fold(0, |mask, lr| mask | 1u32.checked_shl(lr.irq().wrapping_sub(base)).unwrap_or(0))
+    }
+
+    /// Whether the guest could take an interrupt from here, now or when what has just ended is looked at.
+    pub(super) fn is_deliverable<H: Hw>(&self) -> bool {
+        self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.is(Lr::EOI) && !lr.is(Lr::ACTIVE))
+    }
+
+    /// Puts an interrupt into list register `n` of this pCPU, as the last one for now.
+    #[inline]
+    pub(super) fn put<H: Hw>(&mut self, n: usize, lr: Lr) {
+        H::write_lr(n, lr.0);
+        if let Some(written) = self.lrs.get_mut(n) {
+            *written = lr;
+        }
+        self.used = low16((2 << n) - 1);
+    }
+
+    /// Empties the list registers of this pCPU; `back` gets what they held.
+    pub(super) fn drain<H: Hw>(&mut self, mut back: impl FnMut(Lr)) {
+        for n in bits(core::mem::take(&mut self.used)) {
+            let lr = Lr(H::read_lr(n as usize));
+            H::write_lr(n as usize, 0);
+            back(lr);
+        }
+    }
+
+    /// Says whether interrupts are left over.
+    pub(super) fn notify_underflow<H: Hw>(&mut self, on: bool) {
+        if on != self.underflow {
+            self.underflow = on;
+            H::notify_underflow(on);
+        }
+    }
+}

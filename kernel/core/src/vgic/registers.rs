@@ -1,0 +1,142 @@
+//! The registers of the distributor, and of the redistributors in their RD and SGI frames of 64 KiB (Arm IHI 0069H,
+//! sections 12.8 to 12.11). Whatever is not listed reads as zero and ignores writes, at any offset and width.
+
+use super::bank::first_irq;
+use super::lists::Lr;
+use super::vcpu::VTIMER_BIT;
+use super::{Frame, PRIVATE, VcpuGic, affinity, dist, low};
+use crate::domain::Domain;
+use crate::hw::Hw;
+use crate::kernel::Kernel;
+use crate::vtimer;
+
+/// `CTLR.ARE` and `CTLR.DS`: affinity routing and one security state, always.
+const CTLR_FIXED: u32 = 1 << 4 | 1 << 6;
+/// `TYPER.No1N`: interrupts for "any" go to one vCPU. `IDbits`: interrupt ids have ten bits.
+const TYPER_FIXED: u64 = 1 << 25 | 9 << 19;
+/// `IIDR`: implementer Arm, nothing else said.
+const IIDR: u64 = 0x43B;
+/// `PIDR2`: GICv3.
+const PIDR2: u64 = 0x3B;
+/// Where the SGI frame of a redistributor starts.
+const SGI_FRAME: u64 = 0x1_0000;
+const ISENABLER0: u64 = 0x100;
+/// Software-generated interrupts are edges, always.
+const ICFGR0: u64 = 0xC00;
+
+/// The interrupt of the `IROUTER` at `offset`.
+const fn routed(offset: u64) -> u32 {
+    low(offset - 0x6000) / 8
+}
+
+/// How far the lower half of a 64-bit register is from the half at `offset`, in bits.
+const fn half(offset: u64) -> u64 {
+    offset % 8 * 8
+}
+
+/// Reads `size` bytes of a register, which are the lowest of the result; `None` if it is of a vCPU that does not exist.
+#[inline]
+pub fn read<H: Hw>(domain: &Domain<H>, at: Frame, size: u8) -> Option<u64> {
+    Some(match at {
+        Frame::Distributor(offset) => match (offset, size) {
+            (0x0004, 4) => TYPER_FIXED | domain.dist.banks as u64,
+            (0x0008, 4) => IIDR,
+            (0xFFE8, 4) => PIDR2,
+            _ => read_state(domain, offset, size),
+        },
+        Frame::Redistributor(index, offset) => {
+            let gic = &domain.vcpus().get(index)?.gic;
+            match (offset, size) {
+                (0x0004, 4) => IIDR,
+                (0x0008 | 0x000C, 4 | 8) => {
+                    let last = index + 1 == domain.vcpus().len();
+                    let typer = affinity(index) << 32 | (index as u64) << 8 | u64::from(last) << 4;
+                    typer >> half(offset)
+                }
+                (0xFFE8 | 0x1_FFE8, 4) => PIDR2,
+                (SGI_FRAME.., _) => gic.read_private::<H>(offset - SGI_FRAME, size),
+                _ => 0,
+            }
+        }
+    })
+}
+
+fn read_state<H: Hw>(domain: &Domain<H>, offset: u64, size: u8) -> u64 {
+    let (spis, vcpus) = (&mut *domain.dist.lock(), domain.vcpus());
+    match (offset, size) {
+        (0x0000, 4) => u64::from(CTLR_FIXED | vcpus.first().map_or(0, |vcpu| vcpu.gic.lock().bank.groups)),
+        (0x0080..0x0D00, _) => spis.bank(first_irq(offset)).map_or(0, |bank| {
+            bank.read(offset, size, |state| {
+                vcpus.iter().fold(0, |mask, vcpu| mask | vcpu.gic.lock().lists.held::<H>(bank.base, state))
+            })
+        }),
+        (0x6000..0x8000, 4 | 8) => {
+            spis.get(routed(offset)).map_or(0, |shared| shared.route(routed(offset)) >> half(offset))
+        }
+        _ => 0,
+    }
+}
+
+/// Writes `size` bytes of a register; `None` if it is of a vCPU that does not exist.
+#[inline]
+pub fn write<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, at: Frame, size: u8, value: u64) -> Option<()> {
+    match at {
+        Frame::Distributor(offset) => write_state(kernel, domain, offset, size, value),
+        Frame::Redistributor(index, offset) => {
+            let vcpu = domain.vcpus().get(index)?;
+            if offset >= SGI_FRAME && vcpu.gic.write_private::<H>(offset - SGI_FRAME, size, value) {
+                kernel.notify(vcpu);
+            }
+        }
+    }
+    Some(())
+}
+
+#[inline(never)]
+fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size: u8, value: u64) {
+    match (offset, size) {
+        (0x0000, 4) => {
+            for shared in domain.dist.lock().iter_mut() {
+                let touched = shared.bank.set_groups(low(value & 3));
+                shared.settle(kernel, domain, touched);
+            }
+            for vcpu in domain.vcpus() {
+                if vcpu.gic.change::<H>(|bank, _| bank.set_groups(low(value & 3))) {
+                    kernel.notify(vcpu);
+                }
+            }
+        }
+        (0x0080..0x0D00, _) => dist::change(kernel, domain, first_irq(offset), |shared| {
+            shared.bank.write::<H>(offset, size, value, || true)
+        }),
+        (0x6000..0x8000, 4 | 8) => dist::change(kernel, domain, routed(offset), |shared| {
+            let kept = if size == 8 { 0 } else { shared.route(routed(offset)) & !(0xFFFF_FFFF << half(offset)) };
+            shared.set_route(routed(offset), kept | value << half(offset), domain.vcpus().len())
+        }),
+        _ => {}
+    }
+}
+
+impl VcpuGic {
+    fn read_private<H: Hw>(&self, offset: u64, size: u8) -> u64 {
+        if first_irq(offset) >= PRIVATE {
+            return 0;
+        }
+        let state = &*self.lock();
+        state.bank.read(offset, size, |kind| {
+            let timer = kind == Lr::PENDING && state.lists.is_here::<H>() && vtimer::line::<H>();
+            state.lists.held::<H>(0, kind) | if timer { VTIMER_BIT } else { 0 }
+        })
+    }
+
+    /// True if the vCPU must be notified.
+    fn write_private<H: Hw>(&self, offset: u64, size: u8, value: u64) -> bool {
+        if first_irq(offset) >= PRIVATE || offset == ICFGR0 {
+            return false;
+        }
+        if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {
+            self.drop_stale_timer::<H>();
+        }
+        self.change::<H>(|bank, lists| bank.write::<H>(offset, size, value, || lists.is_here::<H>()))
+    }
+}
