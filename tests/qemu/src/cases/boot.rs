@@ -15,6 +15,7 @@ pub(super) const CASES: &[Case] = &[
     case("boots_on_max", |lab| on_cpu(lab, "max")),
     case("one_to_eight_pcpus_are_brought_up", pcpus),
     case("memory_from_512_mib_to_16_gib_is_found", memory),
+    case("dom0_gets_the_memory_that_it_is_to_have", dom0_memory),
     case("two_runs_under_icount_reach_the_prompt", icount),
     case("poweroff_ends_the_machine", poweroff),
 ];
@@ -53,6 +54,15 @@ fn memory(lab: &Lab) -> Result<()> {
         // The image, the modules and the frame table itself are not for domains.
         ensure!(found <= mib && found + found / 32 + 64 >= mib, "xl info says {found} MiB of {mem}");
     }
+    Ok(())
+}
+
+fn dom0_memory(lab: &Lab) -> Result<()> {
+    let mut config = lab.config();
+    config.mem = "8G".to_owned();
+    config.cmdline = "dom0_mem=3G".to_owned();
+    let domains = parse::list(&Machine::boot(&config)?.ok("xl list")?)?;
+    ensure!(domains.iter().any(|domain| domain.id == 0 && domain.mem == 3072), "{domains:?}");
     Ok(())
 }
 
