@@ -48,6 +48,8 @@ pub struct Blueprint {
 
 impl<H: Hw> Kernel<H> {
     /// Makes a domain: paused once, without memory, its vCPUs offline.
+    // Once in the image: a domain is large, and so is the stack that it is made on.
+    #[inline(never)]
     pub fn create(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
         let count = usize::try_from(blueprint.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
         let count = count.ok_or(XenError::Inval)?;
