@@ -60,7 +60,7 @@ fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Optio
         return;
     }
     if let (0, Some(vcpu)) = (H::load64(bit_of(domain, layout::EVTCHN_MASK, port).0) & bit, vcpu) {
-        tell(kernel, vcpu, selector(port));
+        tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
     }
     if domain.pollers.load(Ordering::Acquire) != 0 {
         end_polls(kernel, domain, port);
@@ -79,7 +79,7 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
         && is_pending(domain, port)
         && let Some(vcpu) = state.vcpu.and_then(|vcpu| domain.vcpu(vcpu))
     {
-        tell(kernel, vcpu, selector(port));
+        tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
     }
     Ok(())
 }
@@ -101,15 +101,10 @@ pub(super) fn forget<H: Hw>(domain: &Domain<H>, port: Port) {
 #[inline]
 fn bit_of<H: Hw>(domain: &Domain<H>, bitmap: usize, port: Port) -> (Pa, u64) {
     let word = u64::from(port.0) / 64 % layout::EVTCHN_WORDS as u64;
-    (domain.shared_info.pa().add(bitmap as u64 + 8 * word), 1 << (port.0 % 64))
+    (domain.shared_info.pa().add(bitmap as u64 + 8 * word), 1u64.rotate_left(port.0))
 }
 
-/// The bit that stands for the words with a port's bits in a vCPU's selector.
-const fn selector(port: Port) -> u64 {
-    1 << (port.0 / 64 % 64)
-}
-
-/// Tells `vcpu` to look at the words of `selector` (all, if its vcpu_info has just moved), if it was not told yet.
+/// Tells `vcpu` to look at the words of `selector`, a bit for each 64 ports, if it was not told yet.
 pub fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64) {
     const _: () = assert!(vcpu_info::UPCALL_PENDING == 0, "the flag is the low byte of the first word");
     // A vCPU without a vcpu_info cannot take events yet; it is told to look at everything when it registers one.

@@ -108,6 +108,7 @@ impl PortEntry {
     }
 
     /// Gives a port that is changing its next state.
+    #[inline]
     fn store(&self, state: PortState) {
         self.0.store(state.encode(), Ordering::SeqCst);
     }

@@ -13,8 +13,8 @@ use super::deliver::{send, unmask};
 use super::{Binding, PortState};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
-use crate::guest;
-use crate::hw::Hw;
+use crate::guest::{self, Array};
+use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
 
 /// Ports that one stretch of a reset closes.
@@ -73,14 +73,15 @@ fn arg<H: Hw, T: FromBytes + IntoBytes>(call: &Call<'_, H>) -> Result<T, XenErro
     guest::read(call.domain, GuestVa::new(call.args[1]))
 }
 
-/// Writes the argument back with the new port; if it cannot be written the port is closed again.
+/// Opens a port and answers with it; if that cannot be written the port is closed again.
 fn opens<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &Call<'_, H>,
     open: impl FnOnce(&mut T) -> Result<Port, XenError>,
 ) -> Result<(), XenError> {
-    let mut arg: T = arg(call)?;
+    let (at, mut array, mut arg) = (GuestVa::new(call.args[1]), Array::new(Access::Write), T::new_zeroed());
+    array.read_into(call.domain, at, &mut arg)?;
     let port = open(&mut arg)?;
-    guest::write(call.domain, GuestVa::new(call.args[1]), &arg).inspect_err(|_| {
+    array.write(call.domain, at, &arg).inspect_err(|_| {
         // The port is new, so closing it cannot fail but for the guest closing it first.
         let _ = close(call.kernel, call.domain, port);
     })

@@ -54,17 +54,19 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     }
 }
 
-/// Runs `work` on each element of the call's array, as far as the call's budget goes; the rest is for the next round.
+/// Runs `work` on each element of the call's array, as far as the call's budget goes and on `at_most` of them; the
+/// rest is for the next round.
 #[inline(always)]
 fn each<H: Hw, T: FromBytes + IntoBytes>(
     call: &mut Call<'_, H>,
+    at_most: u64,
     mut work: impl FnMut(&mut Array<H>, GuestVa, &mut T) -> Result<(), XenError>,
 ) -> CallResult {
     let (base, count) = (GuestVa::new(call.args[1]), u64::from(call.arg32(2)));
     let mut array = Array::new(Access::Write);
     let mut arg = T::new_zeroed();
     for done in 0..count {
-        if done > 0 && call.should_yield() {
+        if done > 0 && (call.should_yield() || done == at_most) {
             call.args[1] = base.add(done * size_of::<T>() as u64).raw();
             call.args[2] = count - done;
             return Err(Stop::Again);
@@ -84,7 +86,7 @@ fn batch<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     mut work: impl FnMut(&mut T) -> Result<(), GrantStatus>,
 ) -> CallResult {
     let domain = call.domain;
-    each(call, |array, at, arg: &mut T| {
+    each(call, u64::MAX, |array, at, arg: &mut T| {
         let status = work(arg).err().unwrap_or(GrantStatus::Okay).raw().cast_unsigned();
         // Where the status is the last field, two bytes of padding follow it, and nothing else is answered.
         if status_at + size_of::<u32>() == size_of::<T>() {
@@ -105,7 +107,7 @@ fn single<H: Hw, T: FromBytes + IntoBytes + Immutable>(
         return Err(XenError::Inval.into());
     }
     let domain = call.domain;
-    each(call, |array, at, arg| work(arg).and_then(|()| array.write(domain, at, arg)))
+    each(call, 1, |array, at, arg| work(arg).and_then(|()| array.write(domain, at, arg)))
 }
 
 /// The domains that a batch names; it mostly names one.

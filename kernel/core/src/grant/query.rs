@@ -94,7 +94,8 @@ pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 /// `GNTTABOP_cache_flush`: a back end cleans the caches over a page that a device without coherency will use.
 pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let (kernel, caller) = (call.kernel, call.domain);
-    each(call, |_, _, arg: &mut CacheFlush| {
+    // A peer's table may have to be searched, which is enough for one round.
+    each(call, 1, |_, _, arg: &mut CacheFlush| {
         let end = u64::from(arg.offset) + u64::from(arg.length);
         if end > PAGE_SIZE || arg.op & !(GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL | GNTTAB_CACHE_SOURCE_GREF) != 0 {
             return Err(XenError::Inval);

@@ -90,3 +90,17 @@ fn caches_are_cleaned_over_pages_that_the_caller_uses() {
         assert_eq!(t.one(GrantOp::CacheFlush, &arg).0, error.raw(), "{arg:?}");
     }
 }
+
+#[test]
+fn a_list_of_pages_to_clean_goes_a_page_a_round() {
+    let mut t = pair();
+    grant(&t.a, 8, 3, t.b.id, false);
+    t.map(8, 0, true).unwrap();
+    for (n, page) in [page(&t.a, 3), page(&t.b, 1), page(&t.a, 3)].into_iter().enumerate() {
+        let arg = CacheFlush { addr: page.raw(), offset: 0, length: 64, op: GNTTAB_CACHE_CLEAN };
+        poke(&t.b, GUEST_RAM + n as u64 * 16, &arg);
+    }
+    fake::with(|s| s.counts.cleaned = 0);
+    assert_eq!(t.world.call(&t.b, GRANT_TABLE_OP, &[12, GUEST_RAM, 3]), 0);
+    assert_eq!((t.world.rounds, fake::with(|s| s.counts.cleaned)), (3, 3 * 64));
+}
