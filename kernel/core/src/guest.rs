@@ -15,6 +15,9 @@ use crate::domain::Domain;
 use crate::frame::FrameRef;
 use crate::hw::{Access, Hw};
 
+/// Whether all was copied.
+type Copied = Result<(), XenError>;
+
 /// Reads a value; no alignment is asked for.
 pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
     let mut value = T::new_zeroed();
@@ -28,12 +31,12 @@ pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) ->
 }
 
 /// Writes a value; no alignment is asked for.
-pub fn write<H: Hw, T: IntoBytes + Immutable>(domain: &Domain<H>, va: GuestVa, value: &T) -> Result<(), XenError> {
+pub fn write<H: Hw, T: IntoBytes + Immutable>(domain: &Domain<H>, va: GuestVa, value: &T) -> Copied {
     copy_out(domain, va, value.as_bytes())
 }
 
 /// Copies from the guest. On an error, what came before the bad page may have been copied.
-pub fn copy_in<H: Hw>(domain: &Domain<H>, va: GuestVa, into: &mut [u8]) -> Result<(), XenError> {
+pub fn copy_in<H: Hw>(domain: &Domain<H>, va: GuestVa, into: &mut [u8]) -> Copied {
     each_page(domain, va, into.len(), Access::Read, |at, part| {
         if let Some(part) = into.get_mut(part) {
             H::read_bytes(at, part);
@@ -42,7 +45,7 @@ pub fn copy_in<H: Hw>(domain: &Domain<H>, va: GuestVa, into: &mut [u8]) -> Resul
 }
 
 /// Copies to the guest. On an error, what came before the bad page may have been copied.
-pub fn copy_out<H: Hw>(domain: &Domain<H>, va: GuestVa, from: &[u8]) -> Result<(), XenError> {
+pub fn copy_out<H: Hw>(domain: &Domain<H>, va: GuestVa, from: &[u8]) -> Copied {
     each_page(domain, va, from.len(), Access::Write, |at, part| {
         if let Some(part) = from.get(part) {
             H::write_bytes(at, part);
@@ -57,7 +60,7 @@ fn each_page<H: Hw>(
     bytes: usize,
     access: Access,
     mut copy: impl FnMut(Pa, Range<usize>),
-) -> Result<(), XenError> {
+) -> Copied {
     // A range that wraps around the end of the address space is none.
     va.checked_add(bytes as u64).ok_or(XenError::Fault)?;
     let mut done = 0;
@@ -106,12 +109,7 @@ impl<H: Hw> Array<H> {
 
     /// Reads the element at `va` into a place that is there already.
     #[inline]
-    pub fn read_into<T: FromBytes + IntoBytes>(
-        &mut self,
-        domain: &Domain<H>,
-        va: GuestVa,
-        value: &mut T,
-    ) -> Result<(), XenError> {
+    pub fn read_into<T: FromBytes + IntoBytes>(&mut self, domain: &Domain<H>, va: GuestVa, value: &mut T) -> Copied {
         if size_of::<T>() as u64 > va.left_in_page() {
             return copy_in(domain, va, value.as_mut_bytes());
         }
@@ -119,28 +117,13 @@ impl<H: Hw> Array<H> {
         Ok(())
     }
 
-    /// Writes a value at `va`.
+    /// Writes a value at `va`; one of a size that registers have in one store.
     #[inline]
-    pub fn write<T: IntoBytes + Immutable>(
-        &mut self,
-        domain: &Domain<H>,
-        va: GuestVa,
-        value: &T,
-    ) -> Result<(), XenError> {
+    pub fn write<T: IntoBytes + Immutable>(&mut self, domain: &Domain<H>, va: GuestVa, value: &T) -> Copied {
         if size_of::<T>() as u64 > va.left_in_page() || self.access == Access::Read {
             return copy_out(domain, va, value.as_bytes());
         }
         H::write_bytes(self.at(domain, va)?, value.as_bytes());
-        Ok(())
-    }
-
-    /// Writes a word at `va`; in one store where it is aligned, as arrays mostly are.
-    #[inline]
-    pub fn write32(&mut self, domain: &Domain<H>, va: GuestVa, value: u32) -> Result<(), XenError> {
-        if !va.is_aligned(4) || self.access == Access::Read {
-            return self.write(domain, va, &value);
-        }
-        H::store32(self.at(domain, va)?, value);
         Ok(())
     }
 

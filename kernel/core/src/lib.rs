@@ -25,7 +25,6 @@ pub mod local;
 pub mod machine;
 pub mod memory;
 pub mod p2m;
-pub mod psci;
 pub mod quota;
 pub mod runstate;
 pub mod sched;

@@ -95,22 +95,16 @@ global_asm!(
     .balign 2048
     .global exception_vectors
 exception_vectors:
-    from_el2 0
-    from_el2 1
-    from_el2 2
-    from_el2 3
-    from_el2 0
-    from_el2 1
-    from_el2 2
-    from_el2 3
+    // With SP_EL0, which is not used, and with SP_EL2; from AArch64 and from AArch32.
+    .irp    vector, 0, 1, 2, 3, 0, 1, 2, 3
+    from_el2 \vector
+    .endr
+    .rept   2
     from_guest {sync}, {hypercall}
     from_guest {irq}
     from_guest {irq}
     from_guest {serror}
-    from_guest {sync}, {hypercall}
-    from_guest {irq}
-    from_guest {irq}
-    from_guest {serror}
+    .endr
 
     .balign 128
     // x0 = the frame on top of this pCPU's stack.

@@ -90,7 +90,7 @@ fn batch<H: Hw, T: FromBytes + IntoBytes + Immutable>(
         let status = work(arg).err().unwrap_or(GrantStatus::Okay).raw().cast_unsigned();
         // Where the status is the last field, two bytes of padding follow it, and nothing else is answered.
         if status_at + size_of::<u32>() == size_of::<T>() {
-            return array.write32(domain, at.add(status_at as u64), u32::from(status));
+            return array.write(domain, at.add(status_at as u64), &u32::from(status));
         }
         let field = arg.as_mut_bytes().get_mut(status_at..).and_then(<[u8]>::first_chunk_mut);
         *field.ok_or(XenError::Inval)? = status.to_le_bytes();

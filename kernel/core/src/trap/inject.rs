@@ -49,10 +49,18 @@ pub(crate) fn undefined<H: Hw>(frame: &mut TrapFrame) {
 
 /// Makes the vCPU on this pCPU take an exception at the instruction where `frame` stands.
 pub(super) fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
+    with_el1::<H, _>(|el1| enter(frame, el1, exception));
+}
+
+/// Looks at or changes the EL1 registers of the vCPU on this pCPU. Loading them again is what starts its timer again.
+#[cold]
+#[inline(never)]
+pub(super) fn with_el1<H: Hw, R>(change: impl FnOnce(&mut El1Context) -> R) -> R {
     let mut el1 = El1Context::default();
     H::save_el1(&mut el1);
-    enter(frame, &mut el1, exception);
+    let result = change(&mut el1);
     H::load_el1(&el1);
+    result
 }
 
 /// What the hardware does to the registers.

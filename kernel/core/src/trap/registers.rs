@@ -3,8 +3,8 @@
 //! A register that the guest's ID registers do not announce is undefined, so that what software finds and what it
 //! can use agree. That goes for the PMU, SVE, SME, pointer authentication, RAS error records, trace and LORegions.
 
-use super::undefined;
-use crate::context::{El1Context, TrapFrame};
+use super::inject::{undefined, with_el1};
+use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
@@ -77,7 +77,7 @@ impl Register {
             Register::Sgi { .. } => None,
             Register::Counter => Some(H::now()),
             Register::Timer(register) => Some(current.vcpu.ptimer.read::<H>(register)),
-            Register::DebugControl => Some(debug_control::<H>()),
+            Register::DebugControl => Some(with_el1::<H, _>(|el1| el1.mdscr_el1)),
         }
     }
 
@@ -87,7 +87,7 @@ impl Register {
             Register::Sgi { group1 } => vgic::send_sgi(kernel, current, value, group1),
             Register::Identification(..) | Register::Counter => return None,
             Register::Timer(register) => vtimer::write(kernel, cpu, &current.vcpu, register, value),
-            Register::DebugControl => set_debug_control::<H>(value),
+            Register::DebugControl => with_el1::<H, _>(|el1| el1.mdscr_el1 = value & MDSCR_GUEST),
         }
         Some(())
     }
@@ -110,23 +110,4 @@ pub(crate) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
         Some(()) => frame.skip_instruction(),
         None => undefined::<H>(frame),
     }
-}
-
-#[cold]
-#[inline(never)]
-fn debug_control<H: Hw>() -> u64 {
-    let mut el1 = El1Context::default();
-    H::save_el1(&mut el1);
-    // This starts the guest's timer again.
-    H::load_el1(&el1);
-    el1.mdscr_el1
-}
-
-#[cold]
-#[inline(never)]
-fn set_debug_control<H: Hw>(value: u64) {
-    let mut el1 = El1Context::default();
-    H::save_el1(&mut el1);
-    el1.mdscr_el1 = value & MDSCR_GUEST;
-    H::load_el1(&el1);
 }
