@@ -89,10 +89,8 @@ fn mapping(partner: &Partner, scratch: Scratch) {
     scratch.set(16, u64::from(partner.domid().0));
     scratch.set(UNMAP, window);
     scratch.set(UNMAP + 8, 0);
-    map_once::<true>(scratch);
+    row("grant_map_unmap", ROUNDS, || map_once::<true>(scratch), || map_once::<false>(scratch));
     if failed(scratch, 18) || failed(scratch, UNMAP + 20) {
         println!("paths: grant_map_unmap failed: {:#x}, {:#x}", scratch.get(16), scratch.get(UNMAP + 16));
-        return;
     }
-    row("grant_map_unmap", ROUNDS, || map_once::<true>(scratch), || map_once::<false>(scratch));
 }

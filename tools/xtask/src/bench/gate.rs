@@ -39,7 +39,7 @@ pub fn command(paths: &Paths, options: &Options) -> Result<()> {
 }
 
 /// Measures the images as they are built, and fails when a figure is above the record's.
-fn check(paths: &Paths) -> Result<()> {
+pub fn check(paths: &Paths) -> Result<()> {
     let record = Record::read(&record::kept(paths))?;
     let rustc = setup::rustc_version()?;
     if record.rustc != rustc {

@@ -19,6 +19,8 @@ use crate::paths::Paths;
 use crate::setup;
 use crate::ui;
 
+pub use self::gate::check;
+
 /// The CPU model of the record.
 const CPU: &str = "cortex-a72";
 

@@ -21,7 +21,7 @@ const IMAGES: &[(&str, &str)] = &[
 ];
 
 /// Time for the measurements on a busy host.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
 
 /// Builds what is booted.
 pub fn build(paths: &Paths) -> Result<()> {

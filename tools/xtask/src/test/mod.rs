@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use qemu_tests::suite::{self, Needs, Tally};
 
+use crate::bench;
 use crate::build;
 use crate::command;
 use crate::paths::Paths;
@@ -49,6 +50,9 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     check(&mut tally, "the hypervisor's image is small", || rules::image_size(paths));
     if !options.host && built {
         setup::qemu()?;
+        if options.filter.is_none() {
+            check(&mut tally, "no path through the hypervisor has become longer", || bench::check(paths));
+        }
         let with_xen = cases.iter().any(|case| case.needs == Needs::Xen);
         let lab = lab::prepare(paths, with_xen)?;
         ui::say("test", &format!("{} cases on {}", cases.len(), setup::qemu_version()?));
