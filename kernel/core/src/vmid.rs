@@ -18,11 +18,6 @@ const VMIDS: usize = 1 << 8;
 pub struct DomainVmid(AtomicU64);
 
 impl DomainVmid {
-    /// No VMID yet.
-    pub const fn new() -> Self {
-        DomainVmid(AtomicU64::new(0))
-    }
-
     /// The VMID that TLB entries of this domain may carry, for a caller that has changed its tables; `None` if it never
     /// ran, so that there are none. A VMID of an old generation may be another domain's by now: invalidating with it is
     /// harmless, and right if a pCPU still runs with it.
@@ -56,7 +51,7 @@ struct State {
 
 impl VmidAllocator {
     /// All VMIDs free.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         VmidAllocator {
             later: AtomicU64::new(0),
             active: [const { AtomicU64::new(0) }; MAX_PCPUS],
@@ -127,12 +122,6 @@ const fn vmid(value: u64) -> u8 {
     value.to_le_bytes()[0]
 }
 
-impl Default for VmidAllocator {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +131,7 @@ mod tests {
     const P1: PcpuId = PcpuId(1);
 
     fn domains(n: usize) -> Vec<DomainVmid> {
-        (0..n).map(|_| DomainVmid::new()).collect()
+        (0..n).map(|_| DomainVmid::default()).collect()
     }
 
     #[test]
@@ -159,7 +148,7 @@ mod tests {
     fn no_two_domains_that_run_share_a_vmid_across_generations() {
         fake::reset();
         let (vmids, domains) = (VmidAllocator::new(), domains(700));
-        let keeper = DomainVmid::new();
+        let keeper = DomainVmid::default();
         let kept = vmids.enter::<Fake>(&keeper, P1);
         for round in 0..3 {
             for domain in &domains {
@@ -186,6 +175,6 @@ mod tests {
 
     #[test]
     fn a_domain_that_never_ran_has_no_translations_to_forget() {
-        assert_eq!(DomainVmid::new().tag(), None);
+        assert_eq!(DomainVmid::default().tag(), None);
     }
 }

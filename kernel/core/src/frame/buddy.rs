@@ -73,6 +73,7 @@ impl Buddy {
     }
 
     /// Returns one frame.
+    #[inline]
     pub(super) fn free(&mut self, number: u32) {
         self.free += 1;
         self.mark(number, RESTING);
@@ -97,6 +98,7 @@ impl Buddy {
     }
 
     /// Puts a block on its list, joined with its buddy as long as that is free too.
+    #[inline(never)]
     fn merge(&mut self, mut number: u32, mut order: u8) {
         while order < MAX_ORDER {
             let buddy = number ^ (1 << order);

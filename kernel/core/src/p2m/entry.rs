@@ -110,18 +110,10 @@ pub(super) const ENTRIES: u64 = 512;
 
 /// An entry as the walkers read it. Hot paths test its bits and build nothing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry(u64);
+pub(super) struct Entry(pub(super) u64);
 
 impl Entry {
     pub(super) const EMPTY: Entry = Entry(0);
-
-    pub(super) const fn from_raw(raw: u64) -> Self {
-        Entry(raw)
-    }
-
-    pub(super) const fn raw(self) -> u64 {
-        self.0
-    }
 
     pub(super) const fn of_table(table: Pa) -> Self {
         Entry(table.raw() | VALID | TABLE_OR_PAGE)
@@ -199,7 +191,7 @@ mod tests {
 
     #[test]
     fn descriptors_have_the_bits_of_the_architecture() {
-        let leaf = |pa, kind, level| Entry::leaf(Pa::new(pa), kind, level).raw();
+        let leaf = |pa, kind, level| Entry::leaf(Pa::new(pa), kind, level).0;
         assert_eq!(leaf(0x4000_0000, MapKind::RamRw, Level::Three), 0x4000_07FF);
         assert_eq!(leaf(0x4000_0000, MapKind::RamRw, Level::Two), 0x4000_07FD);
         let device = leaf(0x0900_0000, MapKind::Device, Level::Three);

@@ -85,7 +85,7 @@ impl<H: Hw> P2m<H> {
         let root = H::frames().alloc(owner, FrameKind::Table, 1)?;
         H::zero(root, 2 * PAGE_SIZE);
         let tables = Tables { highest: 0, idle: None, dying: None };
-        Ok(P2m { owner, root, vmid: DomainVmid::new(), tables: SpinMutex::new(tables), hw: PhantomData })
+        Ok(P2m { owner, root, vmid: DomainVmid::default(), tables: SpinMutex::new(tables), hw: PhantomData })
     }
 
     /// The highest page that was ever mapped.
@@ -152,7 +152,7 @@ impl<H: Hw> P2m<H> {
 
     /// Starts to remove pages, with one wait for the TLBs for many of them.
     pub fn removal(&self) -> Removal<'_, H> {
-        Removal::new(self)
+        Removal { p2m: self, pending: heapless::Vec::new() }
     }
 
     /// From now on nothing is found or mapped here, and no TLB knows anything of it. The domain's vCPUs must

@@ -15,16 +15,11 @@ const BATCH: usize = 16;
 
 /// Pages that are out of the tables, but whose frames are still held because TLBs may know them.
 pub struct Removal<'a, H: Hw> {
-    p2m: &'a P2m<H>,
-    pending: Vec<(Ipa, Mapping), BATCH>,
+    pub(super) p2m: &'a P2m<H>,
+    pub(super) pending: Vec<(Ipa, Mapping), BATCH>,
 }
 
-impl<'a, H: Hw> Removal<'a, H> {
-    #[inline]
-    pub(super) fn new(p2m: &'a P2m<H>) -> Self {
-        Removal { p2m, pending: Vec::new() }
-    }
-
+impl<H: Hw> Removal<'_, H> {
     /// Takes the page at `ipa` out of the tables, if `accept` agrees to what is mapped there. `accept` runs under
     /// the lock, so that nothing changes between its answer and the removal.
     #[inline]

@@ -31,7 +31,7 @@ impl Slot {
     #[inline]
     fn load<H: Hw>(table: Pa, level: Level, ipa: Ipa) -> Self {
         let at = table.add(level.offset(ipa));
-        Slot { at, level, entry: Entry::from_raw(H::load64(at)) }
+        Slot { at, level, entry: Entry(H::load64(at)) }
     }
 
     /// The slot below, if the entry is a table.
@@ -43,7 +43,7 @@ impl Slot {
     /// Changes the entry: the one place where mappings are written.
     #[inline]
     pub(super) fn write<H: Hw>(self, entry: Entry) {
-        H::store64(self.at, entry.raw());
+        H::store64(self.at, entry.0);
     }
 
     #[inline]
@@ -114,7 +114,7 @@ impl<H: Hw> P2m<H> {
             let below = slot.level.below();
             for n in 0..ENTRIES {
                 if let Some(part) = slot.mapping(Ipa::new(n * below.size())) {
-                    H::store64(table.add(n * 8), Entry::leaf(part.pa, part.kind, below).raw());
+                    H::store64(table.add(n * 8), Entry::leaf(part.pa, part.kind, below).0);
                 }
             }
             slot.write::<H>(Entry::EMPTY);
