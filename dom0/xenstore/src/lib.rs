@@ -75,6 +75,7 @@ mod exec;
 mod footprint;
 mod ids;
 mod lens;
+mod pages;
 mod path;
 mod perms;
 mod queue;

@@ -1,9 +1,9 @@
 //! The nodes: a persistent tree, of which a transaction takes a copy in O(1).
 //!
-//! Nodes sit in a persistent vector and refer to each other by index; a node's children are a persistent map
-//! from name to index. So cloning the tree clones two pointers, a change copies O(log n) of the spine when a
-//! clone shares it and nothing when none does, and nothing here recurses: a chain of a thousand names is torn
-//! down like any other set of nodes (XSA-418 was a stack overflow on such a chain).
+//! Nodes sit in a vector of shared pages and refer to each other by index; a node's children are a persistent map
+//! from name to index. So cloning the tree clones a few pointers, a change copies a page when a clone shares it and
+//! nothing when none does, and nothing here recurses: a chain of a thousand names is torn down like any other set of
+//! nodes (XSA-418 was a stack overflow on such a chain).
 //!
 //! Each node carries two generations: `changed` for its value and permissions, `listed` for the set of its
 //! children. They are what transactions compare (see `footprint`), so making a child does not disturb who only
@@ -15,12 +15,14 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::hash::{BuildHasherDefault, Hasher};
 
 use hypercall_abi::ids::DomId;
-use rpds::{HashTrieMap, HashTrieMapSync, RedBlackTreeMapSync, VectorSync};
+use rpds::{HashTrieMap, HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::ids::{Generation, NodeId};
+use crate::pages::Pages;
 use crate::path;
 use crate::perms::Perms;
 
@@ -86,11 +88,36 @@ pub(crate) enum Spot<'a> {
     },
 }
 
+/// The way that the last path went: the next one mostly goes the same way for most of it, and need not look names up in
+/// directories that have one for each domain.
+#[derive(Clone, Debug, Default)]
+struct Trail {
+    path: String,
+    /// Where each name ends, and the node that it led to.
+    nodes: Vec<(usize, NodeId)>,
+}
+
+impl Trail {
+    /// Keeps to the new path as far as both are the same; returns how far that is, and to which node it leads.
+    fn follow(&mut self, whole: &str) -> (usize, NodeId) {
+        let (old, new) = (self.path.as_bytes(), whole.as_bytes());
+        let shared = |&(end, _): &(usize, NodeId)| {
+            old.get(..end) == new.get(..end) && new.get(end).is_none_or(|next| *next == b'/')
+        };
+        self.nodes.truncate(self.nodes.iter().rposition(shared).map_or(0, |deepest| deepest + 1));
+        let (end, node) = self.nodes.last().copied().unwrap_or((0, NodeId::ROOT));
+        self.path.truncate(end);
+        self.path.push_str(whole.get(end..).unwrap_or_default());
+        (end, node)
+    }
+}
+
 /// See the module's description.
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
-    slots: VectorSync<Slot>,
+    slots: Pages<Slot>,
     free: Option<NodeId>,
+    trail: RefCell<Trail>,
     /// A trie, whose depth does not grow with each few domains more: every change counts here.
     usage: HashTrieMapSync<DomId, Usage, BuildHasherDefault<OwnNumber>>,
     clock: Generation,
@@ -100,8 +127,9 @@ impl Tree {
     /// The root and the nodes of the two special watches, closed to all but Dom0, as Xen starts.
     pub(crate) fn new() -> Self {
         let mut tree = Self {
-            slots: VectorSync::new_sync(),
+            slots: Pages::new(),
             free: None,
+            trail: RefCell::default(),
             usage: HashTrieMap::new_with_hasher_and_ptr_kind(BuildHasherDefault::default()),
             clock: Generation(0),
         };
@@ -142,9 +170,9 @@ impl Tree {
             path::RELEASE_DOMAIN => return Spot::Found(NodeId::RELEASE),
             _ => {}
         }
-        let mut at = NodeId::ROOT;
-        let mut passed = 0;
-        for name in path::names(whole) {
+        let mut trail = self.trail.borrow_mut();
+        let (mut passed, mut at) = trail.follow(whole);
+        for name in path::names(whole.get(passed..).unwrap_or_default()) {
             let Some(child) = self.child(at, name) else {
                 let gap = whole.get(..passed + 1 + name.len()).unwrap_or(whole);
                 let rest = whole.get(passed + 1..).unwrap_or_default();
@@ -152,6 +180,7 @@ impl Tree {
             };
             passed += 1 + name.len();
             at = child;
+            trail.nodes.push((passed, at));
         }
         Spot::Found(at)
     }
@@ -196,6 +225,7 @@ impl Tree {
     pub(crate) fn remove(&mut self, id: NodeId) {
         let Some(node) = self.get(id) else { return };
         let (parent, name) = (node.parent, node.name.clone());
+        self.trail.get_mut().nodes.clear();
         let mut doomed = alloc::vec![id];
         while let Some(next) = doomed.pop() {
             let Some(node) = self.vacate(next) else {
@@ -292,7 +322,7 @@ impl Tree {
             return id;
         }
         let id = NodeId(self.slots.len());
-        self.slots.push_back_mut(slot);
+        self.slots.push(slot);
         id
     }
 

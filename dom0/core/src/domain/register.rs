@@ -1,8 +1,8 @@
 //! The register: entries by handle, id and name.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt;
 
 use hypercall_abi::ids::DomId;
@@ -93,10 +93,15 @@ impl fmt::Display for DomainError {
 
 impl core::error::Error for DomainError {}
 
-/// All domains but Dom0.
+/// All domains but Dom0. Found by handle, id, name or UUID without a look at the others, so that one more costs the same
+/// when there are hundreds.
 #[derive(Debug, Default)]
 pub struct Register {
-    domains: Vec<Domain>,
+    /// In the order of creation.
+    domains: BTreeMap<Handle, Domain>,
+    ids: BTreeMap<DomId, Handle>,
+    names: BTreeMap<String, Handle>,
+    uuids: BTreeMap<[u8; 16], Handle>,
     next: u64,
 }
 
@@ -107,21 +112,24 @@ impl Register {
     /// Either is in use.
     pub fn begin(&mut self, config: DomainConfig, uuid: Uuid, now_ns: u64) -> Result<Handle, DomainError> {
         self.check_free(&config.name)?;
-        if self.domains.iter().any(|domain| domain.uuid == uuid) {
+        if self.uuids.contains_key(uuid.as_bytes()) {
             return Err(DomainError::UuidTaken(uuid));
         }
         let handle = Handle(self.next);
         self.next += 1;
         let name = config.name.clone();
+        self.names.insert(name.clone(), handle);
+        self.uuids.insert(*uuid.as_bytes(), handle);
         let life = Life::Building;
-        self.domains.push(Domain { handle, domid: None, name, uuid, config, life, created_ns: now_ns });
+        self.domains.insert(handle, Domain { handle, domid: None, name, uuid, config, life, created_ns: now_ns });
         Ok(handle)
     }
 
     /// The microkernel has given the domain its id.
     pub fn assign(&mut self, handle: Handle, domid: DomId) {
-        if let Some(domain) = self.get_mut(handle) {
+        if let Some(domain) = self.domains.get_mut(&handle) {
             domain.domid = Some(domid);
+            self.ids.insert(domid, handle);
         }
     }
 
@@ -134,14 +142,19 @@ impl Register {
 
     /// Forgets the domain: it could not be built, or it is gone.
     pub fn forget(&mut self, handle: Handle) -> Option<Domain> {
-        let at = self.domains.iter().position(|domain| domain.handle == handle)?;
-        Some(self.domains.remove(at))
+        let domain = self.domains.remove(&handle)?;
+        unname(&mut self.names, &domain);
+        self.uuids.remove(domain.uuid.as_bytes());
+        if let Some(domid) = domain.domid {
+            self.ids.remove(&domid);
+        }
+        Some(domain)
     }
 
     /// The domain has stopped; gives its handle and what to do. `None` for a domain that is not live, whose end was
     /// asked for or seen already.
     pub fn stopped(&mut self, domid: DomId, reason: ShutdownReason) -> Option<(Handle, Next)> {
-        let domain = self.domains.iter_mut().find(|domain| domain.domid == Some(domid))?;
+        let domain = self.domains.get_mut(self.ids.get(&domid)?)?;
         if domain.life != Life::Live {
             return None;
         }
@@ -152,7 +165,9 @@ impl Register {
             Next::Destroy | Next::Restart | Next::Dump { .. } => Life::Stopped(reason),
         };
         if next == Next::RenameRestart {
+            unname(&mut self.names, domain);
             domain.name = alloc::format!("{}-{domid}", domain.name);
+            self.names.entry(domain.name.clone()).or_insert(domain.handle);
         }
         Some((domain.handle, next))
     }
@@ -174,7 +189,9 @@ impl Register {
 
     /// Replaces a preserved domain's UUID, so that its successor can have the configured one.
     pub fn give_uuid(&mut self, handle: Handle, uuid: Uuid) {
-        if let Some(domain) = self.get_mut(handle) {
+        if let Some(domain) = self.domains.get_mut(&handle) {
+            self.uuids.remove(domain.uuid.as_bytes());
+            self.uuids.insert(*uuid.as_bytes(), handle);
             domain.uuid = uuid;
         }
     }
@@ -187,7 +204,9 @@ impl Register {
         let handle = self.find(which)?.handle;
         check_name(name).map_err(|expected| DomainError::BadName { name: name.to_owned(), expected })?;
         self.check_free(name)?;
-        let domain = self.get_mut(handle).ok_or_else(|| DomainError::NotFound(name.to_owned()))?;
+        let domain = self.domains.get_mut(&handle).ok_or_else(|| DomainError::NotFound(name.to_owned()))?;
+        unname(&mut self.names, domain);
+        self.names.insert(name.to_owned(), handle);
         domain.name = name.to_owned();
         // A restart builds from the configuration, and what was renamed comes back under its new name, as with xl.
         domain.config.name = name.to_owned();
@@ -202,13 +221,15 @@ impl Register {
         if self.domid(which)? == DomId::DOM0 {
             return Err(DomainError::IsDom0);
         }
-        self.domains
-            .iter()
-            .find(|domain| match which {
-                DomainRef::Id(domid) => domain.domid == Some(*domid),
-                DomainRef::Name(name) => domain.name == *name,
-            })
-            .ok_or_else(|| DomainError::NotFound(alloc::format!("{which}")))
+        self.of(which).ok_or_else(|| DomainError::NotFound(alloc::format!("{which}")))
+    }
+
+    fn of(&self, which: &DomainRef) -> Option<&Domain> {
+        let handle = match which {
+            DomainRef::Id(domid) => self.ids.get(domid),
+            DomainRef::Name(name) => self.names.get(name),
+        };
+        self.get(*handle?)
     }
 
     /// The id of the domain that the user means, Dom0 included.
@@ -219,10 +240,7 @@ impl Register {
         let id = match which {
             DomainRef::Id(DomId::DOM0) => Some(DomId::DOM0),
             DomainRef::Name(name) if name == DOM0_NAME => Some(DomId::DOM0),
-            DomainRef::Id(domid) => self.by_domid(*domid).and_then(|domain| domain.domid),
-            DomainRef::Name(name) => {
-                self.domains.iter().find(|domain| domain.name == *name).and_then(|domain| domain.domid)
-            }
+            _ => self.of(which).and_then(|domain| domain.domid),
         };
         id.ok_or_else(|| DomainError::NotFound(alloc::format!("{which}")))
     }
@@ -237,27 +255,34 @@ impl Register {
 
     /// The entry with that id.
     pub fn by_domid(&self, domid: DomId) -> Option<&Domain> {
-        self.domains.iter().find(|domain| domain.domid == Some(domid))
+        self.get(*self.ids.get(&domid)?)
     }
 
     /// The entry with that handle.
     pub fn get(&self, handle: Handle) -> Option<&Domain> {
-        self.domains.iter().find(|domain| domain.handle == handle)
+        self.domains.get(&handle)
     }
 
     /// All entries that have an id, in the order of creation.
     pub fn iter(&self) -> impl Iterator<Item = &Domain> {
-        self.domains.iter().filter(|domain| domain.domid.is_some())
+        self.domains.values().filter(|domain| domain.domid.is_some())
     }
 
     fn get_mut(&mut self, handle: Handle) -> Option<&mut Domain> {
-        self.domains.iter_mut().find(|domain| domain.handle == handle)
+        self.domains.get_mut(&handle)
     }
 
     fn check_free(&self, name: &str) -> Result<(), DomainError> {
-        if name == DOM0_NAME || self.domains.iter().any(|domain| domain.name == name) {
+        if name == DOM0_NAME || self.names.contains_key(name) {
             return Err(DomainError::NameTaken(name.to_owned()));
         }
         Ok(())
+    }
+}
+
+/// Takes a domain's name out of use, unless it is another domain's: one that was renamed after its end may share it.
+fn unname(names: &mut BTreeMap<String, Handle>, domain: &Domain) {
+    if names.get(&domain.name) == Some(&domain.handle) {
+        names.remove(&domain.name);
     }
 }
