@@ -4,7 +4,7 @@ mod info;
 #[cfg(test)]
 mod tests;
 
-use hypercall_abi::control::{CREATE_VUART, Cap, DomainParams, Op, VERSION};
+use hypercall_abi::control::{Cap, DomainParams, Op, VERSION};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
@@ -16,16 +16,13 @@ use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
-use crate::lifecycle::{self, Blueprint};
+use crate::lifecycle;
 use crate::machine::Range;
 use crate::memory::{Direction, copy_foreign, populate};
 use crate::p2m::MapKind;
 use crate::vcpu::Vcpu;
-use crate::vgic::GicLayout;
 use crate::{evtchn, grant, guest, hvm};
 
-/// Shared interrupts of a guest: the UART's, and room for a few more.
-const GUEST_SPIS: u32 = 32;
 /// Pages that one call gives before it returns with what it has done.
 const PAGES_PER_CALL: u64 = 1024;
 /// Bytes that one call copies before it returns with what it has done.
@@ -136,21 +133,7 @@ fn device_map<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
 
 fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenError> {
     let params: DomainParams = guest::read(call.domain, GuestVa::new(call.args[1]))?;
-    if params.flags & !CREATE_VUART != 0 {
-        return Err(XenError::Inval);
-    }
-    let domain = call.kernel.create(&Blueprint {
-        uuid: params.uuid,
-        vcpus: params.vcpus,
-        max_pages: params.max_pages,
-        max_grant_frames: params.max_grant_frames,
-        max_ports: params.max_ports,
-        vuart: params.flags & CREATE_VUART != 0,
-        gic: GicLayout::GUEST,
-        spis: GUEST_SPIS,
-        direct_mapped: false,
-        privileged: false,
-    })?;
+    let domain = call.kernel.create(&params, None)?;
     let cap = caps.add(domain.clone()).inspect_err(|_| {
         // It has neither memory nor ports yet, so one stretch is enough.
         lifecycle::destroy(call.kernel, &domain);

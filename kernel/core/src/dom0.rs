@@ -4,13 +4,14 @@
 //! It gets the host's FDT as it is; what concerns itself in there it asks for (`PlatformInfo`), and the registers of
 //! the devices that it drives too (`DeviceMap`). All shared interrupts of the machine are its own.
 
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::VcpuId;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
+use crate::domain::HOST_SPIS;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
-use crate::lifecycle::Blueprint;
 use crate::machine::{Machine, Range};
 use crate::p2m::MapKind;
 use crate::vgic::GicLayout;
@@ -23,8 +24,6 @@ const LEAST_MEMORY: u64 = 32 << 20;
 const ALIGNMENT: u64 = 2 << 20;
 /// Room at the end of Dom0's RAM for its FDT, which may be 2 MiB at most.
 const FDT_ROOM: u64 = 2 << 20;
-/// Shared interrupts of Dom0's GIC: QEMU's `virt` has 256, and most boards fewer.
-const SPIS: u32 = 288;
 /// Offsets in the arm64 image header.
 const TEXT_OFFSET: u64 = 8;
 const IMAGE_SIZE: u64 = 16;
@@ -72,19 +71,15 @@ impl<H: Hw> Kernel<H> {
         let machine = self.machine().ok_or(XenError::NoDev)?;
         let Range { start, size } = machine.dom0_ram;
         let pages = size / PAGE_SIZE;
-        let domain = self.create(&Blueprint {
-            uuid: [0; 16],
+        let params = DomainParams {
             vcpus: machine.option("dom0_max_vcpus").map_or(Ok(1), str::parse).map_err(|_| XenError::Inval)?,
             max_pages: pages,
             max_grant_frames: 64,
-            max_ports: 0,
-            vuart: false,
-            gic: GicLayout::of_host(machine.gicd, machine.gicr.first().copied().unwrap_or_default()),
-            spis: SPIS,
-            direct_mapped: true,
-            privileged: true,
-        })?;
-        (32..32 + SPIS).for_each(|intid| domain.dist.link(intid));
+            ..DomainParams::default()
+        };
+        let gic = GicLayout::of_host(machine.gicd, machine.gicr.first().copied().unwrap_or_default());
+        let domain = self.create(&params, Some(gic))?;
+        (32..32 + HOST_SPIS).for_each(|intid| domain.dist.link(intid));
         H::frames().adopt(start, pages, domain.id).map_err(|_| XenError::NoMem)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use hypercall_abi::control::{CREATE_VUART, DomainParams};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::NR_PARAMS;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -14,18 +15,21 @@ use crate::evtchn::Events;
 use crate::frame::{FrameKind, FrameRef, OutOfFrames};
 use crate::grant::GrantTable;
 use crate::hw::Hw;
-use crate::lifecycle::Blueprint;
 use crate::p2m::P2m;
 use crate::quota::Quota;
 use crate::sched_op::Watchdogs;
 use crate::vcpu::Vcpu;
-use crate::vgic::Distributor;
+use crate::vgic::{Distributor, GicLayout};
 use crate::vuart::Vuart;
 
 /// The most vCPUs of one domain.
 pub const MAX_VCPUS: usize = 64;
 /// The most domains at once.
 pub const MAX_DOMAINS: usize = 512;
+/// Shared interrupts of Dom0's GIC: QEMU's `virt` has 256, and most boards fewer.
+pub const HOST_SPIS: u32 = 288;
+/// Shared interrupts of a guest: the UART's, and room for a few more.
+const GUEST_SPIS: u32 = 32;
 
 /// How a domain's life stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +75,6 @@ pub struct Domain<H: Hw> {
     /// The page through which the hypervisor and the domain share event bits; freed with the last reference to the
     /// domain, since a sender may still hold one.
     pub shared_info: FrameRef,
-    /// Whether IPA equals PA, so that the domain's addresses can go to devices.
-    pub direct_mapped: bool,
     /// vCPUs that may be polling, a bit each: where a sender looks first.
     pub pollers: AtomicU64,
     /// Pauses through capabilities that have not been taken back. Guards also that the vCPUs are held as it says.
@@ -90,7 +92,8 @@ impl<H: Hw> Domain<H> {
     /// A domain without memory, paused once, its vCPUs offline.
     pub fn new(
         id: DomId,
-        blueprint: &Blueprint,
+        params: &DomainParams,
+        host: Option<GicLayout>,
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
     ) -> Result<Self, OutOfFrames> {
         let page = H::frames().alloc(id, FrameKind::SharedInfo, 0)?;
@@ -99,21 +102,21 @@ impl<H: Hw> Domain<H> {
         // The reference that drops itself is the only one from here on.
         H::frames().put(page);
         let p2m = P2m::new(id)?;
+        let caps = if host.is_some() { Some(H::share(id, CapTable::with_platform())?) } else { None };
         Ok(Domain {
             id,
-            uuid: blueprint.uuid,
+            uuid: params.uuid,
             quota: H::frames().quota(id),
             p2m,
-            grants: SpinMutex::new(GrantTable::new(blueprint.max_grant_frames)),
-            events: Events::new(id, blueprint.max_ports),
-            dist: Distributor::new(blueprint.spis, blueprint.gic),
-            vuart: blueprint.vuart.then(Vuart::default),
-            caps: if blueprint.privileged { Some(H::share(id, CapTable::with_platform())?) } else { None },
+            grants: SpinMutex::new(GrantTable::new(params.max_grant_frames)),
+            events: Events::new(id, params.max_ports),
+            dist: host.map_or(Distributor::new(GUEST_SPIS, GicLayout::GUEST), |gic| Distributor::new(HOST_SPIS, gic)),
+            vuart: (params.flags & CREATE_VUART != 0).then(Vuart::default),
+            caps,
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
             watchdogs: Watchdogs::default(),
             line: SpinMutex::new(LineBuffer::default()),
             shared_info,
-            direct_mapped: blueprint.direct_mapped,
             pollers: AtomicU64::new(0),
             pauses: SpinMutex::new(1),
             runstate_flag: AtomicBool::new(false),
@@ -133,7 +136,7 @@ impl<H: Hw> Domain<H> {
         self.vcpus.get(usize::try_from(id.0).ok()?)
     }
 
-    /// Whether it holds capabilities, as Dom0 does.
+    /// Whether it holds capabilities, as Dom0 does. Its IPAs are PAs then, so that they can go to devices.
     pub fn is_privileged(&self) -> bool {
         self.caps.is_some()
     }

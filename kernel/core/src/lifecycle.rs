@@ -1,5 +1,6 @@
 //! The life of a domain: made, started, paused, shut down, crashed, destroyed.
 
+use hypercall_abi::control::{CREATE_VUART, DomainParams};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -22,52 +23,31 @@ const PORT_STRETCH: usize = 128;
 /// Pages that one stretch of a destruction returns.
 const PAGE_STRETCH: u32 = 2048;
 
-/// What a new domain is to be like.
-pub struct Blueprint {
-    /// Its UUID.
-    pub uuid: [u8; 16],
-    /// vCPUs.
-    pub vcpus: u32,
-    /// Pages that it may own.
-    pub max_pages: u64,
-    /// Frames of its grant table.
-    pub max_grant_frames: u32,
-    /// Ports.
-    pub max_ports: u32,
-    /// Whether it has an emulated UART.
-    pub vuart: bool,
-    /// Where its GIC lies.
-    pub gic: GicLayout,
-    /// Shared interrupts that its GIC has.
-    pub spis: u32,
-    /// Whether IPA equals PA.
-    pub direct_mapped: bool,
-    /// Whether it holds the platform's capability.
-    pub privileged: bool,
-}
-
 impl<H: Hw> Kernel<H> {
-    /// Makes a domain: paused once, without memory, its vCPUs offline.
+    /// Makes a domain: paused once, without memory, its vCPUs offline. The one that rules the machine has the host's GIC.
     // Once in the image: a domain is large, and so is the stack that it is made on.
     #[inline(never)]
-    pub fn create(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
-        let count = usize::try_from(blueprint.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
+    pub fn create(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {
+        if params.flags & !CREATE_VUART != 0 {
+            return Err(XenError::Inval);
+        }
+        let count = usize::try_from(params.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
         let count = count.ok_or(XenError::Inval)?;
         self.reserve_vcpus(count)?;
-        self.make(blueprint).inspect_err(|_| self.return_vcpus(count))
+        self.make(params, host).inspect_err(|_| self.return_vcpus(count))
     }
 
-    fn make(&self, blueprint: &Blueprint) -> Result<H::Shared<Domain<H>>, XenError> {
+    fn make(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {
         let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
-        H::frames().quota(id).set_max(blueprint.max_pages);
+        H::frames().quota(id).set_max(params.max_pages);
         let vcpu = |n| {
             let vcpu = Vcpu::new(id, VcpuId(n));
             self.hold(&vcpu, PAUSED);
             H::share(id, vcpu)
         };
         let no_memory = |OutOfFrames| XenError::NoMem;
-        let vcpus = (0..blueprint.vcpus).map(vcpu).collect::<Result<_, _>>().map_err(no_memory)?;
-        let domain = Domain::new(id, blueprint, vcpus).and_then(|domain| H::share(id, domain)).map_err(no_memory)?;
+        let vcpus = (0..params.vcpus).map(vcpu).collect::<Result<_, _>>().map_err(no_memory)?;
+        let domain = Domain::new(id, params, host, vcpus).and_then(|domain| H::share(id, domain)).map_err(no_memory)?;
         let domain: H::Shared<Domain<H>> = domain;
         if let Some(first) = domain.vcpus().first() {
             first.set_info(domain.shared_info.pa());

@@ -55,7 +55,7 @@ fn about<H: Hw>(call: &mut Call<'_, H>, op: VersionOp) -> CallResult {
 }
 
 fn features<H: Hw>(domain: &Domain<H>) -> u32 {
-    let mapping = if domain.direct_mapped { XENFEAT_DIRECT_MAPPED } else { XENFEAT_NOT_DIRECT_MAPPED };
+    let mapping = if domain.is_privileged() { XENFEAT_DIRECT_MAPPED } else { XENFEAT_NOT_DIRECT_MAPPED };
     u32::from(domain.is_privileged()) << XENFEAT_DOM0
         | 1 << XENFEAT_WRITABLE_PAGE_TABLES
         | 1 << XENFEAT_AUTO_TRANSLATED_PHYSMAP

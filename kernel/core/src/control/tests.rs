@@ -4,8 +4,7 @@ use hypercall_abi::control::{CREATE_VUART, DomainInfo, DomainParams, STATE_DYING
 
 use super::*;
 use crate::domain::MAX_DOMAINS;
-use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, peek, poke, poke_bytes, with};
-use crate::lifecycle::Blueprint;
+use crate::fake::{Fake, GUEST_RAM, Shared, World, params, peek, poke, poke_bytes, with};
 use crate::machine::Machine;
 
 type Dom = Shared<Domain<Fake>>;
@@ -216,7 +215,7 @@ fn a_lookup_finds_the_next_live_domain() {
 fn an_emulated_uart_that_cannot_be_connected_leaves_no_port() {
     let (mut world, dom0) = World::new();
     let (cap, domain) = create(&mut world, &dom0);
-    let plain = world.domain_like(&Blueprint { vuart: false, ..blueprint(1) }, 1);
+    let plain = world.domain_like(&DomainParams { flags: 0, ..params(1) }, 1);
     let plain = u64::from(dom0.caps.as_ref().unwrap().add(plain).unwrap().index());
     assert_eq!(control(&mut world, &dom0, Op::VuartInit, &[plain, 0x40000, 0]).0, XenError::NoDev as i64);
     assert!(control(&mut world, &dom0, Op::VuartInit, &[cap, 0x40000, 0]).0 < 0, "there is no RAM yet");

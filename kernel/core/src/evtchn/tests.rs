@@ -3,6 +3,7 @@
 mod calls;
 mod model;
 
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::{
     AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, EvtchnOp, PortStatus, Reset, Send, Status,
@@ -16,16 +17,15 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{Binding, PortState};
 use crate::addr::Pa;
 use crate::domain::Domain;
-use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, peek, poke};
+use crate::fake::{Fake, GUEST_RAM, Shared, World, params, peek, poke};
 use crate::hw::Hw;
-use crate::lifecycle::Blueprint;
 
 type Dom = Shared<Domain<Fake>>;
 
 /// A fresh machine with Dom0 and `count` guests of two vCPUs each.
 fn guests(count: usize) -> (World, Dom, Vec<Dom>) {
     let (mut world, dom0) = World::new();
-    let plan = Blueprint { vcpus: 2, ..blueprint(4) };
+    let plan = DomainParams { vcpus: 2, ..params(4) };
     let guests = (0..count).map(|_| world.domain_like(&plan, 4)).collect();
     (world, dom0, guests)
 }

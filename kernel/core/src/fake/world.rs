@@ -1,5 +1,6 @@
 //! A microkernel on the fake machine, with domains whose hypercalls a test makes for them.
 
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::vcpu::Runstate;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -11,7 +12,7 @@ use crate::domain::Domain;
 use crate::hw::{Hw, PcpuId};
 use crate::hypercall::dispatch;
 use crate::kernel::Kernel;
-use crate::lifecycle::{Blueprint, destroy};
+use crate::lifecycle::destroy;
 use crate::local::{Current, LocalCpu};
 use crate::memory::populate;
 use crate::vcpu::Vcpu;
@@ -34,22 +35,22 @@ impl World {
     pub fn new() -> (World, Shared<Domain<Fake>>) {
         super::reset();
         let mut world = World { kernel: Box::leak(Box::new(Kernel::new())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
-        let dom0 = world.domain_with(16, true);
+        let dom0 = world.domain_on(&params(16), Some(GicLayout::GUEST), 16);
         (world, dom0)
     }
 
     /// A domain with RAM, which may own as much again.
     pub fn domain(&mut self, pages: u64) -> Shared<Domain<Fake>> {
-        self.domain_with(pages, false)
-    }
-
-    fn domain_with(&mut self, pages: u64, privileged: bool) -> Shared<Domain<Fake>> {
-        self.domain_like(&Blueprint { privileged, ..blueprint(pages) }, pages)
+        self.domain_like(&params(pages), pages)
     }
 
     /// A domain after a plan of the test's own, with RAM.
-    pub fn domain_like(&mut self, blueprint: &Blueprint, pages: u64) -> Shared<Domain<Fake>> {
-        let domain = self.kernel.create(blueprint).expect("the domain can be made");
+    pub fn domain_like(&mut self, params: &DomainParams, pages: u64) -> Shared<Domain<Fake>> {
+        self.domain_on(params, None, pages)
+    }
+
+    fn domain_on(&mut self, params: &DomainParams, host: Option<GicLayout>, pages: u64) -> Shared<Domain<Fake>> {
+        let domain = self.kernel.create(params, host).expect("the domain can be made");
         assert_eq!(populate(&domain, Ipa::new(GUEST_RAM), pages), (pages, Ok(())));
         domain
     }
@@ -106,19 +107,8 @@ pub fn pretend(vcpu: &Vcpu<Fake>, on: Option<PcpuId>) {
 }
 
 /// The plan of a plain domain with one vCPU, which may own twice as many pages as it starts with.
-pub fn blueprint(pages: u64) -> Blueprint {
-    Blueprint {
-        uuid: [0; 16],
-        vcpus: 1,
-        max_pages: pages * 2,
-        max_grant_frames: 4,
-        max_ports: 0,
-        vuart: false,
-        gic: GicLayout::GUEST,
-        spis: 32,
-        direct_mapped: false,
-        privileged: false,
-    }
+pub fn params(pages: u64) -> DomainParams {
+    DomainParams { vcpus: 1, max_pages: pages * 2, max_grant_frames: 4, ..DomainParams::default() }
 }
 
 /// The frame behind a page of the domain.

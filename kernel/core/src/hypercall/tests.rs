@@ -2,14 +2,14 @@
 
 mod multicall;
 
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fake::{Fake, GUEST_RAM, World, blueprint, peek, poke, poke_bytes};
+use crate::fake::{Fake, GUEST_RAM, World, params, peek, poke, poke_bytes};
 use crate::hw::Hw;
-use crate::lifecycle::Blueprint;
 
 const NUMBERS: [u32; 12] = [
     nr::EVENT_CHANNEL_OP,
@@ -57,7 +57,7 @@ proptest! {
         let (mut world, dom0) = World::new();
         let free = Fake::frames().free_pages();
         let victim = world.domain(4);
-        let guest = world.domain_like(&Blueprint { vcpus: 2, ..blueprint(3) }, 3);
+        let guest = world.domain_like(&DomainParams { vcpus: 2, ..params(3) }, 3);
         poke_bytes(&victim, GUEST_RAM, b"untouched");
         for (number, args, memory, vcpu) in &calls {
             // What calls find in memory is just as random, where the memory is still there.
@@ -104,7 +104,7 @@ fn a_number_counts_with_its_low_half_only_and_other_registers_stay() {
 #[test]
 fn a_vcpu_moves_its_record_once_and_is_told_of_everything_then() {
     let (mut world, _dom0) = World::new();
-    let guest = world.domain_like(&Blueprint { vcpus: 2, ..blueprint(4) }, 4);
+    let guest = world.domain_like(&DomainParams { vcpus: 2, ..params(4) }, 4);
     let mut register = |vcpu: u64, page: u64, offset: u32| {
         let mfn = hypercall_abi::ids::Gfn(GUEST_RAM / 4096 + page);
         poke(&guest, GUEST_RAM, &RegisterVcpuInfo { mfn, offset, ..RegisterVcpuInfo::default() });

@@ -1,12 +1,13 @@
 //! Tests of the life of a domain: what its making and its end leave behind.
 
+use hypercall_abi::control::{CREATE_VUART, DomainParams};
 use hypercall_abi::ids::{GrantRef, Port};
 
 use super::*;
 use crate::addr::PAGE_SIZE;
 use crate::domain::Life;
 use crate::evtchn;
-use crate::fake::{Fake, GUEST_RAM, World, blueprint, peek, poke, pretend, with};
+use crate::fake::{Fake, GUEST_RAM, World, params, peek, poke, pretend, with};
 use crate::frame::FrameKind;
 use crate::hw::PcpuId;
 use crate::kernel::MAX_VCPUS_TOTAL;
@@ -27,9 +28,9 @@ fn vcpus_left(kernel: &Kernel<Fake>) -> usize {
 fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() {
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
-    let plan = Blueprint { vcpus: 3, vuart: true, privileged: true, ..blueprint(4) };
+    let plan = DomainParams { vcpus: 3, flags: CREATE_VUART, ..params(4) };
     let (frames, vcpus) = (free_frames(), vcpus_left(kernel));
-    let made = kernel.create(&plan).unwrap();
+    let made = kernel.create(&plan, Some(GicLayout::GUEST)).unwrap();
     let needed = frames - free_frames();
     assert!(destroy(kernel, &made));
     drop(made);
@@ -39,7 +40,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
     let mut failures = 0;
     for left in 0..=2 * needed {
         assert_eq!(free_frames(), left);
-        match kernel.create(&plan) {
+        match kernel.create(&plan, Some(GicLayout::GUEST)) {
             Err(error) => {
                 assert_eq!(error, XenError::NoMem);
                 failures += 1;
@@ -61,23 +62,23 @@ fn a_domain_needs_between_one_and_sixty_four_vcpus_and_room_for_them_all() {
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
     for vcpus in [0, 65, u32::MAX] {
-        assert_eq!(kernel.create(&Blueprint { vcpus, ..blueprint(1) }).err(), Some(XenError::Inval));
+        assert_eq!(kernel.create(&DomainParams { vcpus, ..params(1) }, None).err(), Some(XenError::Inval));
     }
     assert_eq!(vcpus_left(kernel), MAX_VCPUS_TOTAL - 1, "dom0 has one");
     kernel.reserve_vcpus(MAX_VCPUS_TOTAL - 4).unwrap();
-    assert_eq!(kernel.create(&Blueprint { vcpus: 4, ..blueprint(1) }).err(), Some(XenError::NoSpc));
+    assert_eq!(kernel.create(&DomainParams { vcpus: 4, ..params(1) }, None).err(), Some(XenError::NoSpc));
     assert_eq!(vcpus_left(kernel), 3, "the three that were free are so again");
-    assert!(kernel.create(&Blueprint { vcpus: 3, ..blueprint(1) }).is_ok());
+    assert!(kernel.create(&DomainParams { vcpus: 3, ..params(1) }, None).is_ok());
 }
 
 #[test]
 fn an_id_is_not_used_again_while_its_domain_is_known_and_ids_grow() {
     let (world, dom0) = World::new();
     let kernel = world.kernel;
-    let first = kernel.create(&blueprint(1)).unwrap();
+    let first = kernel.create(&params(1), None).unwrap();
     let mut last = first.id;
     for _ in 0..3 * crate::domain::MAX_DOMAINS {
-        let domain = kernel.create(&blueprint(1)).unwrap();
+        let domain = kernel.create(&params(1), None).unwrap();
         assert!(domain.id > last && domain.id != first.id && domain.id != dom0.id);
         last = domain.id;
         assert!(destroy(kernel, &domain));
@@ -92,7 +93,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     let (mut world, dom0) = World::new();
     let kernel = world.kernel;
     let free = free_frames();
-    let domain = world.domain_like(&Blueprint { vcpus: 4, vuart: true, ..blueprint(64) }, 64);
+    let domain = world.domain_like(&DomainParams { vcpus: 4, flags: CREATE_VUART, ..params(64) }, 64);
     // A channel to Dom0, a grant that Dom0 maps, a page that the vCPU's record pins.
     let port = evtchn::alloc_unbound(&domain, dom0.id).unwrap();
     poke(
@@ -176,7 +177,7 @@ fn what_is_still_known_of_a_dead_domain_does_not_reach_who_came_after_it() {
 #[test]
 fn pauses_are_counted_and_never_below_none() {
     let (world, _dom0) = World::new();
-    let domain = world.kernel.create(&blueprint(1)).unwrap();
+    let domain = world.kernel.create(&params(1), None).unwrap();
     let paused = || domain.vcpus()[0].held() & PAUSED != 0;
     assert!(paused(), "a domain is born paused once");
     world.kernel.pause(&domain).unwrap();

@@ -3,6 +3,7 @@
 mod model;
 mod waits;
 
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::ids::VcpuId;
 use hypercall_abi::vcpu::Runstate;
 
@@ -11,10 +12,9 @@ use crate::addr::Ipa;
 use crate::context::TrapFrame;
 use crate::domain::Domain;
 use crate::exit::{self, Exit};
-use crate::fake::{Fake, GUEST_RAM, Shared, blueprint, reset, with};
+use crate::fake::{Fake, GUEST_RAM, Shared, params, reset, with};
 use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
-use crate::lifecycle::Blueprint;
 use crate::local::LocalCpu;
 use crate::memory;
 use crate::runstate::{BLOCKED, OFFLINE, ticks};
@@ -112,7 +112,7 @@ fn stands(vcpu: &Vcpu<Fake>) -> (Runstate, PcpuId) {
 
 /// A domain that is not paused, its vCPUs not started.
 fn domain(kernel: &'static Kernel<Fake>, vcpus: u32) -> Dom {
-    let domain = kernel.create(&Blueprint { vcpus, ..blueprint(2) }).unwrap();
+    let domain = kernel.create(&DomainParams { vcpus, ..params(2) }, None).unwrap();
     assert_eq!(memory::populate(&domain, Ipa::new(GUEST_RAM), 1), (1, Ok(())));
     kernel.unpause(&domain).unwrap();
     domain

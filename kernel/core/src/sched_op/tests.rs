@@ -1,5 +1,6 @@
 //! Tests of `sched_op` as a guest calls it: polls, watchdogs, the end.
 
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, GuestPtr};
 use hypercall_abi::nr::SCHED_OP;
@@ -7,9 +8,8 @@ use hypercall_abi::shared_info::layout;
 
 use super::*;
 use crate::domain::Life;
-use crate::fake::{Fake, GUEST_RAM, Shared, World, blueprint, poke, pretend, with};
+use crate::fake::{Fake, GUEST_RAM, Shared, World, params, poke, pretend, with};
 use crate::hw::PcpuId;
-use crate::lifecycle::Blueprint;
 use crate::runstate::nanoseconds;
 
 const PORTS: u64 = GUEST_RAM + 0x800;
@@ -26,7 +26,7 @@ struct Guest {
 /// A guest whose two vCPUs are on pCPU 0, one after the other.
 fn guest() -> Guest {
     let (mut world, dom0) = World::new();
-    let domain = world.domain_like(&Blueprint { vcpus: 2, ..blueprint(4) }, 4);
+    let domain = world.domain_like(&DomainParams { vcpus: 2, ..params(4) }, 4);
     for vcpu in domain.vcpus() {
         pretend(vcpu, Some(PcpuId(0)));
     }

@@ -1,6 +1,7 @@
 //! Each call with good and bad arguments.
 
 use super::*;
+use hypercall_abi::control::{CREATE_VUART, DomainParams};
 
 #[test]
 fn an_event_sets_the_pending_bit_the_selector_and_the_upcall_of_the_far_end() {
@@ -126,7 +127,7 @@ fn a_channel_of_a_domain_to_itself_works_both_ways() {
 #[test]
 fn the_limit_of_ports_is_kept_and_a_full_table_is_no_space() {
     let (mut world, _dom0, _) = guests(0);
-    let a = world.domain_like(&Blueprint { max_ports: 8, ..blueprint(4) }, 4);
+    let a = world.domain_like(&DomainParams { max_ports: 8, ..params(4) }, 4);
     let opened: Vec<_> = core::iter::from_fn(|| alloc(&mut world, &a, DomId(0)).ok()).collect();
     assert_eq!(opened, (1..8).map(Port).collect::<Vec<_>>());
     assert_eq!(alloc(&mut world, &a, DomId(0)), Err(XenError::NoSpc));
@@ -234,7 +235,7 @@ fn an_event_goes_only_to_a_port_that_names_the_sender_back() {
 #[test]
 fn an_event_for_the_uart_is_not_the_guests() {
     let (mut world, dom0, _) = guests(0);
-    let a = world.domain_like(&Blueprint { vuart: true, ..blueprint(4) }, 4);
+    let a = world.domain_like(&DomainParams { flags: CREATE_VUART, ..params(4) }, 4);
     let port = super::super::alloc_for_uart(&a, dom0.id).unwrap();
     let far = connect(&mut world, &dom0, a.id, port).unwrap();
     assert_eq!(send(&mut world, &dom0, far), Ok(()));

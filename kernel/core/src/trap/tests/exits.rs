@@ -1,5 +1,6 @@
 //! Whole exits of a guest on the fake machine: what it did, and what it finds when it goes on.
 
+use hypercall_abi::control::{CREATE_VUART, DomainParams};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn};
 use hypercall_abi::psci::{PsciFn, PsciResult};
@@ -13,10 +14,8 @@ use crate::exit::{self, Exit};
 use crate::fake::{Fake, Shared, reset, with};
 use crate::hw::{Hw, IntId, PcpuId};
 use crate::kernel::Kernel;
-use crate::lifecycle::Blueprint;
 use crate::local::LocalCpu;
 use crate::trap::*;
-use crate::vgic::GicLayout;
 use crate::{evtchn, memory, smccc};
 
 const RAM: u64 = 0x4000_0000;
@@ -105,19 +104,9 @@ impl Guest {
 }
 
 fn create(kernel: &Kernel<Fake>) -> Shared<Domain<Fake>> {
-    let blueprint = Blueprint {
-        uuid: [0; 16],
-        vcpus: 2,
-        max_pages: 32,
-        max_grant_frames: 4,
-        max_ports: 0,
-        vuart: true,
-        gic: GicLayout::GUEST,
-        spis: 32,
-        direct_mapped: false,
-        privileged: false,
-    };
-    let domain = kernel.create(&blueprint).unwrap();
+    let params =
+        DomainParams { vcpus: 2, max_pages: 32, max_grant_frames: 4, flags: CREATE_VUART, ..DomainParams::default() };
+    let domain = kernel.create(&params, None).unwrap();
     assert_eq!(memory::populate(&domain, Ipa::new(RAM), 4), (4, Ok(())));
     domain
 }
