@@ -16,10 +16,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::hash::{BuildHasherDefault, Hasher};
 
 use hypercall_abi::ids::DomId;
-use rpds::{HashTrieMap, HashTrieMapSync, RedBlackTreeMapSync};
+use rpds::RedBlackTreeMapSync;
 
 use crate::ids::{Generation, NodeId};
 use crate::pages::Pages;
@@ -54,24 +53,6 @@ pub(crate) struct Usage {
     pub(crate) nodes: usize,
     /// Permission entries, other than an owner's, that name it.
     pub(crate) grants: usize,
-}
-
-/// A domain's id as its own hash: ids are given out one after the other, so they spread by themselves.
-#[derive(Clone, Copy, Debug, Default)]
-struct OwnNumber(u64);
-
-impl Hasher for OwnNumber {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |number, &byte| number << 8 | u64::from(byte));
-    }
-
-    fn write_u16(&mut self, number: u16) {
-        self.0 = number.into();
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 /// Where a path leads.
@@ -118,8 +99,10 @@ pub(crate) struct Tree {
     slots: Pages<Slot>,
     free: Option<NodeId>,
     trail: RefCell<Trail>,
-    /// A trie, whose depth does not grow with each few domains more: every change counts here.
-    usage: HashTrieMapSync<DomId, Usage, BuildHasherDefault<OwnNumber>>,
+    /// By the domain's id.
+    usage: Pages<Usage>,
+    /// How many domains have anything in the tree.
+    users: usize,
     clock: Generation,
 }
 
@@ -130,7 +113,8 @@ impl Tree {
             slots: Pages::new(),
             free: None,
             trail: RefCell::default(),
-            usage: HashTrieMap::new_with_hasher_and_ptr_kind(BuildHasherDefault::default()),
+            usage: Pages::new(),
+            users: 0,
             clock: Generation(0),
         };
         let perms = Arc::new(Perms::private(DomId::DOM0));
@@ -155,12 +139,12 @@ impl Tree {
     }
 
     pub(crate) fn usage(&self, domid: DomId) -> Usage {
-        self.usage.get(&domid).copied().unwrap_or_default()
+        self.usage.get(domid.0.into()).copied().unwrap_or_default()
     }
 
     /// How many domains have anything in the tree.
     pub(crate) fn users(&self) -> usize {
-        self.usage.size()
+        self.users
     }
 
     /// Follows an absolute path, or the name of a special watch, as far as it goes.
@@ -359,15 +343,14 @@ impl Tree {
         if domid == DomId::DOM0 {
             return;
         }
-        if let Some(usage) = self.usage.get_mut(&domid) {
-            change(usage);
-            if *usage == Usage::default() {
-                self.usage.remove_mut(&domid);
-            }
-            return;
+        let index = usize::from(domid.0);
+        while self.usage.len() <= index {
+            self.usage.push(Usage::default());
         }
-        let mut usage = Usage::default();
-        change(&mut usage);
-        self.usage.insert_mut(domid, usage);
+        let Some(usage) = self.usage.get_mut(index) else { return };
+        let had = *usage != Usage::default();
+        change(usage);
+        let has = *usage != Usage::default();
+        self.users = self.users + usize::from(has) - usize::from(had);
     }
 }

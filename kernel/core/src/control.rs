@@ -110,11 +110,10 @@ fn of_domain<H: Hw>(
         Op::PortAlloc => port_for(call, target, x1, evtchn::alloc_unbound).map(drop),
         Op::VuartInit => {
             let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
+            let page = target.p2m.pin(Ipa::new(Gfn(x1).to_ipa().ok_or(XenError::Inval)?), true)?;
             let port = port_for(call, target, x2, evtchn::alloc_for_uart)?;
-            vuart.connect(target, Gfn(x1), port).inspect_err(|_| {
-                // The port is new, so closing it cannot fail but for the guest closing it first.
-                let _ = evtchn::close(call.kernel, target, port);
-            })
+            vuart.lock().ring = Some((page, port));
+            Ok(())
         }
         _ => Err(XenError::Perm),
     }

@@ -62,8 +62,8 @@ pub struct Domain<H: Hw> {
     pub events: Events<H>,
     /// Its interrupt distributor.
     pub dist: Distributor,
-    /// Its emulated UART, if it asked for one.
-    pub vuart: Option<Vuart>,
+    /// Its emulated UART, if it asked for one. Guards its registers and our side of its ring; no events are sent under it.
+    pub vuart: Option<SpinMutex<Vuart>>,
     /// Its capabilities; only domains that were given some have a table.
     pub caps: Option<H::Shared<CapTable<H>>>,
     /// Its HVM parameters, by index.
@@ -111,7 +111,7 @@ impl<H: Hw> Domain<H> {
             grants: SpinMutex::new(GrantTable::new(params.max_grant_frames)),
             events: Events::new(id, params.max_ports),
             dist: host.map_or(Distributor::new(GUEST_SPIS, GicLayout::GUEST), |gic| Distributor::new(HOST_SPIS, gic)),
-            vuart: (params.flags & CREATE_VUART != 0).then(Vuart::default),
+            vuart: (params.flags & CREATE_VUART != 0).then(SpinMutex::default),
             caps,
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
             watchdogs: Watchdogs::default(),
@@ -183,7 +183,7 @@ pub struct DomainTable<H: Hw> {
 
 impl<H: Hw> DomainTable<H> {
     /// No domains.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         DomainTable { slots: [const { SpinMutex::new(None) }; MAX_DOMAINS], next: AtomicU64::new(0) }
     }
 
@@ -224,11 +224,5 @@ impl<H: Hw> DomainTable<H> {
     pub fn at_or_after(&self, from: DomId) -> Option<H::Shared<Domain<H>>> {
         let known = |slot: &Slot<H>| slot.lock().as_ref().filter(|domain| domain.id >= from).cloned();
         self.slots.iter().filter_map(known).min_by_key(|domain| domain.id)
-    }
-}
-
-impl<H: Hw> Default for DomainTable<H> {
-    fn default() -> Self {
-        Self::new()
     }
 }

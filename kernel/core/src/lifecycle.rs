@@ -143,9 +143,8 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if domain.vcpus().iter().any(|vcpu| vcpu.running_on().is_some()) {
         return false;
     }
-    if let Some(uart) = &domain.vuart {
-        uart.disconnect();
-    }
+    // The ring's page goes back after the UART's lock.
+    drop(domain.vuart.as_ref().and_then(|uart| uart.lock().ring.take()));
     let done = close_all(kernel, domain, PORT_STRETCH)
         && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
     // Once only: through a capability that outlived the domain we may come here when its id is another's.

@@ -5,10 +5,8 @@
 //! impossible distance counts as a full `out` or an empty `in`.
 
 use hypercall_abi::arm::{GUEST_PL011_BASE, GUEST_PL011_SIZE, GUEST_VPL011_SPI};
-use hypercall_abi::errno::XenError;
-use hypercall_abi::ids::{Gfn, Port};
+use hypercall_abi::ids::Port;
 use hypercall_abi::xencons::{IN, IN_CONS, IN_PROD, IN_SIZE, OUT, OUT_CONS, OUT_PROD, OUT_SIZE};
-use spin::mutex::SpinMutex;
 
 use crate::addr::{Ipa, Pa};
 use crate::domain::Domain;
@@ -45,23 +43,23 @@ const IN_LEN: u32 = IN_SIZE as u32;
 #[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
 const OUT_LEN: u32 = OUT_SIZE as u32;
 
+/// The emulated UART of a domain. At first nobody is connected to it: it sends into the void.
 #[derive(Default)]
-struct State {
+pub struct Vuart {
     /// The ring's page, which this keeps from being given away, and the port to its back end.
-    ring: Option<(FrameRef, Port)>,
+    pub ring: Option<(FrameRef, Port)>,
     mask: u32,
     /// Interrupts that the guest has cleared and that nothing has raised again since.
     cleared: u32,
 }
 
-/// The emulated UART of a domain. At first nobody is connected to it: it sends into the void.
-#[derive(Default)]
-pub struct Vuart {
-    /// Guards the registers and the ring's indices on our side. Not held while events are sent.
-    state: SpinMutex<State>,
-}
+impl Vuart {
+    /// The back end has changed the ring: the interrupt line follows.
+    pub fn on_event<H: Hw>(&mut self, kernel: &Kernel<H>, domain: &Domain<H>) {
+        self.cleared = 0;
+        self.signal(kernel, domain);
+    }
 
-impl State {
     fn at(&self, offset: usize) -> Option<Pa> {
         self.ring.as_ref().map(|(page, _)| page.pa().add(offset as u64))
     }
@@ -139,35 +137,6 @@ impl State {
     }
 }
 
-impl Vuart {
-    /// Connects it to the ring in page `gfn` of its domain and to `port`, whose other end is the back end's.
-    pub fn connect<H: Hw>(&self, domain: &Domain<H>, gfn: Gfn, port: Port) -> Result<(), XenError> {
-        let ipa = gfn.to_ipa().ok_or(XenError::Inval)?;
-        let page = domain.p2m.pin(Ipa::new(ipa), true)?;
-        self.state.lock().ring = Some((page, port));
-        Ok(())
-    }
-
-    /// Forgets the ring; part of destroying the domain.
-    pub fn disconnect(&self) {
-        // The page goes back after the lock.
-        let ring = self.state.lock().ring.take();
-        drop(ring);
-    }
-
-    /// Where the back end announces what it did to the ring, and is told what the guest did.
-    pub fn port(&self) -> Option<Port> {
-        self.state.lock().ring.as_ref().map(|(_, port)| *port)
-    }
-
-    /// The back end has changed the ring: the interrupt line follows.
-    pub fn on_event<H: Hw>(&self, kernel: &Kernel<H>, domain: &Domain<H>) {
-        let mut state = self.state.lock();
-        state.cleared = 0;
-        state.signal(kernel, domain);
-    }
-}
-
 /// A load (`None`) or store of the UART of a domain. `None` if there is no UART at this address.
 #[inline(never)]
 pub(crate) fn access<H: Hw>(
@@ -178,17 +147,18 @@ pub(crate) fn access<H: Hw>(
 ) -> Option<u64> {
     let offset = ipa.raw().wrapping_sub(GUEST_PL011_BASE);
     let uart = domain.vuart.as_ref().filter(|_| offset < GUEST_PL011_SIZE)?;
-    let mut state = uart.state.lock();
+    let mut uart = uart.lock();
     let value = match store {
-        None => state.read::<H>(offset),
+        None => uart.read::<H>(offset),
         Some(value) => {
-            state.write::<H>(offset, value);
+            uart.write::<H>(offset, value);
             0
         }
     };
-    state.signal(kernel, domain);
-    drop(state);
-    if let (register::DATA, Some(port)) = (offset, uart.port()) {
+    uart.signal(kernel, domain);
+    let port = uart.ring.as_ref().map(|(_, port)| *port);
+    drop(uart);
+    if let (register::DATA, Some(port)) = (offset, port) {
         // The port may have been closed by the guest; then nobody is told.
         let _ = evtchn::send(kernel, domain, port);
     }

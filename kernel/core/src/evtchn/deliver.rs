@@ -52,7 +52,7 @@ pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vc
 fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Option<VcpuId>) {
     let vcpu = match (vcpu, &domain.vuart) {
         (Some(vcpu), _) => domain.vcpu(vcpu),
-        (None, Some(uart)) => return uart.on_event(kernel, domain),
+        (None, Some(uart)) => return uart.lock().on_event(kernel, domain),
         (None, None) => return,
     };
     let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);

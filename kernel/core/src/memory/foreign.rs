@@ -28,39 +28,28 @@ pub fn copy_foreign<H: Hw>(
     if va.checked_add(count).is_none() || ipa.checked_add(count).is_none() {
         return (0, Err(XenError::Fault));
     }
+    let access = if direction == Direction::In { Access::Read } else { Access::Write };
     let mut done = 0;
     while done < count {
         let (va, ipa) = (va.add(done), ipa.add(done));
         // No part crosses a page on either side.
         let bytes = va.left_in_page().min(ipa.left_in_page()).min(count - done);
-        if let Err(error) = copy_part(caller, va, domain, ipa, bytes, direction) {
-            return (done, Err(error));
+        let inside = domain.p2m.pin(ipa, direction == Direction::In).map_err(XenError::from);
+        let (inside, outside) = match inside.and_then(|inside| Ok((inside, guest::pin(caller, va, access)?))) {
+            Ok(pages) => pages,
+            Err(error) => return (done, Err(error)),
+        };
+        let (here, there) = (outside.pa().add(va.offset()), inside.pa().add(ipa.offset()));
+        match direction {
+            Direction::In => {
+                copy_frames::<H>(there, here, bytes);
+                H::clean_to_poc(there, bytes);
+            }
+            Direction::Out => copy_frames::<H>(here, there, bytes),
         }
         done += bytes;
     }
     (done, Ok(()))
-}
-
-fn copy_part<H: Hw>(
-    caller: &Domain<H>,
-    va: GuestVa,
-    domain: &Domain<H>,
-    ipa: Ipa,
-    bytes: u64,
-    direction: Direction,
-) -> Result<(), XenError> {
-    let inside = domain.p2m.pin(ipa, direction == Direction::In)?;
-    let access = if direction == Direction::In { Access::Read } else { Access::Write };
-    let outside = guest::pin(caller, va, access)?;
-    let (inside, outside) = (inside.pa().add(ipa.offset()), outside.pa().add(va.offset()));
-    match direction {
-        Direction::In => {
-            copy_frames::<H>(inside, outside, bytes);
-            H::clean_to_poc(inside, bytes);
-        }
-        Direction::Out => copy_frames::<H>(outside, inside, bytes),
-    }
-    Ok(())
 }
 
 /// Copies between two pinned frames; neither range crosses its page. Ranges that overlap, which only a domain

@@ -31,7 +31,8 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)? {
         MemoryOp::PopulatePhysmap => ram::populate_extents(call),
         MemoryOp::DecreaseReservation => ram::take_extents(call),
-        MemoryOp::IncreaseReservation => ram::increase(call),
+        // Frames without a place are of no use to a domain whose map is ours.
+        MemoryOp::IncreaseReservation => ram::extents(call, |_, _, _, _| Err(XenError::NoMem)),
         MemoryOp::AddToPhysmap => physmap::add(call),
         MemoryOp::AddToPhysmapBatch => physmap::add_batch(call),
         MemoryOp::RemoveFromPhysmap => physmap::remove(call),

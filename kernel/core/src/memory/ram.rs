@@ -33,12 +33,8 @@ pub(super) fn take_extents<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     })
 }
 
-/// `XENMEM_increase_reservation`: frames without a place, of no use to a domain whose map is ours; none are given.
-pub(super) fn increase<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    extents(call, |_, _, _, _| Err(XenError::NoMem))
-}
-
-fn extents<H: Hw>(
+/// Changes the extents of a list until one fails.
+pub(super) fn extents<H: Hw>(
     call: &mut Call<'_, H>,
     mut change: impl FnMut(&Domain<H>, &mut Removal<'_, H>, Ipa, u8) -> Result<(), XenError>,
 ) -> CallResult {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::case;
-use super::life::resources;
+use super::life::{resources, timed};
 use super::linux::{LONG, leave, start};
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
@@ -13,6 +13,7 @@ use crate::suite::{Case, Lab};
 pub(super) const CASES: &[Case] = &[
     case("eight_linux_guests_share_four_pcpus_fairly", eight),
     case("a_thousand_domains_come_and_go_and_leave_nothing", thousand),
+    case("domain_number_101_is_created_within_1_percent_of_the_time_of_number_2", hundred),
 ];
 
 /// How many guests run at once; the lab's store has a disk for each.
@@ -73,5 +74,24 @@ fn thousand(lab: &Lab) -> Result<()> {
     let after = resources(&mut machine)?;
     ensure!(before.0 == after.0, "free memory was {} and is {}", before.0, after.0);
     ensure!(before.1 == after.1, "XenStore was\n{}\nand is\n{}", before.1, after.1);
+    Ok(())
+}
+
+fn hundred(lab: &Lab) -> Result<()> {
+    let mut config = lab.config();
+    (config.smp, config.icount, config.mem) = (1, true, "4G".to_owned());
+    let mut machine = Machine::boot(&config)?;
+    let create = |machine: &mut Machine, n| {
+        // Until the domains before it have come to rest.
+        machine.ok("sleep 0.1")?;
+        timed(machine, &format!("xl create /store/hello.cfg name=hello{n} memory=4"))
+    };
+    create(&mut machine, 1)?;
+    let second = create(&mut machine, 2)?;
+    for n in 3..=100 {
+        create(&mut machine, n)?;
+    }
+    let last = create(&mut machine, 101)?;
+    ensure!(last * 100 <= second * 101, "the second domain took {second} us of virtual time, number 101 {last} us");
     Ok(())
 }

@@ -1,8 +1,7 @@
 //! Whole exits of a guest on the fake machine: what it did, and what it finds when it goes on.
 
 use hypercall_abi::control::{CREATE_VUART, DomainParams};
-use hypercall_abi::errno::XenError;
-use hypercall_abi::ids::{DomId, Gfn};
+use hypercall_abi::ids::DomId;
 use hypercall_abi::psci::{PsciFn, PsciResult};
 use hypercall_abi::xencons;
 use proptest::prelude::*;
@@ -318,9 +317,8 @@ fn the_uart_sends_and_receives_through_its_ring() {
     let mut guest = Guest::new();
     let page = RAM + PAGE_SIZE;
     let port = evtchn::alloc_unbound(&guest.domain, DomId(0)).unwrap();
-    let uart = guest.domain.vuart.as_ref().unwrap();
-    assert_eq!(uart.connect(&guest.domain, Gfn(0x9999), port), Err(XenError::NoEnt));
-    uart.connect(&guest.domain, Gfn(page / PAGE_SIZE), port).unwrap();
+    let pinned = guest.domain.p2m.pin(Ipa::new(page), true).unwrap();
+    guest.domain.vuart.as_ref().unwrap().lock().ring = Some((pinned, port));
     let ring = guest.domain.p2m.lookup(Ipa::new(page)).unwrap().pa;
     let at = |offset: usize| ring.add(offset as u64);
 
@@ -336,7 +334,7 @@ fn the_uart_sends_and_receives_through_its_ring() {
     guest.store(UART + 0x38, 1 << 6);
     Fake::write_bytes(at(xencons::IN), b"x");
     Fake::store32(at(xencons::IN_PROD), 1);
-    guest.domain.vuart.as_ref().unwrap().on_event(guest.kernel, &guest.domain);
+    guest.domain.vuart.as_ref().unwrap().lock().on_event(guest.kernel, &guest.domain);
     assert_eq!(guest.load(UART + 0x40), 1 << 6);
     assert_eq!(guest.list_register(0), (1, 32));
     assert_eq!(guest.load(UART), u64::from(b'x'));
