@@ -12,6 +12,7 @@
 //! The tree counts per guest the nodes it owns and the permission entries that name it. The first count is the
 //! quota's; both together tell whether anything of a dead domain is left to clean up.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -98,7 +99,7 @@ impl Trail {
 pub(crate) struct Tree {
     slots: Pages<Slot>,
     free: Option<NodeId>,
-    trail: RefCell<Trail>,
+    trail: RefCell<Box<Trail>>,
     /// By the domain's id.
     usage: Pages<Usage>,
     /// How many domains have anything in the tree.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use hypercall_abi::control::DomainParams;
 use proptest::prelude::*;
 
 use super::*;
 use crate::context::El1Context;
 use crate::domain::Domain;
-use crate::fake::{Fake, Shared, blueprint, reset, with};
+use crate::fake::{Fake, Shared, params, reset, with};
 use crate::hw::PcpuId;
-use crate::lifecycle::Blueprint;
 use crate::local::Current;
 
 const PENDING: u64 = 1 << 62;
@@ -28,7 +28,7 @@ impl Gic {
     fn new(vcpus: u32) -> Gic {
         reset();
         let kernel = Box::new(Kernel::new());
-        let domain = kernel.create(&Blueprint { vcpus, ..blueprint(1) }).unwrap();
+        let domain = kernel.create(&DomainParams { vcpus, ..params(1) }, None).unwrap();
         let gic = Gic { kernel, domain };
         gic.write(0x0, 4, 3);
         gic.load(0);
