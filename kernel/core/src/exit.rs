@@ -133,7 +133,7 @@ pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
                 continue;
             }
             IntId(32..=1019) => {
-                vgic::on_physical_spi(kernel, cpu, intid);
+                vgic::on_physical_spi(kernel, intid);
                 continue;
             }
             TIMER_PPI => kernel.timer_fired(cpu.id),

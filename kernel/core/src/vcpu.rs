@@ -85,7 +85,7 @@ impl<H: Hw> Vcpu<H> {
             id,
             domid,
             context: SpinMutex::new(VcpuContext::default()),
-            gic: VcpuGic::new(),
+            gic: VcpuGic::default(),
             ptimer: PhysicalTimer::default(),
             run: SpinMutex::new(Run::default()),
             alarm: Seat::default(),

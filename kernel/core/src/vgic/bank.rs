@@ -9,6 +9,7 @@ use super::{PRIVATE, bits, low};
 use crate::hw::{Hw, IntId};
 
 /// 32 interrupts.
+#[derive(Default)]
 pub(super) struct Bank {
     /// The first of them.
     pub(super) base: u32,
@@ -50,22 +51,8 @@ pub(super) const fn first_irq(offset: u64) -> u32 {
 impl Bank {
     /// Interrupts `base` to `base + 31`. They reset to group 1, so that a guest that takes itself for the
     /// non-secure side of a GIC, where the group cannot be seen, gets them as IRQs.
-    pub(super) const fn new(base: u32, edge: u32, linked: u32) -> Self {
-        Bank {
-            base,
-            groups: 0,
-            forwarded: 0,
-            enabled: 0,
-            latch: 0,
-            active: 0,
-            not_pending: 0,
-            not_active: 0,
-            level: 0,
-            edge,
-            group1: u32::MAX,
-            linked,
-            priority: [0; 32],
-        }
+    pub(super) fn new(base: u32, edge: u32, linked: u32) -> Self {
+        Bank { base, edge, linked, group1: u32::MAX, ..Bank::default() }
     }
 
     pub(super) fn is_group1(&self, i: u32) -> bool {

@@ -144,17 +144,15 @@ impl Shared {
     /// on to where it is routed now, unless it is active.
     fn claim<H: Hw>(&mut self, kernel: &Kernel<H>, current: &Current<H>, i: u32) -> bool {
         let index = current.vcpu.id.0 as usize;
-        let had = self.owner(i) == index;
-        if had && self.bank.active >> i & 1 == 0 {
+        if self.owner(i) == index && self.bank.active >> i & 1 == 0 {
             self.home[i as usize & 31] = NOBODY;
+            if self.owner(i) != index {
+                self.tell(kernel, &current.domain, i);
+                // The other one may wait for this pCPU, which has chosen already: it comes back at once to choose again.
+                H::kick(H::pcpu());
+            }
         }
-        let has = self.owner(i) == index;
-        if had && !has {
-            self.tell(kernel, &current.domain, i);
-            // The other one may wait for this pCPU, which has chosen already: it comes back at once to choose again.
-            H::kick(H::pcpu());
-        }
-        has
+        self.owner(i) == index
     }
 }
 

@@ -3,7 +3,7 @@
 //! While an interrupt is in one, only the hardware knows how far the guest is with it. What is kept here says no more than
 //! which interrupt is where.
 
-use super::{bits, low, low16};
+use super::{bits, low};
 use crate::hw::{Hw, PcpuId};
 
 /// An interrupt as `ICH_LR<n>_EL2` has it (Arm IHI 0069H, section 12.4.8).
@@ -50,11 +50,12 @@ impl Lr {
 pub(super) const MAX_LRS: usize = 16;
 
 /// The list registers of a vCPU. They are all empty while it is on no pCPU.
+#[derive(Default)]
 pub(super) struct Lists {
     /// As last written.
     lrs: [Lr; MAX_LRS],
     /// List registers that hold an interrupt, as far as known.
-    used: u16,
+    used: u32,
     /// Interrupts are left over, and the maintenance interrupt tells when there is room.
     underflow: bool,
     /// Where the vCPU runs.
@@ -62,10 +63,6 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    pub(super) const fn new() -> Self {
-        Lists { lrs: [Lr(0); MAX_LRS], used: 0, underflow: false, on: None }
-    }
-
     /// Whether the vCPU runs on this pCPU.
     pub(super) fn is_here<H: Hw>(&self) -> bool {
         self.on == Some(H::pcpu())
@@ -74,7 +71,7 @@ impl Lists {
     /// Whether nothing is in the list registers of this pCPU.
     #[inline]
     pub(super) fn is_idle<H: Hw>(&self) -> bool {
-        self.used & !low16(H::empty_lrs()) == 0
+        self.used & !H::empty_lrs() == 0
     }
 
     /// The list registers in use: from the hardware where they are this pCPU's, else as last written.
@@ -102,7 +99,7 @@ impl Lists {
         if let Some(written) = self.lrs.get_mut(n) {
             *written = lr;
         }
-        self.used = low16((2 << n) - 1);
+        self.used = (2 << n) - 1;
     }
 
     /// Empties the list registers of this pCPU; `back` gets what they held.

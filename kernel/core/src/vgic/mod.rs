@@ -6,13 +6,12 @@
 //! back what its list registers hold and fills them anew with the most urgent interrupts ([`flush`]).
 //!
 //! Locks: a distributor's lock guards the shared interrupts of the domain; a [`VcpuGic`]'s lock guards the private
-//! interrupts and the queue of one vCPU. The distributor's is taken first, and never two vCPUs' at once.
+//! interrupts and the list registers of one vCPU. The distributor's is taken first, and never two vCPUs' at once.
 
 mod bank;
 mod dist;
 mod lists;
 mod registers;
-mod sgi;
 #[cfg(test)]
 mod tests;
 mod vcpu;
@@ -21,14 +20,14 @@ use hypercall_abi::arm;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::Ipa;
+use crate::domain::MAX_VCPUS;
 use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
-use crate::local::LocalCpu;
+use crate::local::{Current, LocalCpu};
 use crate::machine::Range;
 
 pub use dist::{Distributor, flush, raise, set_level};
 pub use registers::{read, write};
-pub use sgi::send as send_sgi;
 pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
@@ -98,19 +97,49 @@ pub const fn index_of(mpidr: u64) -> Option<usize> {
     if aff0 < 16 && above == 0 { Some((aff1 << 4 | aff0) as usize) } else { None }
 }
 
+/// The vCPUs that a value of `ICC_SGI1R_EL1` or `ICC_SGI0R_EL1` names (Arm IHI 0069H, section 12.2.23), a bit each, if vCPU `sender` writes it. They need not exist.
+#[inline]
+fn targets(value: u64, sender: u32) -> u64 {
+    const { assert!(MAX_VCPUS <= 64) };
+    // Affinity 3 and 2 of every vCPU are 0, and its affinity 0 ends at 15, so that every other range of that is empty.
+    let [aff3, range, aff2, aff1] = [48, 44, 32, 16].map(|bit| low(value >> bit));
+    if value >> 40 & 1 != 0 {
+        // All but the sender.
+        !(1 << (sender & 63))
+    } else if aff3 & 0xFF | range & 0xF | aff2 & 0xFF == 0 {
+        (value & 0xFFFF).checked_shl((aff1 & 0xFF) * 16).unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// Sends a software-generated interrupt: a write of group 0 or 1's register by the vCPU that runs here.
+#[inline(never)]
+pub fn send_sgi<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, value: u64, group1: bool) {
+    let (sender, irq) = (current.vcpu.id.0, low(value >> 24 & 0xF));
+    let targets = targets(value, sender);
+    if targets == 1 << (sender & 63) {
+        current.vcpu.gic.raise_own_sgi::<H>(irq, group1);
+    } else {
+        send_to_others(kernel, current, targets, irq, group1);
+    }
+}
+
+#[inline(never)]
+fn send_to_others<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, targets: u64, irq: u32, group1: bool) {
+    for vcpu in bits(targets).map_while(|index| current.domain.vcpus().get(index as usize)) {
+        if vcpu.gic.raise_sgi::<H>(irq, group1) {
+            kernel.notify(vcpu);
+        }
+    }
+}
+
 /// A shared interrupt of the machine has come in and is active: it goes to Dom0, which has all of them, and the
 /// guest's own deactivation ends it.
 #[inline(never)]
-pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, intid: IntId) {
-    let running = cpu.current.as_ref().filter(|current| current.domain.id == DomId::DOM0);
-    let owner = match running {
-        Some(current) => Some(current.domain.clone()),
-        None => kernel.domains.get(DomId::DOM0),
-    };
-    match owner {
-        Some(domain) if domain.dist.is_linked(intid.0) => {
-            raise(kernel, &domain, intid.0);
-        }
+pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, intid: IntId) {
+    match kernel.domains.get(DomId::DOM0) {
+        Some(domain) if domain.dist.is_linked(intid.0) => raise(kernel, &domain, intid.0),
         Some(_) | None => {
             // Nobody's: it must not come again.
             H::disable_interrupt(intid);
@@ -142,10 +171,4 @@ fn bits(mask: impl Into<u64>) -> impl Iterator<Item = u32> {
 #[allow(clippy::cast_possible_truncation, reason = "the upper half is not wanted")]
 const fn low(value: u64) -> u32 {
     value as u32
-}
-
-/// The lowest 16 bits of a mask of list registers.
-#[allow(clippy::cast_possible_truncation, reason = "there are 16 list registers at most")]
-const fn low16(mask: u32) -> u16 {
-    mask as u16
 }

@@ -240,6 +240,49 @@ fn an_interrupt_disabled_on_a_vcpu_that_runs_elsewhere_is_taken_back_before_that
 }
 
 #[test]
+fn what_is_cleared_from_another_pcpu_does_not_come_back_from_a_list_register() {
+    let gic = Gic::new(1);
+    enabled(&gic, &[31, 40]);
+    for irq in [31, 40] {
+        let elsewhere = |register| {
+            with(|s| s.pcpu = PcpuId(1));
+            gic.set_bit(register, irq);
+            assert!(!gic.bit(register, irq), "whoever clears it sees that at once");
+            with(|s| s.pcpu = PcpuId(0));
+            gic.enter(0);
+        };
+        gic.raise(irq);
+        gic.enter(0);
+        elsewhere(0x280);
+        assert_eq!(gic.acknowledge(), None);
+        gic.raise(irq);
+        gic.enter(0);
+        assert_eq!(gic.acknowledge(), Some(irq));
+        elsewhere(0x380);
+        assert!(!gic.bit(0x300, irq));
+        gic.raise(irq);
+        gic.enter(0);
+        assert_eq!(gic.acknowledge(), Some(irq), "what comes later counts");
+        gic.end(0, irq);
+    }
+}
+
+#[test]
+fn an_interrupt_that_is_active_stays_with_its_vcpu_when_its_route_changes() {
+    let gic = Gic::new(2);
+    enabled(&gic, &[40]);
+    gic.raise(40);
+    gic.enter(0);
+    assert_eq!(gic.acknowledge(), Some(40));
+    gic.write(0x6000 + 8 * 40, 8, 1);
+    gic.raise(40);
+    assert!(!can_take(&gic, 1) && gic.bit(0x300, 40) && gic.bit(0x200, 40));
+    gic.end(0, 40);
+    gic.write(0x200 + 4, 4, 1 << 8);
+    assert!(!can_take(&gic, 0) && can_take(&gic, 1), "the next one goes where it is routed");
+}
+
+#[test]
 fn a_disable_that_is_taken_back_in_time_loses_nothing_on_another_pcpu() {
     let gic = Gic::new(1);
     enabled(&gic, &[31]);

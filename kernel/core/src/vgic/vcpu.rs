@@ -40,13 +40,6 @@ const VTIMER: IntId = IntId(vtimer::VIRTUAL_PPI);
 pub(super) const VTIMER_BIT: u32 = 1 << vtimer::VIRTUAL_PPI;
 
 impl VcpuGic {
-    /// A GIC with everything disabled. The virtual timer is linked to the physical one.
-    pub const fn new() -> Self {
-        let bank = Bank::new(0, SGIS, VTIMER_BIT);
-        let state = Private { bank, lists: Lists::new(), timer_taken: false };
-        VcpuGic { marks: AtomicU8::new(0), state: SpinMutex::new(state) }
-    }
-
     pub(super) fn lock(&self) -> SpinMutexGuard<'_, Private> {
         self.state.lock()
     }
@@ -200,7 +193,10 @@ impl Private {
 }
 
 impl Default for VcpuGic {
+    /// A GIC with everything disabled. The virtual timer is linked to the physical one.
     fn default() -> Self {
-        Self::new()
+        let bank = Bank::new(0, SGIS, VTIMER_BIT);
+        let state = Private { bank, lists: Lists::default(), timer_taken: false };
+        VcpuGic { marks: AtomicU8::new(0), state: SpinMutex::new(state) }
     }
 }
