@@ -6,36 +6,14 @@
 use crate::ids::{Gfn, GuestPtr};
 
 wire_enum! {
-    /// `VCPUOP_*`: the command of `vcpu_op`.
+    /// `VCPUOP_*`: the commands of `vcpu_op` that there are on Arm.
     VcpuOp: u32 {
-        /// x86 only.
-        Initialise = 0,
-        /// x86 only.
-        Up = 1,
-        /// x86 only.
-        Down = 2,
-        /// x86 only.
-        IsUp = 3,
         /// Read a vCPU's runstate once: [`RunstateInfo`].
         GetRunstateInfo = 4,
         /// Keep the runstate in guest memory: [`RegisterMemoryArea`].
         RegisterRunstateMemoryArea = 5,
-        /// Ticks; not on Arm.
-        SetPeriodicTimer = 6,
-        /// Ticks; not on Arm.
-        StopPeriodicTimer = 7,
-        /// One-shot timer; not on Arm.
-        SetSingleshotTimer = 8,
-        /// One-shot timer; not on Arm.
-        StopSingleshotTimer = 9,
         /// Keep the vcpu_info in guest memory: [`RegisterVcpuInfo`].
         RegisterVcpuInfo = 10,
-        /// x86 only.
-        SendNmi = 11,
-        /// x86 only.
-        GetPhysid = 12,
-        /// Keep the time info in guest memory: [`RegisterMemoryArea`].
-        RegisterVcpuTimeMemoryArea = 13,
     }
 }
 

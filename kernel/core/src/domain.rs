@@ -68,8 +68,8 @@ pub struct Domain<H: Hw> {
     pub caps: Option<H::Shared<CapTable<H>>>,
     /// Its HVM parameters, by index.
     pub params: [AtomicU64; NR_PARAMS as usize],
-    /// Its watchdog timers.
-    pub watchdogs: Watchdogs,
+    /// Its watchdogs. Taken before the lock of a pCPU's queues.
+    pub watchdogs: SpinMutex<Watchdogs>,
     /// The line that it is printing with `console_io`. Taken before the domain list: what is printed goes to Dom0.
     pub line: SpinMutex<LineBuffer>,
     /// The page through which the hypervisor and the domain share event bits; freed with the last reference to the
@@ -114,7 +114,7 @@ impl<H: Hw> Domain<H> {
             vuart: (params.flags & CREATE_VUART != 0).then(SpinMutex::default),
             caps,
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
-            watchdogs: Watchdogs::default(),
+            watchdogs: SpinMutex::default(),
             line: SpinMutex::new(LineBuffer::default()),
             shared_info,
             pollers: AtomicU64::new(0),

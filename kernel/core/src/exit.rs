@@ -136,7 +136,7 @@ pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
                 vgic::on_physical_spi(kernel, intid);
                 continue;
             }
-            TIMER_PPI => kernel.timer_fired(cpu.id),
+            TIMER_PPI => kernel.timer_fired(cpu),
             MAINTENANCE_PPI => vgic::on_maintenance(cpu),
             // A kick says no more than "look": the return path looks at the run queue and at pending interrupts.
             IntId(_) => {}

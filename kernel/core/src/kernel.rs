@@ -1,7 +1,7 @@
 //! The microkernel's state: one value, shared by all pCPUs, that holds every table.
 //!
-//! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; how a vCPU stands, then a
-//! run queue or a timer queue. Each lock names what it guards where it is declared.
+//! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; how a vCPU stands, then
+//! the queues of a pCPU. Each lock names what it guards where it is declared.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -14,7 +14,6 @@ use crate::domain::DomainTable;
 use crate::hw::{Hw, Ticks};
 use crate::machine::Machine;
 use crate::sched::Scheduler;
-use crate::timer::Timers;
 use crate::trap::IdRegisters;
 use crate::vmid::VmidAllocator;
 
@@ -25,10 +24,8 @@ pub const MAX_VCPUS_TOTAL: usize = 1024;
 pub struct Kernel<H: Hw> {
     /// The domains.
     pub domains: DomainTable<H>,
-    /// The run queues.
+    /// The run queues and alarms.
     pub sched: Scheduler<H>,
-    /// The alarms.
-    pub timers: Timers<H>,
     /// The log, and the way to the UART.
     pub console: SpinMutex<Log>,
     /// VMIDs of the domains.
@@ -47,7 +44,6 @@ impl<H: Hw> Kernel<H> {
         Kernel {
             domains: DomainTable::new(),
             sched: Scheduler::new(),
-            timers: Timers::new(),
             console: SpinMutex::new(Log::EMPTY),
             vmids: VmidAllocator::new(),
             ids: IdRegisters::new(),

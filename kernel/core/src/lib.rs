@@ -30,7 +30,6 @@ pub mod runstate;
 pub mod sched;
 pub mod sched_op;
 pub mod smccc;
-pub mod timer;
 pub mod trap;
 pub mod vcpu;
 pub mod vcpu_op;

@@ -75,13 +75,16 @@ impl<H: Hw> Kernel<H> {
         Ok(())
     }
 
+    /// Holds all vCPUs; true if one of them still runs.
+    fn hold_all(&self, domain: &Domain<H>, reasons: u32) -> bool {
+        domain.vcpus().iter().filter(|vcpu| self.hold(vcpu, reasons)).count() > 0
+    }
+
     /// Pauses all vCPUs; counted.
     pub fn pause(&self, domain: &Domain<H>) -> Result<(), XenError> {
         let mut pauses = domain.pauses.lock();
         *pauses = pauses.checked_add(1).ok_or(XenError::Overflow)?;
-        for vcpu in domain.vcpus() {
-            self.hold(vcpu, PAUSED);
-        }
+        self.hold_all(domain, PAUSED);
         Ok(())
     }
 
@@ -103,9 +106,7 @@ pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: u32) {
     if !domain.begin_shutdown(reason) {
         return;
     }
-    for vcpu in domain.vcpus() {
-        kernel.hold(vcpu, STOPPED);
-    }
+    kernel.hold_all(domain, STOPPED);
     if domain.id == DomId::DOM0 {
         let reason = ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash);
         kernel.log(format_args!("dom0 has ended ({reason:?}): the machine follows"));
@@ -137,10 +138,7 @@ pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &T
 pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool {
     domain.begin_dying();
     // In every stretch: another pCPU may have begun the destruction and not have come to hold them all yet.
-    for vcpu in domain.vcpus() {
-        kernel.hold(vcpu, STOPPED);
-    }
-    if domain.vcpus().iter().any(|vcpu| vcpu.running_on().is_some()) {
+    if kernel.hold_all(domain, STOPPED) {
         return false;
     }
     // The ring's page goes back after the UART's lock.
@@ -149,8 +147,10 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
         && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
     // Once only: through a capability that outlived the domain we may come here when its id is another's.
     if done && kernel.domains.remove(domain) {
-        kernel.timers.cancel(&domain.watchdogs.alarm);
-        domain.vcpus().iter().for_each(|vcpu| kernel.timers.cancel(&vcpu.alarm));
+        domain.watchdogs.lock().disarm(kernel, domain);
+        for vcpu in domain.vcpus() {
+            kernel.sched.cancel_alarm(vcpu, &mut vcpu.run.lock());
+        }
         kernel.return_vcpus(domain.vcpus().len());
     }
     done

@@ -38,7 +38,7 @@ impl<H: Hw> LocalCpu<H> {
 
     /// Takes the registers of the vCPU off this pCPU, but for its GIC.
     pub fn save(&mut self, frame: &TrapFrame, context: &mut VcpuContext) {
-        context.frame = *frame;
+        context.frame.copy_from(frame);
         H::save_el1(&mut context.el1);
         H::save_interface(&mut context.interface);
         if self.fp_loaded {
@@ -51,7 +51,7 @@ impl<H: Hw> LocalCpu<H> {
     pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame) {
         self.domain = Some(domain.id);
         let context = vcpu.context.lock();
-        *frame = context.frame;
+        frame.copy_from(&context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
         H::load_interface(&context.interface);

@@ -19,7 +19,8 @@ pub const STOPPED: u32 = 1 << 3;
 
 /// What the scheduler knows of a vCPU.
 pub struct Run {
-    state: Runstate,
+    /// Whether it runs, waits in a run queue, or neither; see [`Run::enter`].
+    pub state: Runstate,
     since: Ticks,
     spent: [Ticks; 4],
     /// The pCPU where it runs or in whose queue it waits, else the one where it did last.
@@ -27,6 +28,8 @@ pub struct Run {
     /// Reasons not to run (`BLOCKED` and its like). They may change at any time: its state follows when its pCPU, if it
     /// has one, has noticed.
     pub held: u32,
+    /// When the alarm goes off that it has set on `pcpu` as it went to sleep.
+    pub alarm: Option<Ticks>,
     /// The guest's copy of the times, if it asked for one.
     pub area: Option<RunstateArea>,
 }
@@ -44,16 +47,19 @@ pub struct RunstateArea {
 impl Default for Run {
     /// How a vCPU stands that has not been started.
     fn default() -> Self {
-        Run { state: Runstate::Offline, since: 0, spent: [0; 4], pcpu: PcpuId(0), held: OFFLINE, area: None }
+        Run {
+            state: Runstate::Offline,
+            since: 0,
+            spent: [0; 4],
+            pcpu: PcpuId(0),
+            held: OFFLINE,
+            alarm: None,
+            area: None,
+        }
     }
 }
 
 impl Run {
-    /// Whether it runs, waits in a run queue, or neither.
-    pub fn state(&self) -> Runstate {
-        self.state
-    }
-
     /// The pCPU where it runs now.
     pub fn running_on(&self) -> Option<PcpuId> {
         (self.state == Runstate::Running).then_some(self.pcpu)
@@ -108,10 +114,18 @@ impl RunstateArea {
     fn write<H: Hw>(&self, info: &RunstateInfo) {
         let split = usize::try_from(PAGE_SIZE - self.offset).map_or(0, |left| left.min(size_of::<RunstateInfo>()));
         let (head, tail) = info.as_bytes().split_at(split);
-        H::write_bytes(self.first.pa().page().add(self.offset), head);
+        H::write_bytes(self.first.pa().add(self.offset), head);
         if let Some(second) = &self.second {
-            H::write_bytes(second.pa().page(), tail);
+            H::write_bytes(second.pa(), tail);
         }
+    }
+}
+
+/// The earlier of two times that may be never.
+pub fn earlier(a: Option<Ticks>, b: Option<Ticks>) -> Option<Ticks> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (only, None) | (None, only) => only,
     }
 }
 

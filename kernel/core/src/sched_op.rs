@@ -5,15 +5,14 @@ use core::sync::atomic::Ordering;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::Port;
 use hypercall_abi::sched::{Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
-use spin::mutex::SpinMutex;
 
 use crate::addr::GuestVa;
 use crate::domain::Domain;
-use crate::hw::{Hw, Ticks};
+use crate::hw::{Hw, PcpuId, Ticks};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, ticks};
-use crate::timer::{Alarm, Seat};
+use crate::sched::Alarm;
 use crate::{evtchn, guest, lifecycle};
 
 /// `Vcpu::polling` when several ports are polled: any of them ends the poll.
@@ -24,10 +23,33 @@ const POLL_PORTS: u32 = 128;
 /// The two watchdogs of a domain.
 #[derive(Default)]
 pub struct Watchdogs {
-    /// When each expires, if it is armed. Taken before a timer queue's lock.
-    due: SpinMutex<[Option<Ticks>; 2]>,
-    /// Where the domain's alarm for the earlier one stands.
-    pub alarm: Seat,
+    /// When each expires, if it is armed.
+    due: [Option<Ticks>; 2],
+    /// Where the alarm for the earlier one is set, and for when.
+    alarm: Option<(PcpuId, Ticks)>,
+}
+
+impl Watchdogs {
+    /// Sets the alarm, which may be set already, for what is armed now.
+    fn set_alarm<H: Hw>(&mut self, kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) {
+        if let Some((home, at)) = self.alarm.take() {
+            let is_it =
+                |alarm: &Alarm<H>| matches!(alarm, Alarm::Watchdog(other) if core::ptr::eq(&**other, &**domain));
+            kernel.sched.queues(home).alarms.cancel(at, is_it);
+        }
+        if let Some(first) = self.due.iter().flatten().min() {
+            self.alarm = Some((H::pcpu(), *first));
+            kernel.sched.queues(H::pcpu()).alarms.set(*first, Alarm::Watchdog(domain.clone()));
+            // It sets its timer as it chooses.
+            kernel.sched.poke(H::pcpu());
+        }
+    }
+
+    /// Disarms both.
+    pub fn disarm<H: Hw>(&mut self, kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) {
+        self.due = [None; 2];
+        self.set_alarm(kernel, domain);
+    }
 }
 
 /// `sched_op(cmd, arg)`.
@@ -96,8 +118,8 @@ fn poll<H: Hw>(call: &mut Call<'_, H>, arg: &Poll) -> CallResult {
 fn watchdog<H: Hw>(call: &mut Call<'_, H>, arg: &Watchdog) -> CallResult {
     let after = ticks::<H>(u64::from(arg.timeout).saturating_mul(1_000_000_000));
     let at = (arg.timeout != 0).then(|| H::now().saturating_add(after));
-    let Watchdogs { due, alarm } = &call.domain.watchdogs;
-    let mut due = due.lock();
+    let mut watchdogs = call.domain.watchdogs.lock();
+    let due = &mut watchdogs.due;
     let result = match arg.id {
         0 => {
             at.ok_or(XenError::Inval)?;
@@ -111,19 +133,14 @@ fn watchdog<H: Hw>(call: &mut Call<'_, H>, arg: &Watchdog) -> CallResult {
             0
         }
     };
-    match due.iter().flatten().min() {
-        Some(first) => call.kernel.timers.set(H::pcpu(), Alarm::Watchdog(call.domain.clone()), *first),
-        None => call.kernel.timers.cancel(alarm),
-    }
-    // The hardware's timer is set when this pCPU has chosen.
-    call.kernel.sched.poke(H::pcpu());
+    watchdogs.set_alarm(call.kernel, call.domain);
     Ok(result)
 }
 
 /// The alarm for a domain's watchdogs: the domain has not poked one in time and ends.
 pub(crate) fn watchdog_expired<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, now: Ticks) {
     // One that has been poked meanwhile has set the alarm anew.
-    if domain.watchdogs.due.lock().iter().flatten().any(|at| *at <= now) {
+    if domain.watchdogs.lock().due.iter().flatten().any(|at| *at <= now) {
         kernel.log(format_args!("d{}: watchdog expired", domain.id));
         lifecycle::shutdown(kernel, domain, ShutdownReason::Watchdog as u32);
     }

@@ -10,8 +10,7 @@ use crate::addr::Pa;
 use crate::context::{El1Context, FpContext, TrapFrame, VcpuInterface};
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
-use crate::runstate::{OFFLINE, Run};
-use crate::timer::Seat;
+use crate::runstate::{OFFLINE, Run, earlier};
 use crate::vgic::{VcpuGic, affinity};
 use crate::vtimer::{self, PhysicalTimer};
 
@@ -58,8 +57,6 @@ pub struct Vcpu<H: Hw> {
     pub ptimer: PhysicalTimer,
     /// How it stands with the scheduler. Taken before a run queue's lock.
     pub run: SpinMutex<Run>,
-    /// Where its alarm stands.
-    pub alarm: Seat,
     /// pCPUs that it may use, a bit each.
     pub affinity: AtomicU64,
     /// What the scheduling policy keeps.
@@ -88,7 +85,6 @@ impl<H: Hw> Vcpu<H> {
             gic: VcpuGic::default(),
             ptimer: PhysicalTimer::default(),
             run: SpinMutex::new(Run::default()),
-            alarm: Seat::default(),
             affinity: AtomicU64::new(u64::MAX),
             vruntime: AtomicU64::new(0),
             info: AtomicU64::new(0),
@@ -137,6 +133,6 @@ impl<H: Hw> Vcpu<H> {
     /// When it wants to be woken although nobody sends it anything: the earliest of its timers, and the end of a poll.
     pub fn deadline(&self, el1: &El1Context) -> Option<Ticks> {
         let poll = Some(self.poll_until.load(Ordering::Relaxed)).filter(|at| *at != 0);
-        [vtimer::deadline(el1), self.ptimer.deadline(), poll].into_iter().flatten().min()
+        earlier(earlier(vtimer::deadline(el1), self.ptimer.deadline()), poll)
     }
 }

@@ -17,7 +17,7 @@ use crate::runstate::RunstateArea;
 use crate::vcpu::Vcpu;
 use crate::{evtchn, guest};
 
-/// `vcpu_op(cmd, vcpu, arg)`.
+/// `vcpu_op(cmd, vcpu, arg)`. Arm guests start vCPUs by PSCI and take time from the architected timer.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let id = VcpuId(u32::try_from(call.args[1]).map_err(|_| XenError::NoEnt)?);
@@ -38,18 +38,6 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             guest::write(call.domain, at, &info)?;
             Ok(0)
         }
-        // Arm guests start vCPUs by PSCI and take time from the architected timer (as on Xen).
-        VcpuOp::Initialise
-        | VcpuOp::Up
-        | VcpuOp::Down
-        | VcpuOp::IsUp
-        | VcpuOp::SetPeriodicTimer
-        | VcpuOp::StopPeriodicTimer
-        | VcpuOp::SetSingleshotTimer
-        | VcpuOp::StopSingleshotTimer
-        | VcpuOp::SendNmi
-        | VcpuOp::GetPhysid
-        | VcpuOp::RegisterVcpuTimeMemoryArea => Err(XenError::NoSys.into()),
     }
 }
 
@@ -80,29 +68,20 @@ fn register_info<H: Hw>(call: &Call<'_, H>, target: &H::Shared<Vcpu<H>>, arg: &R
 
 /// Keeps a copy of the vCPU's run times in guest memory from now on; a null address ends that.
 fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, at: GuestVa) -> CallResult {
-    let area = if at.raw() == 0 { None } else { Some(runstate_area(call, at)?) };
-    let before = {
-        let mut run = target.run.lock();
-        let before = core::mem::replace(&mut run.area, area);
-        run.publish::<H>(call.domain.runstate_flag.load(Ordering::Relaxed));
-        before
-    };
-    // Its frames are unpinned behind the lock.
-    drop(before);
-    Ok(0)
-}
-
-fn runstate_area<H: Hw>(call: &Call<'_, H>, at: GuestVa) -> Result<RunstateArea, XenError> {
     if !at.is_aligned(8) {
-        return Err(XenError::Inval);
+        return Err(XenError::Inval.into());
     }
-    let pin = |va: GuestVa| {
-        let pa = H::translate(va, Access::Write).ok_or(XenError::Fault)?;
-        H::frames().get(pa, call.domain.id).map_err(|_| XenError::Fault)
-    };
-    let left = at.left_in_page();
-    let second = if left < size_of::<RunstateInfo>() as u64 { Some(pin(at.add(left))?) } else { None };
-    Ok(RunstateArea { offset: at.offset(), first: pin(at)?, second })
+    let pin = |va| guest::pin(call.domain, va, Access::Write);
+    let crosses = at.left_in_page() < size_of::<RunstateInfo>() as u64;
+    let second = if crosses { Some(pin(at.add(at.left_in_page()))?) } else { None };
+    let mut area =
+        if at.raw() == 0 { None } else { Some(RunstateArea { first: pin(at)?, offset: at.offset(), second }) };
+    let mut run = target.run.lock();
+    core::mem::swap(&mut run.area, &mut area);
+    run.publish::<H>(call.domain.runstate_flag.load(Ordering::Relaxed));
+    // What was there before is unpinned behind the lock.
+    drop(run);
+    Ok(0)
 }
 
 /// `vm_assist(cmd, type)`.

@@ -110,7 +110,7 @@ impl PhysicalTimer {
 
 /// A trapped write to the physical timer of the vCPU that runs here.
 #[inline(never)]
-pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &H::Shared<Vcpu<H>>, register: Register, value: u64) {
+pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, register: Register, value: u64) {
     let (timer, now) = (&vcpu.ptimer, H::now());
     match register {
         Register::Control => timer.control.store(value & (ENABLE | IMASK), Ordering::Relaxed),
@@ -122,7 +122,7 @@ pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &H::Shared<Vcpu
         }
     }
     vcpu.gic.set_level::<H>(PHYSICAL_PPI, timer.line(now));
-    kernel.timers.watch(cpu.id, vcpu);
+    // The pCPU sets its timer as it chooses.
     kernel.sched.poke(cpu.id);
 }
 

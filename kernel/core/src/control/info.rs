@@ -85,7 +85,7 @@ pub(super) fn domain<H: Hw>(target: &Domain<H>) -> DomainInfo {
 
 pub(super) fn vcpu<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
     let run = vcpu.run.lock();
-    let state = match run.state() {
+    let state = match run.state {
         Runstate::Running => 1,
         Runstate::Runnable => 2,
         Runstate::Blocked | Runstate::Offline if run.held & OFFLINE != 0 => 0,

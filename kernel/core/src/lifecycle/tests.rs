@@ -7,11 +7,11 @@ use super::*;
 use crate::addr::PAGE_SIZE;
 use crate::domain::Life;
 use crate::evtchn;
-use crate::fake::{Fake, GUEST_RAM, World, params, peek, poke, pretend, with};
+use crate::fake::{Fake, GUEST_RAM, Shared, World, params, peek, poke, pretend, with};
 use crate::frame::FrameKind;
 use crate::hw::PcpuId;
 use crate::kernel::MAX_VCPUS_TOTAL;
-use crate::timer::Alarm;
+use crate::sched::Alarm;
 
 fn free_frames() -> u64 {
     Fake::frames().free_pages()
@@ -22,6 +22,13 @@ fn vcpus_left(kernel: &Kernel<Fake>) -> usize {
     let left = (0..=MAX_VCPUS_TOTAL).rev().find(|count| kernel.reserve_vcpus(*count).is_ok()).unwrap();
     kernel.return_vcpus(left);
     left
+}
+
+/// What going to sleep does for a vCPU with a timer.
+fn set_alarm(kernel: &Kernel<Fake>, domain: &Shared<Domain<Fake>>, n: usize, at: u64) {
+    let vcpu = &domain.vcpus()[n];
+    vcpu.run.lock().alarm = Some(at);
+    kernel.sched.queues(PcpuId(0)).alarms.set(at, Alarm::Vcpu(vcpu.clone()));
 }
 
 #[test]
@@ -120,8 +127,9 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     poke(&domain, GUEST_RAM, &record);
     let vcpu_op = hypercall_abi::nr::VCPU_OP;
     assert_eq!(world.call(&domain, vcpu_op, &[10, 1, GUEST_RAM]), 0);
-    kernel.timers.set(PcpuId(0), Alarm::Vcpu(domain.vcpus()[2].clone()), 1 << 40);
-    kernel.timers.set(PcpuId(0), Alarm::Watchdog(domain.clone()), 1 << 40);
+    set_alarm(kernel, &domain, 2, 1 << 40);
+    poke(&domain, GUEST_RAM, &hypercall_abi::sched::Watchdog { id: 0, timeout: 100 });
+    assert_eq!(world.call(&domain, hypercall_abi::nr::SCHED_OP, &[6, GUEST_RAM]), 1);
 
     world.destroy(&domain);
     assert_eq!(domain.life(), Life::Dying);
@@ -165,12 +173,11 @@ fn what_is_still_known_of_a_dead_domain_does_not_reach_who_came_after_it() {
     let dead = world.domain(4);
     world.destroy(&dead);
     let heir = world.domain(4);
-    kernel.timers.set(PcpuId(0), Alarm::Vcpu(heir.vcpus()[0].clone()), 12345);
+    set_alarm(kernel, &heir, 0, 12345);
     let left = vcpus_left(kernel);
     assert!(destroy(kernel, &dead), "through a capability that outlived it");
     assert_eq!(vcpus_left(kernel), left);
-    kernel.timers.program(PcpuId(0), None);
-    assert_eq!(with(|s| s.deadline), Some(12345), "the heir's deadline stands");
+    assert_eq!(kernel.sched.queues(PcpuId(0)).alarms.earliest(), Some(12345), "the heir's alarm stands");
     assert!(kernel.domains.get(heir.id).is_some());
 }
 

@@ -11,7 +11,7 @@ use heapless::binary_heap::{BinaryHeap, Min};
 use super::Policy;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::MAX_VCPUS_TOTAL;
-use crate::runstate::ticks;
+use crate::runstate::{earlier, ticks};
 use crate::vcpu::Vcpu;
 
 /// The most that a vCPU's virtual runtime may differ from its queue's when it enters, in nanoseconds.
@@ -89,7 +89,7 @@ impl<H: Hw> FairQueue<H> {
     /// Virtual time goes on to that of the vCPU, running or waiting, that has run least.
     fn advance(&mut self, now: Ticks) {
         let running = self.running.map(|turn| turn.key_at(now));
-        if let Some(least) = [running, self.head()].into_iter().flatten().min() {
+        if let Some(least) = earlier(running, self.head()) {
             self.floor = self.floor.max(least);
         }
     }

@@ -1,8 +1,9 @@
 //! The scheduler: which vCPU runs where, and how a vCPU comes to wait and to run again.
 //!
-//! How a vCPU stands is in its `run`, under one lock, which is taken before a run queue's. It may run when nothing
-//! holds it; it then stands in one run queue, or runs. Which vCPU of a queue is next is the policy's business.
+//! How a vCPU stands is in its `run`, under one lock, which is taken before that of a pCPU's queues. It may run when
+//! nothing holds it; it then stands in one run queue, or runs. Which vCPU of a queue is next is the policy's business.
 
+mod alarm;
 mod fair;
 mod switch;
 #[cfg(test)]
@@ -11,13 +12,14 @@ mod tests;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::vcpu::Runstate;
-use spin::mutex::SpinMutex;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::Kernel;
-use crate::runstate::{BLOCKED, Run};
+use crate::runstate::{BLOCKED, Run, earlier};
 use crate::vcpu::Vcpu;
 
+pub use alarm::{Alarm, Alarms};
 use fair::FairQueue;
 pub use switch::reschedule;
 
@@ -41,21 +43,36 @@ pub trait Policy<H: Hw> {
     fn waiting(&self) -> usize;
 }
 
+/// What waits on a pCPU.
+pub struct Queues<H: Hw> {
+    ready: FairQueue<H>,
+    /// Who wants to be told at which time.
+    pub alarms: Alarms<H>,
+}
+
+impl<H: Hw> Queues<H> {
+    /// Sets this pCPU's timer to the earliest alarm, the end of the turn of who runs, or `own`, a timer of it.
+    fn program(&self, now: Ticks, own: Option<Ticks>) {
+        H::set_deadline(earlier(earlier(self.ready.turn_end(now), self.alarms.earliest()), own));
+    }
+}
+
 /// What the scheduler keeps for each pCPU.
 struct Pcpu<H: Hw> {
-    /// Guards the order of waiting vCPUs. Nothing is taken under it.
-    queue: SpinMutex<FairQueue<H>>,
+    /// Guards who waits. Nothing is taken under it.
+    queues: SpinMutex<Queues<H>>,
     /// Ticks spent idle.
     idle: AtomicU64,
 }
 
 impl<H: Hw> Pcpu<H> {
     const fn new() -> Self {
-        Pcpu { queue: SpinMutex::new(FairQueue::new()), idle: AtomicU64::new(0) }
+        let queues = SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new() });
+        Pcpu { queues, idle: AtomicU64::new(0) }
     }
 }
 
-/// Run queues of all pCPUs.
+/// The queues of all pCPUs.
 pub struct Scheduler<H: Hw> {
     pcpus: [Pcpu<H>; MAX_PCPUS],
     /// Set by anyone who wants the pCPU to choose again before it returns to its guest. Apart, since every exit looks.
@@ -65,7 +82,6 @@ pub struct Scheduler<H: Hw> {
 }
 
 impl<H: Hw> Scheduler<H> {
-    /// Empty queues.
     pub(crate) const fn new() -> Self {
         Scheduler {
             pcpus: [const { Pcpu::new() }; MAX_PCPUS],
@@ -80,6 +96,11 @@ impl<H: Hw> Scheduler<H> {
 
     fn again(&self, id: PcpuId) -> &AtomicBool {
         &self.again[usize::from(id.0) % MAX_PCPUS]
+    }
+
+    /// Locks what waits on a pCPU.
+    pub fn queues(&self, id: PcpuId) -> SpinMutexGuard<'_, Queues<H>> {
+        self.pcpu(id).queues.lock()
     }
 
     /// Whether this pCPU must choose again before it returns to a guest.
@@ -97,32 +118,40 @@ impl<H: Hw> Scheduler<H> {
 
     /// The vCPU that runs here lets another one run, if any waits.
     pub fn give_way(&self) {
-        if self.pcpu(H::pcpu()).queue.lock().give_way(H::now()) {
+        if self.queues(H::pcpu()).ready.give_way(H::now()) {
             self.again(H::pcpu()).store(true, Ordering::Release);
         }
     }
 
     /// Ticks that a pCPU has been idle, and how many vCPUs it has.
     pub fn load(&self, id: PcpuId) -> (Ticks, usize) {
-        let pcpu = self.pcpu(id);
         let busy = usize::from(self.idle.load(Ordering::Relaxed) & (1 << id.0) == 0);
-        (pcpu.idle.load(Ordering::Relaxed), pcpu.queue.lock().waiting() + busy)
+        (self.pcpu(id).idle.load(Ordering::Relaxed), self.queues(id).ready.waiting() + busy)
     }
 
-    /// Queues a vCPU that nothing holds and that stands in no queue.
+    /// Queues a vCPU that nothing holds and that stands in no run queue.
     pub fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, now: Ticks) {
+        self.cancel_alarm(vcpu, run);
         let id = self.choose(vcpu.affinity.load(Ordering::Relaxed), run.pcpu);
         let comes = run.running_on() != Some(id);
         run.pcpu = id;
         run.enter(Runstate::Runnable, now);
         let urgent = {
-            let mut queue = self.pcpu(id).queue.lock();
-            queue.push(vcpu.clone(), comes, now);
+            let ready = &mut self.queues(id).ready;
+            ready.push(vcpu.clone(), comes, now);
             // Whoever waits alone ends the others' time without a limit.
-            comes && (queue.waiting() == 1 || queue.turn_end(now).is_some_and(|end| end <= now))
+            comes && (ready.waiting() == 1 || ready.turn_end(now).is_some_and(|end| end <= now))
         };
         if urgent {
             self.poke(id);
+        }
+    }
+
+    /// Takes back the alarm that a vCPU has set as it went to sleep.
+    pub fn cancel_alarm(&self, vcpu: &Vcpu<H>, run: &mut Run) {
+        if let Some(at) = run.alarm.take() {
+            let is_it = |alarm: &Alarm<H>| matches!(alarm, Alarm::Vcpu(other) if core::ptr::eq(&**other, vcpu));
+            self.queues(run.pcpu).alarms.cancel(at, is_it);
         }
     }
 
@@ -149,21 +178,19 @@ impl<H: Hw> Kernel<H> {
     pub fn release(&self, vcpu: &H::Shared<Vcpu<H>>, reasons: u32) {
         let mut run = vcpu.run.lock();
         run.held &= !reasons;
-        match run.state() {
+        match run.state {
             Runstate::Running if run.pcpu != H::pcpu() => H::kick(run.pcpu),
             Runstate::Blocked | Runstate::Offline if run.held == 0 => self.sched.enqueue(vcpu, &mut run, H::now()),
             Runstate::Running | Runstate::Runnable | Runstate::Blocked | Runstate::Offline => {}
         }
     }
 
-    /// Holds a vCPU for `reasons`; its pCPU takes it off before the guest's next instruction but for the way an
-    /// interrupt takes.
-    pub fn hold(&self, vcpu: &Vcpu<H>, reasons: u32) {
+    /// Holds a vCPU for `reasons`; true if it runs now: its pCPU takes it off before the guest's next instruction but
+    /// for the way an interrupt takes.
+    pub fn hold(&self, vcpu: &Vcpu<H>, reasons: u32) -> bool {
         let mut run = vcpu.run.lock();
         run.held |= reasons;
-        if let Some(pcpu) = run.running_on() {
-            self.sched.poke(pcpu);
-        }
+        run.running_on().inspect(|pcpu| self.sched.poke(*pcpu)).is_some()
     }
 
     /// Blocks the vCPU that runs here until something is pending for it; false if something is already.
@@ -182,9 +209,7 @@ impl<H: Hw> Kernel<H> {
     /// Lets a vCPU use these pCPUs only, a bit each; one of them at least exists.
     pub fn pin(&self, vcpu: &Vcpu<H>, affinity: u64) {
         vcpu.affinity.store(affinity, Ordering::Relaxed);
-        // If it waits, the pCPU that takes it from its queue looks.
-        if let Some(pcpu) = vcpu.running_on() {
-            self.sched.poke(pcpu);
-        }
+        // If it runs where it may not, it must leave. If it waits, the pCPU that takes it from its queue looks.
+        self.hold(vcpu, 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the scheduler: one thread plays all pCPUs, one at a time.
 
+mod alarms;
 mod model;
 mod waits;
 
@@ -107,7 +108,7 @@ impl Rig {
 /// How a vCPU stands, and on which pCPU.
 fn stands(vcpu: &Vcpu<Fake>) -> (Runstate, PcpuId) {
     let run = vcpu.run.lock();
-    (run.state(), run.pcpu)
+    (run.state, run.pcpu)
 }
 
 /// A domain that is not paused, its vCPUs not started.

@@ -10,6 +10,7 @@ use super::*;
 use crate::domain::Life;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, params, poke, pretend, with};
 use crate::hw::PcpuId;
+use crate::local::LocalCpu;
 use crate::runstate::nanoseconds;
 
 const PORTS: u64 = GUEST_RAM + 0x800;
@@ -167,10 +168,7 @@ fn a_domain_has_two_watchdogs_which_are_armed_poked_and_disarmed_by_their_ids() 
         assert_eq!(g.sched(SchedOp::Watchdog, [id, 10]), inval);
     }
     let kernel = g.world.kernel;
-    let alarm = || {
-        kernel.timers.program(PcpuId(0), None);
-        with(|s| s.deadline)
-    };
+    let alarm = || kernel.sched.queues(PcpuId(0)).alarms.earliest();
     let first = alarm();
     with(|s| s.now += 1_000_000);
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 10]), 0);
@@ -178,7 +176,7 @@ fn a_domain_has_two_watchdogs_which_are_armed_poked_and_disarmed_by_their_ids() 
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 0]), 0);
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 0]), inval);
     with(|s| s.now += 1_000_000_000);
-    kernel.timer_fired(PcpuId(0));
+    kernel.timer_fired(&LocalCpu::new(PcpuId(0)));
     assert_eq!(g.domain.life(), Life::Alive, "the other one takes longer");
     assert_eq!(g.sched(SchedOp::Watchdog, [2, 0]), 0);
     assert_eq!(alarm(), None);

@@ -1,6 +1,6 @@
 //! Hypercalls with numbers and arguments that make no sense.
 
-use pv_guest_lib::abi::{control, nr, sched::SchedOp, vcpu::VcpuOp};
+use pv_guest_lib::abi::{control, nr, sched::SchedOp};
 
 use crate::Attacker;
 use crate::random::{ODD, pointers};
@@ -111,10 +111,6 @@ pub fn registrations(attacker: &mut Attacker) -> u64 {
     let mut accepted = 0;
     for round in 0..4 {
         for command in 0..20 {
-            // Turning the only vCPU off would end the attack.
-            if command == u64::from(VcpuOp::Down.raw()) {
-                continue;
-            }
             for vcpu in [0, 1, 2, 127, 128, 0xFFFF_FFFF] {
                 for pointer in pointers(&scratch) {
                     let frame = attacker.random.pick(&[0, scratch.base() >> 12, 0x39000, 0x3001, u64::MAX, 1 << 28]);

@@ -162,7 +162,7 @@ fn a_watchdog_that_is_not_poked_ends_its_domain_whatever_its_vcpu_does() {
         match does {
             "sleep" => assert!(rig.kernel.block(&vcpu)),
             "pause" => rig.kernel.pause(&guest).unwrap(),
-            "switch off" => rig.kernel.hold(&vcpu, OFFLINE),
+            "switch off" => assert!(rig.kernel.hold(&vcpu, OFFLINE)),
             _ => {}
         }
         rig.exit(0);
