@@ -1,25 +1,31 @@
 //! The control calls: decoded here, authorised by the caller's capability before any argument is read.
 
-mod info;
 #[cfg(test)]
 mod tests;
 
-use hypercall_abi::control::{Cap, DomainParams, Op, VERSION};
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::control::{
+    Cap, DomainInfo, DomainParams, Op, PcpuInfo, PlatformInfo, STATE_BLOCKED, STATE_DYING, STATE_PAUSED, STATE_RUNNING,
+    STATE_SHUTDOWN, VERSION, VcpuInfo,
+};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
+use hypercall_abi::vcpu::Runstate;
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::cap::{CapTable, Target};
-use crate::domain::Domain;
-use crate::hw::Hw;
+use crate::domain::{Domain, Life, MAX_DOMAINS};
+use crate::hw::{Access, Hw, PcpuId};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::lifecycle;
-use crate::machine::Range;
-use crate::memory::{Direction, copy_foreign, populate};
+use crate::machine::{Machine, Range};
+use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
+use crate::runstate::{BLOCKED, OFFLINE, nanoseconds};
 use crate::vcpu::Vcpu;
 use crate::{evtchn, grant, guest, hvm};
 
@@ -29,6 +35,11 @@ const PAGES_PER_CALL: u64 = 1024;
 const BYTES_PER_CALL: u64 = 256 * 1024;
 /// Bytes of the log that are copied at once.
 const CHUNK: usize = 256;
+
+/// `MIDR_EL1` as an `MRS` syndrome names it: op0 3, op1 0, CRn 0, CRm 0, op2 0.
+const MIDR: u32 = 3 << 20;
+/// `MPIDR_EL1`: op2 5.
+const MPIDR: u32 = 3 << 20 | 5 << 17;
 
 /// A control call; `number` is the hypercall's.
 #[inline(never)]
@@ -49,8 +60,8 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
 /// What the platform's capability allows.
 fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Result<(), XenError> {
     match op {
-        Op::PlatformInfo => answer(call, 1, &info::platform(call.kernel)?),
-        Op::PcpuInfo => answer(call, 2, &info::pcpu(call.kernel, call.args[1])?),
+        Op::PlatformInfo => answer(call, 1, &platform_info(call.kernel)?),
+        Op::PcpuInfo => answer(call, 2, &pcpu_info(call.kernel, call.args[1])?),
         Op::ConsoleRead => console_read(call),
         Op::Power => match call.args[1] {
             0 => H::power_off(),
@@ -80,7 +91,7 @@ fn of_domain<H: Hw>(
     let [cap, x1, x2, x3, ..] = *call.args;
     match op {
         Op::CapDrop => caps.remove(cap),
-        Op::DomainInfo => answer(call, 1, &info::domain(target)),
+        Op::DomainInfo => answer(call, 1, &domain_info(target)),
         // Whoever destroyed itself this way would lose the ground under its feet.
         Op::DomainDestroy if target.id == call.domain.id => Err(XenError::Inval),
         Op::DomainDestroy if !lifecycle::destroy(call.kernel, target) => Err(XenError::Again),
@@ -99,11 +110,11 @@ fn of_domain<H: Hw>(
         }
         Op::Populate => stretch(call, x2, PAGES_PER_CALL, |_, pages| populate(target, Ipa::new(x1), pages)),
         Op::MemoryWrite | Op::MemoryRead => stretch(call, x3, BYTES_PER_CALL, |call, bytes| {
-            let direction = if op == Op::MemoryWrite { Direction::In } else { Direction::Out };
-            copy_foreign(call.domain, GuestVa::new(x2), target, Ipa::new(x1), bytes, direction)
+            let access = if op == Op::MemoryWrite { Access::Write } else { Access::Read };
+            copy_foreign(call.domain, GuestVa::new(x2), target, Ipa::new(x1), bytes, access)
         }),
         Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3),
-        Op::VcpuInfo => answer(call, 2, &info::vcpu(vcpu(target, x1)?)),
+        Op::VcpuInfo => answer(call, 2, &vcpu_info(vcpu(target, x1)?)),
         Op::VcpuAffinity => set_affinity(call.kernel, vcpu(target, x1)?, x2),
         Op::HvmParam => hvm::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
@@ -166,6 +177,85 @@ fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
     }
     (call.args[1], call.args[2]) = (position, done);
     Ok(())
+}
+
+fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
+    let machine = kernel.machine().ok_or(XenError::NoDev)?;
+    #[allow(clippy::cast_possible_truncation, reason = "MIDR_EL1 has 32 bits")]
+    let midr = H::id_register(MIDR) as u32;
+    Ok(PlatformInfo {
+        total_pages: H::frames().total_pages(),
+        free_pages: H::frames().free_pages(),
+        dom0_base: machine.dom0_ram.start.raw(),
+        dom0_size: machine.dom0_ram.size,
+        window_base: machine.window().raw(),
+        window_size: Machine::WINDOW_SIZE,
+        uptime_ns: nanoseconds::<H>(kernel.uptime()),
+        image_base: machine.image.start.raw(),
+        image_size: machine.image.size,
+        counter_hz: H::frequency(),
+        pcpus: u32::try_from(H::online()).unwrap_or(0),
+        max_domains: u32::try_from(MAX_DOMAINS).unwrap_or(0),
+        midr,
+    })
+}
+
+fn pcpu_info<H: Hw>(kernel: &Kernel<H>, id: u64) -> Result<PcpuInfo, XenError> {
+    let id = u8::try_from(id).ok().filter(|id| usize::from(*id) < H::online()).ok_or(XenError::NoEnt)?;
+    let (idle, load) = kernel.sched.load(PcpuId(id));
+    Ok(PcpuInfo {
+        mpidr: H::id_register(MPIDR),
+        idle_ns: nanoseconds::<H>(idle),
+        load: u32::try_from(load).unwrap_or(u32::MAX),
+        reserved: 0,
+    })
+}
+
+fn domain_info<H: Hw>(target: &Domain<H>) -> DomainInfo {
+    let (vcpus, now) = (target.vcpus(), H::now());
+    let (life, shutdown_reason) = match target.life() {
+        Life::Alive => (0, 0),
+        Life::ShutDown(reason) => (STATE_SHUTDOWN, reason),
+        Life::Dying => (STATE_DYING, 0),
+    };
+    let paused = if *target.pauses.lock() > 0 { STATE_PAUSED } else { 0 };
+    let activity = if vcpus.iter().any(|vcpu| vcpu.running_on().is_some()) {
+        STATE_RUNNING
+    } else if vcpus.iter().all(|vcpu| vcpu.held() & BLOCKED != 0 || !vcpu.is_online()) {
+        STATE_BLOCKED
+    } else {
+        0
+    };
+    let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    DomainInfo {
+        uuid: target.uuid,
+        pages: target.quota.owned(),
+        max_pages: target.quota.max(),
+        cpu_ns: nanoseconds::<H>(vcpus.iter().map(|vcpu| vcpu.run.lock().running(now)).sum()),
+        state: life | paused | activity,
+        shutdown_reason,
+        online_vcpus: count(vcpus.iter().filter(|vcpu| vcpu.is_online()).count() as u64),
+        vcpus: count(vcpus.len() as u64),
+        domid: u32::from(target.id.0),
+        kernel_pages: count(target.quota.kernel()),
+    }
+}
+
+fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
+    let run = vcpu.run.lock();
+    let state = match run.state {
+        Runstate::Running => 1,
+        Runstate::Runnable => 2,
+        Runstate::Blocked | Runstate::Offline if run.held & OFFLINE != 0 => 0,
+        Runstate::Blocked | Runstate::Offline if run.held == BLOCKED => 3,
+        Runstate::Blocked | Runstate::Offline => 4,
+    };
+    VcpuInfo {
+        cpu_ns: nanoseconds::<H>(run.running(H::now())),
+        affinity: vcpu.affinity.load(Ordering::Relaxed),
+        pcpu: u32::from(run.pcpu.0),
+        state,
+    }
 }
 
 /// Writes a record to where argument `n` says.

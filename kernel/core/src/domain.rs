@@ -62,7 +62,8 @@ pub struct Domain<H: Hw> {
     pub events: Events<H>,
     /// Its interrupt distributor.
     pub dist: Distributor,
-    /// Its emulated UART, if it asked for one. Guards its registers and our side of its ring; no events are sent under it.
+    /// Its emulated UART, if it asked for one. Guards its registers and our side of its ring; no events are sent under
+    /// it.
     pub vuart: Option<SpinMutex<Vuart>>,
     /// Its capabilities; only domains that were given some have a table.
     pub caps: Option<H::Shared<CapTable<H>>>,

@@ -24,7 +24,8 @@ const PORT_STRETCH: usize = 128;
 const PAGE_STRETCH: u32 = 2048;
 
 impl<H: Hw> Kernel<H> {
-    /// Makes a domain: paused once, without memory, its vCPUs offline. The one that rules the machine has the host's GIC.
+    /// Makes a domain: paused once, without memory, its vCPUs offline. The one that rules the machine has the host's
+    /// GIC.
     // Once in the image: a domain is large, and so is the stack that it is made on.
     #[inline(never)]
     pub fn create(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {

@@ -93,8 +93,8 @@ impl fmt::Display for DomainError {
 
 impl core::error::Error for DomainError {}
 
-/// All domains but Dom0. Found by handle, id, name or UUID without a look at the others, so that one more costs the same
-/// when there are hundreds.
+/// All domains but Dom0. Found by handle, id, name or UUID without a look at the others, so that one more costs the
+/// same when there are hundreds.
 #[derive(Debug, Default)]
 pub struct Register {
     /// In the order of creation.

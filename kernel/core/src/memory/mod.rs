@@ -1,6 +1,5 @@
 //! `memory_op`: what a domain may do with its physical map (Xen public/memory.h).
 
-mod foreign;
 mod physmap;
 mod ram;
 #[cfg(test)]
@@ -17,8 +16,7 @@ use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult, Stop};
 use crate::p2m::IPA_PAGES;
 
-pub use foreign::{Direction, copy_foreign, copy_frames};
-pub use ram::populate;
+pub use ram::{copy_foreign, copy_frames, populate};
 
 /// Bits of the first argument below the progress of a call that was interrupted.
 const PROGRESS_SHIFT: u32 = MEMOP_CMD_MASK.count_ones();
@@ -66,8 +64,8 @@ fn target<'a, H: Hw>(
     Ok(other.insert(domain))
 }
 
-/// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has worked
-/// long enough; if they are `long`, each ends a round. Returns how many are done, and why there are not more.
+/// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has
+/// worked long enough; if they are `long`, each ends a round. Returns how many are done, and why there are not more.
 fn each<H: Hw>(
     call: &mut Call<'_, H>,
     count: u64,

@@ -1,4 +1,5 @@
-//! RAM that a domain is given and gives back: in the blocks of its builder, and extent by extent when it balloons.
+//! RAM that a domain is given and gives back: in the blocks of its builder, which also fills it, and extent by extent
+//! when it balloons.
 //!
 //! The result of ballooning is the number of extents done, whatever stopped the call; a caller without the right, or
 //! with arguments that make no sense, has done none (as on Xen).
@@ -8,7 +9,7 @@ use hypercall_abi::ids::Gfn;
 use hypercall_abi::memory::Reservation;
 
 use super::{LONGEST_LIST, PROGRESS_SHIFT, each, place, target};
-use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
 use crate::frame::{FrameKind, MAX_ORDER};
 use crate::guest::{self, Array};
@@ -59,9 +60,9 @@ pub(super) fn extents<H: Hw>(
     }
 }
 
-/// Gives `pages` pages from `ipa` to a domain that is being built, in the largest blocks that are aligned, wanted, allowed
-/// and free. Returns how many were given before the end or the error; the caller keeps the number small enough for one
-/// stretch of work.
+/// Gives `pages` pages from `ipa` to a domain that is being built, in the largest blocks that are aligned, wanted,
+/// allowed and free. Returns how many were given before the end or the error; the caller keeps the number small enough
+/// for one stretch of work.
 pub fn populate<H: Hw>(domain: &Domain<H>, ipa: Ipa, pages: u64) -> (u64, Result<(), XenError>) {
     let fits = ipa.number().checked_add(pages).is_some_and(|end| end <= IPA_PAGES);
     if !ipa.is_aligned(PAGE_SIZE) || !fits {
@@ -111,4 +112,62 @@ pub(super) fn take<H: Hw>(
         _ => Ok(()),
     })?;
     Ok(())
+}
+
+/// Copies `count` bytes between the caller's memory at `va` and the domain's at `ipa`, which it reads or writes as
+/// `access` says. What is written goes on to the point of coherency: the domain may start with its caches off. Returns
+/// the bytes done.
+pub fn copy_foreign<H: Hw>(
+    caller: &Domain<H>,
+    va: GuestVa,
+    domain: &Domain<H>,
+    ipa: Ipa,
+    count: u64,
+    access: Access,
+) -> (u64, Result<(), XenError>) {
+    if va.checked_add(count).is_none() || ipa.checked_add(count).is_none() {
+        return (0, Err(XenError::Fault));
+    }
+    let others = if access == Access::Write { Access::Read } else { Access::Write };
+    let mut done = 0;
+    while done < count {
+        let (va, ipa) = (va.add(done), ipa.add(done));
+        // No part crosses a page on either side.
+        let bytes = va.left_in_page().min(ipa.left_in_page()).min(count - done);
+        let inside = domain.p2m.pin(ipa, access == Access::Write).map_err(XenError::from);
+        let (inside, outside) = match inside.and_then(|inside| Ok((inside, guest::pin(caller, va, others)?))) {
+            Ok(pages) => pages,
+            Err(error) => return (done, Err(error)),
+        };
+        let (here, there) = (outside.pa().add(va.offset()), inside.pa().add(ipa.offset()));
+        match access {
+            Access::Write => {
+                copy_frames::<H>(there, here, bytes);
+                H::clean_to_poc(there, bytes);
+            }
+            Access::Read => copy_frames::<H>(here, there, bytes),
+        }
+        done += bytes;
+    }
+    (done, Ok(()))
+}
+
+/// Copies between two pinned frames; neither range crosses its page. Ranges that overlap, which only a domain
+/// that copies to itself can ask for, are copied piece by piece.
+pub fn copy_frames<H: Hw>(to: Pa, from: Pa, bytes: u64) {
+    let apart = to.raw().abs_diff(from.raw());
+    if apart >= bytes {
+        H::copy(to, from, bytes);
+        return;
+    }
+    let mut piece = [0; 64];
+    let mut done = 0;
+    while done < bytes {
+        let part = (bytes - done).min(piece.len() as u64);
+        if let Some(piece) = usize::try_from(part).ok().and_then(|part| piece.get_mut(..part)) {
+            H::read_bytes(from.add(done), piece);
+            H::write_bytes(to.add(done), piece);
+        }
+        done += part;
+    }
 }

@@ -8,7 +8,7 @@ use hypercall_abi::memory::{
 use hypercall_abi::nr::MEMORY_OP;
 use zerocopy::{Immutable, IntoBytes};
 
-use super::{Direction, copy_foreign, populate};
+use super::{copy_foreign, populate};
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
 use crate::domain::Domain;
 use crate::fake::{self, Fake, GUEST_RAM, Shared, World, frame_of, peek, poke, poke_bytes};
@@ -326,14 +326,14 @@ fn builders_copy_across_pages_and_say_how_far_they_came() {
     let text: Vec<u8> = (0..6000u32).map(|n| n.to_le_bytes()[0]).collect();
     poke_bytes(&dom0, GUEST_RAM + 0x1800, &text);
     let (from, to) = (GuestVa::new(GUEST_RAM + 0x1800), Ipa::new(GUEST_RAM + 0x123));
-    assert_eq!(copy_foreign(&dom0, from, &domain, to, 6000, Direction::In), (6000, Ok(())));
+    assert_eq!(copy_foreign(&dom0, from, &domain, to, 6000, Access::Write), (6000, Ok(())));
     assert_eq!(peek::<[u8; 6000]>(&domain, GUEST_RAM + 0x123)[..], text[..]);
     let back = GuestVa::new(GUEST_RAM + 0x5000);
-    assert_eq!(copy_foreign(&dom0, back, &domain, to, 6000, Direction::Out), (6000, Ok(())));
+    assert_eq!(copy_foreign(&dom0, back, &domain, to, 6000, Access::Read), (6000, Ok(())));
     assert_eq!(peek::<[u8; 6000]>(&dom0, GUEST_RAM + 0x5000)[..], text[..]);
     let late = GuestVa::new(GUEST_RAM + 0x4000 - 100);
-    assert_eq!(copy_foreign(&dom0, late, &domain, to, 200, Direction::In), (100, Err(XenError::Fault)));
+    assert_eq!(copy_foreign(&dom0, late, &domain, to, 200, Access::Write), (100, Err(XenError::Fault)));
     let end = Ipa::new(GUEST_RAM + 0x4000 - 50);
-    assert_eq!(copy_foreign(&dom0, from, &domain, end, 200, Direction::In), (50, Err(XenError::NoEnt)));
-    assert_eq!(copy_foreign(&dom0, from, &domain, Ipa::new(u64::MAX), 2, Direction::In), (0, Err(XenError::Fault)));
+    assert_eq!(copy_foreign(&dom0, from, &domain, end, 200, Access::Write), (50, Err(XenError::NoEnt)));
+    assert_eq!(copy_foreign(&dom0, from, &domain, Ipa::new(u64::MAX), 2, Access::Write), (0, Err(XenError::Fault)));
 }
