@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering;
 use kernel_core::addr::{PAGE_SIZE, Pa};
 use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
-use kernel_core::exit;
 use kernel_core::frame::{FrameEntry, FrameTable};
 use kernel_core::hw::MAX_PCPUS;
 use kernel_core::machine::{Machine, Range};
 use kernel_core::quota::Quota;
+use kernel_core::{exit, fdt};
 use smccc::Smc;
 use spin::Once;
 
@@ -19,7 +19,7 @@ use crate::crash::or_stop;
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{Access, STAGE1};
 use crate::sysreg::{barrier, mrs, msr};
-use crate::{console, cpu, fdt, gic, layout, memory, psci, timer, vectors};
+use crate::{console, cpu, gic, layout, memory, psci, timer, vectors};
 
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();

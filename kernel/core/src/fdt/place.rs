@@ -2,13 +2,13 @@
 
 use core::fmt;
 
+use crate::addr::Pa;
+use crate::machine::Range;
 use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
 use dtoolkit::standard::Reg;
 use dtoolkit::{Cells, Node, Property};
 use heapless::String;
-use kernel_core::addr::Pa;
-use kernel_core::machine::Range;
 
 /// Deeper trees are refused: the walk is recursive, and its stack is not.
 const MAX_DEPTH: usize = 12;

@@ -1,13 +1,7 @@
 //! A machine like QEMU's `virt`, described well and badly.
 
-extern crate std;
-
-use std::format;
-use std::string::ToString;
-use std::vec::Vec;
-
-use kernel_core::addr::Pa;
-use kernel_core::machine::Range;
+use crate::addr::Pa;
+use crate::machine::Range;
 use vm_fdt::{Error, FdtReserveEntry, FdtWriter};
 
 use super::{console, discover};

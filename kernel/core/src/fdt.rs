@@ -7,13 +7,13 @@ mod place;
 #[cfg(test)]
 mod tests;
 
+use crate::addr::{PAGE_SIZE, Pa};
+use crate::exit::{TIMER_PPI, VTIMER_PPI};
+use crate::machine::{Machine, Range};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 use heapless::String;
-use kernel_core::addr::{PAGE_SIZE, Pa};
-use kernel_core::exit::{TIMER_PPI, VTIMER_PPI};
-use kernel_core::machine::{Machine, Range};
 
 pub use place::FdtError;
 use place::{Place, number};
