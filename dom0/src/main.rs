@@ -8,7 +8,7 @@
 
 extern crate alloc;
 
-mod blocks;
+mod backends;
 mod consoles;
 mod disks;
 mod fdt;
@@ -100,6 +100,7 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
         log::error!("dom0's own nodes: {error}");
     }
     tasks.spawn(Rc::clone(&toolstack.blocks).serve());
+    tasks.spawn(Rc::clone(&toolstack.nets).serve());
     tasks.spawn(Rc::clone(&toolstack).follow());
     let pcpus = platform.pcpus;
     let free = platform.free_pages / 256;

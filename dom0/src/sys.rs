@@ -6,9 +6,12 @@ use core::ptr::NonNull;
 use driver_api::BusAddr;
 use driver_api::sys::Window;
 use hypercall_abi::PAGE_SIZE;
+use hypercall_abi::errno::XenError;
+use hypercall_abi::grant::Copy;
 use pl011::{PL011Registers, UniqueMmioPointer};
 use pv_guest_lib::addr::IpaRange;
 use pv_guest_lib::grant::MappedGrant;
+use pv_guest_lib::hypercall;
 use virtio_blk::sys::MmioRegion;
 
 /// An access to a mapped grant that lives no longer than the mapping: the caller keeps the two together.
@@ -28,6 +31,13 @@ pub fn window_over_ram(range: IpaRange) -> Window {
         core::ptr::write_bytes(base.as_ptr(), 0, len);
         Window::new(base, len, BusAddr::new(range.start().raw()))
     }
+}
+
+/// Makes grant copies whose own pages belong to memory for devices.
+pub fn grant_copy(ops: &mut [Copy]) -> Result<(), XenError> {
+    // SAFETY: the pages of this domain that back ends and bridges name are those of the memory for devices that they were
+    // given (`window_over_ram`), in which no object lies.
+    unsafe { hypercall::grant_copy(ops) }
 }
 
 /// The registers of a virtio-mmio slot, which `map_device` has made reachable.

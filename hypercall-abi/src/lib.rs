@@ -20,6 +20,7 @@ pub mod hvm;
 pub mod ids;
 pub mod memory;
 pub mod multicall;
+pub mod netif;
 pub mod nr;
 pub mod psci;
 pub mod ring;

@@ -20,3 +20,4 @@ pub mod plan;
 pub mod shell;
 pub mod uuid;
 pub mod vdev;
+pub mod vif;

@@ -5,10 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use hypercall_abi::ids::DomId;
-
-/// A block device of a domain: the domain, and the device's number.
-pub type DeviceId = (DomId, u32);
+use crate::backends::DeviceId;
 
 /// All claims.
 #[derive(Default)]

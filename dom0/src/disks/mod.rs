@@ -13,10 +13,10 @@ use core::fmt;
 use dom0_core::disk::Target;
 use driver_api::{Disk, DiskError, DiskInfo, DiskView, Segment, ViewError};
 
+use crate::backends::DeviceId;
 use crate::tasks::Tasks;
 use claims::{Claim, Claims};
 
-pub use claims::DeviceId;
 pub use files::{File, FileError, Listed};
 pub use physical::PhysicalDisk;
 
@@ -28,8 +28,6 @@ const BOUNCE: usize = 256 * 1024;
 /// Why a virtual disk cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The specification in the store cannot be read.
-    Target(String),
     /// There is no such disk.
     NoDisk(String),
     /// The disk has no such partition.
@@ -47,7 +45,6 @@ pub enum OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OpenError::Target(reason) => f.write_str(reason),
             OpenError::NoDisk(name) => write!(f, "'/dev/{name}': there is no such disk"),
             OpenError::NoPartition(name, number) => write!(f, "'/dev/{name}{number}': there is no such partition"),
             OpenError::Partitions(name, error) => write!(f, "'/dev/{name}': {error}"),

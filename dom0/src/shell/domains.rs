@@ -14,6 +14,7 @@ use dom0_core::format::{
 };
 use dom0_core::shell::DomainRef;
 use dom0_core::uuid::Uuid;
+use dom0_core::vif::Vif;
 use hypercall_abi::ids::{DomId, VcpuId};
 use pv_guest_lib::control::{self, Cap, DomainInfo};
 
@@ -74,8 +75,9 @@ impl Shell {
 
     fn long_list(&self, infos: &[(DomId, DomainInfo)]) -> Result<String, Failure> {
         let disks: Vec<Vec<Disk>> = infos.iter().map(|(domid, _)| self.disks_of(*domid)).collect();
+        let vifs: Vec<Vec<Vif>> = infos.iter().map(|(domid, _)| self.vifs_of(*domid)).collect();
         let register = self.toolstack.register.borrow();
-        let domains = infos.iter().zip(&disks).map(|((domid, info), disks)| {
+        let domains = infos.iter().zip(disks.iter().zip(&vifs)).map(|((domid, info), (disks, vifs))| {
             let domain = register.by_domid(*domid);
             LongDomain {
                 domid: domid.0,
@@ -86,6 +88,7 @@ impl Shell {
                 vcpus: info.online_vcpus,
                 config: domain.map(|domain| &domain.config),
                 disks,
+                vifs,
             }
         });
         let mut text = String::new();

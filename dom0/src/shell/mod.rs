@@ -2,10 +2,12 @@
 
 mod blocks;
 mod console;
+mod devices;
 mod domains;
 mod files;
 mod life;
 mod machine;
+mod networks;
 mod store;
 mod top;
 
@@ -126,6 +128,8 @@ impl Shell {
             Command::Ls { paths, long } => self.ls(&paths, long).await,
             Command::Cat(paths) => self.cat(&paths).await,
             Command::Sleep(milliseconds) => self.sleep(milliseconds).await,
+            Command::Bridges(bridges) => self.bridges(&bridges).await,
+            Command::Addresses(bridge) => self.addresses(&bridge).await,
             Command::Poweroff => self.power(PowerAction::Off).await,
             Command::Reboot => self.power(PowerAction::Restart).await,
             Command::Help(topic) => match help(topic.as_deref()) {
@@ -154,6 +158,9 @@ impl Shell {
             Xl::BlockAttach { domain, disk } => self.block_attach(&domain, &disk).await,
             Xl::BlockDetach { domain, vdev, force } => self.block_detach(&domain, &vdev, force).await,
             Xl::BlockList(domains) => self.block_list(&domains).await,
+            Xl::NetworkAttach { domain, vif } => self.network_attach(&domain, &vif).await,
+            Xl::NetworkDetach { domain, vif, force } => self.network_detach(&domain, &vif, force).await,
+            Xl::NetworkList(domains) => self.network_list(&domains).await,
             Xl::Uptime { short, domains } => self.uptime(short, &domains).await,
             Xl::Top { batch, delay_ms, iterations } => self.top(batch, delay_ms, iterations).await,
             Xl::Help(topic) => self.say(&xl_help(topic.as_deref())).await,

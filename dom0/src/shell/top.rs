@@ -77,6 +77,8 @@ impl Shell {
                 *sum = sum.saturating_add(counter);
             }
         }
+        let nets = self.toolstack.nets.stats(domid);
+        let net_bytes = nets.iter().fold([0, 0], |[tx, rx], (_, net)| [tx + net.tx_bytes, rx + net.rx_bytes]);
         TopRow {
             name,
             state: StateFlags::from(info),
@@ -85,6 +87,8 @@ impl Shell {
             memory_kib: info.pages.saturating_mul(KIB_PER_PAGE),
             max_memory_kib: (domid != DomId::DOM0).then_some(info.max_pages.saturating_mul(KIB_PER_PAGE)),
             vcpus: info.online_vcpus,
+            nets: u32::try_from(nets.len()).unwrap_or(u32::MAX),
+            net_kib: net_bytes.map(|bytes: u64| bytes / 1024),
             vbds: u32::try_from(disks.len()).unwrap_or(u32::MAX),
             vbd,
         }

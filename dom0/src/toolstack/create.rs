@@ -18,6 +18,7 @@ use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use pv_guest_lib::addr::Ipa;
 use pv_guest_lib::control::{self, Cap};
+use vswitch::Mac;
 use xenstore::{Access, Grant, Perms, Request};
 
 use super::{Error, Toolstack, uptime_ns};
@@ -118,11 +119,19 @@ impl Toolstack {
         for disk in &config.disks {
             nodes.extend(devices::vbd(domid, disk));
         }
+        for (number, vif) in (0..).zip(&config.vifs) {
+            nodes.extend(devices::vif(domid, number, vif.mac.unwrap_or_else(|| self.random_mac()), vif));
+        }
         self.write_nodes(&nodes)?;
         let introduce = Request::Introduce { domid, gfn: MagicPage::Store.gfn(), port: xenstore };
         self.store.request(introduce).map_err(|error| Error::Store("introducing the domain", error))?;
         for disk in &config.disks {
-            self.wait_for_disk(domid, disk.vdev.number(), disk.vdev.name()).await?;
+            let opened = self.wait_for_device(paths::VBD, domid, disk.vdev.number()).await?;
+            opened.map_err(|reason| Error::Device("disk", disk.vdev.name().to_string(), reason))?;
+        }
+        for (number, _) in (0..).zip(&config.vifs) {
+            let opened = self.wait_for_device(paths::VIF, domid, number).await?;
+            opened.map_err(|reason| Error::Device("vif", number.to_string(), reason))?;
         }
         for vcpu in 0..config.max_vcpus {
             let mask = config.cpus.of(vcpu as usize).mask();
@@ -160,23 +169,26 @@ impl Toolstack {
         written.map_err(|error| Error::Store("writing the domain's nodes", error))
     }
 
-    /// Waits until the back end of a disk has opened its target.
-    pub async fn wait_for_disk(&self, domid: DomId, number: u32, vdev: &str) -> Result<(), Error> {
-        let back = paths::vbd_backend(domid, number);
-        let failed = |error| Error::Store("waiting for a disk", error);
+    /// Waits until the back end of a device has opened what it stands for; `Ok(Err(..))` says why it could not.
+    pub async fn wait_for_device(&self, kind: &str, domid: DomId, number: u32) -> Result<Result<(), String>, Error> {
+        let back = paths::backend(kind, domid, number);
+        let failed = |error| Error::Store("waiting for a device", error);
         let watcher = self.hub.client().map_err(failed)?;
         watcher.watch(&back, "").map_err(failed)?;
         loop {
             match watcher.read(&format!("{back}/hotplug-status")).as_deref() {
-                Ok("connected") => return Ok(()),
-                Ok("error") => {
-                    let reason = watcher.read(&format!("{back}/hotplug-error")).unwrap_or_default();
-                    return Err(Error::Disk(vdev.to_string(), reason));
-                }
+                Ok("connected") => return Ok(Ok(())),
+                Ok("error") => return Ok(Err(watcher.read(&format!("{back}/hotplug-error")).unwrap_or_default())),
                 Ok(_) | Err(_) => {}
             }
             watcher.event().await;
         }
+    }
+
+    /// An Ethernet address out of those that Xen has for guests.
+    pub fn random_mac(&self) -> Mac {
+        let [a, b, c, ..] = self.random();
+        Mac([0x00, 0x16, 0x3E, a & 0x7F, b, c])
     }
 
     async fn open(&self, key: &'static str, path: &str) -> Result<File<'_>, Error> {

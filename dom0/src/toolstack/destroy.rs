@@ -44,8 +44,10 @@ impl Toolstack {
     /// The back ends let go of the domain's pages.
     async fn release_devices(&self, domid: DomId) {
         // Without its directory a back end ends at once.
-        let _ = self.store.remove(&paths::backends("vbd", domid));
-        while self.blocks.count(domid) > 0 {
+        for kind in [paths::VBD, paths::VIF] {
+            let _ = self.store.remove(&paths::backends(kind, domid));
+        }
+        while self.blocks.count(domid) + self.nets.count(domid) > 0 {
             Timer::after(PATIENCE).await;
         }
         self.consoles.close(domid);

@@ -38,8 +38,8 @@ pub enum Error {
     Store(&'static str, xenstore::Error),
     /// A console cannot be opened.
     Console(RingError),
-    /// A disk's back end could not open its target: the virtual device and the reason.
-    Disk(String, String),
+    /// A back end could not open what its device stands for: the key, the device and the reason.
+    Device(&'static str, String, String),
     /// The domain does not exist any more.
     Gone(DomId),
 }
@@ -60,7 +60,7 @@ impl fmt::Display for Error {
             Error::Hypervisor(what, error) => write!(f, "{what}: the hypervisor answers {error}"),
             Error::Store(what, error) => write!(f, "{what}: xenstore answers {}", error.wire_name()),
             Error::Console(error) => write!(f, "console: {error}"),
-            Error::Disk(vdev, reason) => write!(f, "key 'disk': {vdev}: {reason}"),
+            Error::Device(key, device, reason) => write!(f, "key '{key}': {device}: {reason}"),
             Error::Gone(domid) => write!(f, "domain {domid} does not exist"),
         }
     }

@@ -18,7 +18,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use pv_guest_lib::control::{self, Cap, DomainInfo};
 
-use crate::blocks::Blocks;
+use crate::backends::{Backends, Blocks, Nets};
 use crate::consoles::Consoles;
 use crate::disks::Disks;
 use crate::store::{Client, Hub};
@@ -33,7 +33,9 @@ pub struct Toolstack {
     /// Their consoles.
     pub consoles: Consoles,
     /// Their disks.
-    pub blocks: Rc<Blocks>,
+    pub blocks: Rc<Backends<Blocks>>,
+    /// Their network interfaces.
+    pub nets: Rc<Backends<Nets>>,
     /// Dom0's disks and files.
     pub disks: Rc<Disks>,
     /// The toolstack's connection to the store.
@@ -50,7 +52,8 @@ impl Toolstack {
         Ok(Rc::new(Toolstack {
             register: RefCell::default(),
             consoles: Consoles::new(Rc::clone(&tasks)),
-            blocks: Blocks::new(Rc::clone(&hub), Rc::clone(&disks), Rc::clone(&tasks)),
+            blocks: Backends::new(Blocks(Rc::clone(&disks)), Rc::clone(&hub), Rc::clone(&tasks)),
+            nets: Backends::new(Nets::new(seed), Rc::clone(&hub), Rc::clone(&tasks)),
             disks,
             store: hub.client()?,
             hub,
@@ -114,6 +117,7 @@ impl Toolstack {
             ("/local/domain/0/domid", "0"),
             ("/local/domain/0/control", ""),
             ("/local/domain/0/backend/vbd", ""),
+            ("/local/domain/0/backend/vif", ""),
             ("/local/domain/0/backend/console", ""),
             ("/local/domain/0/backend/vuart", ""),
             ("/libxl", ""),

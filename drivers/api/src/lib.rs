@@ -10,7 +10,11 @@
 //! | [`SharedPage`] | the host domain, over a page that another domain also writes | `blkback`, `conback` |
 //! | [`Grants`], [`MappedPage`] | the host domain, over its grant hypercalls | `blkback` |
 //! | [`EventPort`] | the host domain, over a bound event channel | `blkback`, `conback` |
+//! | [`net::Port`] | `netback`, and whatever else a switch connects | the switch |
+//! | [`net::CopyGrants`] | the host domain, over its grant hypercalls | `netback`, the switch |
 //! | [`DmaMemory`] | the host domain, over memory of its own | [`SectorIo`], `virtio-blk` |
+//!
+//! [`BackRing`] and [`Handshake`] are the parts of a back end that are the same for every kind of device.
 //!
 //! Everything here is for one thread (one vCPU, one executor): futures are not `Send`, and interior
 //! state sits in `Cell`s. What an interrupt handler may call says so.
@@ -24,7 +28,13 @@ extern crate alloc;
 mod disk;
 mod dma;
 mod event;
+#[cfg(feature = "fake")]
+pub mod fake;
 mod grants;
+mod handshake;
+pub mod net;
+pub mod published;
+mod ring;
 mod sector;
 mod shared;
 pub mod sys;
@@ -38,6 +48,8 @@ pub use disk::{BusAddr, Disk, DiskError, DiskInfo, SECTOR_SIZE, Segment, total_s
 pub use dma::DmaMemory;
 pub use event::EventPort;
 pub use grants::{Access, Grants, MapError, MappedPage};
+pub use handshake::{Action, Handshake};
+pub use ring::BackRing;
 pub use sector::{SectorIo, Sectors};
 pub use shared::{PAGE_SIZE, SharedPage};
 pub use view::{DiskView, Extent, ViewError};

@@ -8,16 +8,16 @@ use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
 use core::task::{Poll, Waker};
 
-use driver_api::{Access, Disk, EventPort, Grants, MapError, SharedPage};
+use driver_api::{Access, BackRing, Disk, EventPort, Grants, MapError, SharedPage};
 use embassy_futures::select::{Either3, select3};
 use embassy_futures::yield_now;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+use hypercall_abi::blkif::{Request, Response};
 use hypercall_abi::ring::RingOverflow;
 
 use crate::negotiate::RingParams;
 use crate::request::{Parsed, parse};
-use crate::ring::BackRing;
 use crate::serve::Server;
 use crate::stats::Stats;
 
@@ -118,7 +118,7 @@ impl Control {
 /// A device whose ring is mapped.
 pub struct BackEnd<G: Grants, E, D> {
     server: Server<G, D>,
-    ring: BackRing<G::Page>,
+    ring: BackRing<G::Page, Request, Response>,
     port: E,
     limits: Limits,
     control: Rc<Control>,
@@ -176,7 +176,7 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
                 finished.push(done);
             }
             if !finished.is_empty() {
-                server.retire(&mut finished, |response| intake.ring.put(response));
+                server.retire(&mut finished, |response| intake.ring.put(&response));
                 if intake.ring.publish() {
                     server.count(|stats| stats.notifications += 1);
                     port.notify();
@@ -262,7 +262,7 @@ enum Hold {
 
 /// Decides which request starts next, if any may.
 struct Intake<P> {
-    ring: BackRing<P>,
+    ring: BackRing<P, Request, Response>,
     limit: usize,
     max_indirect: usize,
     hold: Hold,
@@ -270,7 +270,7 @@ struct Intake<P> {
 }
 
 impl<P: SharedPage> Intake<P> {
-    fn new(ring: BackRing<P>, limits: Limits) -> Self {
+    fn new(ring: BackRing<P, Request, Response>, limits: Limits) -> Self {
         Self {
             limit: limits.in_flight.clamp(1, ring.slots().max(1) as usize),
             max_indirect: usize::from(limits.indirect_segments),

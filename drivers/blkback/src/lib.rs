@@ -6,7 +6,7 @@
 //!
 //! # How a host uses it
 //!
-//! 1. [`Vbd`] is the XenBus side, a pure state machine: feed it what the store says, carry out the
+//! 1. [`Handshake`] is the XenBus side, a pure state machine: feed it what the store says, carry out the
 //!    [`Action`]s it returns, in order. [`advertise`] is the list of keys to publish, and
 //!    [`RingParams::parse`] reads what the front end wrote (keys in [`FRONTEND_KEYS`]).
 //! 2. On [`Action::Connect`]: `let back_end = BackEnd::connect(grants, port, disk, &params, limits)?`,
@@ -31,16 +31,14 @@ mod back_end;
 mod negotiate;
 mod persistent;
 mod request;
-mod ring;
 mod serve;
 mod stats;
-mod vbd;
 
 #[cfg(test)]
 mod tests;
 
 pub use back_end::{BackEnd, ConnectError, Control, End, Limits};
-pub use driver_api::Disk;
-pub use negotiate::{BadFrontEnd, FRONTEND_KEYS, RingParams, advertise};
+pub use driver_api::published::BadFrontEnd;
+pub use driver_api::{Action, Disk, Handshake};
+pub use negotiate::{FRONTEND_KEYS, RingParams, advertise};
 pub use stats::Stats;
-pub use vbd::{Action, Vbd};

@@ -3,9 +3,9 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt;
 
 use driver_api::DiskInfo;
+use driver_api::published::{BadFrontEnd, optional, required};
 use hypercall_abi::blkif::{VDISK_READONLY, keys};
 use hypercall_abi::ids::{GrantRef, Port};
 
@@ -75,26 +75,6 @@ pub struct RingParams {
     pub persistent: bool,
 }
 
-/// A key that the front end wrote wrongly or not at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadFrontEnd {
-    /// The key.
-    pub key: String,
-    /// Its value, if there is one.
-    pub value: Option<String>,
-}
-
-impl fmt::Display for BadFrontEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "the front end's {} is {value:?}", self.key),
-            None => write!(f, "the front end has no {}", self.key),
-        }
-    }
-}
-
-impl core::error::Error for BadFrontEnd {}
-
 impl RingParams {
     /// Reads the front end's keys through `lookup`.
     ///
@@ -125,26 +105,6 @@ impl RingParams {
         };
         Ok(Self { ring, port, persistent })
     }
-}
-
-fn optional<T: core::str::FromStr>(
-    key: &str,
-    lookup: &mut impl FnMut(&str) -> Option<String>,
-) -> Result<Option<T>, BadFrontEnd> {
-    let Some(value) = lookup(key) else {
-        return Ok(None);
-    };
-    match value.trim().parse() {
-        Ok(parsed) => Ok(Some(parsed)),
-        Err(_) => Err(BadFrontEnd { key: key.to_string(), value: Some(value) }),
-    }
-}
-
-fn required<T: core::str::FromStr>(
-    key: &str,
-    lookup: &mut impl FnMut(&str) -> Option<String>,
-) -> Result<T, BadFrontEnd> {
-    optional(key, lookup)?.ok_or_else(|| BadFrontEnd { key: key.to_string(), value: None })
 }
 
 #[cfg(test)]

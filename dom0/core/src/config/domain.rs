@@ -15,9 +15,10 @@ use super::read::resolve;
 use super::syntax::RawConfig;
 use crate::disk::Disk;
 use crate::uuid::Uuid;
+use crate::vif::Vif;
 
 /// The keys that are honoured; any other is an error, so that a misspelt key is not a silent default.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "name",
     "uuid",
     "kernel",
@@ -31,6 +32,7 @@ const KEYS: [&str; 21] = [
     "maxvcpus",
     "cpus",
     "disk",
+    "vif",
     "on_poweroff",
     "on_reboot",
     "on_crash",
@@ -127,6 +129,8 @@ pub struct DomainConfig {
     pub cpus: Affinity,
     /// The disks, in the order given.
     pub disks: Vec<Disk>,
+    /// The network interfaces, in the order given.
+    pub vifs: Vec<Vif>,
     /// What follows a power-off.
     pub on_poweroff: Action,
     /// What follows a reboot.
@@ -184,6 +188,7 @@ impl DomainConfig {
             max_vcpus: max_vcpus.unwrap_or(vcpus),
             cpus: cpus(raw, vcpus)?,
             disks: disks(raw)?,
+            vifs: vifs(raw)?,
             on_poweroff: action(raw, "on_poweroff", Action::Destroy)?,
             on_reboot: action(raw, "on_reboot", Action::Restart)?,
             on_crash: action(raw, "on_crash", Action::Destroy)?,
@@ -284,6 +289,15 @@ fn disks(raw: &RawConfig) -> Result<Vec<Disk>, ConfigError> {
         disks.push(disk);
     }
     Ok(disks)
+}
+
+fn vifs(raw: &RawConfig) -> Result<Vec<Vif>, ConfigError> {
+    let Some((setting, specs)) = raw.list("vif")? else {
+        return Ok(Vec::new());
+    };
+    let parse =
+        |spec: &str| Vif::parse(spec).map_err(|error| setting.error(Problem::Vif { spec: spec.to_owned(), error }));
+    specs.into_iter().map(parse).collect()
 }
 
 fn action(raw: &RawConfig, key: &'static str, default: Action) -> Result<Action, ConfigError> {

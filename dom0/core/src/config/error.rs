@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::disk::DiskError;
+use crate::vif::VifError;
 
 /// A configuration that is refused: where, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,13 @@ pub enum Problem {
         /// Why.
         error: DiskError,
     },
+    /// An interface specification that is refused.
+    Vif {
+        /// The specification as written.
+        spec: String,
+        /// Why.
+        error: VifError,
+    },
     /// Two disks that the guest would see under one number.
     DuplicateVdev(String),
 }
@@ -103,6 +111,7 @@ impl fmt::Display for Problem {
                 write!(f, "key '{key}': '{value}' is not {expected}")
             }
             Self::Disk { spec, error } => write!(f, "key 'disk': '{spec}': {error}"),
+            Self::Vif { spec, error } => write!(f, "key 'vif': '{spec}': {error}"),
             Self::DuplicateVdev(vdev) => write!(f, "key 'disk': vdev '{vdev}' is used twice"),
         }
     }

@@ -93,6 +93,6 @@ pub fn identity(domid: DomId, uuid: &Uuid, name: &str) -> Vec<Node> {
 /// The paths to remove, with all below them, when a domain is gone.
 pub fn removal(domid: DomId, uuid: &Uuid) -> Vec<String> {
     let mut gone = alloc::vec![paths::domain(domid), paths::vm(uuid), paths::toolstack(domid)];
-    gone.extend(["vbd", "console", "vuart"].map(|kind| paths::backends(kind, domid)));
+    gone.extend([paths::VBD, paths::VIF, "console", "vuart"].map(|kind| paths::backends(kind, domid)));
     gone
 }

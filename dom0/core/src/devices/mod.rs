@@ -5,9 +5,11 @@
 mod console;
 mod domain;
 pub mod paths;
+mod split;
 #[cfg(test)]
 mod tests;
 mod vbd;
+mod vif;
 
 use alloc::string::String;
 
@@ -15,7 +17,10 @@ use hypercall_abi::ids::DomId;
 
 pub use console::{console, vuart};
 pub use domain::{DomainNodes, identity, removal};
-pub use vbd::{VbdInfo, vbd, vbd_detach, vbd_info, vbd_removal};
+use split::split_device;
+pub use split::{detach, device_removal};
+pub use vbd::{VbdInfo, vbd, vbd_info};
+pub use vif::{vif, vif_info};
 
 /// Who may do what with a node: its owner everything, one other domain may read, the rest nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

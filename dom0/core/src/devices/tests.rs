@@ -90,8 +90,8 @@ fn a_back_end_reads_back_what_was_written() {
     let info = vbd_info(read).unwrap();
     assert_eq!(info.params, "/dev/vda1");
     assert_eq!((info.access, info.discard), (Access::ReadWrite, true));
-    assert_eq!(paths::parse_vbd_backend(&format!("{base}/state")), Some((GUEST, 51728, "state")));
-    assert_eq!(paths::parse_vbd_backend("/local/domain/0/backend/vif/5/0"), None);
+    assert_eq!(paths::parse_backend(paths::VBD, &format!("{base}/state")), Some((GUEST, 51728, "state")));
+    assert_eq!(paths::parse_backend(paths::VBD, "/local/domain/0/backend/vif/5/0"), None);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn removal_covers_every_node_that_was_written() {
     let uuid = Uuid::from_random([1; 16]);
     let gone = removal(GUEST, &uuid);
     let disk = Disk::parse("/store/disk.img,raw,xvda").unwrap();
-    for nodes in [domain_nodes(), console(GUEST, Port(2)), vuart(GUEST, Port(3)), vbd(GUEST, &disk)] {
+    for nodes in [domain_nodes(), console(GUEST, Port(2)), vuart(GUEST, Port(3)), vbd(GUEST, &disk), interface()] {
         for node in nodes {
             let covered = gone.iter().any(|path| node.path == *path || node.path.starts_with(&format!("{path}/")));
             assert!(covered, "{} would be left behind", node.path);
@@ -119,4 +119,31 @@ fn removal_covers_every_node_that_was_written() {
 fn permissions_have_the_wire_form_of_xenstore() {
     assert_eq!(Perms::readable_by(GUEST).wire(), "n0\0r5\0");
     assert_eq!(Perms::owned_by(GUEST).wire(), "n5\0");
+}
+
+fn interface() -> Vec<Node> {
+    let spec = crate::vif::Vif::parse("bridge=lan0,vlan=10,ip=10.0.0.2").unwrap();
+    vif(GUEST, 1, vswitch::Mac([0, 0x16, 0x3E, 1, 2, 3]), &spec)
+}
+
+#[test]
+fn an_interface_has_its_address_on_both_sides_and_the_bridge_on_ours() {
+    let nodes = interface();
+    let (front, back) = ("/local/domain/5/device/vif/1", "/local/domain/0/backend/vif/5/1");
+    assert_eq!(value(&nodes, &format!("{front}/mac")), "00:16:3e:01:02:03");
+    assert_eq!(value(&nodes, &format!("{back}/mac")), "00:16:3e:01:02:03");
+    assert_eq!(value(&nodes, &format!("{front}/handle")), "1");
+    assert_eq!(value(&nodes, &format!("{back}/bridge")), "lan0");
+    assert_eq!(perms(&nodes, &format!("{back}/bridge")).owner, DomId::DOM0);
+    assert!(nodes.last().unwrap().path.ends_with("/state"));
+}
+
+#[test]
+fn an_interface_is_read_back_as_it_was_written() {
+    let nodes = interface();
+    let own = "/libxl/5/device/vif/1";
+    let read = |name: &str| nodes.iter().find(|n| n.path == format!("{own}/{name}")).map(|n| n.value.clone());
+    let vif = vif_info(read).unwrap();
+    assert_eq!((vif.bridge.as_str(), vif.vlan, vif.ip.as_deref()), ("lan0", 10, Some("10.0.0.2")));
+    assert_eq!(vif.mac.map(|mac| mac.to_string()).as_deref(), Some("00:16:3e:01:02:03"));
 }

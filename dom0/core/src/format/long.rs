@@ -6,6 +6,7 @@ use super::json::{Json, LIST, MAP};
 use crate::config::{Action, DomainConfig, Vuart};
 use crate::disk::{Access, Disk, Kind};
 use crate::uuid::Uuid;
+use crate::vif::Vif;
 
 /// A domain of `xl list -l`.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct LongDomain<'a> {
     pub config: Option<&'a DomainConfig>,
     /// Disks it has now, which may have changed since its creation.
     pub disks: &'a [Disk],
+    /// Network interfaces it has now, likewise.
+    pub vifs: &'a [Vif],
 }
 
 /// Writes the list.
@@ -54,6 +57,9 @@ fn config<W: Write>(json: &mut Json<'_, W>, domain: &LongDomain<'_>) -> fmt::Res
     json.under("b_info", MAP, |json| build_info(json, domain))?;
     if !domain.disks.is_empty() {
         json.under("disks", LIST, |json| domain.disks.iter().try_for_each(|disk| disk_info(json, disk)))?;
+    }
+    if !domain.vifs.is_empty() {
+        json.under("nics", LIST, |json| domain.vifs.iter().try_for_each(|vif| vif_info(json, vif)))?;
     }
     match domain.config {
         None => Ok(()),
@@ -106,6 +112,23 @@ fn disk_info<W: Write>(json: &mut Json<'_, W>, disk: &Disk) -> fmt::Result {
         json.number("readwrite", u64::from(disk.access == Access::ReadWrite))?;
         json.number("is_cdrom", u64::from(disk.kind == Kind::Cdrom))?;
         json.text("discard_enable", if disk.discard_enabled() { "True" } else { "False" })
+    })
+}
+
+fn vif_info<W: Write>(json: &mut Json<'_, W>, vif: &Vif) -> fmt::Result {
+    json.nested(MAP, |json| {
+        json.number("mtu", u64::from(vif.mtu))?;
+        if let Some(mac) = vif.mac {
+            json.text("mac", &alloc::format!("{mac}"))?;
+        }
+        if let Some(ip) = &vif.ip {
+            json.text("ip", ip)?;
+        }
+        json.text("bridge", &vif.bridge)?;
+        if let Some(name) = &vif.name {
+            json.text("ifname", name)?;
+        }
+        json.text("nictype", "vif")
     })
 }
 

@@ -75,6 +75,7 @@ fn xl_list_l_is_json_in_the_shape_of_libxl() {
         vcpus: 1,
         config: Some(&config),
         disks: &[Disk::parse("/a,raw,xvda,ro").unwrap()],
+        vifs: &[crate::vif::Vif::parse("mac=00:16:3e:01:02:03,bridge=lan0").unwrap()],
     };
     let mut out = String::new();
     list_long(&mut out, [domain]).unwrap();
@@ -84,6 +85,7 @@ fn xl_list_l_is_json_in_the_shape_of_libxl() {
     assert!(out.contains("\"cmdline\": \"console=hvc0 \\\"q\\\"\""), "{out}");
     assert!(out.contains("\"type.pvh\": {},"), "{out}");
     assert!(out.contains("\"readwrite\": 0"), "{out}");
+    assert!(out.contains("\"mac\": \"00:16:3e:01:02:03\"") && out.contains("\"bridge\": \"lan0\""), "{out}");
     assert!(out.ends_with("\"on_crash\": \"destroy\"\n        }\n    }\n]\n"), "{out}");
     let balance = |open, close| out.matches(open).count() == out.matches(close).count();
     assert!(balance('{', '}') && balance('[', ']'));
@@ -148,6 +150,30 @@ fn xl_block_list_has_the_columns_of_xen() {
 }
 
 #[test]
+fn xl_network_list_has_the_columns_of_xen() {
+    let mac = vswitch::Mac([0, 0x16, 0x3E, 1, 2, 3]);
+    let row =
+        NetworkRow { number: 0, mac, state: 4, event_channel: -1, tx_ring_ref: 768, rx_ring_ref: 769, backend: "/b" };
+    let mut out = String::new();
+    network_list(&mut out, [row]).unwrap();
+    let mut lines = out.lines();
+    assert_eq!(
+        lines.next().unwrap().trim_end(),
+        "Idx BE Mac Addr.         handle state evt-ch   tx-/rx-ring-ref BE-path"
+    );
+    assert_eq!(lines.next().unwrap().trim_end(), "0   0  00:16:3e:01:02:03      0     4     -1   768/769         /b");
+}
+
+#[test]
+fn a_bridge_lists_its_ports_under_its_name_and_an_empty_one_only_that() {
+    let ports = [BridgePort { name: "vif1.0".into(), frames: [5, 6, 0, 1] }];
+    let mut out = String::new();
+    bridge_list(&mut out, [("lan0", &ports[..]), ("lan1", &[])]).unwrap();
+    let lines: Vec<Vec<&str>> = out.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines, [vec!["lan0", "vif1.0", "5", "6", "0", "1"], vec!["lan1"]]);
+}
+
+#[test]
 fn xl_uptime_counts_days() {
     let mut out = String::new();
     uptime_head(&mut out).unwrap();
@@ -175,6 +201,8 @@ fn xl_top_has_the_columns_of_xentop() {
         memory_kib: 524_288,
         max_memory_kib: None,
         vcpus: 2,
+        nets: 0,
+        net_kib: [0, 0],
         vbds: 0,
         vbd: [0; 5],
     };

@@ -21,6 +21,10 @@ pub struct TopRow<'a> {
     pub max_memory_kib: Option<u64>,
     /// vCPUs online.
     pub vcpus: u32,
+    /// Network interfaces.
+    pub nets: u32,
+    /// KiB that they sent and received.
+    pub net_kib: [u64; 2],
     /// Block devices.
     pub vbds: u32,
     /// Requests that waited for want of a free slot, reads, writes; sectors read and written.
@@ -85,11 +89,12 @@ fn line(out: &mut impl Write, row: &TopRow<'_>, total_kib: u64) -> fmt::Result {
         Some(kib) => write!(out, "{kib:>10} {}", Permille { value: share(kib), width: 9 })?,
         None => write!(out, "{:>10} {:>9}", "no limit", "n/a")?,
     }
+    let [net_tx, net_rx] = row.net_kib;
     let [waited, reads, writes, sectors_read, sectors_written] = row.vbd;
     writeln!(
         out,
-        " {:>5} {:>4} {:>8} {:>8} {:>4} {waited:>8} {reads:>8} {writes:>8} {sectors_read:>10} {sectors_written:>10} {:>4}",
-        row.vcpus, 0, 0, 0, row.vbds, 0
+        " {:>5} {:>4} {net_tx:>8} {net_rx:>8} {:>4} {waited:>8} {reads:>8} {writes:>8} {sectors_read:>10} {sectors_written:>10} {:>4}",
+        row.vcpus, row.nets, row.vbds, 0
     )
 }
 

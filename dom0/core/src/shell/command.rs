@@ -30,6 +30,10 @@ pub enum Command {
     Poweroff,
     /// Restarts the machine.
     Reboot,
+    /// `bridge show [bridge...]`
+    Bridges(Vec<String>),
+    /// `bridge showmacs bridge`
+    Addresses(String),
     /// `help [command]`
     Help(Option<String>),
     /// `time command`: says how long it took.
@@ -171,6 +175,24 @@ pub enum Xl {
     },
     /// `xl block-list domain...`
     BlockList(Vec<DomainRef>),
+    /// `xl network-attach domain [key=value...]`
+    NetworkAttach {
+        /// To whom.
+        domain: DomainRef,
+        /// The specification, its pairs joined by commas.
+        vif: String,
+    },
+    /// `xl network-detach [-f] domain interface`
+    NetworkDetach {
+        /// From whom.
+        domain: DomainRef,
+        /// The interface's number or address.
+        vif: String,
+        /// `-f`: do not wait for the guest.
+        force: bool,
+    },
+    /// `xl network-list domain...`
+    NetworkList(Vec<DomainRef>),
     /// `xl uptime [-s] [domain...]`
     Uptime {
         /// `-s`: one short line each.

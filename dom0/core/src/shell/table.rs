@@ -36,7 +36,7 @@ const fn spec(
 }
 
 /// The subcommands of `xl`.
-pub(super) const XL: [Spec; 20] = {
+pub(super) const XL: [Spec; 23] = {
     use Source::{Domain, File, Nothing};
     [
         spec(
@@ -117,6 +117,30 @@ pub(super) const XL: [Spec; 20] = {
         ),
         spec("block-list", "<Domain(s)>", "List virtual block devices for a domain", "", (1, ANY), (Domain, Domain)),
         spec(
+            "network-attach",
+            "<Domain> [mac=<mac>] [bridge=<bridge>] [vlan=<vlan>] [mtu=<mtu>] [ip=<ip>] [vifname=<name>]",
+            "Create a new virtual network device",
+            "",
+            (1, ANY),
+            (Domain, Nothing),
+        ),
+        spec(
+            "network-detach",
+            "[option] <Domain> <DevId|mac>",
+            "Destroy a domain's virtual network device",
+            "-f, --force             do not wait for the domain to release the device",
+            (2, 2),
+            (Domain, Nothing),
+        ),
+        spec(
+            "network-list",
+            "<Domain(s)>",
+            "List virtual network interfaces for a domain",
+            "",
+            (1, ANY),
+            (Domain, Domain),
+        ),
+        spec(
             "uptime",
             "[-s] [Domain]",
             "Print uptime for all/some domains",
@@ -139,7 +163,7 @@ pub(super) const XL: [Spec; 20] = {
 };
 
 /// The commands of the shell itself.
-pub(super) const SHELL: [Spec; 16] = {
+pub(super) const SHELL: [Spec; 17] = {
     use Source::{File, Nothing, StorePath};
     [
         spec("xl", "<subcommand> [args]", "Manage domains; see 'xl help'", "", (0, ANY), (Source::XlCommand, Nothing)),
@@ -205,6 +229,14 @@ pub(super) const SHELL: [Spec; 16] = {
         ),
         spec("ls", "[-l] [path ...]", "List files", "-l                      with sizes", (0, ANY), (File, File)),
         spec("cat", "file [...]", "Print files", "", (1, ANY), (File, File)),
+        spec(
+            "bridge",
+            "<show [bridge ...] | showmacs bridge>",
+            "Show the bridges of the switch, or the addresses that one has seen",
+            "",
+            (1, ANY),
+            (Nothing, Nothing),
+        ),
         spec("time", "<command> [args]", "Run a command and say how long it took", "", (0, ANY), (Nothing, Nothing)),
         spec("sleep", "seconds", "Wait", "", (1, 1), (Nothing, Nothing)),
         spec("poweroff", "", "Switch the machine off", "", (0, 0), (Nothing, Nothing)),

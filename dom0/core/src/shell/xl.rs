@@ -49,11 +49,17 @@ pub(super) fn parse(words: &[String]) -> Result<Xl, UsageError> {
             let vdev = args.positional.get(1).cloned().unwrap_or_default();
             Ok(Xl::BlockDetach { domain: domain(&args), vdev, force: args.has('f') })
         }
+        "network-detach" => {
+            let args = scan(&[flag('f', "force")])?;
+            let vif = args.positional.get(1).cloned().unwrap_or_default();
+            Ok(Xl::NetworkDetach { domain: domain(&args), vif, force: args.has('f') })
+        }
         "destroy" => Ok(Xl::Destroy(domain(&scan(&[])?))),
         "pause" => Ok(Xl::Pause(domain(&scan(&[])?))),
         "unpause" => Ok(Xl::Unpause(domain(&scan(&[])?))),
         "vcpu-list" => Ok(Xl::VcpuList(domains(&scan(&[])?))),
         "block-list" => Ok(Xl::BlockList(domains(&scan(&[])?))),
+        "network-list" => Ok(Xl::NetworkList(domains(&scan(&[])?))),
         "info" => scan(&[]).map(|_| Xl::Info),
         _ => names(spec, &scan(&[])?),
     }
@@ -72,6 +78,7 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         "rename" => {
             Ok(Xl::Rename { domain: DomainRef::parse(&first), name: further.first().cloned().unwrap_or_default() })
         }
+        "network-attach" => Ok(Xl::NetworkAttach { domain: DomainRef::parse(&first), vif: further.join(",") }),
         "block-attach" => Ok(Xl::BlockAttach { domain: DomainRef::parse(&first), disk: further.join(",") }),
         _ => Ok(Xl::Help(args.positional.first().cloned())),
     }

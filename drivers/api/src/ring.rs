@@ -1,22 +1,21 @@
-//! The back end's view of a shared request ring of one or more pages.
+//! The back end's view of a shared request ring of one or more pages, whatever its slots hold.
 //!
 //! Slots are copied out whole, once, and only the copy is looked at. Indices are private; the front end's
 //! copies are read where they are needed and checked against ours (Xen public/io/ring.h).
 
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 
-use driver_api::SharedPage;
 use hypercall_abi::PAGE_SIZE;
-use hypercall_abi::blkif::{Request, Response, SLOT_SIZE};
 use hypercall_abi::ring::{self, RingOverflow};
-use zerocopy::transmute;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-/// Eight-byte words in a slot; a slot starts at a multiple of eight, so that no word straddles two pages.
-const SLOT_WORDS: usize = SLOT_SIZE / 8;
+use crate::SharedPage;
 
 /// The ring's pages and our private indices.
-pub struct BackRing<P> {
+pub struct BackRing<P, Request, Response> {
     pages: Vec<P>,
+    slot: PhantomData<(Request, Response)>,
     /// A power of two.
     slots: u32,
     /// The next request to take.
@@ -27,15 +26,24 @@ pub struct BackRing<P> {
     rsp_prod: u32,
 }
 
-impl<P: SharedPage> BackRing<P> {
+impl<P, Request, Response> BackRing<P, Request, Response>
+where
+    P: SharedPage,
+    Request: FromBytes + IntoBytes,
+    Response: IntoBytes + Immutable,
+{
+    /// Bytes of a slot: the larger of the two.
+    const SLOT: usize =
+        if size_of::<Request>() > size_of::<Response>() { size_of::<Request>() } else { size_of::<Response>() };
+
     /// Takes over a ring that the front end has initialised.
     ///
     /// After a reconnection the ring may stand anywhere; as in Linux the indices begin where our own last published
     /// index stands, which a fresh ring has at 0.
     pub fn new(pages: Vec<P>) -> Self {
-        let slots = ring::slots(pages.len(), SLOT_SIZE);
+        let slots = ring::slots(pages.len(), Self::SLOT);
         let start = pages.first().map_or(0, |page| page.load_u32(ring::RSP_PROD));
-        Self { pages, slots, req_cons: start, rsp_prod_pvt: start, rsp_prod: start }
+        Self { pages, slot: PhantomData, slots, req_cons: start, rsp_prod_pvt: start, rsp_prod: start }
     }
 
     /// Slots in the ring.
@@ -62,13 +70,14 @@ impl<P: SharedPage> BackRing<P> {
 
     /// Takes the next request; the caller knows from [`Self::pending`] that there is one.
     pub fn take(&mut self) -> Request {
-        let start = ring::slot_offset(self.req_cons, self.slots, SLOT_SIZE);
-        let mut words = [0u64; SLOT_WORDS];
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = self.load_word(start + index * 8);
-        }
+        let mut request = Request::new_zeroed();
+        let bytes = request.as_mut_bytes();
+        let start = ring::slot_offset(self.req_cons, self.slots, Self::SLOT);
+        let (first, second) = bytes.split_at_mut(split(start, bytes.len()));
+        self.page(start, |page, offset| page.copy_out(offset, first));
+        self.page(start + first.len(), |page, offset| page.copy_out(offset, second));
         self.req_cons = self.req_cons.wrapping_add(1);
-        transmute!(words)
+        request
     }
 
     /// Asks to be notified of the next request and looks once more, so that none slips in between.
@@ -84,12 +93,12 @@ impl<P: SharedPage> BackRing<P> {
     }
 
     /// Puts a response into the next slot, unpublished. There is room: each answers a request taken before.
-    pub fn put(&mut self, response: Response) {
-        let start = ring::slot_offset(self.rsp_prod_pvt, self.slots, SLOT_SIZE);
-        let words: [u64; 2] = transmute!(response);
-        for (index, word) in words.into_iter().enumerate() {
-            self.store_word(start + index * 8, word);
-        }
+    pub fn put(&mut self, response: &Response) {
+        let bytes = response.as_bytes();
+        let start = ring::slot_offset(self.rsp_prod_pvt, self.slots, Self::SLOT);
+        let (first, second) = bytes.split_at(split(start, bytes.len()));
+        self.page(start, |page, offset| page.copy_in(offset, first));
+        self.page(start + first.len(), |page, offset| page.copy_in(offset, second));
         self.rsp_prod_pvt = self.rsp_prod_pvt.wrapping_add(1);
     }
 
@@ -108,13 +117,15 @@ impl<P: SharedPage> BackRing<P> {
         ring::must_notify(old, new, page.load_u32(ring::RSP_EVENT))
     }
 
-    fn load_word(&self, offset: usize) -> u64 {
-        self.pages.get(offset / PAGE_SIZE).map_or(0, |page| page.load_u64(offset % PAGE_SIZE))
-    }
-
-    fn store_word(&self, offset: usize, word: u64) {
-        if let Some(page) = self.pages.get(offset / PAGE_SIZE) {
-            page.store_u64(offset % PAGE_SIZE, word);
+    /// Works on the page that holds byte `at` of the ring, and the offset in it.
+    fn page(&self, at: usize, work: impl FnOnce(&P, usize)) {
+        if let Some(page) = self.pages.get(at / PAGE_SIZE) {
+            work(page, at % PAGE_SIZE);
         }
     }
+}
+
+/// How many of `len` bytes from `start` lie in the first of the pages that they touch.
+fn split(start: usize, len: usize) -> usize {
+    len.min(PAGE_SIZE - start % PAGE_SIZE)
 }

@@ -1,4 +1,4 @@
-//! The XenBus side of a block device, as a state machine without a store.
+//! The XenBus side of a back end's device, as a state machine without a store: the same for every kind of device.
 //!
 //! The host feeds in what it sees (the front end's state, whether the tool stack wants the device, how a
 //! connection went) and carries out the [`Action`]s it gets back, in order and to their end. The transitions are those
@@ -12,11 +12,11 @@ use hypercall_abi::xenbus::XenbusState;
 /// Something for the host to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Write what [`crate::advertise`] lists into the back end's directory.
+    /// Write what the back end offers into its directory.
     Publish,
     /// Write the back end's `state`.
     SetState(XenbusState),
-    /// Read the front end's keys and connect; report with [`Vbd::connected`].
+    /// Read the front end's keys and connect; report with [`Handshake::connected`].
     Connect,
     /// Stop the running back end and wait until it has ended.
     Disconnect,
@@ -43,13 +43,13 @@ enum Phase {
 
 /// The state of one device.
 #[derive(Debug)]
-pub struct Vbd {
+pub struct Handshake {
     phase: Phase,
     /// The tool stack wants the device; once it does not, the device goes when the front end closes.
     online: bool,
 }
 
-impl Vbd {
+impl Handshake {
     /// A device whose directory the tool stack has made, and what to do first.
     pub fn new() -> (Self, Vec<Action>) {
         let device = Self { phase: Phase::Waiting, online: true };
@@ -194,8 +194,8 @@ mod tests {
     use Action::{Connect, Disconnect, Publish, Remove, SetState};
     use XenbusState as S;
 
-    fn connected() -> Vbd {
-        let (mut device, first) = Vbd::new();
+    fn connected() -> Handshake {
+        let (mut device, first) = Handshake::new();
         assert_eq!(first, [Publish, SetState(S::InitWait)]);
         assert_eq!(device.front_end(S::Initialising), []);
         assert_eq!(device.front_end(S::Initialised), [Connect]);
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_failed_connection_closes_the_device() {
-        let (mut device, _) = Vbd::new();
+        let (mut device, _) = Handshake::new();
         assert_eq!(device.front_end(S::Initialised), [Connect]);
         assert_eq!(device.connected(false), [SetState(S::Closing)]);
         assert_eq!(device.front_end(S::Closed), [SetState(S::Closed)]);
@@ -256,7 +256,7 @@ mod tests {
         // Every sequence of five events: connecting only when nothing runs, disconnecting only what runs.
         let events = 12usize;
         for mut code in 0..events.pow(5) {
-            let (mut device, _) = Vbd::new();
+            let (mut device, _) = Handshake::new();
             let mut running = false;
             for _ in 0..5 {
                 let mut todo = match code % events {

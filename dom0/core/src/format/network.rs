@@ -1,0 +1,100 @@
+//! `xl network-list` and `bridge`.
+
+use alloc::string::String;
+use core::fmt::{self, Write};
+
+use vswitch::Mac;
+
+/// A line of `xl network-list`. What XenStore does not hold (yet) is -1, as `xl` prints it.
+#[derive(Debug, Clone, Copy)]
+pub struct NetworkRow<'a> {
+    /// The interface's number.
+    pub number: u32,
+    /// Its address.
+    pub mac: Mac,
+    /// The front end's XenBus state.
+    pub state: i32,
+    /// The front end's event channel.
+    pub event_channel: i32,
+    /// The front end's transmit ring.
+    pub tx_ring_ref: i32,
+    /// The front end's receive ring.
+    pub rx_ring_ref: i32,
+    /// The back end's directory.
+    pub backend: &'a str,
+}
+
+/// Writes heading and lines.
+///
+/// # Errors
+/// Those of `out`.
+pub fn network_list<'a>(out: &mut impl Write, rows: impl IntoIterator<Item = NetworkRow<'a>>) -> fmt::Result {
+    writeln!(
+        out,
+        "{:<3} {:<2} {:<17} {:<6} {:<5} {:<6} {:>5}/{:<5} {:<30}",
+        "Idx", "BE", "Mac Addr.", "handle", "state", "evt-ch", "tx-", "rx-ring-ref", "BE-path"
+    )?;
+    for row in rows {
+        writeln!(
+            out,
+            "{:<3} {:<2} {} {:>6} {:>5} {:>6} {:>5}/{:<11} {:<30}",
+            row.number,
+            0,
+            row.mac,
+            row.number,
+            row.state,
+            row.event_channel,
+            row.tx_ring_ref,
+            row.rx_ring_ref,
+            row.backend
+        )?;
+    }
+    Ok(())
+}
+
+/// A port of a bridge in `bridge show`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgePort {
+    /// The interface's name, `vif<domid>.<number>` unless it was given one.
+    pub name: String,
+    /// Frames from it, to it, refused, dropped.
+    pub frames: [u64; 4],
+}
+
+/// Writes bridges with their ports, a line each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn bridge_list<'a>(
+    out: &mut impl Write,
+    bridges: impl IntoIterator<Item = (&'a str, &'a [BridgePort])>,
+) -> fmt::Result {
+    writeln!(
+        out,
+        "{:<16} {:<16} {:>10} {:>10} {:>10} {:>10}",
+        "bridge name", "interface", "in", "out", "refused", "dropped"
+    )?;
+    for (bridge, ports) in bridges {
+        if ports.is_empty() {
+            writeln!(out, "{bridge}")?;
+        }
+        for (index, port) in ports.iter().enumerate() {
+            let [from, to, refused, dropped] = port.frames;
+            let shown = if index == 0 { bridge } else { "" };
+            writeln!(out, "{shown:<16} {:<16} {from:>10} {to:>10} {refused:>10} {dropped:>10}", port.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the addresses that a bridge has seen: address, VLAN, interface, age in seconds.
+///
+/// # Errors
+/// Those of `out`.
+pub fn address_list<'a>(out: &mut impl Write, rows: impl IntoIterator<Item = (Mac, u16, &'a str, u64)>) -> fmt::Result {
+    writeln!(out, "{:<17} {:>4} {:<16} {:>12}", "mac addr", "vlan", "interface", "ageing timer")?;
+    for (mac, vlan, interface, age) in rows {
+        writeln!(out, "{mac} {vlan:>4} {interface:<16} {age:>12}")?;
+    }
+    Ok(())
+}

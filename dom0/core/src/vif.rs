@@ -1,0 +1,158 @@
+//! Interface specifications of `vif=` and `xl network-attach` (xl-network-configuration(5)).
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
+
+use vswitch::Mac;
+
+/// The bridge of interfaces that name none, as on Xen.
+pub const DEFAULT_BRIDGE: &str = "xenbr0";
+/// Bytes of payload in a frame, unless said otherwise.
+const DEFAULT_MTU: u16 = 1500;
+/// What IPv6 needs at least (RFC 8200), and what fits a frame of the network interface.
+const MTUS: core::ops::RangeInclusive<u16> = 1280..=9216;
+/// Numbers that IEEE 802.1Q has for VLANs.
+const VLANS: core::ops::RangeInclusive<u16> = 1..=4094;
+
+/// A network interface of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vif {
+    /// Its Ethernet address; made up when absent.
+    pub mac: Option<Mac>,
+    /// The bridge that it is connected to.
+    pub bridge: String,
+    /// The VLAN that it is a member of; 0 for none.
+    pub vlan: u16,
+    /// Bytes of payload in a frame.
+    pub mtu: u16,
+    /// The guest's IP addresses, for scripts that look; the guest is not held to them.
+    pub ip: Option<String>,
+    /// What the interface is called on the host's side.
+    pub name: Option<String>,
+}
+
+/// Why a specification is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VifError {
+    /// The address is none, or one of a group of stations.
+    Mac(String),
+    /// The name of a bridge or interface has characters that a path cannot hold, or is too long.
+    Name(String),
+    /// The VLAN is none.
+    Vlan(String),
+    /// The MTU is out of range.
+    Mtu(String),
+    /// A parameter given twice.
+    Repeated(String),
+    /// A parameter that is unknown or has a value that is not honoured.
+    Parameter(String),
+}
+
+impl fmt::Display for VifError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(text) => write!(f, "mac '{text}' is not the address of one station, such as 00:16:3e:01:02:03"),
+            Self::Name(text) => write!(f, "'{text}' cannot be the name of a bridge or interface"),
+            Self::Vlan(text) => write!(f, "vlan '{text}' is not a number from {} to {}", VLANS.start(), VLANS.end()),
+            Self::Mtu(text) => write!(f, "mtu '{text}' is not a number from {} to {}", MTUS.start(), MTUS.end()),
+            Self::Repeated(key) => write!(f, "{key} respecified"),
+            Self::Parameter(text) => write!(f, "parameter '{text}' is not supported"),
+        }
+    }
+}
+
+impl core::error::Error for VifError {}
+
+impl Vif {
+    /// Parses `key=value` pairs, separated by commas; the empty text is an interface with defaults only.
+    ///
+    /// # Errors
+    /// The first pair that does not suit.
+    pub fn parse(spec: &str) -> Result<Self, VifError> {
+        let mut vif =
+            Self { mac: None, bridge: DEFAULT_BRIDGE.to_owned(), vlan: 0, mtu: DEFAULT_MTU, ip: None, name: None };
+        let mut had = alloc::vec::Vec::new();
+        for pair in spec.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').ok_or_else(|| VifError::Parameter(pair.to_owned()))?;
+            let (key, value) = (key.trim(), value.trim());
+            if had.contains(&key) {
+                return Err(VifError::Repeated(key.to_owned()));
+            }
+            had.push(key);
+            vif.set(pair, key, value)?;
+        }
+        Ok(vif)
+    }
+
+    fn set(&mut self, pair: &str, key: &str, value: &str) -> Result<(), VifError> {
+        match (key, value) {
+            ("mac", _) => {
+                let mac: Mac = value.parse().map_err(|_| VifError::Mac(value.to_owned()))?;
+                if mac.is_group() || mac == Mac([0; 6]) {
+                    return Err(VifError::Mac(value.to_owned()));
+                }
+                self.mac = Some(mac);
+            }
+            ("bridge", _) => self.bridge = name(value)?,
+            ("vifname", _) => self.name = Some(name(value)?),
+            ("vlan", _) => {
+                let vlan = value.parse().ok().filter(|vlan| VLANS.contains(vlan));
+                self.vlan = vlan.ok_or_else(|| VifError::Vlan(value.to_owned()))?;
+            }
+            ("mtu", _) => {
+                let mtu = value.parse().ok().filter(|mtu| MTUS.contains(mtu));
+                self.mtu = mtu.ok_or_else(|| VifError::Mtu(value.to_owned()))?;
+            }
+            ("ip", _) => self.ip = Some(value.to_owned()),
+            // What there is one way of doing here, however it is called.
+            ("type", "vif") | ("script", "vif-bridge") | ("backend", "0" | "Domain-0") => {}
+            _ => return Err(VifError::Parameter(pair.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// A name that can stand in a path and in a column: at most 15 bytes, as Linux has for interfaces.
+fn name(text: &str) -> Result<String, VifError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if text.is_empty() || text.len() > 15 || !text.bytes().all(fits) {
+        return Err(VifError::Name(text.to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_specification_is_an_interface_on_the_default_bridge() {
+        let vif = Vif::parse("").unwrap();
+        assert_eq!((vif.mac, vif.bridge.as_str(), vif.vlan, vif.mtu), (None, "xenbr0", 0, 1500));
+    }
+
+    #[test]
+    fn the_keys_of_xl_are_understood_with_blanks_around_them() {
+        let vif = Vif::parse(
+            "mac=00:16:3e:01:02:03, bridge=lan0,vlan=10 ,ip=10.0.0.2 10.0.0.3,mtu=9000,vifname=web0,type=vif",
+        )
+        .unwrap();
+        assert_eq!(vif.mac, Some(Mac([0, 0x16, 0x3E, 1, 2, 3])));
+        assert_eq!((vif.bridge.as_str(), vif.vlan, vif.mtu), ("lan0", 10, 9000));
+        assert_eq!((vif.ip.as_deref(), vif.name.as_deref()), (Some("10.0.0.2 10.0.0.3"), Some("web0")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let error = |spec: &str| Vif::parse(spec).unwrap_err().to_string();
+        assert_eq!(error("mac=1"), "mac '1' is not the address of one station, such as 00:16:3e:01:02:03");
+        assert!(error("mac=ff:ff:ff:ff:ff:ff").contains("one station"));
+        assert_eq!(error("bridge=a/b"), "'a/b' cannot be the name of a bridge or interface");
+        assert_eq!(error("vlan=4095"), "vlan '4095' is not a number from 1 to 4094");
+        assert_eq!(error("mtu=64"), "mtu '64' is not a number from 1280 to 9216");
+        assert_eq!(error("bridge=a,bridge=b"), "bridge respecified");
+        assert_eq!(error("model=e1000"), "parameter 'model=e1000' is not supported");
+        assert_eq!(error("xenbr0"), "parameter 'xenbr0' is not supported");
+    }
+}

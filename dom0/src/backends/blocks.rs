@@ -1,0 +1,69 @@
+//! Block devices (Xen public/io/blkif.h): a guest's ring, and what it may use of Dom0's disks.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blkback::{BackEnd, Control, End, Limits, RingParams, Stats, advertise};
+use dom0_core::devices::{paths, vbd_info};
+use dom0_core::disk::{Access, Target};
+use driver_api::Disk;
+use hypercall_abi::ids::DomId;
+
+use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
+use crate::disks::{Disks, VirtualDisk};
+use crate::hal::{GrantsOf, GuestPort};
+
+/// The kind of block devices.
+pub struct Blocks(pub Rc<Disks>);
+
+impl Kind for Blocks {
+    const NAME: &'static str = paths::VBD;
+    const DRIVER: &'static str = "blkback";
+    type Device = VirtualDisk;
+    type Control = Control;
+
+    async fn open(&self, id: DeviceId, nodes: &Nodes<'_>) -> Result<VirtualDisk, String> {
+        let info = vbd_info(|key| nodes.read(key)).ok_or_else(|| String::from("its nodes are incomplete"))?;
+        let target = Target::parse(&info.params).map_err(|error| format!("{error}"))?;
+        let opened = self.0.open(&target, info.access == Access::ReadOnly, id).await;
+        opened.map_err(|error| format!("{error}"))
+    }
+
+    fn offer(disk: &VirtualDisk) -> Vec<(&'static str, String)> {
+        advertise(&disk.info(), &Limits::default())
+    }
+
+    fn connect(
+        &self,
+        (domid, _): DeviceId,
+        disk: &VirtualDisk,
+        lookup: impl FnMut(&str) -> Option<String>,
+    ) -> Result<Connected<Control>, String> {
+        let params = RingParams::parse(lookup).map_err(|error| format!("{error}"))?;
+        let port = GuestPort::bind(domid, params.port).map_err(|error| format!("event channel: {error}"))?;
+        let back_end = BackEnd::connect(GrantsOf(domid), port, disk.clone(), &params, Limits::default())
+            .map_err(|error| format!("{error}"))?;
+        let control = back_end.control();
+        let task = Box::pin(async move {
+            match back_end.run().await {
+                End::Stopped => Ended::Stopped,
+                End::Broken => Ended::Broken(format!("{}", End::Broken)),
+            }
+        });
+        Ok(Connected { control, task })
+    }
+
+    fn stop(control: &Control) {
+        control.stop();
+    }
+}
+
+impl Backends<Blocks> {
+    /// The counters of a domain's disks.
+    pub fn stats(&self, domid: DomId) -> Vec<(u32, Stats)> {
+        self.controls(domid).into_iter().map(|(number, control)| (number, control.stats())).collect()
+    }
+}

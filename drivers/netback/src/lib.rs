@@ -1,0 +1,41 @@
+//! The network back end: serves one guest's netif rings, and passes its frames to whatever connects it to others.
+//!
+//! It knows rings, grants and events through the traits of `driver-api` and nothing of the domain that hosts it, nor of
+//! switches: frames of the guest go to a [`Port`](driver_api::net::Port) that it is given, and [`BackEnd::port`] is where frames for the guest
+//! come from. A frame between two guests is copied once, from page to page, by the hypervisor; only its head passes
+//! through the host.
+//!
+//! # How a host uses it
+//!
+//! 1. [`Handshake`](driver_api::Handshake) is the XenBus side. [`advertise`] is the list of keys to publish, and [`Params::parse`]
+//!    reads what the front end wrote.
+//! 2. On `Connect`: `let back_end = BackEnd::connect(host, ports, wire, &params)?`, connect [`BackEnd::port`] to the
+//!    network, keep [`BackEnd::control`], and spawn [`BackEnd::run`].
+//! 3. On `Disconnect`: take the port off the network, [`Control::stop`], and await the task: `run` returns once every page
+//!    is unmapped, with [`End`] saying why.
+//!
+//! # What the guest can do
+//!
+//! A frame that makes no sense is answered with an error and counted; a producer index that cannot be true ends the
+//! device and nothing else. A guest that gives no room for what others send to it loses it, after [`PATIENCE`] at first
+//! and from then on at once. Each pass does a bounded amount of work and then yields.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod back_end;
+mod negotiate;
+mod receive;
+mod stats;
+mod transmit;
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
+mod tests;
+
+pub use back_end::{BackEnd, ConnectError, Control, End};
+pub use negotiate::{Events, Features, Params, QueueParams, advertise};
+pub use receive::{PATIENCE, Receiver};
+pub use stats::Stats;
+pub use transmit::{BURST, HEAD_BYTES};

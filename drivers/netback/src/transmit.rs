@@ -1,0 +1,337 @@
+//! The transmit ring: from slots to frames.
+//!
+//! A pass takes up to [`BURST`] frames, copies their heads in one hypercall, and hands them on. The answers go out when
+//! whoever took the frames has fetched them, so that the guest does not reuse a page too early.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::ops::Range;
+
+use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::{BackRing, DmaMemory, PAGE_SIZE, SharedPage};
+use hypercall_abi::ids::DomId;
+use hypercall_abi::netif::{
+    EXTRA_MORE, ExtraInfo, ExtraType, GsoType, MAX_FRAME, MAX_SLOTS, NetStatus, TX_CSUM_BLANK, TX_DATA_VALIDATED,
+    TX_EXTRA_INFO, TX_MORE_DATA, TxRequest, TxResponse,
+};
+use hypercall_abi::ring::RingOverflow;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::stats::Stats;
+
+/// Frames in a pass at most.
+pub const BURST: usize = 32;
+/// The room of one head.
+const HEAD_ROOM: usize = 256;
+/// Memory that a transmit ring needs for the heads of a pass; it starts at a page.
+pub const HEAD_BYTES: usize = BURST * HEAD_ROOM;
+/// The shortest frame: an Ethernet header.
+const MIN_FRAME: usize = 14;
+/// Extra slots of one frame that are looked at.
+const MAX_EXTRAS: usize = 5;
+
+const _: () = assert!(HEAD <= HEAD_ROOM && PAGE_SIZE.is_multiple_of(HEAD_ROOM));
+
+/// A frame as the ring describes it.
+struct Packet {
+    /// Its part of [`Transmitter::pieces`].
+    pieces: Range<usize>,
+    /// Its part of [`Transmitter::answers`].
+    answers: Range<usize>,
+    len: u32,
+    offload: Offload,
+}
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Frames were sent; there may be more.
+    Sent,
+    /// There are none.
+    Idle,
+    /// The next frame waits for room where it goes to.
+    Blocked,
+}
+
+/// The transmit side of one pair of rings.
+pub struct Transmitter<P, C, M> {
+    domid: DomId,
+    ring: BackRing<P, TxRequest, TxResponse>,
+    copier: C,
+    /// The heads of the pass, [`HEAD_ROOM`] bytes each.
+    heads: M,
+    stats: Rc<Cell<Stats>>,
+    packets: Vec<Packet>,
+    /// What the slots named, frame after frame.
+    pieces: Vec<Piece>,
+    answers: Vec<TxResponse>,
+    copies: Vec<Copy>,
+    done: Vec<bool>,
+    /// Frames of the pass that were handed on.
+    sent: usize,
+    /// Answers that were put on the ring.
+    answered: usize,
+}
+
+impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
+    /// Serves the ring of `domid`, with [`HEAD_BYTES`] of memory for heads.
+    pub fn new(
+        domid: DomId,
+        ring: BackRing<P, TxRequest, TxResponse>,
+        copier: C,
+        heads: M,
+        stats: Rc<Cell<Stats>>,
+    ) -> Self {
+        Self {
+            domid,
+            ring,
+            copier,
+            heads,
+            stats,
+            packets: Vec::new(),
+            pieces: Vec::new(),
+            answers: Vec::new(),
+            copies: Vec::new(),
+            done: Vec::new(),
+            sent: 0,
+            answered: 0,
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Stats)) {
+        let mut stats = self.stats.get();
+        change(&mut stats);
+        self.stats.set(stats);
+    }
+
+    /// Sends what the guest has put, a burst at most. The second value says whether the guest is to be notified.
+    ///
+    /// # Errors
+    /// The front end's producer index cannot be true.
+    pub fn pass(&mut self, wire: &impl Port) -> Result<(Pass, bool), RingOverflow> {
+        if self.packets.is_empty() {
+            self.collect()?;
+            self.copy_heads();
+        }
+        if self.answers.is_empty() {
+            return Ok((Pass::Idle, false));
+        }
+        let blocked = self.forward(wire);
+        wire.commit();
+        let notify = self.answer();
+        Ok((if blocked { Pass::Blocked } else { Pass::Sent }, notify))
+    }
+
+    /// Takes frames off the ring.
+    fn collect(&mut self) -> Result<(), RingOverflow> {
+        self.pieces.clear();
+        self.answers.clear();
+        (self.sent, self.answered) = (0, 0);
+        let mut left = self.ring.pending()?;
+        if left == 0 {
+            left = self.ring.final_check()?;
+        }
+        while left > 0 && self.packets.len() < BURST {
+            left -= self.collect_one(left);
+        }
+        Ok(())
+    }
+
+    /// Takes one frame of at most `left` slots; returns how many it had.
+    fn collect_one(&mut self, left: u32) -> u32 {
+        let (first_piece, first_answer) = (self.pieces.len(), self.answers.len());
+        let first = self.ring.take();
+        self.answers.push(TxResponse { id: first.id, status: NetStatus::Okay.raw() });
+        let mut used = 1;
+        let mut gso = Ok(None);
+        let mut more_extras = first.flags & TX_EXTRA_INFO != 0;
+        while more_extras && used < left {
+            // Extra information fills eight of the slot's twelve bytes.
+            let slot = self.ring.take();
+            let extra =
+                ExtraInfo::read_from_prefix(slot.as_bytes()).map_or_else(|_| ExtraInfo::default(), |(extra, _)| extra);
+            used += 1;
+            self.answers.push(TxResponse { id: 0, status: NetStatus::Null.raw() });
+            more_extras = extra.flags & EXTRA_MORE != 0;
+            if used as usize > MAX_EXTRAS {
+                gso = Err(());
+            } else if ExtraType::from_raw(extra.kind) == Some(ExtraType::Gso) {
+                gso = gso_of(&extra).map(Some);
+            }
+        }
+        let mut sound = !more_extras;
+        let mut rest = 0;
+        let mut more = first.flags & TX_MORE_DATA != 0;
+        while more && used < left {
+            let slot = self.ring.take();
+            used += 1;
+            self.answers.push(TxResponse { id: slot.id, status: NetStatus::Okay.raw() });
+            rest += usize::from(slot.size);
+            sound &= self.push_piece(&slot, slot.size);
+            more = slot.flags & TX_MORE_DATA != 0;
+        }
+        let len = usize::from(first.size);
+        sound &= !more && self.pieces.len() - first_piece < MAX_SLOTS && (MIN_FRAME..=MAX_FRAME).contains(&len);
+        let own = len.checked_sub(rest).and_then(|own| u16::try_from(own).ok()).filter(|own| *own > 0);
+        sound &= own.is_some_and(|own| self.push_piece(&first, own));
+        // The first slot's piece was judged last, for its length is what the others leave.
+        if let Some(pieces) = self.pieces.get_mut(first_piece..) {
+            pieces.rotate_right(1);
+        }
+        let answers = first_answer..self.answers.len();
+        match gso {
+            Ok(gso) if sound => {
+                let checksum = match first.flags & (TX_CSUM_BLANK | TX_DATA_VALIDATED) {
+                    0 => Checksum::Unchecked,
+                    flags if flags & TX_CSUM_BLANK != 0 => Checksum::Blank,
+                    _ => Checksum::Valid,
+                };
+                let pieces = first_piece..self.pieces.len();
+                let offload = Offload { checksum, gso };
+                self.packets.push(Packet { pieces, answers, len: u32::from(first.size), offload });
+            }
+            Ok(_) | Err(()) => {
+                self.pieces.truncate(first_piece);
+                self.fail(answers);
+            }
+        }
+        used
+    }
+
+    /// Notes `len` bytes of a slot; false if they do not lie in its page.
+    fn push_piece(&mut self, slot: &TxRequest, len: u16) -> bool {
+        let piece = Piece { page: PageRef::Granted(self.domid, slot.gref), offset: slot.offset, len };
+        self.pieces.push(piece);
+        usize::from(slot.offset) + usize::from(len) <= PAGE_SIZE
+    }
+
+    /// Turns the answers of a frame into errors; those of extra slots stay.
+    fn fail(&mut self, answers: Range<usize>) {
+        for answer in self.answers.get_mut(answers).unwrap_or_default() {
+            if answer.status == NetStatus::Okay.raw() {
+                answer.status = NetStatus::Error.raw();
+            }
+        }
+        self.count(|stats| stats.tx_errors += 1);
+    }
+
+    /// Copies the first bytes of every frame into the host's memory, in one call. Frames whose pages are not granted
+    /// fail here.
+    fn copy_heads(&mut self) {
+        self.copies.clear();
+        self.done.clear();
+        let mut owners = Vec::with_capacity(self.packets.len());
+        for (index, packet) in self.packets.iter().enumerate() {
+            let mut at = 0;
+            for piece in self.pieces.get(packet.pieces.clone()).unwrap_or_default() {
+                let here = usize::from(piece.len).min(HEAD - at);
+                if here == 0 {
+                    break;
+                }
+                let Ok(len) = u16::try_from(here) else { break };
+                let (page, offset) = self.head_place(index, at);
+                self.copies.push(Copy { from: Piece { len, ..*piece }, to: page, at: offset });
+                owners.push(index);
+                at += here;
+            }
+        }
+        if self.copies.is_empty() {
+            return;
+        }
+        self.copier.copy(&self.copies, &mut self.done);
+        let failed: Vec<usize> =
+            owners.iter().zip(&self.done).filter(|(_, done)| !**done).map(|(owner, _)| *owner).collect();
+        for index in failed {
+            // An empty list of pieces marks it as answered.
+            if let Some(packet) = self.packets.get_mut(index)
+                && !packet.pieces.is_empty()
+            {
+                packet.pieces.end = packet.pieces.start;
+                let answers = packet.answers.clone();
+                self.fail(answers);
+            }
+        }
+    }
+
+    /// Where byte `at` of the head of frame `index` lies.
+    fn head_place(&self, index: usize, at: usize) -> (PageRef, u16) {
+        let byte = index * HEAD_ROOM + at;
+        let page = self.heads.bus_addr().offset((byte / PAGE_SIZE * PAGE_SIZE) as u64);
+        (PageRef::Own(page), u16::try_from(byte % PAGE_SIZE).unwrap_or(0))
+    }
+
+    /// Hands the frames on that were not yet. True if one has to wait for room.
+    fn forward(&mut self, wire: &impl Port) -> bool {
+        let mut head = [0; HEAD];
+        let mut pieces: Vec<Piece> = Vec::with_capacity(MAX_SLOTS + 1);
+        while let Some(packet) = self.packets.get(self.sent) {
+            let named = self.pieces.get(packet.pieces.clone()).unwrap_or_default();
+            if named.is_empty() {
+                self.sent += 1;
+                continue;
+            }
+            let have = (packet.len as usize).min(HEAD);
+            let head = head.get_mut(..have).unwrap_or_default();
+            self.heads.copy_out(self.sent * HEAD_ROOM, head);
+            let (page, offset) = self.head_place(self.sent, 0);
+            pieces.clear();
+            pieces.push(Piece { page, offset, len: u16::try_from(have).unwrap_or(0) });
+            behind(named, have, &mut pieces);
+            let frame = Frame { head, pieces: &pieces, len: packet.len, offload: packet.offload };
+            match wire.put(&frame) {
+                Ok(()) => self.count(|stats| {
+                    stats.tx_packets += 1;
+                    stats.tx_bytes += u64::from(frame.len);
+                }),
+                Err(Refused::Full) => return true,
+                Err(Refused::Unfit | Refused::Down) => self.count(|stats| stats.tx_dropped += 1),
+            }
+            self.sent += 1;
+        }
+        false
+    }
+
+    /// Answers the frames that were handed on and fetched. True if the guest is to be notified.
+    fn answer(&mut self) -> bool {
+        let waiting = self.packets.get(self.sent).map(|packet| packet.answers.start);
+        let end = waiting.unwrap_or(self.answers.len());
+        for answer in self.answers.get(self.answered..end).unwrap_or_default() {
+            self.ring.put(answer);
+        }
+        self.answered = end;
+        if waiting.is_none() {
+            self.packets.clear();
+        }
+        let notify = self.ring.publish();
+        if notify {
+            self.count(|stats| stats.notifications += 1);
+        }
+        notify
+    }
+
+    /// The ring's page, to be unmapped, and the memory for heads.
+    pub fn into_parts(self) -> (Vec<P>, M) {
+        (self.ring.into_pages(), self.heads)
+    }
+}
+
+/// The segmentation that an extra slot asks for.
+fn gso_of(extra: &ExtraInfo) -> Result<Gso, ()> {
+    match GsoType::from_raw(extra.gso_type) {
+        Some(kind @ (GsoType::TcpV4 | GsoType::TcpV6)) if extra.gso_size != 0 => Ok(Gso { kind, size: extra.gso_size }),
+        Some(_) | None => Err(()),
+    }
+}
+
+/// Appends what lies behind the first `skip` bytes of `from`.
+fn behind(from: &[Piece], mut skip: usize, into: &mut Vec<Piece>) {
+    for piece in from {
+        let cut = skip.min(usize::from(piece.len));
+        skip -= cut;
+        let Ok(cut) = u16::try_from(cut) else { return };
+        if cut < piece.len {
+            into.push(Piece { page: piece.page, offset: piece.offset + cut, len: piece.len - cut });
+        }
+    }
+}
