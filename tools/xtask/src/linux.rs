@@ -61,7 +61,7 @@ const README: &str = "This disk reached you through Xenolith's block back end an
 const DISK_SIZE: &str = "128M";
 
 /// The modules of Debian's kernel that the guest loads.
-const MODULES: &[&str] = &["xen-blkfront", "crc32c_generic", "ext4", "xenfs"];
+const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "crc32c_generic", "ext4", "xenfs"];
 
 /// The programs that talk to XenStore.
 const TOOLS: &[&str] = &[

@@ -22,7 +22,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// The prompt of the demo guest's shell.
-const PROMPT: &str = "linux# ";
+pub(super) const PROMPT: &str = "linux# ";
 
 /// Time for what a guest does in the emulator on a busy host.
 pub(super) const LONG: Duration = Duration::from_secs(120);
@@ -35,7 +35,7 @@ pub(super) fn start(machine: &mut Machine, overrides: &str) -> Result<String> {
 }
 
 /// Runs a command in the guest that must succeed.
-fn inside(machine: &mut Machine, command: &str) -> Result<String> {
+pub(super) fn inside(machine: &mut Machine, command: &str) -> Result<String> {
     let done = machine.inside(PROMPT, command, LONG)?;
     ensure!(done.status == 0, "`{command}` in the guest failed with {}:\n{}", done.status, done.text);
     Ok(done.text)

@@ -11,6 +11,7 @@ mod hostile;
 mod life;
 mod linux;
 mod many;
+mod net;
 mod peer;
 
 /// A case that needs only our own images.
@@ -20,6 +21,16 @@ const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
 
 /// All cases, the quick ones first.
 pub fn all() -> Vec<Case> {
-    [boot::CASES, life::CASES, errors::CASES, hostile::CASES, disk::CASES, linux::CASES, many::CASES, peer::CASES]
-        .concat()
+    [
+        boot::CASES,
+        life::CASES,
+        errors::CASES,
+        hostile::CASES,
+        disk::CASES,
+        linux::CASES,
+        net::CASES,
+        many::CASES,
+        peer::CASES,
+    ]
+    .concat()
 }
