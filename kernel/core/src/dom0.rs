@@ -111,6 +111,7 @@ fn copy<H: Hw>(from: Range, to: Pa) {
 mod tests {
     use super::*;
     use crate::fake::{Fake, RAM_BASE, reset};
+    use crate::hw::Memory;
 
     /// A machine of 4 GiB with an image for Dom0, and what it takes for it.
     fn taken(cmdline: &str, magic: u32, text_offset: u64) -> Result<Range, &'static str> {

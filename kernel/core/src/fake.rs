@@ -17,7 +17,9 @@ use hypercall_abi::ids::DomId;
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::context::{El1Context, FpContext, VcpuInterface};
 use crate::frame::{FrameKind, FrameTable, OutOfFrames};
-use crate::hw::{Access, Hw, IntId, PcpuId, Ticks, Vttbr};
+use crate::hw::{
+    Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, VirtualInterface, Vttbr,
+};
 
 use arena::Arena;
 pub use arena::{RAM_BASE, RAM_PAGES};
@@ -32,23 +34,23 @@ pub struct Fake;
 /// How often the code under test did what costs time on a real machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Calls of [`Hw::invalidate`].
+    /// Calls of [`Translation::invalidate`].
     pub invalidations: u64,
     /// Pages that they named.
     pub invalidated_pages: u64,
-    /// Calls of [`Hw::invalidate_vmid`].
+    /// Calls of [`Translation::invalidate_vmid`].
     pub vmid_invalidations: u64,
-    /// Calls of [`Hw::invalidate_all_vmids`].
+    /// Calls of [`Translation::invalidate_all_vmids`].
     pub full_invalidations: u64,
-    /// Calls of [`Hw::publish_tables`].
+    /// Calls of [`Translation::publish_tables`].
     pub publications: u64,
-    /// Calls of [`Hw::load_stage2`].
+    /// Calls of [`Translation::load_stage2`].
     pub stage2_loads: u64,
-    /// Calls of [`Hw::translate`].
+    /// Calls of [`Translation::translate`].
     pub translations: u64,
     /// Bytes cleaned to the point of coherency.
     pub cleaned: u64,
-    /// Bytes moved by [`Hw::copy`].
+    /// Bytes moved by [`Memory::copy`].
     pub copied: u64,
 }
 
@@ -165,6 +167,52 @@ impl Hw for Fake {
         Ok(Shared(Arc::new(Charged { value, at, pages, frames })))
     }
 
+    fn pcpu() -> PcpuId {
+        with(|s| s.pcpu)
+    }
+
+    fn online() -> usize {
+        with(|s| s.online)
+    }
+
+    /// Time jumps to the deadline, and its interrupt becomes pending, unless another already is.
+    fn wait_for_interrupt() {
+        with(|s| {
+            if s.pending.is_empty()
+                && let Some(at) = s.deadline.take()
+            {
+                s.now = s.now.max(at);
+                s.pending.push_back(machine::HYP_TIMER);
+            }
+        });
+    }
+
+    fn now() -> Ticks {
+        with(|s| s.now)
+    }
+
+    fn frequency() -> u32 {
+        62_500_000
+    }
+
+    fn set_deadline(at: Option<Ticks>) {
+        with(|s| s.deadline = at);
+    }
+
+    fn console(text: &[u8]) {
+        with(|s| s.console.extend_from_slice(text));
+    }
+
+    fn power_off() -> ! {
+        panic!("power off")
+    }
+
+    fn restart() -> ! {
+        panic!("restart")
+    }
+}
+
+impl Memory for Fake {
     fn zero(at: Pa, bytes: u64) {
         assert!(at.is_aligned(PAGE_SIZE) && bytes.is_multiple_of(PAGE_SIZE), "zero works on whole pages");
         with(|s| s.arena.fill(at, bytes));
@@ -241,7 +289,9 @@ impl Hw for Fake {
         Self::zero(at, bytes);
         Self::clean_to_poc(at, bytes);
     }
+}
 
+impl Translation for Fake {
     fn translate(va: GuestVa, access: Access) -> Option<Pa> {
         with(|s| s.translate(va, access))
     }
@@ -284,41 +334,11 @@ impl Hw for Fake {
             s.tlb.clear();
         });
     }
+}
 
-    fn pcpu() -> PcpuId {
-        with(|s| s.pcpu)
-    }
-
-    fn online() -> usize {
-        with(|s| s.online)
-    }
-
+impl Interrupts for Fake {
     fn kick(pcpu: PcpuId) {
         with(|s| s.kicks.push(pcpu));
-    }
-
-    /// Time jumps to the deadline, and its interrupt becomes pending, unless another already is.
-    fn wait_for_interrupt() {
-        with(|s| {
-            if s.pending.is_empty()
-                && let Some(at) = s.deadline.take()
-            {
-                s.now = s.now.max(at);
-                s.pending.push_back(machine::HYP_TIMER);
-            }
-        });
-    }
-
-    fn now() -> Ticks {
-        with(|s| s.now)
-    }
-
-    fn frequency() -> u32 {
-        62_500_000
-    }
-
-    fn set_deadline(at: Option<Ticks>) {
-        with(|s| s.deadline = at);
     }
 
     fn acknowledge() -> Option<IntId> {
@@ -348,7 +368,9 @@ impl Hw for Fake {
     fn set_active(intid: IntId, active: bool) {
         with(|s| if active { s.active.insert(intid) } else { s.active.remove(&intid) });
     }
+}
 
+impl VirtualInterface for Fake {
     fn list_registers() -> usize {
         with(|s| s.lrs.len())
     }
@@ -379,7 +401,9 @@ impl Hw for Fake {
     fn load_interface(from: &VcpuInterface) {
         with(|s| s.interface = *from);
     }
+}
 
+impl Registers for Fake {
     fn save_el1(into: &mut El1Context) {
         *into = with(|s| s.el1);
     }
@@ -404,17 +428,5 @@ impl Hw for Fake {
 
     fn id_register(encoding: u32) -> u64 {
         with(|s| s.id_registers.get(&encoding).copied().unwrap_or(0))
-    }
-
-    fn console(text: &[u8]) {
-        with(|s| s.console.extend_from_slice(text));
-    }
-
-    fn power_off() -> ! {
-        panic!("power off")
-    }
-
-    fn restart() -> ! {
-        panic!("restart")
     }
 }

@@ -1,4 +1,4 @@
-//! The machine as the core sees it: one trait, implemented by `kernel/hw` and by the fake of the tests.
+//! The machine as the core sees it: traits that `kernel/hw` implements, and the fake of the tests.
 //!
 //! Everything is an associated function: a pCPU has one machine, so there is no value to pass around. EL2 runs
 //! with interrupts masked from exit to return, so nothing here is re-entered on one pCPU.
@@ -38,8 +38,8 @@ pub enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Vttbr(pub u64);
 
-/// What the core needs of a machine.
-pub trait Hw: Copy + Send + Sync + 'static {
+/// What the core needs of a machine: the parts below, and what each is used for.
+pub trait Hw: Memory + Translation + Interrupts + VirtualInterface + Registers + Copy + Send + Sync + 'static {
     /// A kernel object in frames of its own, shared by reference count.
     type Shared<T: Send + Sync + 'static>: Deref<Target = T> + Clone + Send + Sync + 'static;
 
@@ -47,9 +47,28 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn frames() -> &'static FrameTable;
     /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, OutOfFrames>;
+    /// The pCPU that runs this.
+    fn pcpu() -> PcpuId;
+    /// pCPUs that have come up.
+    fn online() -> usize;
+    /// Sleeps until an interrupt is pending; interrupts stay masked.
+    fn wait_for_interrupt();
+    /// The time.
+    fn now() -> Ticks;
+    /// Ticks per second.
+    fn frequency() -> u32;
+    /// When this pCPU's timer interrupt is due; `None` never.
+    fn set_deadline(at: Option<Ticks>);
+    /// Writes to the console at once.
+    fn console(text: &[u8]);
+    /// Switches the machine off.
+    fn power_off() -> !;
+    /// Restarts the machine.
+    fn restart() -> !;
+}
 
-    // Contents of frames. The caller holds a reference on the frame, and the range lies inside one page.
-
+/// Contents of frames. The caller holds a reference on the frame, and the range lies inside one page.
+pub trait Memory {
     /// Fills whole pages with zeros.
     fn zero(at: Pa, bytes: u64);
     /// Copies out of a frame.
@@ -58,6 +77,11 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn write_bytes(at: Pa, from: &[u8]);
     /// Copies between frames; the ranges do not overlap.
     fn copy(to: Pa, from: Pa, bytes: u64);
+    /// Cleans and invalidates to the point of coherency, and forgets instructions that were fetched from there: for
+    /// guests that start with caches off.
+    fn clean_to_poc(at: Pa, bytes: u64);
+    /// Fills whole pages with zeros and does the same for them, in one pass.
+    fn zero_to_poc(at: Pa, bytes: u64);
     /// Loads an aligned word, once (relaxed).
     fn load32(at: Pa) -> u32;
     /// Stores an aligned word (release).
@@ -72,13 +96,10 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn set_bits64(at: Pa, bits: u64) -> u64;
     /// Atomically clears bits; returns the value before (acquire and release).
     fn clear_bits64(at: Pa, bits: u64) -> u64;
-    /// Cleans and invalidates to the point of coherency, for guests that start with caches off.
-    fn clean_to_poc(at: Pa, bytes: u64);
-    /// Fills whole pages with zeros and does the same for them, in one pass.
-    fn zero_to_poc(at: Pa, bytes: u64);
+}
 
-    // Translation.
-
+/// Stage 2, and questions to both stages.
+pub trait Translation {
     /// Translates through both stages of the vCPU that runs here; `None` where either refuses.
     fn translate(va: GuestVa, access: Access) -> Option<Pa>;
     /// Where the access went that made the guest leave for EL2: `FAR_EL2`, and the IPA if stage 2 took it.
@@ -93,26 +114,12 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn invalidate_vmid(stage2: Vttbr);
     /// Forgets the translations of all VMIDs, on all pCPUs, and waits for it.
     fn invalidate_all_vmids();
+}
 
-    // pCPUs and time.
-
-    /// The pCPU that runs this.
-    fn pcpu() -> PcpuId;
-    /// pCPUs that have come up.
-    fn online() -> usize;
+/// Physical interrupts, and the one by which pCPUs call each other.
+pub trait Interrupts {
     /// Makes another pCPU look at its run queue and its vCPU's pending interrupts.
     fn kick(pcpu: PcpuId);
-    /// Sleeps until an interrupt is pending; interrupts stay masked.
-    fn wait_for_interrupt();
-    /// The time.
-    fn now() -> Ticks;
-    /// Ticks per second.
-    fn frequency() -> u32;
-    /// When this pCPU's timer interrupt is due; `None` never.
-    fn set_deadline(at: Option<Ticks>);
-
-    // Physical interrupts.
-
     /// Takes the highest pending interrupt of this pCPU; `None` if spurious. It stays active until it is deactivated,
     /// but does not keep others away.
     fn acknowledge() -> Option<IntId>;
@@ -122,16 +129,17 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn enable_interrupt(intid: IntId, pcpu: PcpuId);
     /// Makes a shared interrupt edge-triggered, or level-sensitive.
     fn set_edge(intid: IntId, edge: bool);
-    /// Disables an interrupt.
+    /// Disables an interrupt, and waits until a shared one cannot come any more.
     fn disable_interrupt(intid: IntId);
     /// Sets or clears the active state of a private interrupt of this pCPU, for a vCPU whose timer is in flight.
     fn set_active(intid: IntId, active: bool);
+}
 
-    // The virtual CPU interface of this pCPU.
-
+/// The virtual CPU interface of this pCPU.
+pub trait VirtualInterface {
     /// How many list registers there are (1 to 16).
     fn list_registers() -> usize;
-    /// Reads `ICH_LR<n>_EL2`.
+    /// Reads `ICH_LR<n>_EL2`; zero when there is none of that number.
     fn read_lr(n: usize) -> u64;
     /// Writes `ICH_LR<n>_EL2`.
     fn write_lr(n: usize, value: u64);
@@ -143,9 +151,10 @@ pub trait Hw: Copy + Send + Sync + 'static {
     fn save_interface(into: &mut VcpuInterface);
     /// Loads the virtual CPU interface.
     fn load_interface(from: &VcpuInterface);
+}
 
-    // Registers of the vCPU.
-
+/// Registers of the vCPU.
+pub trait Registers {
     /// Saves the EL1 state, the virtual timer included, and stops that timer.
     fn save_el1(into: &mut El1Context);
     /// Loads the EL1 state, the virtual timer included.
@@ -157,13 +166,4 @@ pub trait Hw: Copy + Send + Sync + 'static {
     /// Reads an identification register of this pCPU by its encoding (op0, op1, CRn, CRm, op2 as in an `MRS`
     /// syndrome); zero if it is unknown.
     fn id_register(encoding: u32) -> u64;
-
-    // The machine.
-
-    /// Writes to the console at once.
-    fn console(text: &[u8]);
-    /// Switches the machine off.
-    fn power_off() -> !;
-    /// Restarts the machine.
-    fn restart() -> !;
 }

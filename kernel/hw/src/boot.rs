@@ -8,18 +8,18 @@ use kernel_core::addr::{PAGE_SIZE, Pa};
 use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
 use kernel_core::frame::{FrameEntry, FrameTable};
-use kernel_core::hw::MAX_PCPUS;
+use kernel_core::hw::{Hw, MAX_PCPUS, Memory};
 use kernel_core::machine::{Machine, Range};
 use kernel_core::quota::Quota;
 use kernel_core::{exit, fdt};
 use smccc::Smc;
 use spin::Once;
 
-use crate::crash::or_stop;
+use crate::crash::{self, or_stop};
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{Access, STAGE1};
 use crate::sysreg::{barrier, mrs, msr};
-use crate::{console, cpu, gic, layout, memory, psci, timer, vectors};
+use crate::{Arm, console, cpu, gic, layout, vectors};
 
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
@@ -37,9 +37,9 @@ unsafe extern "Rust" {
 ///
 /// Called by the entry code alone, on the first pCPU's stack, with the address that the boot loader gave.
 pub unsafe extern "C" fn early(fdt: u64) -> ! {
-    let Some(blob) = find_fdt(fdt) else { psci::park() };
+    let Some(blob) = find_fdt(fdt) else { crash::park() };
     if map_image(place(blob)).is_err() || !cpu::has_enough_address_bits() {
-        psci::park();
+        crash::park();
     }
     // SAFETY: the tables map the image, this stack and the FDT at their own addresses.
     unsafe {
@@ -133,7 +133,7 @@ pub fn init_frames(machine: &mut Machine) {
 pub fn frames() -> &'static FrameTable {
     match FRAMES.get() {
         Some(frames) => frames,
-        None => psci::park(),
+        None => crash::park(),
     }
 }
 
@@ -162,14 +162,14 @@ fn start_pcpu(block: &'static Percpu, mpidr: u64) {
     }
     let context = core::ptr::from_ref(block) as u64;
     // The other one reads it with its MMU off.
-    memory::clean_to_poc(Pa::new(context), size_of::<Percpu>() as u64);
+    Arm::clean_to_poc(Pa::new(context), size_of::<Percpu>() as u64);
     if let Err(error) = smccc::psci::cpu_on::<Smc>(mpidr, &raw const secondary_start as u64, context) {
         return KERNEL.log(format_args!("pCPU {mpidr:#x} does not start: {error}"));
     }
     // Two seconds are much more than firmware takes, and little for a person who waits for an answer.
-    let patience = timer::now() + 2 * u64::from(timer::frequency());
+    let patience = Arm::now() + 2 * u64::from(Arm::frequency());
     while !block.online.load(Ordering::Acquire) {
-        if timer::now() > patience {
+        if Arm::now() > patience {
             return KERNEL.log(format_args!("pCPU {mpidr:#x} does not come up"));
         }
     }
@@ -182,7 +182,7 @@ fn init_interrupts() {
     let regions = KERNEL.machine().map_or(&[][..], |machine| &machine.gicr);
     let Some(redistributor) = gic::find_redistributor(regions, mpidr) else {
         KERNEL.log(format_args!("FDT: GICv3: reg: no redistributor of pCPU {mpidr:#x}"));
-        psci::park()
+        crash::park()
     };
     own.redistributor.store(redistributor, Ordering::Relaxed);
     gic::init_pcpu();

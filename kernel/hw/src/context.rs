@@ -10,35 +10,13 @@ use core::mem::offset_of;
 
 use kernel_core::context::{El1Context, FpContext};
 use kernel_core::el1_registers;
+use kernel_core::hw::Registers;
 
-use crate::cpu;
 use crate::sysreg::{mrs, msr};
+use crate::{Arm, cpu};
 
 /// `CNTV_CTL_EL0` without ISTATUS, which is read-only.
 const CTL_ENABLE_IMASK: u64 = 3;
-
-/// Saves the vCPU's registers and stops its virtual timer.
-pub fn save_el1(into: &mut El1Context) {
-    macro_rules! save {
-        ($($register:ident)*) => { $(into.$register = mrs!(stringify!($register));)* };
-    }
-    el1_registers!(save);
-    into.cntv_ctl_el0 = mrs!("cntv_ctl_el0") & CTL_ENABLE_IMASK;
-    // SAFETY: a stopped timer raises nothing.
-    unsafe { msr!("cntv_ctl_el0", 0) };
-}
-
-/// Loads the vCPU's registers; its virtual timer runs from here on.
-pub fn load_el1(from: &El1Context) {
-    macro_rules! load {
-        ($($register:ident)*) => { $(msr!(stringify!($register), from.$register);)* };
-    }
-    // SAFETY: all of these belong to EL1 and EL0.
-    unsafe {
-        el1_registers!(load);
-        msr!("cntv_ctl_el0", from.cntv_ctl_el0);
-    }
-}
 
 const _: () = assert!(offset_of!(FpContext, fpcr) == 512 && offset_of!(FpContext, fpsr) == 520);
 
@@ -55,24 +33,61 @@ macro_rules! all_pairs {
     };
 }
 
-/// Saves FP and SIMD of the guest that leaves, which has used them; whoever comes next traps. `FPCR` and `FPSR` go by
-/// their encodings, since the assembler of a target without FP does not know the names.
-pub fn save_fp(into: &mut FpContext) {
-    into.fpcr = mrs!("S3_3_C4_C4_0");
-    into.fpsr = mrs!("S3_3_C4_C4_1");
-    // SAFETY: writes the first 512 bytes of `into`, whose layout is asserted above.
-    unsafe { asm!(all_pairs!("stp"), at = in(reg) into, options(nostack, preserves_flags)) };
-    cpu::trap_fp(true);
-}
+impl Registers for Arm {
+    fn save_el1(into: &mut El1Context) {
+        macro_rules! save {
+            ($($register:ident)*) => { $(into.$register = mrs!(stringify!($register));)* };
+        }
+        el1_registers!(save);
+        into.cntv_ctl_el0 = mrs!("cntv_ctl_el0") & CTL_ENABLE_IMASK;
+        // SAFETY: a stopped timer raises nothing.
+        unsafe { msr!("cntv_ctl_el0", 0) };
+    }
 
-/// Loads FP and SIMD for the vCPU that runs here, and lets it use them.
-pub fn load_fp(from: &FpContext) {
-    cpu::trap_fp(false);
-    // SAFETY: reads the first 512 bytes of `from`. No Rust code keeps values in the registers that are overwritten,
-    // because the target has no FP.
-    unsafe {
-        asm!("isb", all_pairs!("ldp"), at = in(reg) from, options(nostack, preserves_flags, readonly));
-        msr!("S3_3_C4_C4_0", from.fpcr);
-        msr!("S3_3_C4_C4_1", from.fpsr);
+    fn load_el1(from: &El1Context) {
+        macro_rules! load {
+            ($($register:ident)*) => { $(msr!(stringify!($register), from.$register);)* };
+        }
+        // SAFETY: all of these belong to EL1 and EL0.
+        unsafe {
+            el1_registers!(load);
+            msr!("cntv_ctl_el0", from.cntv_ctl_el0);
+        }
+    }
+
+    fn save_fp(into: &mut FpContext) {
+        // By their encodings, since the assembler of a target without FP does not know the names.
+        into.fpcr = mrs!("S3_3_C4_C4_0");
+        into.fpsr = mrs!("S3_3_C4_C4_1");
+        // SAFETY: writes the first 512 bytes of `into`, whose layout is asserted above.
+        unsafe { asm!(all_pairs!("stp"), at = in(reg) into, options(nostack, preserves_flags)) };
+        cpu::trap_fp(true);
+    }
+
+    fn load_fp(from: &FpContext) {
+        cpu::trap_fp(false);
+        // SAFETY: reads the first 512 bytes of `from`. No Rust code keeps values in the registers that are overwritten,
+        // because the target has no FP.
+        unsafe {
+            asm!("isb", all_pairs!("ldp"), at = in(reg) from, options(nostack, preserves_flags, readonly));
+            msr!("S3_3_C4_C4_0", from.fpcr);
+            msr!("S3_3_C4_C4_1", from.fpsr);
+        }
+    }
+
+    fn id_register(encoding: u32) -> u64 {
+        // Of the space op0 = 3, op1 = 0, CRn = 0; what is not allocated there reads as zero (D23.1.1).
+        macro_rules! known {
+            ($($crm:literal)*) => { known! { $($crm 0, $crm 1, $crm 2, $crm 3, $crm 4, $crm 5, $crm 6, $crm 7,)* } };
+            ($($crm:literal $op2:literal,)*) => {
+                match (encoding >> 1 & 0xf, encoding >> 17 & 7) {
+                    $(($crm, $op2) => mrs!(concat!("S3_0_C0_C", $crm, "_", $op2)),)*
+                    (0, 0) => mrs!("midr_el1"),
+                    (0, 5) => mrs!("mpidr_el1"),
+                    _ => 0,
+                }
+            };
+        }
+        known!(1 2 3 4 5 6 7)
     }
 }

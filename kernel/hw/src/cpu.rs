@@ -125,27 +125,3 @@ pub fn trap_fp(on: bool) {
     // SAFETY: EL2 itself uses FP registers in `context.rs` and `memory.rs` alone, which see to this bit.
     unsafe { msr!("cptr_el2", if on { CPTR | CPTR_TFP } else { CPTR }) };
 }
-
-/// Sleeps until an interrupt is pending.
-pub fn wait_for_interrupt() {
-    // What this pCPU wrote is complete before it sleeps (Arm ARM, D1.7.2).
-    barrier!("dsb sy");
-    barrier!("wfi");
-}
-
-/// Reads an identification register of the space op0 = 3, op1 = 0, CRn = 0 by its `MRS` encoding; what is not
-/// allocated there reads as zero (D23.1.1).
-pub fn id_register(encoding: u32) -> u64 {
-    macro_rules! known {
-        ($($crm:literal)*) => { known! { $($crm 0, $crm 1, $crm 2, $crm 3, $crm 4, $crm 5, $crm 6, $crm 7,)* } };
-        ($($crm:literal $op2:literal,)*) => {
-            match (encoding >> 1 & 0xf, encoding >> 17 & 7) {
-                $(($crm, $op2) => mrs!(concat!("S3_0_C0_C", $crm, "_", $op2)),)*
-                (0, 0) => mrs!("midr_el1"),
-                (0, 5) => mrs!("mpidr_el1"),
-                _ => 0,
-            }
-        };
-    }
-    known!(1 2 3 4 5 6 7)
-}

@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use kernel_core::context::TrapFrame;
 
 use crate::console::LastWords;
-use crate::sysreg::mrs;
-use crate::{gic, layout, percpu, psci};
+use crate::sysreg::{barrier, mrs};
+use crate::{gic, layout, percpu};
 
 /// Frames of a backtrace; deeper ones are left out.
 const DEPTH: usize = 32;
@@ -41,12 +41,19 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 pub fn boot_error(reason: Arguments<'_>) -> ! {
     // The console cannot fail.
     let _ = writeln!(LastWords, "(xenolith) cannot boot: {reason}");
-    psci::park()
+    park()
 }
 
 /// What a step of the boot code has made; its error stops the machine.
 pub fn or_stop<T>(result: Result<T, impl core::fmt::Display>) -> T {
     result.unwrap_or_else(|error| boot_error(format_args!("{error}")))
+}
+
+/// Stops this pCPU for good.
+pub fn park() -> ! {
+    loop {
+        barrier!("wfi");
+    }
 }
 
 /// Prints everything that is known and stops all pCPUs.
@@ -56,7 +63,7 @@ fn report(reason: Arguments<'_>, registers: Option<&TrapFrame>) -> ! {
         let _ = write_report(reason, registers);
         gic::kick_all_others();
     }
-    psci::park()
+    park()
 }
 
 fn write_report(reason: Arguments<'_>, registers: Option<&TrapFrame>) -> core::fmt::Result {

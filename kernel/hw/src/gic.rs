@@ -6,11 +6,11 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use kernel_core::hw::{IntId, MAX_PCPUS, PcpuId};
+use kernel_core::hw::{IntId, Interrupts, PcpuId};
 use kernel_core::machine::Range;
 
 use crate::sysreg::{barrier, mrs, msr};
-use crate::{crash, interface, mmio, percpu};
+use crate::{Arm, crash, interface, mmio, percpu};
 
 /// Offsets in the distributor's frame, and in a redistributor's second frame (sections 12.9 and 12.11).
 mod reg {
@@ -147,17 +147,6 @@ pub fn init_pcpu() {
     interface::init();
 }
 
-/// Makes another pCPU exit to EL2.
-pub fn kick(pcpu: PcpuId) {
-    let Some(block) = percpu::all().get(usize::from(pcpu.0)) else { return };
-    let mpidr = block.mpidr.load(Ordering::Relaxed);
-    // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
-    let aff0 = mpidr & 0xff;
-    let target =
-        (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
-    send_kick(target | 1 << (aff0 & 0xf));
-}
-
 /// Makes all other pCPUs exit to EL2 (bit 40, IRM).
 pub fn kick_all_others() {
     if distributor() != 0 {
@@ -173,68 +162,69 @@ fn send_kick(targets: u64) {
     barrier!("isb");
 }
 
-/// Takes the highest pending interrupt and drops the running priority; `None` if there is none (1020 to 1023). A
-/// stopped machine stops here.
-pub fn acknowledge() -> Option<IntId> {
-    let intid = mrs!("icc_iar1_el1") & 0xff_ffff;
-    // The acknowledge is complete before anything of its handling is (section 4.1.1).
-    barrier!("dsb sy");
-    if crash::halted() {
-        crate::psci::park();
+impl Interrupts for Arm {
+    fn kick(pcpu: PcpuId) {
+        let Some(block) = percpu::all().get(usize::from(pcpu.0)) else { return };
+        let mpidr = block.mpidr.load(Ordering::Relaxed);
+        // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
+        let aff0 = mpidr & 0xff;
+        let target =
+            (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
+        send_kick(target | 1 << (aff0 & 0xf));
     }
-    let intid = u32::try_from(intid).ok().filter(|id| !(1020..=1023).contains(id))?;
-    // SAFETY: the interrupt stays active, so it does not come again before it is deactivated.
-    unsafe { msr!("icc_eoir1_el1", u64::from(intid)) };
-    barrier!("isb");
-    Some(IntId(intid))
-}
 
-/// Ends the active state.
-pub fn deactivate(intid: IntId) {
-    // SAFETY: lets the interrupt come again.
-    unsafe { msr!("icc_dir_el1", u64::from(intid.0)) };
-    barrier!("isb");
-}
-
-/// Routes a shared interrupt to `pcpu` and enables it; enables a private one here.
-pub fn enable(intid: IntId, pcpu: PcpuId) {
-    let Some((registers, mask)) = bit(intid) else { return };
-    if intid.0 >= 32 {
-        let block = percpu::all().get(usize::from(pcpu.0)).unwrap_or_else(|| percpu::this());
-        let affinity = block.mpidr.load(Ordering::Relaxed) & percpu::AFFINITY;
-        mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
+    fn acknowledge() -> Option<IntId> {
+        let intid = mrs!("icc_iar1_el1") & 0xff_ffff;
+        // The acknowledge is complete before anything of its handling is (section 4.1.1).
+        barrier!("dsb sy");
+        if crash::halted() {
+            crash::park();
+        }
+        let intid = u32::try_from(intid).ok().filter(|id| !(1020..=1023).contains(id))?;
+        // SAFETY: the interrupt stays active, so it does not come again before it is deactivated.
+        unsafe { msr!("icc_eoir1_el1", u64::from(intid)) };
+        barrier!("isb");
+        Some(IntId(intid))
     }
-    mmio::write32(registers + reg::ISENABLER, mask);
-}
 
-/// Makes a shared interrupt edge-triggered, or level-sensitive: the upper of its two bits.
-pub fn set_edge(intid: IntId, edge: bool) {
-    if let IntId(id @ 32..=1019) = intid {
-        let register = distributor() + reg::ICFGR + id as usize / 16 * 4;
-        let bit = 2 << (id % 16 * 2);
-        let others = mmio::read32(register) & !bit;
-        mmio::write32(register, if edge { others | bit } else { others });
+    fn deactivate(intid: IntId) {
+        // SAFETY: lets the interrupt come again.
+        unsafe { msr!("icc_dir_el1", u64::from(intid.0)) };
+        barrier!("isb");
     }
-}
 
-/// Disables an interrupt, and waits until a shared one cannot come any more.
-pub fn disable(intid: IntId) {
-    let Some((registers, mask)) = bit(intid) else { return };
-    mmio::write32(registers + reg::ICENABLER, mask);
-    if intid.0 >= 32 {
-        wait_for_write(distributor() + reg::GICD_CTLR, RWP);
+    fn enable_interrupt(intid: IntId, pcpu: PcpuId) {
+        let Some((registers, mask)) = bit(intid) else { return };
+        if intid.0 >= 32 {
+            let block = percpu::all().get(usize::from(pcpu.0)).unwrap_or_else(|| percpu::this());
+            let affinity = block.mpidr.load(Ordering::Relaxed) & percpu::AFFINITY;
+            mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
+        }
+        mmio::write32(registers + reg::ISENABLER, mask);
     }
-}
 
-/// Sets or clears the active state of a private interrupt of this pCPU.
-pub fn set_active(intid: IntId, active: bool) {
-    if let IntId(id @ 0..=31) = intid {
-        let register = if active { reg::ISACTIVER } else { reg::ICACTIVER };
-        mmio::write32(sgi_frame() + register, 1 << id);
+    fn set_edge(intid: IntId, edge: bool) {
+        if let IntId(id @ 32..=1019) = intid {
+            let register = distributor() + reg::ICFGR + id as usize / 16 * 4;
+            // The upper of its two bits.
+            let bit = 2 << (id % 16 * 2);
+            let others = mmio::read32(register) & !bit;
+            mmio::write32(register, if edge { others | bit } else { others });
+        }
     }
-}
 
-/// pCPUs that have come up.
-pub fn online() -> usize {
-    percpu::all().iter().filter(|block| block.online.load(Ordering::Acquire)).count().min(MAX_PCPUS)
+    fn disable_interrupt(intid: IntId) {
+        let Some((registers, mask)) = bit(intid) else { return };
+        mmio::write32(registers + reg::ICENABLER, mask);
+        if intid.0 >= 32 {
+            wait_for_write(distributor() + reg::GICD_CTLR, RWP);
+        }
+    }
+
+    fn set_active(intid: IntId, active: bool) {
+        if let IntId(id @ 0..=31) = intid {
+            let register = if active { reg::ISACTIVER } else { reg::ICACTIVER };
+            mmio::write32(sgi_frame() + register, 1 << id);
+        }
+    }
 }

@@ -3,7 +3,9 @@
 //! A register's number is part of the instruction, so an index becomes a match.
 
 use kernel_core::context::VcpuInterface;
+use kernel_core::hw::VirtualInterface;
 
+use crate::Arm;
 use crate::sysreg::{barrier, mrs, msr};
 
 /// `ICH_HCR_EL2.En`: the virtual interface works.
@@ -13,18 +15,13 @@ const UIE: u64 = 1 << 1;
 
 /// Empties the list registers and turns the interface on.
 pub fn init() {
-    for n in 0..list_registers() {
-        write_lr(n, 0);
+    for n in 0..Arm::list_registers() {
+        Arm::write_lr(n, 0);
     }
-    load(&VcpuInterface::default());
+    Arm::load_interface(&VcpuInterface::default());
     // SAFETY: these registers concern the guest's interrupts only.
     unsafe { msr!("ich_hcr_el2", EN) };
     barrier!("isb");
-}
-
-/// How many list registers there are (`ICH_VTR_EL2.ListRegs`).
-pub fn list_registers() -> usize {
-    (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
 }
 
 /// How many active-priority registers of a group there are: 1 with 5 preemption bits, 2 with 6, 4 with 7.
@@ -43,72 +40,72 @@ macro_rules! with_list_registers {
     };
 }
 
-/// Reads `ICH_LR<n>_EL2`; zero when there is none of that number.
-pub fn read_lr(n: usize) -> u64 {
-    macro_rules! read {
-        ($($n:literal)*) => { match n { $($n => mrs!(concat!("ich_lr", $n, "_el2")),)* _ => 0 } };
+impl VirtualInterface for Arm {
+    fn list_registers() -> usize {
+        (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
     }
-    with_list_registers!(read)
-}
 
-/// Writes `ICH_LR<n>_EL2`.
-pub fn write_lr(n: usize, value: u64) {
-    macro_rules! write {
-        ($($n:literal)*) => { match n { $($n => msr!(concat!("ich_lr", $n, "_el2"), value),)* _ => {} } };
+    fn read_lr(n: usize) -> u64 {
+        macro_rules! read {
+            ($($n:literal)*) => { match n { $($n => mrs!(concat!("ich_lr", $n, "_el2")),)* _ => 0 } };
+        }
+        with_list_registers!(read)
     }
-    // SAFETY: a list register presents an interrupt to the guest, never to EL2.
-    unsafe { with_list_registers!(write) };
-}
 
-/// `ICH_ELRSR_EL2`: bit n is set when list register n is free.
-pub fn empty_lrs() -> u32 {
-    (mrs!("ich_elrsr_el2") & 0xffff) as u32
-}
+    fn write_lr(n: usize, value: u64) {
+        macro_rules! write {
+            ($($n:literal)*) => { match n { $($n => msr!(concat!("ich_lr", $n, "_el2"), value),)* _ => {} } };
+        }
+        // SAFETY: a list register presents an interrupt to the guest, never to EL2.
+        unsafe { with_list_registers!(write) };
+    }
 
-/// Asks for a maintenance interrupt when the list registers run dry, or not.
-pub fn notify_underflow(on: bool) {
-    // SAFETY: as in `init`.
-    unsafe { msr!("ich_hcr_el2", if on { EN | UIE } else { EN }) };
-}
+    fn empty_lrs() -> u32 {
+        (mrs!("ich_elrsr_el2") & 0xffff) as u32
+    }
 
-/// Saves the interface of the vCPU that leaves.
-pub fn save(into: &mut VcpuInterface) {
-    /// Active priorities number n of both groups; the registers have 32 bits.
-    macro_rules! save {
-        ($($n:literal)*) => {$(
-            into.ap0r[$n] = (mrs!(concat!("ich_ap0r", $n, "_el2")) & 0xffff_ffff) as u32;
-            into.ap1r[$n] = (mrs!(concat!("ich_ap1r", $n, "_el2")) & 0xffff_ffff) as u32;
-        )*};
+    fn notify_underflow(on: bool) {
+        // SAFETY: as in `init`.
+        unsafe { msr!("ich_hcr_el2", if on { EN | UIE } else { EN }) };
     }
-    into.vmcr = mrs!("ich_vmcr_el2");
-    save!(0);
-    let registers = active_priority_registers();
-    if registers >= 2 {
-        save!(1);
-    }
-    if registers == 4 {
-        save!(2 3);
-    }
-}
 
-/// Loads the interface of the vCPU that comes.
-pub fn load(from: &VcpuInterface) {
-    macro_rules! load {
-        ($($n:literal)*) => {$(
-            msr!(concat!("ich_ap0r", $n, "_el2"), u64::from(from.ap0r[$n]));
-            msr!(concat!("ich_ap1r", $n, "_el2"), u64::from(from.ap1r[$n]));
-        )*};
-    }
-    let registers = active_priority_registers();
-    // SAFETY: as in `init`.
-    unsafe {
-        msr!("ich_vmcr_el2", from.vmcr);
-        load!(0);
+    fn save_interface(into: &mut VcpuInterface) {
+        /// Active priorities number n of both groups; the registers have 32 bits.
+        macro_rules! save {
+            ($($n:literal)*) => {$(
+                into.ap0r[$n] = (mrs!(concat!("ich_ap0r", $n, "_el2")) & 0xffff_ffff) as u32;
+                into.ap1r[$n] = (mrs!(concat!("ich_ap1r", $n, "_el2")) & 0xffff_ffff) as u32;
+            )*};
+        }
+        into.vmcr = mrs!("ich_vmcr_el2");
+        save!(0);
+        let registers = active_priority_registers();
         if registers >= 2 {
-            load!(1);
+            save!(1);
         }
         if registers == 4 {
-            load!(2 3);
+            save!(2 3);
+        }
+    }
+
+    fn load_interface(from: &VcpuInterface) {
+        macro_rules! load {
+            ($($n:literal)*) => {$(
+                msr!(concat!("ich_ap0r", $n, "_el2"), u64::from(from.ap0r[$n]));
+                msr!(concat!("ich_ap1r", $n, "_el2"), u64::from(from.ap1r[$n]));
+            )*};
+        }
+        let registers = active_priority_registers();
+        // SAFETY: as in `init`.
+        unsafe {
+            msr!("ich_vmcr_el2", from.vmcr);
+            load!(0);
+            if registers >= 2 {
+                load!(1);
+            }
+            if registers == 4 {
+                load!(2 3);
+            }
         }
     }
 }

@@ -1,10 +1,8 @@
-//! The AArch64 machine below the core: everything at EL2 that is unsafe, behind one trait that is not. For a host,
-//! where nothing of it could run, the crate is empty.
+//! The AArch64 machine below the core: everything at EL2 that is unsafe, behind traits that are not. For a host, where
+//! nothing of it could run, the crate is empty.
 #![cfg(target_os = "none")]
 #![no_std]
 
-mod arm;
-mod atomic;
 pub mod boot;
 pub mod console;
 mod context;
@@ -17,13 +15,88 @@ mod layout;
 mod memory;
 mod mmio;
 mod percpu;
-mod psci;
 mod shared;
 mod stage1;
 mod stage2;
 mod sysreg;
-mod timer;
 mod vectors;
 
-pub use arm::Arm;
+use core::sync::atomic::Ordering;
+
+use hypercall_abi::ids::DomId;
+use kernel_core::frame::{FrameTable, OutOfFrames};
+use kernel_core::hw::{Hw, PcpuId, Ticks};
+use smccc::{Smc, psci};
+
 pub use percpu::KERNEL;
+use shared::Shared;
+use sysreg::{barrier, mrs, msr};
+
+/// An AArch64 machine with EL2, GICv3 and generic timers.
+#[derive(Clone, Copy, Debug)]
+pub struct Arm;
+
+impl Hw for Arm {
+    type Shared<T: Send + Sync + 'static> = Shared<T>;
+
+    fn frames() -> &'static FrameTable {
+        boot::frames()
+    }
+
+    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, OutOfFrames> {
+        Shared::new(boot::frames(), owner, value)
+    }
+
+    fn pcpu() -> PcpuId {
+        percpu::this().id
+    }
+
+    fn online() -> usize {
+        percpu::all().iter().filter(|block| block.online.load(Ordering::Acquire)).count()
+    }
+
+    fn wait_for_interrupt() {
+        // What this pCPU wrote is complete before it sleeps (Arm ARM, D1.7.2).
+        barrier!("dsb sy");
+        barrier!("wfi");
+    }
+
+    fn now() -> Ticks {
+        // Or the read might be done early (D12.1.2).
+        barrier!("isb");
+        mrs!("cntpct_el0")
+    }
+
+    fn frequency() -> u32 {
+        // The register has 32 bits.
+        u32::try_from(mrs!("cntfrq_el0") & 0xffff_ffff).unwrap_or(1)
+    }
+
+    fn set_deadline(at: Option<Ticks>) {
+        // SAFETY: the timer only raises an interrupt. No ISB: the exception return that follows is one.
+        unsafe {
+            match at {
+                Some(ticks) => {
+                    msr!("cnthp_cval_el2", ticks);
+                    msr!("cnthp_ctl_el2", 1);
+                }
+                None => msr!("cnthp_ctl_el2", 0),
+            }
+        }
+    }
+
+    fn console(text: &[u8]) {
+        console::write(text);
+    }
+
+    // The firmware below a hypervisor cannot be reached by HVC. One that refuses leaves nothing to do but to stop.
+    fn power_off() -> ! {
+        let _ = psci::system_off::<Smc>();
+        crash::park()
+    }
+
+    fn restart() -> ! {
+        let _ = psci::system_reset::<Smc>();
+        crash::park()
+    }
+}

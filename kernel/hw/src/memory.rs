@@ -1,36 +1,29 @@
-//! The contents of frames. Guests read and write them at the same time, so every access is assembly: the compiler
-//! sees no Rust object here, assumes nothing about the values, and reads each byte once.
+//! The contents of frames. Guests read and write them at the same time, so every access is assembly or atomic: the
+//! compiler sees no Rust object here, assumes nothing about the values, and reads each byte once.
 //!
 //! Callers hold a reference on the frame (`Hw`'s contract), and EL2 maps all RAM at its own address; that is what
 //! the SAFETY comments below call "a frame".
+//!
+//! Without the atomic instructions of Armv8.1 there are only load-exclusive and store-exclusive, which a guest that
+//! stores to the same line in a loop can make fail for ever (the class of XSA-295). So attempts are bounded, and
+//! behind the bound comes a plain store, which may undo a store of the guest that fights for its own word, and harms
+//! nobody else. It is the same on all pCPUs, so that what is tested is what runs.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::hw::Memory;
 
+use crate::Arm;
 use crate::sysreg::{barrier, mrs};
 
 /// From this many bytes on, saving SIMD registers costs less than they gain.
 const WIDE: u64 = 512;
 /// Bytes that the SIMD loop copies at once.
 const WIDE_STEP: u64 = 128;
-
-/// Copies out of a frame.
-#[inline(always)]
-pub fn read_bytes(at: Pa, into: &mut [u8]) {
-    copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);
-}
-
-/// Copies into a frame.
-#[inline(always)]
-pub fn write_bytes(at: Pa, from: &[u8]) {
-    copy_raw(at.raw(), from.as_ptr() as u64, from.len() as u64);
-}
-
-/// Copies between frames.
-pub fn copy(to: Pa, from: Pa, bytes: u64) {
-    copy_raw(to.raw(), from.raw(), bytes);
-}
+/// Attempts at an exclusive store after the first one has failed; each waits longer than the one before.
+const ATTEMPTS: u32 = 16;
 
 /// Copies forward. In line, because most copies have a length that the compiler knows: then no loop is left.
 #[inline(always)]
@@ -43,7 +36,7 @@ fn copy_raw(mut to: u64, mut from: u64, mut left: u64) {
     /// Moves some bytes through these registers, and both pointers behind them.
     macro_rules! step {
         ($($through:ident)*: $($instruction:literal),*) => {
-            // SAFETY: both ranges are frames or memory of the caller's, as the three functions above establish.
+            // SAFETY: both ranges are frames or memory of the caller's, as the callers below establish.
             unsafe {
                 asm!($($instruction,)* from = inout(reg) from, to = inout(reg) to, $($through = out(reg) _,)*
                     options(nostack, preserves_flags));
@@ -146,36 +139,152 @@ fn line_size() -> u64 {
     4 << (mrs!("ctr_el0") >> 16 & 0xf).min(9)
 }
 
-/// Fills whole pages with zeros.
-pub fn zero(at: Pa, bytes: u64) {
-    sweep::<2>(at, bytes, zero_size(), zero_block);
-}
-
-/// Cleans and invalidates to the point of coherency, and forgets instructions that were fetched from there: for
-/// guests that start with their caches off.
-pub fn clean_to_poc(at: Pa, bytes: u64) {
-    sweep::<2>(at, bytes, line_size(), clean_line);
-    forget_instructions();
-}
-
-/// Zeroes whole pages and cleans them to the point of coherency. Where the lines are as large as the blocks of
-/// DC ZVA, as on most cores, each line is cleaned right after it was zeroed (operations on one line keep their order).
-pub fn zero_to_poc(at: Pa, bytes: u64) {
-    let line = line_size();
-    if zero_size() != line || 4 * line > PAGE_SIZE {
-        zero(at, bytes);
-        return clean_to_poc(at, bytes);
-    }
-    sweep::<4>(at, bytes, line, |at| {
-        zero_block(at);
-        clean_line(at);
-    });
-    forget_instructions();
-}
-
 /// Completes cache maintenance, and forgets what was fetched from memory that has changed.
 fn forget_instructions() {
     barrier!("dsb sy");
     // SAFETY: forgetting fetched instructions changes no value; completes for all pCPUs with the DSB.
     unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+}
+
+fn word32<'a>(at: Pa) -> &'a AtomicU32 {
+    // SAFETY: an aligned word of a frame; words that guests write are reached by this module alone. The reference does
+    // not leave it.
+    unsafe { AtomicU32::from_ptr(at.raw() as *mut u32) }
+}
+
+fn word64<'a>(at: Pa) -> &'a AtomicU64 {
+    // SAFETY: as for `word32`.
+    unsafe { AtomicU64::from_ptr(at.raw() as *mut u64) }
+}
+
+/// One attempt, and if it fails [`contend`].
+#[inline(always)]
+fn change<T>(attempt: impl Fn() -> Option<T>, plain: impl FnOnce() -> T) -> T {
+    attempt().unwrap_or_else(|| contend(attempt, plain))
+}
+
+/// What follows a first attempt that failed: more of them, and in the end what always makes progress.
+#[cold]
+#[inline(never)]
+fn contend<T>(attempt: impl Fn() -> Option<T>, plain: impl FnOnce() -> T) -> T {
+    for n in 0..ATTEMPTS {
+        for _ in 0..1u32 << n.min(10) {
+            barrier!("yield");
+        }
+        if let Some(found) = attempt() {
+            return found;
+        }
+    }
+    plain()
+}
+
+/// Changes a double word by an instruction and, behind the bound, by the same in Rust. Core's own would try for ever.
+macro_rules! change64 {
+    ($at:ident, $bits:ident, $instruction:literal, $plain:expr) => {
+        change(
+            move || {
+                let (found, failed): (u64, u32);
+                // SAFETY: as for `word32`.
+                unsafe {
+                    asm!(
+                        "ldaxr {found}, [{at}]",
+                        concat!($instruction, " {changed}, {found}, {bits}"),
+                        "stlxr {failed:w}, {changed}, [{at}]",
+                        found = out(reg) found,
+                        changed = out(reg) _,
+                        failed = out(reg) failed,
+                        at = in(reg) $at.raw(),
+                        bits = in(reg) $bits,
+                        options(nostack, preserves_flags)
+                    );
+                }
+                (failed == 0).then_some(found)
+            },
+            move || {
+                let found = Arm::load64($at);
+                let change: fn(u64, u64) -> u64 = $plain;
+                Arm::store64($at, change(found, $bits));
+                found
+            },
+        )
+    };
+}
+
+impl Memory for Arm {
+    fn zero(at: Pa, bytes: u64) {
+        sweep::<2>(at, bytes, zero_size(), zero_block);
+    }
+
+    #[inline(always)]
+    fn read_bytes(at: Pa, into: &mut [u8]) {
+        copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);
+    }
+
+    #[inline(always)]
+    fn write_bytes(at: Pa, from: &[u8]) {
+        copy_raw(at.raw(), from.as_ptr() as u64, from.len() as u64);
+    }
+
+    fn copy(to: Pa, from: Pa, bytes: u64) {
+        copy_raw(to.raw(), from.raw(), bytes);
+    }
+
+    fn clean_to_poc(at: Pa, bytes: u64) {
+        sweep::<2>(at, bytes, line_size(), clean_line);
+        forget_instructions();
+    }
+
+    fn zero_to_poc(at: Pa, bytes: u64) {
+        // Where the lines are as large as the blocks of DC ZVA, as on most cores, each line is cleaned right after it
+        // was zeroed (operations on one line keep their order).
+        let line = line_size();
+        if zero_size() != line || 4 * line > PAGE_SIZE {
+            Self::zero(at, bytes);
+            return Self::clean_to_poc(at, bytes);
+        }
+        sweep::<4>(at, bytes, line, |at| {
+            zero_block(at);
+            clean_line(at);
+        });
+        forget_instructions();
+    }
+
+    fn load32(at: Pa) -> u32 {
+        word32(at).load(Ordering::Relaxed)
+    }
+
+    fn store32(at: Pa, value: u32) {
+        word32(at).store(value, Ordering::Release);
+    }
+
+    fn cas32(at: Pa, old: u32, new: u32) -> u32 {
+        // "Weak" is one attempt: it may find `old` and fail all the same.
+        let attempt = move || match word32(at).compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
+            Err(found) if found == old => None,
+            Ok(found) | Err(found) => Some(found),
+        };
+        change(attempt, move || {
+            let found = Self::load32(at);
+            if found == old {
+                Self::store32(at, new);
+            }
+            found
+        })
+    }
+
+    fn load64(at: Pa) -> u64 {
+        word64(at).load(Ordering::Acquire)
+    }
+
+    fn store64(at: Pa, value: u64) {
+        word64(at).store(value, Ordering::Release);
+    }
+
+    fn set_bits64(at: Pa, bits: u64) -> u64 {
+        change64!(at, bits, "orr", |found, bits| found | bits)
+    }
+
+    fn clear_bits64(at: Pa, bits: u64) -> u64 {
+        change64!(at, bits, "bic", |found, bits| found & !bits)
+    }
 }

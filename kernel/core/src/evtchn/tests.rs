@@ -18,7 +18,7 @@ use super::{Binding, PortState};
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, params, peek, poke};
-use crate::hw::Hw;
+use crate::hw::{Hw, Memory};
 
 type Dom = Shared<Domain<Fake>>;
 

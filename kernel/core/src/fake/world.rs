@@ -9,7 +9,7 @@ use super::{Fake, Shared};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::context::TrapFrame;
 use crate::domain::Domain;
-use crate::hw::{Hw, PcpuId};
+use crate::hw::{Hw, Memory, PcpuId, Translation};
 use crate::hypercall::dispatch;
 use crate::kernel::Kernel;
 use crate::lifecycle::destroy;

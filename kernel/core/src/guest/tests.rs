@@ -4,7 +4,7 @@ use super::*;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{self, Fake, GUEST_RAM, Shared, World, frame_of, peek, poke};
 use crate::frame::FrameKind;
-use crate::hw::PcpuId;
+use crate::hw::{PcpuId, Translation};
 use crate::p2m::MapKind;
 
 const FAULT: Result<(), XenError> = Err(XenError::Fault);

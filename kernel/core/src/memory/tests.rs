@@ -13,7 +13,7 @@ use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
 use crate::domain::Domain;
 use crate::fake::{self, Fake, GUEST_RAM, Shared, World, frame_of, peek, poke, poke_bytes};
 use crate::frame::FrameKind;
-use crate::hw::{Access, Hw};
+use crate::hw::{Access, Hw, Translation};
 use crate::p2m::MapKind;
 
 const LIST: u64 = GUEST_RAM + 0x800;

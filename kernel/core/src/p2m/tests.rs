@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::addr::GuestVa;
 use crate::fake::{self, Fake};
-use crate::hw::Access;
+use crate::hw::{Access, Translation};
 
 const OWNER: DomId = DomId(1);
 const PEER: DomId = DomId(2);

@@ -9,7 +9,7 @@ use hypercall_abi::shared_info::layout;
 use super::*;
 use crate::domain::Life;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, params, poke, pretend, with};
-use crate::hw::PcpuId;
+use crate::hw::{Memory, PcpuId};
 use crate::local::LocalCpu;
 use crate::runstate::nanoseconds;
 

@@ -1,5 +1,6 @@
 //! Random calls of three domains against a model that keeps each port in the plainest way.
 
+use crate::hw::Memory;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

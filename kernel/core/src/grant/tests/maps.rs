@@ -1,5 +1,6 @@
 //! Mapping and unmapping.
 
+use crate::hw::Memory;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::{GNTMAP_CONTAINS_PTE, GNTMAP_DEVICE_MAP, GTF_READING, GTF_WRITING, SwapGrantRef};
 

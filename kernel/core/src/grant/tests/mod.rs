@@ -18,7 +18,7 @@ use super::frame_to_map;
 use crate::addr::{GuestVa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, frame_of, peek, poke};
-use crate::hw::{Access, Hw, PcpuId};
+use crate::hw::{Access, Hw, Memory, PcpuId, Translation};
 
 const OKAY: i16 = GrantStatus::Okay.raw();
 /// Where B maps.

@@ -1,5 +1,6 @@
 //! Random sequences of both guests' steps, against a simple model (the class of Xen's XSA-224 and its likes).
 
+use crate::hw::Memory;
 use std::collections::BTreeSet;
 
 use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING, GTF_WRITING};

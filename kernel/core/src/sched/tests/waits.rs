@@ -1,5 +1,6 @@
 //! Sleeping, polling, deadlines: no wake-up is lost whatever comes in between.
 
+use crate::hw::Translation;
 use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 use hypercall_abi::ids::DomId;
 

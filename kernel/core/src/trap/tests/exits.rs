@@ -11,7 +11,7 @@ use crate::context::TrapFrame;
 use crate::domain::{Domain, Life};
 use crate::exit::{self, Exit};
 use crate::fake::{Fake, Shared, reset, with};
-use crate::hw::{Hw, IntId, PcpuId};
+use crate::hw::{IntId, Memory, PcpuId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::trap::*;
