@@ -117,18 +117,10 @@ impl<H: Hw> Kernel<H> {
     }
 
     fn print(&self, text: core::fmt::Arguments<'_>) {
-        let dom0 = self.domains.get(DomId::DOM0);
-        let has_reader = dom0.is_some_and(|dom0| evtchn::virq_port(&dom0, Virq::ConRing).is_some());
-        {
-            let mut log = self.console.lock();
-            // The log takes everything; a Display that fails leaves its line short.
-            let _ = log.write_fmt(text);
-            if !has_reader {
-                log.show::<H>();
-            }
-        }
-        if has_reader {
-            evtchn::send_global_virq(self, Virq::ConRing);
+        // The log takes everything; a Display that fails leaves its line short.
+        let _ = self.console.lock().write_fmt(text);
+        if !evtchn::send_global_virq(self, Virq::ConRing) {
+            self.show_unread();
         }
     }
 

@@ -18,6 +18,7 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::cap::{CapTable, Target};
 use crate::domain::{Domain, Life, MAX_DOMAINS};
+use crate::evtchn::Binding;
 use crate::hw::{Access, Hw, PcpuId};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
@@ -27,7 +28,7 @@ use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
 use crate::runstate::{BLOCKED, OFFLINE, nanoseconds};
 use crate::vcpu::Vcpu;
-use crate::{evtchn, grant, guest, hvm};
+use crate::{grant, guest, hvm};
 
 /// Pages that one call gives before it returns with what it has done.
 const PAGES_PER_CALL: u64 = 1024;
@@ -118,11 +119,11 @@ fn of_domain<H: Hw>(
         Op::VcpuAffinity => set_affinity(call.kernel, vcpu(target, x1)?, x2),
         Op::HvmParam => hvm::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
-        Op::PortAlloc => port_for(call, target, x1, evtchn::alloc_unbound).map(drop),
+        Op::PortAlloc => port_for(call, target, x1, Some(VcpuId(0))).map(drop),
         Op::VuartInit => {
             let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
             let page = target.p2m.pin(Ipa::new(Gfn(x1).to_ipa().ok_or(XenError::Inval)?), true)?;
-            let port = port_for(call, target, x2, evtchn::alloc_for_uart)?;
+            let port = port_for(call, target, x2, None)?;
             vuart.lock().ring = Some((page, port));
             Ok(())
         }
@@ -290,14 +291,14 @@ fn peer<H: Hw>(call: &Call<'_, H>, id: u64) -> Result<DomId, XenError> {
     u16::try_from(id).map(|id| call.domain.resolve(DomId(id))).map_err(|_| XenError::Inval)
 }
 
-/// Answers with a new unbound port of `target` for `remote`.
+/// Answers with a new unbound port of `target` for `remote`, which notifies a vCPU or, if there is none, the UART.
 fn port_for<H: Hw>(
     call: &mut Call<'_, H>,
     target: &Domain<H>,
     remote: u64,
-    alloc: fn(&Domain<H>, DomId) -> Result<Port, XenError>,
+    vcpu: Option<VcpuId>,
 ) -> Result<Port, XenError> {
-    let port = alloc(target, peer(call, remote)?)?;
+    let (port, _) = target.events.open(Binding::Unbound(peer(call, remote)?), vcpu)?;
     call.args[1] = u64::from(port.0);
     Ok(port)
 }

@@ -25,7 +25,7 @@ use arena::Arena;
 pub use arena::{RAM_BASE, RAM_PAGES};
 pub use machine::{reset, with};
 use tlb::Tlb;
-pub use world::{GUEST_RAM, World, frame_of, params, peek, poke, poke_bytes, pretend};
+pub use world::{GUEST_RAM, World, frame_of, open_port, params, peek, poke, poke_bytes, pretend};
 
 /// The fake machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

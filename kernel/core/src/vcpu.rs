@@ -69,9 +69,6 @@ pub struct Vcpu<H: Hw> {
     pub polling: AtomicU32,
     /// When a poll ends without an event (`Ticks`); 0 never.
     pub poll_until: AtomicU64,
-    /// Ports of the virtual interrupts that each vCPU has for itself, with the first one also of those that the domain
-    /// has once; 0 is none.
-    pub virqs: [AtomicU32; 24],
     machine: core::marker::PhantomData<H>,
 }
 
@@ -91,7 +88,6 @@ impl<H: Hw> Vcpu<H> {
             info_frame: SpinMutex::new(None),
             polling: AtomicU32::new(0),
             poll_until: AtomicU64::new(0),
-            virqs: [const { AtomicU32::new(0) }; 24],
             machine: core::marker::PhantomData,
         }
     }

@@ -8,8 +8,7 @@ use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use hypercall_abi::shared_info::{layout, vcpu_info};
 
-use super::bind::virq_slot;
-use super::{Binding, PortEntry};
+use super::Binding;
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -130,19 +129,9 @@ fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
     }
 }
 
-/// The port that announces a virtual interrupt to the domain as a whole.
-pub fn virq_port<H: Hw>(domain: &Domain<H>, virq: Virq) -> Option<Port> {
-    let slot = virq_slot(domain, virq as u32, None)?;
-    Some(Port(slot.load(Ordering::Acquire))).filter(|port| port.0 != 0)
-}
-
-/// Raises a virtual interrupt that only the control domain has.
-pub fn send_global_virq<H: Hw>(kernel: &Kernel<H>, virq: Virq) {
-    if let Some(domain) = kernel.domains.get(DomId::DOM0)
-        && let Some(port) = virq_port(&domain, virq)
-        && let Ok(state) = domain.events.port(port).map(PortEntry::load)
-        && state.binding == Binding::Virq(virq as u32)
-    {
-        pend(kernel, &domain, port, state.vcpu);
-    }
+/// Raises a virtual interrupt that only the control domain has; false if it has bound no port to that.
+pub fn send_global_virq<H: Hw>(kernel: &Kernel<H>, virq: Virq) -> bool {
+    let Some(dom0) = kernel.domains.get(DomId::DOM0) else { return false };
+    let bound = dom0.events.ports().find(|(_, state)| state.binding == Binding::Virq(virq as u32));
+    bound.inspect(|(port, state)| pend(kernel, &dom0, *port, state.vcpu)).is_some()
 }

@@ -3,7 +3,6 @@
 //! A port is one word that changes in one step, so its state has no lock; two ports are connected while each names the
 //! other. Which free port is next is under a lock of the domain, with nothing but the frame table's taken under it.
 
-mod bind;
 mod deliver;
 mod ops;
 #[cfg(test)]
@@ -19,9 +18,8 @@ use spin::mutex::SpinMutex;
 
 use crate::hw::Hw;
 
-pub use bind::{alloc_for_uart, alloc_unbound, bind_virq, close, close_all};
-pub use deliver::{is_pending, send, send_global_virq, tell, virq_port};
-pub use ops::op;
+pub use deliver::{is_pending, send, send_global_virq, tell};
+pub use ops::{close, close_all, op};
 
 /// Ports that are made together, in a frame.
 const BUCKET_PORTS: usize = 256;
@@ -123,11 +121,6 @@ impl PortEntry {
     fn rebind(&self, from: Binding, binding: Binding) -> bool {
         self.update(|state| (state.binding == from).then_some(PortState { binding, ..state })).is_some()
     }
-
-    /// Begins to close it; returns what it was, if it was open.
-    fn begin_close(&self) -> Option<PortState> {
-        self.update(|state| state.binding.is_open().then_some(PortState::CHANGING))
-    }
 }
 
 /// The event channels of one domain.
@@ -155,17 +148,19 @@ impl<H: Hw> Events<H> {
         bucket.get(index % BUCKET_PORTS).ok_or(XenError::Inval)
     }
 
-    /// Takes the lowest free port, which is [changing](Binding::Changing) until it gets a state.
-    fn take(&self) -> Result<(Port, &PortEntry), XenError> {
+    /// Opens the lowest free port.
+    #[inline]
+    pub fn open(&self, binding: Binding, vcpu: Option<VcpuId>) -> Result<(Port, &PortEntry), XenError> {
         let mut lowest = self.lowest.lock();
         for port in (*lowest..self.limit).map(Port) {
-            let bucket = self.buckets.get(port.0 as usize / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
+            let index = port.0 as usize;
+            let bucket = self.buckets.get(index / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
             let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(0)) }; BUCKET_PORTS]);
-            bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
+            let entries = bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
+            let entry = entries.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
             *lowest = port.0;
-            let entry = self.port(port)?;
             if entry.load() == PortState::FREE {
-                entry.store(PortState::CHANGING);
+                entry.store(PortState { binding, vcpu });
                 return Ok((port, entry));
             }
         }
@@ -180,7 +175,7 @@ impl<H: Hw> Events<H> {
     }
 
     /// The ports that there are, from the first one, in use or not.
-    fn ports(&self) -> impl Iterator<Item = (Port, &PortEntry)> {
-        (1..self.limit).map(Port).map_while(|port| Some((port, self.port(port).ok()?)))
+    fn ports(&self) -> impl Iterator<Item = (Port, PortState)> {
+        (1..self.limit).map(Port).map_while(|port| Some((port, self.port(port).ok()?.load())))
     }
 }

@@ -1,24 +1,26 @@
-//! `event_channel_op`: decodes the command and calls what carries it out.
+//! `event_channel_op`: opening, binding and closing ports, and the rest of what guests ask for.
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::{
     AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, EvtchnOp, PortStatus, Reset, Send, Status,
-    Unmask,
+    Unmask, Virq,
 };
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::bind::{alloc_unbound, bind_interdomain, bind_ipi, bind_virq, close, close_all, is_per_vcpu};
-use super::deliver::{send, unmask};
+use super::deliver::{forget, pend, send, unmask};
 use super::{Binding, PortState};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
 use crate::guest::{self, Array};
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
+use crate::kernel::Kernel;
 
 /// Ports that one stretch of a reset closes.
 const RESET_STRETCH: usize = 64;
+/// Whom a port notifies until the guest says otherwise.
+const FIRST_VCPU: Option<VcpuId> = Some(VcpuId(0));
 
 /// `event_channel_op(cmd, arg)`.
 #[inline(never)]
@@ -29,7 +31,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         EvtchnOp::Unmask => unmask(kernel, domain, arg::<H, Unmask>(call)?.port)?,
         EvtchnOp::AllocUnbound => opens(call, |arg: &mut AllocUnbound| {
             own(domain, arg.dom)?;
-            arg.port = alloc_unbound(domain, domain.resolve(arg.remote_dom))?;
+            (arg.port, _) = domain.events.open(Binding::Unbound(domain.resolve(arg.remote_dom)), FIRST_VCPU)?;
             Ok(arg.port)
         })?,
         EvtchnOp::BindInterdomain => opens(call, |arg: &mut BindInterdomain| {
@@ -42,7 +44,8 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             Ok(arg.port)
         })?,
         EvtchnOp::BindIpi => opens(call, |arg: &mut BindIpi| {
-            arg.port = bind_ipi(domain, arg.vcpu)?;
+            domain.vcpu(arg.vcpu).ok_or(XenError::NoEnt)?;
+            (arg.port, _) = domain.events.open(Binding::Ipi, Some(arg.vcpu))?;
             Ok(arg.port)
         })?,
         EvtchnOp::Close => close(kernel, domain, arg::<H, Close>(call)?.port)?,
@@ -85,6 +88,77 @@ fn opens<H: Hw, T: FromBytes + IntoBytes + Immutable>(
         // The port is new, so closing it cannot fail but for the guest closing it first.
         let _ = close(call.kernel, call.domain, port);
     })
+}
+
+/// Whether each vCPU has this virtual interrupt for itself, or the domain has it once (Xen public/xen.h).
+fn is_per_vcpu(virq: u32) -> bool {
+    matches!(Virq::from_raw(virq), Some(Virq::Timer | Virq::Debug | Virq::Xenoprof | Virq::Xenpmu))
+}
+
+/// A port that announces a virtual interrupt; `EEXIST` if there is one already. Of two vCPUs that bind the same one at
+/// the same time both may get a port: events go to the lower.
+fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port, XenError> {
+    let known = Virq::from_raw(virq).ok_or(XenError::Inval)?;
+    domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
+    let global = !is_per_vcpu(virq);
+    if global && vcpu != VcpuId(0) {
+        return Err(XenError::Inval);
+    }
+    if global && known != Virq::Argo && !domain.is_privileged() {
+        return Err(XenError::Perm);
+    }
+    let (binding, vcpu) = (Binding::Virq(virq), Some(vcpu));
+    if domain.events.ports().any(|(_, state)| state.binding == binding && (global || state.vcpu == vcpu)) {
+        return Err(XenError::Exist);
+    }
+    domain.events.open(binding, vcpu).map(|(port, _)| port)
+}
+
+/// Connects a new port of `domain` to the unbound `far` port of `remote`, and makes the new port pending, since the
+/// far end may have sent before (Xen does so too).
+fn bind_interdomain<H: Hw>(
+    kernel: &Kernel<H>,
+    domain: &Domain<H>,
+    remote: &Domain<H>,
+    far: Port,
+) -> Result<Port, XenError> {
+    let far_entry = remote.events.port(far)?;
+    let (near, near_entry) = domain.events.open(Binding::Changing, FIRST_VCPU)?;
+    let (here, there) = (Binding::Interdomain(domain.id, near), Binding::Interdomain(remote.id, far));
+    if !far_entry.rebind(Binding::Unbound(domain.id), here) {
+        domain.events.free(near, near_entry);
+        return Err(XenError::Inval);
+    }
+    near_entry.store(PortState { binding: there, vcpu: FIRST_VCPU });
+    if far_entry.load().binding != here {
+        // Closed before it could see that we are connected: we are what a closed channel leaves.
+        near_entry.rebind(there, Binding::Unbound(remote.id));
+    }
+    pend(kernel, domain, near, FIRST_VCPU);
+    Ok(near)
+}
+
+/// Closes a port; the far end of a connected one waits for a new connection from this domain.
+pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
+    let entry = domain.events.port(port)?;
+    let was = entry.update(|state| state.binding.is_open().then_some(PortState::CHANGING)).ok_or(XenError::Inval)?;
+    if let Binding::Interdomain(remote, far) = was.binding
+        && let Some(remote) = kernel.domains.get(remote)
+        && let Ok(far) = remote.events.port(far)
+    {
+        // Fails if the far end was closed meanwhile, or never came to name this one.
+        far.rebind(Binding::Interdomain(domain.id, port), Binding::Unbound(domain.id));
+    }
+    forget(domain, port);
+    domain.events.free(port, entry);
+    Ok(())
+}
+
+/// Closes up to `budget` ports; true when none is left. It starts at the lowest port each time, so that it needs to
+/// remember nothing between two stretches.
+pub fn close_all<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, budget: usize) -> bool {
+    // A port that another vCPU is opening or closing right now is not there for us.
+    domain.events.ports().filter(|(port, _)| close(kernel, domain, *port).is_ok()).take(budget).count() < budget
 }
 
 /// The caller may name only itself; what else there is to name goes through the control calls.

@@ -126,7 +126,7 @@ fn told(domain: &Dom) -> Option<u64> {
 }
 
 fn open_ports(domain: &Dom) -> Vec<(Port, Binding)> {
-    let ports = domain.events.ports().map(|(port, entry)| (port, entry.load().binding));
+    let ports = domain.events.ports().map(|(port, state)| (port, state.binding));
     ports.filter(|(_, binding)| *binding != Binding::Free).collect()
 }
 

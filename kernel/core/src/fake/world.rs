@@ -1,7 +1,7 @@
 //! A microkernel on the fake machine, with domains whose hypercalls a test makes for them.
 
 use hypercall_abi::control::DomainParams;
-use hypercall_abi::ids::DomId;
+use hypercall_abi::ids::{DomId, Port, VcpuId};
 use hypercall_abi::vcpu::Runstate;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -9,6 +9,7 @@ use super::{Fake, Shared};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::context::TrapFrame;
 use crate::domain::Domain;
+use crate::evtchn::Binding;
 use crate::hw::{Hw, Memory, PcpuId, Translation};
 use crate::hypercall::dispatch;
 use crate::kernel::Kernel;
@@ -109,6 +110,11 @@ pub fn pretend(vcpu: &Vcpu<Fake>, on: Option<PcpuId>) {
 /// The plan of a plain domain with one vCPU, which may own twice as many pages as it starts with.
 pub fn params(pages: u64) -> DomainParams {
     DomainParams { vcpus: 1, max_pages: pages * 2, max_grant_frames: 4, ..DomainParams::default() }
+}
+
+/// A new port of the domain that `remote` may connect to.
+pub fn open_port(domain: &Domain<Fake>, remote: DomId) -> Port {
+    domain.events.open(Binding::Unbound(remote), Some(VcpuId(0))).expect("there is a free port").0
 }
 
 /// The frame behind a page of the domain.

@@ -102,7 +102,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     let free = free_frames();
     let domain = world.domain_like(&DomainParams { vcpus: 4, flags: CREATE_VUART, ..params(64) }, 64);
     // A channel to Dom0, a grant that Dom0 maps, a page that the vCPU's record pins.
-    let port = evtchn::alloc_unbound(&domain, dom0.id).unwrap();
+    let port = crate::fake::open_port(&domain, dom0.id);
     poke(
         &dom0,
         GUEST_RAM,

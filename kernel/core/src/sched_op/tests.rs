@@ -31,7 +31,7 @@ fn guest() -> Guest {
     for vcpu in domain.vcpus() {
         pretend(vcpu, Some(PcpuId(0)));
     }
-    let near = evtchn::alloc_unbound(&domain, dom0.id).unwrap();
+    let near = crate::fake::open_port(&domain, dom0.id);
     poke(
         &dom0,
         GUEST_RAM,
@@ -91,7 +91,7 @@ fn a_poll_ends_with_an_event_on_its_port_though_that_is_masked() {
 fn any_vcpu_may_poll_for_a_port_that_notifies_another_one() {
     let mut g = guest();
     g.mask();
-    let other = evtchn::alloc_unbound(&g.domain, DomId(0)).unwrap();
+    let other = crate::fake::open_port(&g.domain, DomId(0));
     for ports in [vec![g.near], vec![other, g.near], vec![]] {
         assert_eq!(g.poll(1, &ports, 0), 0);
         assert!(g.sleeps(1));
@@ -110,7 +110,7 @@ fn a_poll_for_what_is_pending_returns_at_once() {
     let mut g = guest();
     g.mask();
     g.send();
-    let other = evtchn::alloc_unbound(&g.domain, DomId(0)).unwrap();
+    let other = crate::fake::open_port(&g.domain, DomId(0));
     for ports in [vec![g.near], vec![other, g.near]] {
         assert_eq!(g.poll(0, &ports, 0), 0);
         assert!(!g.sleeps(0));

@@ -77,8 +77,8 @@ fn an_interrupt_that_is_pending_already_keeps_a_vcpu_from_blocking() {
 fn an_event_wakes_a_blocked_vcpu_and_one_for_another_leaves_it_asleep() {
     let (mut rig, guest, vcpu) = running();
     enable_events(&mut rig);
-    let port = evtchn::alloc_unbound(&guest, DomId(0)).unwrap();
-    let far = evtchn::alloc_unbound(&rig.busy, guest.id).unwrap();
+    let port = crate::fake::open_port(&guest, DomId(0));
+    let far = crate::fake::open_port(&rig.busy, guest.id);
     assert!(rig.kernel.block(&vcpu));
     rig.exit(0);
     assert!(!rig.runs(0, &vcpu));

@@ -15,7 +15,7 @@ use crate::hw::{IntId, Memory, PcpuId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::trap::*;
-use crate::{evtchn, memory, smccc};
+use crate::{memory, smccc};
 
 const RAM: u64 = 0x4000_0000;
 const VECTORS: u64 = 0x8_0000;
@@ -316,7 +316,7 @@ fn smccc_names_the_hypervisor_as_xen_does() {
 fn the_uart_sends_and_receives_through_its_ring() {
     let mut guest = Guest::new();
     let page = RAM + PAGE_SIZE;
-    let port = evtchn::alloc_unbound(&guest.domain, DomId(0)).unwrap();
+    let port = crate::fake::open_port(&guest.domain, DomId(0));
     let pinned = guest.domain.p2m.pin(Ipa::new(page), true).unwrap();
     guest.domain.vuart.as_ref().unwrap().lock().ring = Some((pinned, port));
     let ring = guest.domain.p2m.lookup(Ipa::new(page)).unwrap().pa;
