@@ -4,14 +4,13 @@ use pv_guest_lib::abi::blkif::{BlkOp, SLOT_SIZE};
 use pv_guest_lib::abi::evtchn::EvtchnOp;
 use pv_guest_lib::abi::grant::GTF_PERMIT_ACCESS;
 use pv_guest_lib::abi::ring;
-use pv_guest_lib::abi::xs_wire::XsOp;
 
 use crate::Attacker;
 use crate::events::operation;
 use crate::grants::table;
 use crate::random::ODD;
 use crate::rings::notify;
-use crate::store::Connection;
+use crate::store::{Connection, number};
 use crate::sys::Scratch;
 
 /// References of the ring, the data pages and the indirect page; their pages in the scratch memory follow this one.
@@ -59,8 +58,7 @@ pub fn run(attacker: &mut Attacker) -> u64 {
 
 impl Front {
     fn write(&self, attacker: &Attacker, key: &[u8], value: &[u8]) -> bool {
-        let answer = self.store.ask(attacker, XsOp::Write, 0, &[b"device/vbd/51712/", key, b"\0", value]);
-        answer.is_some_and(|answer| answer.op == XsOp::Write.raw())
+        self.store.write(attacker, b"device/vbd/51712/", key, value)
     }
 
     fn say(&self, attacker: &Attacker, state: &[u8]) {
@@ -166,13 +164,4 @@ impl Front {
         }
         false
     }
-}
-
-/// A number in decimal.
-fn number(value: u64, digits: &mut [u8; 5]) -> &[u8] {
-    for (place, power) in digits.iter_mut().zip([10_000, 1000, 100, 10, 1]) {
-        *place = b'0' + (value / power % 10) as u8;
-    }
-    let zeros = digits.iter().take(4).take_while(|digit| **digit == b'0').count();
-    digits.get(zeros..).unwrap_or(b"0")
 }

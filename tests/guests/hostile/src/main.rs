@@ -16,6 +16,7 @@ mod grants;
 mod instructions;
 mod last;
 mod memory;
+mod net;
 mod processor;
 mod race;
 mod random;
@@ -75,6 +76,7 @@ const SURVIVED: &[(&str, Attack)] = &[
     ("a_race_of_two_vcpus", race::run),
     ("garbage_in_the_console_ring", rings::console),
     ("blocks_from_a_broken_ring", block::run),
+    ("frames_from_broken_rings", net::run),
     ("garbage_for_the_store", store::garbage),
     ("a_tree_of_the_greatest_depth", store::deep_tree),
     ("quotas_of_the_store", store::quotas),

@@ -44,6 +44,12 @@ impl Connection {
         true
     }
 
+    /// Writes a node in a directory; false if that was refused.
+    pub fn write(&self, attacker: &Attacker, directory: &[u8], key: &[u8], value: &[u8]) -> bool {
+        let answer = self.ask(attacker, XsOp::Write, 0, &[directory, key, b"\0", value]);
+        answer.is_some_and(|answer| answer.op == XsOp::Write.raw())
+    }
+
     fn publish(&self, attacker: &Attacker, producer: u32) {
         self.page.set32(interface::REQ_PROD as u64, producer);
         notify(attacker, self.port);
@@ -193,4 +199,13 @@ pub fn deep_tree(attacker: &mut Attacker) -> u64 {
         }
     }
     made
+}
+
+/// A number in decimal.
+pub fn number(value: u64, digits: &mut [u8; 5]) -> &[u8] {
+    for (place, power) in digits.iter_mut().zip([10_000, 1000, 100, 10, 1]) {
+        *place = b'0' + (value / power % 10) as u8;
+    }
+    let zeros = digits.iter().take(4).take_while(|digit| **digit == b'0').count();
+    digits.get(zeros..).unwrap_or(b"0")
 }

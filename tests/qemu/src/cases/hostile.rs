@@ -44,6 +44,7 @@ const ENDING: &[&str] = &[
     "a_race_of_two_vcpus",
     "garbage_in_the_console_ring",
     "blocks_from_a_broken_ring",
+    "frames_from_broken_rings",
     "garbage_for_the_store",
     "a_tree_of_the_greatest_depth",
     "quotas_of_the_store",

@@ -22,9 +22,9 @@ const ON_XEN: &[(&str, &str)] = &[
     ),
 ];
 
-/// The guest that breaks rules has a second vCPU to race with and a disk to break the ring of.
+/// The guest that breaks rules has a second vCPU to race with, and a disk and an interface to break the rings of.
 const HOSTILE: &str = "name = \"hostile\"\nkernel = \"/store/hostile\"\nmemory = 32\nvcpus = 2\n\
-    disk = [ \"/store/scratch.img,raw,xvda,w\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
+    disk = [ \"/store/scratch.img,raw,xvda,w\" ]\nvif = [ \"\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
 
 /// A disk for each of the guests that run at once.
 const DISKS: u32 = 8;
