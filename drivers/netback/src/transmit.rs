@@ -173,11 +173,15 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
         }
         let len = usize::from(first.size);
         sound &= !more && self.pieces.len() - first_piece < MAX_SLOTS && (MIN_FRAME..=MAX_FRAME).contains(&len);
-        let own = len.checked_sub(rest).and_then(|own| u16::try_from(own).ok()).filter(|own| *own > 0);
-        sound &= own.is_some_and(|own| self.push_piece(&first, own));
-        // The first slot's piece was judged last, for its length is what the others leave.
-        if let Some(pieces) = self.pieces.get_mut(first_piece..) {
-            pieces.rotate_right(1);
+        match len.checked_sub(rest).and_then(|own| u16::try_from(own).ok()).filter(|own| *own > 0) {
+            Some(own) => {
+                sound &= self.push_piece(&first, own);
+                // It was judged last, for its length is what the others leave.
+                if let Some(pieces) = self.pieces.get_mut(first_piece..) {
+                    pieces.rotate_right(1);
+                }
+            }
+            None => sound = false,
         }
         let answers = first_answer..self.answers.len();
         match gso {

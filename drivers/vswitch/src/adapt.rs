@@ -70,6 +70,10 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
 
     /// Copies the frame into the scratch memory and reads it from there, with the head as it was judged.
     fn fetch(&self, frame: &Frame<'_>) -> Option<Vec<u8>> {
+        let len: usize = frame.pieces.iter().map(|piece| usize::from(piece.len)).sum();
+        if len != frame.len as usize || len > FRAME_ROOM {
+            return None;
+        }
         let mut copies = Vec::new();
         let mut at = 0;
         for piece in frame.pieces {
@@ -85,10 +89,10 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
         }
         let mut done = Vec::new();
         self.copier.copy(&copies, &mut done);
-        if at != frame.len as usize || at > FRAME_ROOM || done.iter().any(|done| !done) {
+        if done.iter().any(|done| !done) {
             return None;
         }
-        let mut bytes = alloc::vec![0; at];
+        let mut bytes = alloc::vec![0; len];
         self.scratch.copy_out(0, &mut bytes);
         Some(bytes)
     }
