@@ -139,7 +139,7 @@ fn device_map<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
     if !machine.may_be_device(Range { start: Pa::new(at), size }) {
         return Err(XenError::Perm);
     }
-    Ok(call.domain.p2m.map(Ipa::new(at), Pa::new(at), pages, MapKind::Device)?)
+    call.domain.p2m.map(Ipa::new(at), Pa::new(at), pages, MapKind::Device)
 }
 
 fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenError> {

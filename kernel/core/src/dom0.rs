@@ -80,7 +80,7 @@ impl<H: Hw> Kernel<H> {
         let gic = GicLayout::of_host(machine.gicd, machine.gicr.first().copied().unwrap_or_default());
         let domain = self.create(&params, Some(gic))?;
         (32..32 + HOST_SPIS).for_each(|intid| domain.dist.link(intid));
-        H::frames().adopt(start, pages, domain.id).map_err(|_| XenError::NoMem)?;
+        H::frames().adopt(start, pages, domain.id)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);
         domain.p2m.map(Ipa::new(start.raw()), start, pages, MapKind::RamRw)?;

@@ -12,7 +12,7 @@ use crate::addr::PAGE_SIZE;
 use crate::cap::CapTable;
 use crate::console::LineBuffer;
 use crate::evtchn::Events;
-use crate::frame::{FrameKind, FrameRef, OutOfFrames};
+use crate::frame::{FrameKind, FrameRef};
 use crate::grant::GrantTable;
 use crate::hw::Hw;
 use crate::p2m::P2m;
@@ -96,12 +96,10 @@ impl<H: Hw> Domain<H> {
         params: &DomainParams,
         host: Option<GicLayout>,
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
-    ) -> Result<Self, OutOfFrames> {
-        let page = H::frames().alloc(id, FrameKind::SharedInfo, 0)?;
+    ) -> Result<Self, XenError> {
+        let page = H::frames().alloc(id, FrameKind::SharedInfo, 1)?;
         H::zero(page, PAGE_SIZE);
-        let shared_info = H::frames().get(page, id).map_err(|_| OutOfFrames)?;
-        // The reference that drops itself is the only one from here on.
-        H::frames().put(page);
+        let shared_info = H::frames().kept(page);
         let p2m = P2m::new(id)?;
         let caps = if host.is_some() { Some(H::share(id, CapTable::with_platform())?) } else { None };
         Ok(Domain {

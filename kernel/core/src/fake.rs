@@ -12,11 +12,12 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::context::{El1Context, FpContext, VcpuInterface};
-use crate::frame::{FrameKind, FrameTable, OutOfFrames};
+use crate::frame::{FrameKind, FrameTable};
 use crate::hw::{
     Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, VirtualInterface, Vttbr,
 };
@@ -159,11 +160,10 @@ impl Hw for Fake {
         with(|s| s.frames)
     }
 
-    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, OutOfFrames> {
+    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {
         let frames = Self::frames();
-        let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE).max(1).next_power_of_two();
-        let order = u8::try_from(pages.ilog2()).map_err(|_| OutOfFrames)?;
-        let at = frames.alloc(owner, FrameKind::Object, order)?;
+        let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE).max(1);
+        let at = frames.alloc(owner, FrameKind::Object, u32::try_from(pages).map_err(|_| XenError::NoMem)?)?;
         Ok(Shared(Arc::new(Charged { value, at, pages, frames })))
     }
 

@@ -78,7 +78,7 @@ fn each_page<H: Hw>(
 #[inline]
 pub fn pin<H: Hw>(domain: &Domain<H>, va: GuestVa, access: Access) -> Result<FrameRef, XenError> {
     let pa = H::translate(va, access).ok_or(XenError::Fault)?;
-    H::frames().get(pa, domain.id).map_err(|_| XenError::Fault)
+    H::frames().get(pa, domain.id).ok_or(XenError::Fault)
 }
 
 /// An array of the guest that a call walks: the page at hand stays pinned, so that a batch pays for translation

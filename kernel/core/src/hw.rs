@@ -5,11 +5,12 @@
 
 use core::ops::Deref;
 
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, Pa};
 use crate::context::{El1Context, FpContext, VcpuInterface};
-use crate::frame::{FrameTable, OutOfFrames};
+use crate::frame::FrameTable;
 
 /// A pCPU by its index; 0 booted the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -46,7 +47,7 @@ pub trait Hw: Memory + Translation + Interrupts + VirtualInterface + Registers +
     /// The machine's frames.
     fn frames() -> &'static FrameTable;
     /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
-    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, OutOfFrames>;
+    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, XenError>;
     /// The pCPU that runs this.
     fn pcpu() -> PcpuId;
     /// pCPUs that have come up.
@@ -75,7 +76,7 @@ pub trait Memory {
     fn read_bytes(at: Pa, into: &mut [u8]);
     /// Copies into a frame.
     fn write_bytes(at: Pa, from: &[u8]);
-    /// Copies between frames; the ranges do not overlap.
+    /// Copies between frames. Where the ranges overlap it is not said what is there afterwards.
     fn copy(to: Pa, from: Pa, bytes: u64);
     /// Cleans and invalidates to the point of coherency, and forgets instructions that were fetched from there: for
     /// guests that start with caches off.

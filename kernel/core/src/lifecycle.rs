@@ -9,7 +9,6 @@ use hypercall_abi::sched::ShutdownReason;
 use crate::context::TrapFrame;
 use crate::domain::{Domain, MAX_VCPUS};
 use crate::evtchn::{close_all, send_global_virq};
-use crate::frame::OutOfFrames;
 use crate::grant;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -46,10 +45,8 @@ impl<H: Hw> Kernel<H> {
             self.hold(&vcpu, PAUSED);
             H::share(id, vcpu)
         };
-        let no_memory = |OutOfFrames| XenError::NoMem;
-        let vcpus = (0..params.vcpus).map(vcpu).collect::<Result<_, _>>().map_err(no_memory)?;
-        let domain = Domain::new(id, params, host, vcpus).and_then(|domain| H::share(id, domain)).map_err(no_memory)?;
-        let domain: H::Shared<Domain<H>> = domain;
+        let vcpus = (0..params.vcpus).map(vcpu).collect::<Result<_, _>>()?;
+        let domain: H::Shared<Domain<H>> = H::share(id, Domain::new(id, params, host, vcpus)?)?;
         if let Some(first) = domain.vcpus().first() {
             first.set_info(domain.shared_info.pa());
         }

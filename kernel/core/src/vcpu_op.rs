@@ -47,7 +47,7 @@ fn register_info<H: Hw>(call: &Call<'_, H>, target: &H::Shared<Vcpu<H>>, arg: &R
     if offset > PAGE_SIZE - vcpu_info::SIZE as u64 || offset % 8 != 0 || arg.mfn.0 >> 36 != 0 {
         return Err(XenError::Inval.into());
     }
-    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0), true).map_err(XenError::from)?;
+    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0), true)?;
     {
         let mut slot = target.info_frame.lock();
         if slot.is_some() {

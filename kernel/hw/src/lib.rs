@@ -23,8 +23,9 @@ mod vectors;
 
 use core::sync::atomic::Ordering;
 
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
-use kernel_core::frame::{FrameTable, OutOfFrames};
+use kernel_core::frame::FrameTable;
 use kernel_core::hw::{Hw, PcpuId, Ticks};
 use smccc::{Smc, psci};
 
@@ -43,7 +44,7 @@ impl Hw for Arm {
         boot::frames()
     }
 
-    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, OutOfFrames> {
+    fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {
         Shared::new(boot::frames(), owner, value)
     }
 

@@ -1,19 +1,19 @@
 //! Kernel objects in frames of their own, shared by reference count: what `Arc` is elsewhere, without a heap.
 
-use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use kernel_core::addr::{PAGE_SIZE, Pa};
-use kernel_core::frame::{FrameKind, FrameTable, OutOfFrames};
+use kernel_core::frame::{FrameKind, FrameTable};
 
 /// The object behind its count.
 #[repr(C)]
 struct Object<T> {
     references: AtomicU32,
-    value: ManuallyDrop<T>,
+    value: T,
 }
 
 /// A reference to an object in frames.
@@ -34,12 +34,12 @@ const fn pages<T>() -> u64 {
 
 impl<T> Shared<T> {
     /// Moves `value` into frames that `owner` has to answer for.
-    pub fn new(frames: &'static FrameTable, owner: DomId, value: T) -> Result<Self, OutOfFrames> {
+    pub fn new(frames: &'static FrameTable, owner: DomId, value: T) -> Result<Self, XenError> {
         const { assert!(align_of::<Object<T>>() as u64 <= PAGE_SIZE) };
-        let pages = u32::try_from(pages::<T>()).map_err(|_| OutOfFrames)?;
-        let at = frames.alloc_pages(owner, FrameKind::Object, pages)?;
-        let object = NonNull::new(at.raw() as *mut Object<T>).ok_or(OutOfFrames)?;
-        let new = Object { references: AtomicU32::new(1), value: ManuallyDrop::new(value) };
+        let pages = u32::try_from(pages::<T>()).map_err(|_| XenError::NoMem)?;
+        let at = frames.alloc(owner, FrameKind::Object, pages)?;
+        let object = NonNull::new(at.raw() as *mut Object<T>).ok_or(XenError::NoMem)?;
+        let new = Object { references: AtomicU32::new(1), value };
         // SAFETY: the frames are ours alone since `alloc`, large enough and page-aligned, and mapped at their own
         // address like all RAM.
         unsafe { object.write(new) };
@@ -77,7 +77,7 @@ impl<T> Drop for Shared<T> {
         }
         fence(Ordering::Acquire);
         // SAFETY: the last reference is gone, so nobody else can reach the value, and it is dropped once.
-        unsafe { ManuallyDrop::drop(&mut self.object.as_mut().value) };
+        unsafe { self.object.drop_in_place() };
         let at = Pa::new(self.object.as_ptr() as u64);
         for page in 0..pages::<T>() {
             crate::boot::frames().put(at.add(page * PAGE_SIZE));

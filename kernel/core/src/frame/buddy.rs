@@ -11,13 +11,13 @@ use super::state::State;
 use super::{Entries, FrameEntry};
 
 /// Order of the largest block: 1 GiB.
-pub const MAX_ORDER: u8 = 18;
+pub const MAX_ORDER: u32 = 18;
 /// The end of a list.
 pub(super) const NONE: u32 = u32::MAX;
 /// Mark of a resting page.
-const RESTING: u8 = 0xFE;
+const RESTING: u32 = 0xFE;
 /// Mark of a frame that heads no free block.
-const INSIDE: u8 = 0xFF;
+const INSIDE: u32 = 0xFF;
 /// Pages that rest at most.
 const MAX_RESTING: usize = 64;
 
@@ -38,7 +38,7 @@ impl Buddy {
     }
 
     /// Takes a block; its entries are off all lists, and their states are for the caller to set.
-    pub(super) fn alloc(&mut self, order: u8) -> Option<u32> {
+    pub(super) fn alloc(&mut self, order: u32) -> Option<u32> {
         let rested = if order == 0 { self.resting.pop() } else { None };
         let number = match rested.or_else(|| self.split(order)) {
             Some(number) => number,
@@ -57,7 +57,7 @@ impl Buddy {
     /// Takes in the largest block at `number` of at most `pages` frames, if all are reserved, or else the one frame, if
     /// that is. Returns how many frames were looked at.
     pub(super) fn release(&mut self, number: u32, pages: u32) -> u32 {
-        let fits = number.trailing_zeros().min(pages.ilog2()).min(MAX_ORDER.into());
+        let fits = number.trailing_zeros().min(pages.ilog2()).min(MAX_ORDER);
         let block = self.entries.block(number, 1 << fits);
         let (order, block) = match block.iter().all(FrameEntry::is_reserved) {
             true => (fits, block),
@@ -67,7 +67,7 @@ impl Buddy {
             block.iter().for_each(|entry| entry.state.store(State::free(INSIDE).0, Ordering::Relaxed));
             self.free += 1 << order;
             self.total += 1 << order;
-            self.merge(number, u8::try_from(order).unwrap_or(0));
+            self.merge(number, order);
         }
         1 << order
     }
@@ -84,7 +84,7 @@ impl Buddy {
 
     /// The smallest block that is large enough, split down; lower halves go first, so that blocks taken one
     /// after the other lie one after the other.
-    fn split(&mut self, order: u8) -> Option<u32> {
+    fn split(&mut self, order: u32) -> Option<u32> {
         let mut found = (order..=MAX_ORDER).find(|&order| self.head(order) != NONE)?;
         let number = self.head(found);
         self.unlink(number, found);
@@ -99,7 +99,7 @@ impl Buddy {
 
     /// Puts a block on its list, joined with its buddy as long as that is free too.
     #[inline(never)]
-    fn merge(&mut self, mut number: u32, mut order: u8) {
+    fn merge(&mut self, mut number: u32, mut order: u32) {
         while order < MAX_ORDER {
             let buddy = number ^ (1 << order);
             let state = self.entries.at(buddy).map(|entry| entry.state.load(Ordering::Relaxed));
@@ -114,23 +114,23 @@ impl Buddy {
         self.link(number, order);
     }
 
-    fn head(&self, order: u8) -> u32 {
-        self.heads.get(usize::from(order)).copied().unwrap_or(NONE)
+    fn head(&self, order: u32) -> u32 {
+        self.heads.get(order as usize).copied().unwrap_or(NONE)
     }
 
-    fn set_head(&mut self, order: u8, number: u32) {
-        if let Some(head) = self.heads.get_mut(usize::from(order)) {
+    fn set_head(&mut self, order: u32, number: u32) {
+        if let Some(head) = self.heads.get_mut(order as usize) {
             *head = number;
         }
     }
 
-    fn mark(&self, number: u32, mark: u8) {
+    fn mark(&self, number: u32, mark: u32) {
         if let Some(entry) = self.entries.at(number) {
             entry.state.store(State::free(mark).0, Ordering::Relaxed);
         }
     }
 
-    fn link(&mut self, number: u32, order: u8) {
+    fn link(&mut self, number: u32, order: u32) {
         let Some(entry) = self.entries.at(number) else { return };
         let next = self.head(order);
         entry.next.store(next, Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl Buddy {
         self.set_head(order, number);
     }
 
-    fn unlink(&mut self, number: u32, order: u8) {
+    fn unlink(&mut self, number: u32, order: u32) {
         let Some(entry) = self.entries.at(number) else { return };
         let (prev, next) = (entry.prev.load(Ordering::Relaxed), entry.next.load(Ordering::Relaxed));
         match self.entries.at(prev) {

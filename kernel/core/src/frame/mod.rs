@@ -11,6 +11,7 @@ mod tests;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
@@ -47,14 +48,6 @@ impl FrameEntry {
         self.state.load(Ordering::Relaxed) == State::RESERVED.0
     }
 }
-
-/// No free block of that size is left, for anybody or within the owner's quota.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfFrames;
-
-/// The frame is not (or no longer) a page that this domain owns and may see, or someone else still uses it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotYours;
 
 /// The entries of all frames from the first to the last byte of RAM, by the number of the frame.
 #[derive(Clone, Copy)]
@@ -115,25 +108,19 @@ impl FrameTable {
         }
     }
 
-    /// Takes 2^`order` contiguous frames, aligned to their size, on the owner's quota; each has one reference of its own
-    /// and is returned on its own. The contents are whatever the last owner left: the caller overwrites them.
-    #[inline]
-    pub fn alloc(&self, owner: DomId, kind: FrameKind, order: u8) -> Result<Pa, OutOfFrames> {
-        self.alloc_pages(owner, kind, 1u32.checked_shl(order.into()).ok_or(OutOfFrames)?)
-    }
-
-    /// The same for any number of frames: what is too much of a block stays free.
-    pub fn alloc_pages(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<Pa, OutOfFrames> {
-        let order = pages.checked_next_power_of_two().ok_or(OutOfFrames)?.trailing_zeros();
-        let order = u8::try_from(order).ok().filter(|order| *order <= MAX_ORDER).ok_or(OutOfFrames)?;
+    /// Takes contiguous frames on the owner's quota, aligned to their size (rounded up to a power of two); each has one
+    /// reference of its own and is returned on its own. The contents are whatever the last owner left: the caller
+    /// overwrites them. `ENOMEM` if no such block is left, for anybody or for this owner.
+    pub fn alloc(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<Pa, XenError> {
+        let order = pages.checked_next_power_of_two().ok_or(XenError::NoMem)?.trailing_zeros();
         let (quota, live) = (self.quota(owner), State::live(owner, kind));
         if !quota.charge(live.is_ram(), pages.into()) {
-            return Err(OutOfFrames);
+            return Err(XenError::NoMem);
         }
         let mut buddy = self.buddy.lock();
         let Some(number) = buddy.alloc(order) else {
             quota.refund(live.is_ram(), pages.into());
-            return Err(OutOfFrames);
+            return Err(XenError::NoMem);
         };
         (number + pages..number + (1 << order)).for_each(|extra| buddy.free(extra));
         drop(buddy);
@@ -144,14 +131,15 @@ impl FrameTable {
     }
 
     /// Makes reserved frames RAM of `owner` where they are, each with one reference of its own: Dom0's RAM is one piece,
-    /// larger than any block. All of them or none.
-    pub fn adopt(&self, from: Pa, pages: u64, owner: DomId) -> Result<(), NotYours> {
-        let (number, count) = (number(from).ok_or(NotYours)?, u32::try_from(pages).map_err(|_| NotYours)?);
+    /// larger than any block. All of them or none (`ENOMEM`).
+    pub fn adopt(&self, from: Pa, pages: u64, owner: DomId) -> Result<(), XenError> {
+        let no_memory = XenError::NoMem;
+        let (number, count) = (number(from).ok_or(no_memory)?, u32::try_from(pages).map_err(|_| no_memory)?);
         // Nobody but the allocator changes reserved frames.
         let mut buddy = self.buddy.lock();
         let block = self.entries.block(number, count);
         if block.is_empty() || !block.iter().all(FrameEntry::is_reserved) || !self.quota(owner).charge(true, pages) {
-            return Err(NotYours);
+            return Err(no_memory);
         }
         let live = State::live(owner, FrameKind::Ram).0;
         block.iter().for_each(|entry| entry.state.store(live, Ordering::Release));
@@ -167,17 +155,24 @@ impl FrameTable {
 
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
     #[inline]
-    pub fn get(&'static self, pa: Pa, owner: DomId) -> Result<FrameRef, NotYours> {
-        let entry = self.entries.of(pa).ok_or(NotYours)?;
+    pub fn get(&'static self, pa: Pa, owner: DomId) -> Option<FrameRef> {
+        let entry = self.entries.of(pa)?;
         let mut raw = entry.state.load(Ordering::Relaxed);
         // Only pCPUs that count on the same frame at the same moment make this go round again.
         while State(raw).can_be_shared_with(owner) {
             match entry.state.compare_exchange_weak(raw, raw + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Ok(FrameRef { table: self, pa: pa.page() }),
+                Ok(_) => return Some(self.kept(pa.page())),
                 Err(now) => raw = now,
             }
         }
-        Err(NotYours)
+        None
+    }
+
+    /// The reference that was handed to a table which [kept](FrameRef::keep) the address, or that [`alloc`](Self::alloc)
+    /// gave.
+    #[inline]
+    pub fn kept(&'static self, pa: Pa) -> FrameRef {
+        FrameRef { table: self, pa }
     }
 
     /// Who owns the frame now; `DomId::INVALID` if nobody does.
@@ -208,13 +203,13 @@ impl FrameTable {
         }
     }
 
-    /// First half of giving a page back: nobody can take a new reference from now on. The caller removes the
-    /// mapping, waits for the TLBs and then calls [`put`](Self::put).
-    pub fn withdraw(&self, pa: Pa, owner: DomId) -> Result<(), NotYours> {
-        let entry = self.entries.of(pa).ok_or(NotYours)?;
+    /// First half of giving a page back, which nobody else may use: no new reference on it can be taken from now on. The
+    /// one that is left is for the caller, who removes the mapping and waits for the TLBs before dropping it.
+    pub fn withdraw(&'static self, pa: Pa, owner: DomId) -> Option<FrameRef> {
         let (live, leaving) = (State::live(owner, FrameKind::Ram).0, State::live(owner, FrameKind::Leaving).0);
-        let changed = entry.state.compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed);
-        changed.map(|_| ()).map_err(|_| NotYours)
+        let state = &self.entries.of(pa)?.state;
+        state.compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        Some(self.kept(pa))
     }
 
     /// A dying domain lets go of its page: it belongs to nobody from now on, and is free when the last peer that
@@ -256,7 +251,8 @@ impl FrameRef {
         self.pa
     }
 
-    /// Hands the reference over to a table that keeps the address; it is dropped with [`FrameTable::put`].
+    /// Hands the reference over to a table that keeps the address; it is dropped with [`FrameTable::put`],
+    /// or comes back with [`FrameTable::kept`].
     pub fn keep(self) -> Pa {
         let pa = self.pa;
         core::mem::forget(self);

@@ -42,7 +42,7 @@ pub(super) struct State(pub(super) u64);
 impl State {
     pub(super) const RESERVED: State = State::new(DomId::INVALID, 0, FrameKind::Reserved, 0);
 
-    const fn new(owner: DomId, order: u8, kind: FrameKind, references: u64) -> Self {
+    const fn new(owner: DomId, order: u32, kind: FrameKind, references: u64) -> Self {
         State(
             (owner.0 as u64) << OWNER_SHIFT | (order as u64) << ORDER_SHIFT | (kind as u64) << KIND_SHIFT | references,
         )
@@ -54,7 +54,7 @@ impl State {
     }
 
     /// A free frame; `order` is that of the block it heads, or one of the allocator's marks.
-    pub(super) const fn free(order: u8) -> Self {
+    pub(super) const fn free(order: u32) -> Self {
         State::new(DomId::INVALID, order, FrameKind::Free, 0)
     }
 

@@ -14,7 +14,6 @@ use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
-use crate::memory::copy_frames;
 use crate::p2m::IPA_PAGES;
 
 /// `GNTTABOP_copy`.
@@ -30,7 +29,7 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         if from_offset + len > PAGE_SIZE || to_offset + len > PAGE_SIZE {
             return Err(GrantStatus::BadCopyArg);
         }
-        copy_frames::<H>(to.add(to_offset), from.add(from_offset), len);
+        H::copy(to.add(to_offset), from.add(from_offset), len);
         Ok(())
     })
 }

@@ -5,7 +5,7 @@
 
 use core::mem::offset_of;
 
-use heapless::Vec;
+use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::{
     GNTMAP_DEVICE_MAP, GNTMAP_HOST_MAP, GNTMAP_READONLY, GrantStatus, MapGrantRef, UnmapGrantRef,
 };
@@ -18,10 +18,7 @@ use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
-use crate::p2m::{IPA_BITS, MapKind, Mapping, P2mError};
-
-/// Mappings that share one round of TLB invalidations.
-const ROUND: usize = 16;
+use crate::p2m::{IPA_BITS, MapKind, Mapping};
 
 const fn kind(write: bool) -> MapKind {
     if write { MapKind::GrantRw } else { MapKind::GrantRo }
@@ -71,14 +68,8 @@ pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 /// `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
 pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let (user, mut peers) = (call.domain, Peers::new(call.kernel));
-    // Declared before the removal, so that it is dropped behind it: no use ends while a TLB may know the page.
-    let mut ended = Vec::<Use<H>, ROUND>::new();
     let mut removal = user.p2m.removal();
     batch(call, offset_of!(UnmapGrantRef, status), |arg: &mut UnmapGrantRef| {
-        if ended.is_full() {
-            removal.flush();
-            ended.clear();
-        }
         if arg.host_addr == 0 {
             return Ok(());
         }
@@ -94,13 +85,14 @@ pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         if place.raw() != arg.host_addr {
             return Err(GrantStatus::GeneralError);
         }
-        let same = |now| if now == found { Ok(()) } else { Err(P2mError::Absent) };
+        let taken = removal.take(place, |now| match now {
+            now if now == found => {
+                Ok(Use::<H> { granter: granter.cloned(), gref, user: user.id, write, frame: found.pa })
+            }
+            _ => Err(XenError::NoEnt),
+        });
         // Another vCPU may have been faster.
-        removal.take(place, same).map_err(|_| GrantStatus::BadHandle)?;
-        let granter = granter.cloned();
-        // There is room: a full round was ended above.
-        let _ = ended.push(Use { granter, gref, user: user.id, write, frame: found.pa });
-        Ok(())
+        taken.map_err(|_| GrantStatus::BadHandle)
     })
 }
 

@@ -119,7 +119,7 @@ pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 fn may_flush<H: Hw>(kernel: &Kernel<H>, caller: &Domain<H>, page: Pa) -> bool {
     let owner = H::frames().owner(page);
     if owner == caller.id {
-        return H::frames().get(page, owner).is_ok();
+        return H::frames().get(page, owner).is_some();
     }
     let Some(granter) = kernel.domains.get(owner) else { return false };
     let table = granter.grants.lock();

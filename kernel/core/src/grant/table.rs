@@ -11,19 +11,19 @@ use hypercall_abi::memory::XENMAPIDX_GRANT_TABLE_STATUS;
 use super::uses::Entry;
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::domain::Domain;
-use crate::frame::{FrameKind, OutOfFrames};
+use crate::frame::FrameKind;
 use crate::hw::Hw;
 
 /// Pages of a table at most (Xen's default for `max_grant_frames`).
 const MAX_PAGES: usize = 64;
 /// Bytes of our half of an entry.
 const OURS_SIZE: usize = 16;
-/// Order of the block that holds our halves of one page.
-const OURS_ORDER: u8 = 1;
+/// Pages of our halves of one page.
+const OURS_PAGES: u32 = 2;
 /// Where a page is that is not mapped (`INVALID_GFN`).
 const NOWHERE: Gfn = Gfn(u64::MAX);
 
-const _: () = assert!((ENTRIES_V1_PER_PAGE * OURS_SIZE) as u64 == PAGE_SIZE << OURS_ORDER);
+const _: () = assert!((ENTRIES_V1_PER_PAGE * OURS_SIZE) as u64 == PAGE_SIZE * OURS_PAGES as u64);
 
 /// One page of the table.
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ impl<H: Hw> GrantTable<H> {
         }
         while self.pages.len() < pages {
             // There is room for `max` pages.
-            let _ = self.pages.push(Page::alloc::<H>(owner).map_err(|_| XenError::NoMem)?);
+            let _ = self.pages.push(Page::alloc::<H>(owner)?);
         }
         Ok(())
     }
@@ -93,20 +93,20 @@ impl<H: Hw> Drop for GrantTable<H> {
     fn drop(&mut self) {
         for page in &self.pages {
             H::frames().put(page.shared);
-            for n in 0..1 << OURS_ORDER {
-                H::frames().put(page.ours.add(n * PAGE_SIZE));
+            for n in 0..OURS_PAGES {
+                H::frames().put(page.ours.add(u64::from(n) * PAGE_SIZE));
             }
         }
     }
 }
 
 impl Page {
-    fn alloc<H: Hw>(owner: DomId) -> Result<Self, OutOfFrames> {
-        let shared = H::frames().alloc(owner, FrameKind::GrantTable, 0)?;
-        let ours = H::frames().alloc(owner, FrameKind::Object, OURS_ORDER);
+    fn alloc<H: Hw>(owner: DomId) -> Result<Self, XenError> {
+        let shared = H::frames().alloc(owner, FrameKind::GrantTable, 1)?;
+        let ours = H::frames().alloc(owner, FrameKind::Object, OURS_PAGES);
         let ours = ours.inspect_err(|_| H::frames().put(shared))?;
         H::zero(shared, PAGE_SIZE);
-        H::zero(ours, PAGE_SIZE << OURS_ORDER);
+        H::zero(ours, PAGE_SIZE * u64::from(OURS_PAGES));
         Ok(Page { shared, ours, gfn: NOWHERE })
     }
 }

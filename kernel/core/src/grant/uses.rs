@@ -135,7 +135,7 @@ impl<H: Hw> Use<H> {
             let gfn = u64::from(H::load32(entry.shared.add(4)));
             granter.p2m.pin(Ipa::from_number(gfn), write).ok()
         } else {
-            H::frames().get(entry.frame(), granter.id).ok()
+            H::frames().get(entry.frame(), granter.id)
         };
         let Some(page) = page else {
             entry.hide(counts);

@@ -43,7 +43,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
     drop(made);
     assert_eq!(free_frames(), frames);
     // Everything but `left` frames is somebody else's.
-    let mut others: Vec<_> = core::iter::from_fn(|| Fake::frames().alloc(DomId(77), FrameKind::Ram, 0).ok()).collect();
+    let mut others: Vec<_> = core::iter::from_fn(|| Fake::frames().alloc(DomId(77), FrameKind::Ram, 1).ok()).collect();
     let mut failures = 0;
     for left in 0..=2 * needed {
         assert_eq!(free_frames(), left);

@@ -5,7 +5,6 @@
 //! or change at a time; nothing is copied under it.
 
 mod entry;
-mod removal;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -17,18 +16,19 @@ use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::frame::{FrameKind, FrameRef, OutOfFrames};
+use crate::frame::{FrameKind, FrameRef};
 use crate::hw::{Hw, PcpuId, Vttbr};
 use crate::vmid::{DomainVmid, VmidAllocator};
-use entry::Level;
 pub use entry::MapKind;
-pub use removal::Removal;
+use entry::{Entry, Level};
 use tables::Tables;
 
 /// Bits of an IPA.
 pub const IPA_BITS: u32 = 40;
 /// Pages of the IPA space.
 pub const IPA_PAGES: u64 = 1 << (IPA_BITS - 12);
+/// Pages that share one round of invalidations.
+const BATCH: usize = 16;
 
 /// What is at an IPA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,36 +37,6 @@ pub struct Mapping {
     pub pa: Pa,
     /// As what it is mapped.
     pub kind: MapKind,
-}
-
-/// Why the physical map could not be changed or used as asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum P2mError {
-    /// The caller's range is not aligned to pages or leaves the IPA space.
-    Range,
-    /// Something is mapped there already.
-    Occupied,
-    /// Nothing is mapped there, or nothing of the kind that was asked for.
-    Absent,
-    /// The machine, or the domain's quota, has no frame left for a table.
-    NoFrames,
-    /// Someone else uses the frame.
-    Busy,
-    /// The domain is being destroyed.
-    Dead,
-}
-
-impl From<P2mError> for XenError {
-    fn from(error: P2mError) -> Self {
-        match error {
-            P2mError::Range => XenError::Inval,
-            P2mError::Occupied => XenError::Exist,
-            P2mError::Absent => XenError::NoEnt,
-            P2mError::NoFrames => XenError::NoMem,
-            P2mError::Busy => XenError::Busy,
-            P2mError::Dead => XenError::Srch,
-        }
-    }
 }
 
 /// A domain's physical map.
@@ -81,8 +51,8 @@ pub struct P2m<H: Hw> {
 
 impl<H: Hw> P2m<H> {
     /// An empty map; its root is charged to `owner`.
-    pub fn new(owner: DomId) -> Result<Self, OutOfFrames> {
-        let root = H::frames().alloc(owner, FrameKind::Table, 1)?;
+    pub fn new(owner: DomId) -> Result<Self, XenError> {
+        let root = H::frames().alloc(owner, FrameKind::Table, 2)?;
         H::zero(root, 2 * PAGE_SIZE);
         let tables = Tables { highest: 0, idle: None, dying: None };
         Ok(P2m { owner, root, vmid: DomainVmid::default(), tables: SpinMutex::new(tables), hw: PhantomData })
@@ -108,27 +78,29 @@ impl<H: Hw> P2m<H> {
         self.find(&tables, ipa)?.mapping(ipa)
     }
 
-    /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read (or write) it.
+    /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read (or write) it. `ENOENT` if there is
+    /// none, `EBUSY` if it is being given back.
     #[inline]
-    pub fn pin(&self, ipa: Ipa, write: bool) -> Result<FrameRef, P2mError> {
+    pub fn pin(&self, ipa: Ipa, write: bool) -> Result<FrameRef, XenError> {
         // The reference is taken under the lock: between look-up and use the page cannot be given away.
         let tables = self.tables.lock();
         let found = self.find(&tables, ipa).filter(|slot| slot.entry.is_ram_for(write));
-        let found = found.and_then(|slot| slot.mapping(ipa)).ok_or(P2mError::Absent)?;
-        H::frames().get(found.pa, self.owner).map_err(|_| P2mError::Busy)
+        let found = found.and_then(|slot| slot.mapping(ipa)).ok_or(XenError::NoEnt)?;
+        H::frames().get(found.pa, self.owner).ok_or(XenError::Busy)
     }
 
     /// Maps `pages` pages from `pa` at `ipa`, where nothing may be mapped yet; all of them or none. For a kind
-    /// that [holds a reference](MapKind::holds_reference) the caller hands one over for each page.
+    /// that [holds a reference](MapKind::holds_reference) the caller hands one over for each page. `EEXIST` if something
+    /// is there, `EINVAL` of a range outside of the space, `ESRCH` of a dying domain, `ENOMEM` without frames for tables.
     #[inline]
-    pub fn map(&self, ipa: Ipa, pa: Pa, pages: u64, kind: MapKind) -> Result<(), P2mError> {
+    pub fn map(&self, ipa: Ipa, pa: Pa, pages: u64, kind: MapKind) -> Result<(), XenError> {
         let first = check_range(ipa, pages)?;
         if !pa.is_aligned(PAGE_SIZE) {
-            return Err(P2mError::Range);
+            return Err(XenError::Inval);
         }
         let mut tables = self.tables.lock();
         if tables.dying.is_some() {
-            return Err(P2mError::Dead);
+            return Err(XenError::Srch);
         }
         if pages >= Level::Two.pages() {
             // An empty table that was kept would keep a block out.
@@ -151,25 +123,22 @@ impl<H: Hw> P2m<H> {
     }
 
     /// Starts to remove pages, with one wait for the TLBs for many of them.
-    pub fn removal(&self) -> Removal<'_, H> {
+    pub fn removal<T>(&self) -> Removal<'_, H, T> {
         Removal { p2m: self, pending: heapless::Vec::new() }
     }
 
-    /// From now on nothing is found or mapped here, and no TLB knows anything of it. The domain's vCPUs must
-    /// be off all pCPUs. Doing it twice is harmless.
-    pub fn kill(&self) {
+    /// From now on nothing is found or mapped here, and no TLB knows anything of it: the domain's vCPUs must be off all
+    /// pCPUs. Lets go of at most `budget` pages or entries of the map; true when nothing is left. Pages that peers still
+    /// use become free when they let go. A mapped grant is for `end_use`, which may have to search for it, and ends the
+    /// stretch.
+    pub fn teardown(&self, budget: u32, end_use: impl FnOnce(Mapping)) -> bool {
         let mut tables = self.tables.lock();
         if tables.dying.is_none() {
             tables.dying = Some(0);
+            // Under the lock, so that nobody else lets go of a page before this is over.
             self.forget_all();
         }
-    }
-
-    /// Lets go of at most `budget` pages or entries of the map, which is killed; true when nothing is left. Pages that
-    /// peers still use become free when they let go. A mapped grant is for `end_use`, which may have to search for it,
-    /// and ends the stretch.
-    pub fn teardown(&self, budget: u32, end_use: impl FnOnce(Mapping)) -> bool {
-        self.kill();
+        drop(tables);
         for _ in 0..budget {
             let Some(released) = self.release_next(&mut self.tables.lock()) else { return true };
             if let Some(grant) = released {
@@ -204,7 +173,55 @@ impl<H: Hw> Drop for P2m<H> {
     }
 }
 
-fn check_range(ipa: Ipa, pages: u64) -> Result<Ipa, P2mError> {
-    let end = ipa.number().checked_add(pages).ok_or(P2mError::Range)?;
-    if !ipa.is_aligned(PAGE_SIZE) || end > IPA_PAGES { Err(P2mError::Range) } else { Ok(ipa) }
+/// Pages that are out of the tables, with what each of them held: a reference on its frame, or the use of a grant. TLBs
+/// may know such a page still, and its frame must not reach its next owner before that is over. So all are held until the
+/// TLBs were told.
+pub struct Removal<'a, H: Hw, T> {
+    p2m: &'a P2m<H>,
+    pending: heapless::Vec<(Ipa, T), BATCH>,
+}
+
+impl<H: Hw, T> Removal<'_, H, T> {
+    /// Takes the page at `ipa` out of the tables, if `accept` agrees to what is mapped there, and says what it held.
+    /// `accept` runs under the lock, so that nothing changes between its answer and the removal.
+    #[inline]
+    pub fn take(&mut self, ipa: Ipa, accept: impl FnOnce(Mapping) -> Result<T, XenError>) -> Result<(), XenError> {
+        check_range(ipa, 1)?;
+        if self.pending.is_full() {
+            self.flush();
+        }
+        let mut tables = self.p2m.tables.lock();
+        let mut slot = self.p2m.find(&tables, ipa).ok_or(XenError::NoEnt)?;
+        while slot.level != Level::Three && slot.entry.is_valid() {
+            // Split before anything is decided: after `accept` there is no way back.
+            self.p2m.refine(ipa)?;
+            slot = self.p2m.walk(ipa);
+        }
+        let held = accept(slot.mapping(ipa).ok_or(XenError::NoEnt)?)?;
+        slot.write::<H>(Entry::EMPTY);
+        self.p2m.vacated(&mut tables, ipa);
+        // There is room: a full batch was flushed above.
+        let _ = self.pending.push((ipa, held));
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            self.p2m.forget(self.pending.iter().map(|(ipa, _)| *ipa));
+            self.pending.clear();
+        }
+    }
+}
+
+impl<H: Hw, T> Drop for Removal<'_, H, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Returns `ipa`, if it is aligned to a page and the range lies inside the IPA space; `EINVAL` if not.
+pub(crate) fn check_range(ipa: Ipa, pages: u64) -> Result<Ipa, XenError> {
+    let end = ipa.number().checked_add(pages).ok_or(XenError::Inval)?;
+    if !ipa.is_aligned(PAGE_SIZE) || end > IPA_PAGES { Err(XenError::Inval) } else { Ok(ipa) }
 }

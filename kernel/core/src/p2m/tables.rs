@@ -3,8 +3,10 @@
 //! A table that has become empty goes, but the last one is kept for the next mapping in its place, so that mapping
 //! and unmapping one page in turn does not build a table each time.
 
+use hypercall_abi::errno::XenError;
+
 use super::entry::{ENTRIES, Entry, Level, MapKind};
-use super::{IPA_BITS, IPA_PAGES, Mapping, P2m, P2mError};
+use super::{IPA_BITS, IPA_PAGES, Mapping, P2m};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::frame::FrameKind;
 use crate::hw::Hw;
@@ -85,13 +87,13 @@ impl<H: Hw> P2m<H> {
         pa: Pa,
         pages: u64,
         kind: MapKind,
-    ) -> Result<u64, P2mError> {
+    ) -> Result<u64, XenError> {
         loop {
             // Where there is a table already, smaller mappings are, or were: fit in between them.
             let slot = self.walk(ipa);
             let level = slot.level;
             if slot.entry.is_valid() {
-                return Err(P2mError::Occupied);
+                return Err(XenError::Exist);
             }
             if pages >= level.pages() && ipa.is_aligned(level.size()) && pa.is_aligned(level.size()) {
                 slot.write::<H>(Entry::leaf(pa, kind, level));
@@ -99,16 +101,16 @@ impl<H: Hw> P2m<H> {
                 return Ok(level.pages());
             }
             // If that fails, the table above may be new and empty.
-            self.refine(tables, ipa).inspect_err(|_| self.vacated(tables, ipa))?;
+            self.refine(ipa).inspect_err(|_| self.vacated(tables, ipa))?;
         }
     }
 
     /// Puts a table in place of the empty entry or the block for `ipa`; it says the same. The TLBs forget the block before
     /// its parts appear (break-before-make): a walk never finds both.
     #[cold]
-    pub(super) fn refine(&self, _: &mut Tables, ipa: Ipa) -> Result<(), P2mError> {
+    pub(super) fn refine(&self, ipa: Ipa) -> Result<(), XenError> {
         let slot = self.walk(ipa);
-        let table = H::frames().alloc(self.owner, FrameKind::Table, 0).map_err(|_| P2mError::NoFrames)?;
+        let table = H::frames().alloc(self.owner, FrameKind::Table, 1)?;
         H::zero(table, PAGE_SIZE);
         if slot.entry.is_valid() {
             let below = slot.level.below();

@@ -1,0 +1,301 @@
+//! `memory_op`: what a domain may do with its physical map (Xen public/memory.h), and what its builder does with it.
+//!
+//! The result of ballooning is the number of extents done, whatever stopped the call; a caller without the right, or
+//! with arguments that make no sense, has done none (as on Xen).
+
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::{DomId, Gfn, GuestPtr};
+use hypercall_abi::memory::{
+    AddToPhysmap, AddToPhysmapBatch, DomainArg, MEMOP_CMD_MASK, MapSpace, MemoryOp, RemoveFromPhysmap, Reservation,
+};
+
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
+use crate::domain::Domain;
+use crate::frame::{FrameKind, FrameRef, MAX_ORDER};
+use crate::grant;
+use crate::guest::{self, Array};
+use crate::hw::{Access, Hw};
+use crate::hypercall::{Call, CallResult, Stop};
+use crate::p2m::{self, IPA_PAGES, MapKind, check_range};
+
+/// Pages on their way out of a map, with the references that it held on them.
+type Removal<'a, H> = p2m::Removal<'a, H, Option<FrameRef>>;
+
+/// Bits of the first argument below the progress of a call that was interrupted.
+const PROGRESS_SHIFT: u32 = MEMOP_CMD_MASK.count_ones();
+/// The longest list whose progress fits above the command.
+const LONGEST_LIST: u64 = u64::MAX >> PROGRESS_SHIFT;
+
+/// Order of the largest extent (2 MiB; Xen's limit for guests, too).
+const MAX_EXTENT_ORDER: u32 = 9;
+/// Extents of more than 2^this pages end a round of the call each.
+const LONG_ORDER: u32 = 3;
+
+/// `memory_op(cmd, arg)`.
+#[inline(never)]
+pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    match MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)? {
+        MemoryOp::PopulatePhysmap => extents(call, |domain, _, ipa, order| give(domain, ipa, order)),
+        MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| {
+            (0..1 << order).try_for_each(|n| take(domain, removal, ipa.add(n * PAGE_SIZE), MapKind::is_ram))
+        }),
+        // Frames without a place are of no use to a domain whose map is ours.
+        MemoryOp::IncreaseReservation => extents(call, |_, _, _, _| Err(XenError::NoMem)),
+        MemoryOp::AddToPhysmap => add(call),
+        MemoryOp::AddToPhysmapBatch => add_batch(call),
+        MemoryOp::RemoveFromPhysmap => {
+            let arg: RemoveFromPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+            clear(target(call, arg.domid, &mut None)?, place(arg.gpfn, 1)?)?;
+            Ok(0)
+        }
+        MemoryOp::MaximumRamPage => Ok(H::frames().end().number()),
+        MemoryOp::CurrentReservation => ask(call, |domain| domain.quota.owned()),
+        MemoryOp::MaximumReservation => ask(call, |domain| domain.quota.max()),
+        MemoryOp::MaximumGpfn => ask(call, |domain| domain.p2m.highest()),
+        // For x86, or for toolstacks of Xen's own.
+        _ => Err(XenError::NoSys.into()),
+    }
+}
+
+fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> CallResult {
+    let arg: DomainArg = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    Ok(number(target(call, arg.domid, &mut None)?))
+}
+
+/// The domain that a call is to work on: the caller, or any for a privileged caller. `other` keeps hold of the latter.
+fn target<'a, H: Hw>(
+    call: &Call<'a, H>,
+    id: DomId,
+    other: &'a mut Option<H::Shared<Domain<H>>>,
+) -> Result<&'a Domain<H>, XenError> {
+    if call.domain.resolve(id) == call.domain.id {
+        return Ok(call.domain);
+    }
+    if !call.domain.is_privileged() {
+        return Err(XenError::Perm);
+    }
+    let domain = call.kernel.domains.get(id).filter(|domain| !domain.is_dying()).ok_or(XenError::Srch)?;
+    Ok(other.insert(domain))
+}
+
+/// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has
+/// worked long enough; if they are `long`, each ends a round. Returns how many are done, and why there are not more.
+fn each<H: Hw>(
+    call: &mut Call<'_, H>,
+    count: u64,
+    long: bool,
+    mut element: impl FnMut(&Call<'_, H>, u64) -> Result<(), XenError>,
+) -> (u64, Result<(), Stop>) {
+    let mut done = call.args[0] >> PROGRESS_SHIFT;
+    while done < count {
+        if let Err(error) = element(call, done) {
+            return (done, Err(error.into()));
+        }
+        done += 1;
+        if (call.should_yield() || long) && done < count {
+            call.args[0] = done << PROGRESS_SHIFT | call.args[0] & u64::from(MEMOP_CMD_MASK);
+            return (done, Err(Stop::Again));
+        }
+    }
+    (done, Ok(()))
+}
+
+/// Where `pages` pages from `gfn` on lie, which must be inside the IPA space and aligned to their number.
+fn place(gfn: Gfn, pages: u64) -> Result<Ipa, XenError> {
+    let fits = gfn.0.checked_add(pages).is_some_and(|end| end <= IPA_PAGES);
+    if fits && gfn.0.is_multiple_of(pages) { Ok(Ipa::from_number(gfn.0)) } else { Err(XenError::Inval) }
+}
+
+/// Changes the extents of a list until one fails.
+fn extents<H: Hw>(
+    call: &mut Call<'_, H>,
+    mut change: impl FnMut(&Domain<H>, &mut Removal<'_, H>, Ipa, u32) -> Result<(), XenError>,
+) -> CallResult {
+    let mut list = Array::<H>::new(Access::Read);
+    let arg: Reservation = list.read(call.domain, GuestVa::new(call.args[1]))?;
+    let nothing = Ok(call.args[0] >> PROGRESS_SHIFT);
+    if arg.nr_extents > LONGEST_LIST || arg.extent_order > MAX_EXTENT_ORDER {
+        return nothing;
+    }
+    let mut other = None;
+    let Ok(domain) = target(call, arg.domid, &mut other) else { return nothing };
+    let mut removal = domain.p2m.removal();
+    let order = arg.extent_order;
+    let done = each(call, arg.nr_extents, order > LONG_ORDER, |call, n| {
+        let at = guest::element(GuestVa::new(arg.extent_start.0), n, size_of::<Gfn>())?;
+        let gfn = list.read(call.domain, at)?;
+        change(domain, &mut removal, place(gfn, 1 << order)?, order)
+    });
+    match done {
+        (_, Err(Stop::Again)) => Err(Stop::Again),
+        (done, Err(Stop::Error(_)) | Ok(())) => Ok(done),
+    }
+}
+
+/// `XENMEM_add_to_physmap`.
+fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let arg: AddToPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    let mut other = None;
+    let domain = target(call, arg.domid, &mut other)?;
+    // Only the batch says whose frame a foreign one is.
+    let space = MapSpace::from_raw(arg.space).filter(|space| *space != MapSpace::GmfnForeign);
+    add_one(call, domain, space.ok_or(XenError::NoSys)?, DomId::INVALID, arg.idx, arg.gpfn)?;
+    Ok(0)
+}
+
+/// `XENMEM_add_to_physmap_batch`.
+fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let arg: AddToPhysmapBatch = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    let mut other = None;
+    let domain = target(call, arg.domid, &mut other)?;
+    let space = MapSpace::from_raw(u32::from(arg.space)).ok_or(XenError::NoSys)?;
+    if space == MapSpace::GmfnForeign && !call.domain.is_privileged() {
+        return Err(XenError::Perm.into());
+    }
+    let count = u64::from(arg.size);
+    if call.args[0] >> PROGRESS_SHIFT > count {
+        return Err(XenError::IlSeq.into());
+    }
+    let at = |base: GuestPtr, n, size| guest::element(GuestVa::new(base.0), n, size);
+    let (mut idxs, mut gpfns) = (Array::<H>::new(Access::Read), Array::<H>::new(Access::Read));
+    let mut errs = Array::<H>::new(Access::Write);
+    let (_, result) = each(call, count, false, |call, n| {
+        let idx = idxs.read(call.domain, at(arg.idxs, n, size_of::<u64>())?)?;
+        let gpfn = gpfns.read(call.domain, at(arg.gpfns, n, size_of::<Gfn>())?)?;
+        let result = add_one(call, domain, space, arg.foreign_domid, idx, gpfn);
+        let code = result.map_or_else(|error| i32::try_from(error.raw()).unwrap_or(i32::MIN), |()| 0);
+        errs.write(call.domain, at(arg.errs, n, size_of::<i32>())?, &code)
+    });
+    result.map(|()| 0)
+}
+
+fn add_one<H: Hw>(
+    call: &Call<'_, H>,
+    domain: &Domain<H>,
+    space: MapSpace,
+    foreign: DomId,
+    idx: u64,
+    gpfn: Gfn,
+) -> Result<(), XenError> {
+    let ipa = place(gpfn, 1)?;
+    match space {
+        MapSpace::SharedInfo if idx == 0 => replace(domain, ipa, domain.shared_info.pa(), MapKind::Shared),
+        MapSpace::SharedInfo => Err(XenError::Inval),
+        MapSpace::GrantTable => replace(domain, ipa, grant::frame_to_map(domain, idx, gpfn)?, MapKind::Shared),
+        MapSpace::GmfnForeign if domain.resolve(foreign) == domain.id => Err(XenError::Inval),
+        MapSpace::GmfnForeign => {
+            let mut other = None;
+            let owner = target(call, foreign, &mut other)?;
+            let page = owner.p2m.pin(place(Gfn(idx), 1)?, true).map_err(|_| XenError::Inval)?;
+            replace(domain, ipa, page.pa(), MapKind::Foreign)?;
+            // From here on the reference goes with the mapping.
+            page.keep();
+            Ok(())
+        }
+        MapSpace::DevMmio => Err(XenError::Acces),
+        // Of no use where the guest cannot see machine frames; Arm has neither.
+        MapSpace::Gmfn | MapSpace::GmfnRange => Err(XenError::NoSys),
+    }
+}
+
+/// Puts a page at `ipa` in place of what is there. RAM that is there goes back, as if ballooned out.
+fn replace<H: Hw>(domain: &Domain<H>, ipa: Ipa, pa: Pa, kind: MapKind) -> Result<(), XenError> {
+    match clear(domain, ipa) {
+        Ok(()) | Err(XenError::NoEnt) => domain.p2m.map(ipa, pa, 1, kind),
+        Err(error) => Err(error),
+    }
+}
+
+/// Empties the place at `ipa`. Mapped grants go by their handles, and devices not at all.
+fn clear<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
+    take(domain, &mut domain.p2m.removal(), ipa, |kind| {
+        !matches!(kind, MapKind::GrantRw | MapKind::GrantRo | MapKind::Device)
+    })
+}
+
+/// Gives `pages` pages from `ipa` to a domain that is being built, in the largest blocks that are aligned, wanted,
+/// allowed and free. Returns how many were given before the end or the error; the caller keeps the number small enough
+/// for one stretch of work.
+pub fn populate<H: Hw>(domain: &Domain<H>, ipa: Ipa, pages: u64) -> (u64, Result<(), XenError>) {
+    if let Err(error) = check_range(ipa, pages) {
+        return (0, Err(error));
+    }
+    let (mut done, mut most) = (0, MAX_ORDER);
+    while done < pages {
+        let at = ipa.add(done * PAGE_SIZE);
+        let order = most.min(at.number().trailing_zeros()).min((pages - done).ilog2());
+        match give(domain, at, order) {
+            Ok(()) => done += 1 << order,
+            Err(XenError::NoMem) if order > 0 => most = order - 1,
+            Err(error) => return (done, Err(error)),
+        }
+    }
+    (done, Ok(()))
+}
+
+/// Gives a block of 2^`order` fresh pages at `ipa`, or nothing.
+fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u32) -> Result<(), XenError> {
+    let (block, pages) = (H::frames().alloc(domain.id, FrameKind::Ram, 1 << order)?, 1 << order);
+    // The guest may look at it with its caches off.
+    H::zero_to_poc(block, pages * PAGE_SIZE);
+    let mapped = domain.p2m.map(ipa, block, pages, MapKind::RamRw);
+    mapped.inspect_err(|_| (0..pages).for_each(|n| H::frames().put(block.add(n * PAGE_SIZE))))
+}
+
+/// Empties the place at `ipa`, if what is mapped there `may_go`. RAM goes back once no TLB knows it and nobody uses it.
+#[inline]
+fn take<H: Hw>(
+    domain: &Domain<H>,
+    removal: &mut Removal<'_, H>,
+    ipa: Ipa,
+    may_go: impl FnOnce(MapKind) -> bool,
+) -> Result<(), XenError> {
+    removal.take(ipa, |mapping| match mapping.kind {
+        kind if !may_go(kind) => Err(XenError::Busy),
+        kind if kind.is_ram() => H::frames().withdraw(mapping.pa, domain.id).map(Some).ok_or(XenError::Busy),
+        MapKind::Foreign => Ok(Some(H::frames().kept(mapping.pa))),
+        _ => Ok(None),
+    })
+}
+
+/// Copies `count` bytes between the caller's memory at `va` and the domain's at `ipa`, which it reads or writes as
+/// `access` says. What is written goes on to the point of coherency: the domain may start with its caches off. Returns
+/// the bytes done.
+pub fn copy_foreign<H: Hw>(
+    caller: &Domain<H>,
+    va: GuestVa,
+    domain: &Domain<H>,
+    ipa: Ipa,
+    count: u64,
+    access: Access,
+) -> (u64, Result<(), XenError>) {
+    if va.checked_add(count).is_none() || ipa.checked_add(count).is_none() {
+        return (0, Err(XenError::Fault));
+    }
+    let others = if access == Access::Write { Access::Read } else { Access::Write };
+    let mut done = 0;
+    while done < count {
+        let (va, ipa) = (va.add(done), ipa.add(done));
+        // No part crosses a page on either side.
+        let bytes = va.left_in_page().min(ipa.left_in_page()).min(count - done);
+        let pages =
+            domain.p2m.pin(ipa, access == Access::Write).and_then(|page| Ok((page, guest::pin(caller, va, others)?)));
+        // Both stay pinned until the end of the round.
+        let (inside, outside) = match &pages {
+            Ok((inside, outside)) => (inside.pa().add(ipa.offset()), outside.pa().add(va.offset())),
+            Err(error) => return (done, Err(*error)),
+        };
+        match access {
+            Access::Write => {
+                H::copy(inside, outside, bytes);
+                H::clean_to_poc(inside, bytes);
+            }
+            Access::Read => H::copy(outside, inside, bytes),
+        }
+        done += bytes;
+    }
+    (done, Ok(()))
+}
+
+#[cfg(test)]
+mod tests;
