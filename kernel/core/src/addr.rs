@@ -8,7 +8,7 @@ pub const PAGE_SHIFT: u32 = 12;
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
         #[repr(transparent)]
         pub struct $name(u64);
 
@@ -65,12 +65,6 @@ macro_rules! address {
             #[must_use]
             pub const fn add(self, bytes: u64) -> Self {
                 Self(self.0.wrapping_add(bytes))
-            }
-        }
-
-        impl core::fmt::Debug for $name {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                write!(f, "{}({:#x})", stringify!($name), self.0)
             }
         }
 

@@ -7,8 +7,7 @@ use core::sync::atomic::Ordering;
 
 use heapless::Vec;
 
-use super::state::State;
-use super::{Entries, FrameEntry};
+use super::{Entries, FrameEntry, State};
 
 /// Order of the largest block: 1 GiB.
 pub const MAX_ORDER: u32 = 18;
@@ -85,8 +84,8 @@ impl Buddy {
     /// The smallest block that is large enough, split down; lower halves go first, so that blocks taken one
     /// after the other lie one after the other.
     fn split(&mut self, order: u32) -> Option<u32> {
-        let mut found = (order..=MAX_ORDER).find(|&order| self.head(order) != NONE)?;
-        let number = self.head(found);
+        let mut found = (order..=MAX_ORDER).find(|&order| self.heads[order as usize] != NONE)?;
+        let number = self.heads[found as usize];
         self.unlink(number, found);
         // From here on it must not be taken for a free buddy, although its owner is only set later.
         self.mark(number, INSIDE);
@@ -114,16 +113,6 @@ impl Buddy {
         self.link(number, order);
     }
 
-    fn head(&self, order: u32) -> u32 {
-        self.heads.get(order as usize).copied().unwrap_or(NONE)
-    }
-
-    fn set_head(&mut self, order: u32, number: u32) {
-        if let Some(head) = self.heads.get_mut(order as usize) {
-            *head = number;
-        }
-    }
-
     fn mark(&self, number: u32, mark: u32) {
         if let Some(entry) = self.entries.at(number) {
             entry.state.store(State::free(mark).0, Ordering::Relaxed);
@@ -132,14 +121,14 @@ impl Buddy {
 
     fn link(&mut self, number: u32, order: u32) {
         let Some(entry) = self.entries.at(number) else { return };
-        let next = self.head(order);
+        let next = self.heads[order as usize];
         entry.next.store(next, Ordering::Relaxed);
         entry.prev.store(NONE, Ordering::Relaxed);
         entry.state.store(State::free(order).0, Ordering::Release);
         if let Some(next) = self.entries.at(next) {
             next.prev.store(number, Ordering::Relaxed);
         }
-        self.set_head(order, number);
+        self.heads[order as usize] = number;
     }
 
     fn unlink(&mut self, number: u32, order: u32) {
@@ -147,7 +136,7 @@ impl Buddy {
         let (prev, next) = (entry.prev.load(Ordering::Relaxed), entry.next.load(Ordering::Relaxed));
         match self.entries.at(prev) {
             Some(prev) => prev.next.store(next, Ordering::Relaxed),
-            None => self.set_head(order, next),
+            None => self.heads[order as usize] = next,
         }
         if let Some(next) = self.entries.at(next) {
             next.prev.store(prev, Ordering::Relaxed);

@@ -46,11 +46,6 @@ impl MapKind {
         self.attributes() & EXECUTE_NEVER == 0
     }
 
-    /// Whether a reference on the frame goes away with the mapping.
-    pub fn holds_reference(self) -> bool {
-        self.is_ram() || self == MapKind::Foreign
-    }
-
     /// Whether it is a mapped grant.
     pub fn is_grant(self) -> bool {
         self == MapKind::GrantRw || self == MapKind::GrantRo
@@ -206,7 +201,6 @@ mod tests {
         let which = |of: fn(MapKind) -> bool| KINDS.map(of);
         assert_eq!(which(MapKind::is_writable), [true, false, true, false, true, true, true]);
         assert_eq!(which(MapKind::is_ram), [true, true, false, false, false, false, false]);
-        assert_eq!(which(MapKind::holds_reference), [true, true, false, false, true, false, false]);
         assert_eq!(which(MapKind::is_grant), [false, false, true, true, false, false, false]);
     }
 }

@@ -89,8 +89,8 @@ impl<H: Hw> P2m<H> {
         H::frames().get(found.pa, self.owner).ok_or(XenError::Busy)
     }
 
-    /// Maps `pages` pages from `pa` at `ipa`, where nothing may be mapped yet; all of them or none. For a kind
-    /// that [holds a reference](MapKind::holds_reference) the caller hands one over for each page. `EEXIST` if something
+    /// Maps `pages` pages from `pa` at `ipa`, where nothing may be mapped yet; all of them or none. Of RAM, the domain's or
+    /// another's, the caller hands over a reference for each page, and of a grant its use. `EEXIST` if something
     /// is there, `EINVAL` of a range outside of the space, `ESRCH` of a dying domain, `ENOMEM` without frames for tables.
     #[inline]
     pub fn map(&self, ipa: Ipa, pa: Pa, pages: u64, kind: MapKind) -> Result<(), XenError> {
@@ -194,8 +194,7 @@ impl<H: Hw, T> Removal<'_, H, T> {
         let mut slot = self.p2m.find(&tables, ipa).ok_or(XenError::NoEnt)?;
         while slot.level != Level::Three && slot.entry.is_valid() {
             // Split before anything is decided: after `accept` there is no way back.
-            self.p2m.refine(ipa)?;
-            slot = self.p2m.walk(ipa);
+            slot = self.p2m.refine(slot, ipa)?;
         }
         let held = accept(slot.mapping(ipa).ok_or(XenError::NoEnt)?)?;
         slot.write::<H>(Entry::EMPTY);

@@ -88,9 +88,9 @@ impl<H: Hw> P2m<H> {
         pages: u64,
         kind: MapKind,
     ) -> Result<u64, XenError> {
+        let mut slot = self.walk(ipa);
         loop {
             // Where there is a table already, smaller mappings are, or were: fit in between them.
-            let slot = self.walk(ipa);
             let level = slot.level;
             if slot.entry.is_valid() {
                 return Err(XenError::Exist);
@@ -101,19 +101,18 @@ impl<H: Hw> P2m<H> {
                 return Ok(level.pages());
             }
             // If that fails, the table above may be new and empty.
-            self.refine(ipa).inspect_err(|_| self.vacated(tables, ipa))?;
+            slot = self.refine(slot, ipa).inspect_err(|_| self.vacated(tables, ipa))?;
         }
     }
 
     /// Puts a table in place of the empty entry or the block for `ipa`; it says the same. The TLBs forget the block before
-    /// its parts appear (break-before-make): a walk never finds both.
+    /// its parts appear (break-before-make): a walk never finds both. Returns the entry for `ipa` in the table.
     #[cold]
-    pub(super) fn refine(&self, ipa: Ipa) -> Result<(), XenError> {
-        let slot = self.walk(ipa);
+    pub(super) fn refine(&self, slot: Slot, ipa: Ipa) -> Result<Slot, XenError> {
+        let below = slot.level.below();
         let table = H::frames().alloc(self.owner, FrameKind::Table, 1)?;
         H::zero(table, PAGE_SIZE);
         if slot.entry.is_valid() {
-            let below = slot.level.below();
             for n in 0..ENTRIES {
                 if let Some(part) = slot.mapping(Ipa::new(n * below.size())) {
                     H::store64(table.add(n * 8), Entry::leaf(part.pa, part.kind, below).0);
@@ -123,7 +122,7 @@ impl<H: Hw> P2m<H> {
             self.forget(core::iter::once(ipa));
         }
         slot.write::<H>(Entry::of_table(table));
-        Ok(())
+        Ok(Slot::load::<H>(table, below, ipa))
     }
 
     /// Empties the entries of a range that was mapped just now, and waits for the TLBs.
@@ -176,17 +175,12 @@ impl<H: Hw> P2m<H> {
         let slot = self.walk(ipa);
         let size = slot.level.pages();
         let found = slot.mapping(ipa);
-        let next = match found.filter(|mapping| mapping.kind.holds_reference()) {
-            Some(Mapping { pa, kind: MapKind::Foreign }) => {
-                H::frames().put(pa);
-                page + 1
-            }
-            Some(Mapping { pa, .. }) => {
-                H::frames().abandon(pa);
-                page + 1
-            }
-            None => (page / size + 1) * size,
-        };
+        let mut next = page + 1;
+        match found {
+            Some(Mapping { pa, kind: MapKind::Foreign }) => H::frames().put(pa),
+            Some(Mapping { pa, kind }) if kind.is_ram() => H::frames().abandon(pa),
+            _ => next = (page / size + 1) * size,
+        }
         tables.dying = Some(next);
         if next.is_multiple_of(size) {
             slot.write::<H>(Entry::EMPTY);
