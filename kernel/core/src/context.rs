@@ -52,13 +52,15 @@ impl TrapFrame {
 
 /// Hands the names of a vCPU's EL1 and EL0 system registers to `$then`: the one list of what is saved and loaded when
 /// another vCPU takes the pCPU (Arm ARM, section D24.2). `CNTV_CTL_EL0` is not in it, since that one has to be last.
+/// The last three are the GIC's virtual CPU interface but for the list registers: the guest's masks and enables, and the
+/// active priorities, in this order (Arm IHI 0069H, section 12.4).
 #[macro_export]
 macro_rules! el1_registers {
     ($then:ident) => {
         $then! {
             sp_el0 sp_el1 elr_el1 spsr_el1 sctlr_el1 cpacr_el1 ttbr0_el1 ttbr1_el1 tcr_el1 esr_el1 afsr0_el1 afsr1_el1
             far_el1 mair_el1 amair_el1 vbar_el1 contextidr_el1 tpidr_el0 tpidrro_el0 tpidr_el1 par_el1 csselr_el1
-            cntkctl_el1 mdscr_el1 vmpidr_el2 cntvoff_el2 cntv_cval_el0
+            cntkctl_el1 mdscr_el1 vmpidr_el2 cntvoff_el2 cntv_cval_el0 ich_vmcr_el2 ich_ap0r0_el2 ich_ap1r0_el2
         }
     };
 }
@@ -86,17 +88,4 @@ pub struct FpContext {
     pub fpcr: u64,
     /// `FPSR`.
     pub fpsr: u64,
-}
-
-/// The GIC virtual CPU interface of a vCPU: what moves with it besides the list registers
-/// (Arm IHI 0069, section 12.4).
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub struct VcpuInterface {
-    /// `ICH_VMCR_EL2`: the guest's masks and enables.
-    pub vmcr: u64,
-    /// `ICH_AP0R<n>_EL2`: active priorities of group 0.
-    pub ap0r: [u32; 4],
-    /// `ICH_AP1R<n>_EL2`: active priorities of group 1.
-    pub ap1r: [u32; 4],
 }

@@ -129,7 +129,7 @@ pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
         match intid {
             // These two are linked to a virtual interrupt, whose end is theirs.
             VTIMER_PPI => {
-                vtimer::on_physical(kernel, cpu);
+                vtimer::on_physical(cpu);
                 continue;
             }
             IntId(32..=1019) => {

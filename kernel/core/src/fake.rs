@@ -16,11 +16,9 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::context::{El1Context, FpContext};
 use crate::frame::{FrameKind, FrameTable};
-use crate::hw::{
-    Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, VirtualInterface, Vttbr,
-};
+use crate::hw::{Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, Vttbr};
 
 use arena::Arena;
 pub use arena::{RAM_BASE, RAM_PAGES};
@@ -102,8 +100,6 @@ pub struct State {
     pub lr_writes: u64,
     /// Whether the underflow interrupt is on.
     pub underflow: bool,
-    /// The virtual CPU interface.
-    pub interface: VcpuInterface,
     /// The EL1 registers.
     pub el1: El1Context,
     /// The FP registers.
@@ -353,24 +349,25 @@ impl Interrupts for Fake {
         with(|s| s.deactivated.push(intid));
     }
 
-    fn enable_interrupt(intid: IntId, pcpu: PcpuId) {
-        with(|s| s.enabled.insert(intid, pcpu));
-    }
-
-    fn set_edge(intid: IntId, edge: bool) {
-        with(|s| if edge { s.edges.insert(intid) } else { s.edges.remove(&intid) });
-    }
-
-    fn disable_interrupt(intid: IntId) {
-        with(|s| s.enabled.remove(&intid));
+    fn configure(intid: IntId, enabled: bool, edge: bool) {
+        with(|s| {
+            if enabled {
+                s.enabled.insert(intid, s.pcpu)
+            } else {
+                s.enabled.remove(&intid)
+            };
+            if edge {
+                s.edges.insert(intid)
+            } else {
+                s.edges.remove(&intid)
+            };
+        });
     }
 
     fn set_active(intid: IntId, active: bool) {
         with(|s| if active { s.active.insert(intid) } else { s.active.remove(&intid) });
     }
-}
 
-impl VirtualInterface for Fake {
     fn list_registers() -> usize {
         with(|s| s.lrs.len())
     }
@@ -392,14 +389,6 @@ impl VirtualInterface for Fake {
 
     fn notify_underflow(on: bool) {
         with(|s| s.underflow = on);
-    }
-
-    fn save_interface(into: &mut VcpuInterface) {
-        *into = with(|s| s.interface);
-    }
-
-    fn load_interface(from: &VcpuInterface) {
-        with(|s| s.interface = *from);
     }
 }
 

@@ -9,7 +9,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, Pa};
-use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::context::{El1Context, FpContext};
 use crate::frame::FrameTable;
 
 /// A pCPU by its index; 0 booted the machine.
@@ -40,7 +40,7 @@ pub enum Access {
 pub struct Vttbr(pub u64);
 
 /// What the core needs of a machine: the parts below, and what each is used for.
-pub trait Hw: Memory + Translation + Interrupts + VirtualInterface + Registers + Copy + Send + Sync + 'static {
+pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync + 'static {
     /// A kernel object in frames of its own, shared by reference count.
     type Shared<T: Send + Sync + 'static>: Deref<Target = T> + Clone + Send + Sync + 'static;
 
@@ -117,7 +117,7 @@ pub trait Translation {
     fn invalidate_all_vmids();
 }
 
-/// Physical interrupts, and the one by which pCPUs call each other.
+/// Physical interrupts, the one by which pCPUs call each other, and the list registers of this pCPU.
 pub trait Interrupts {
     /// Makes another pCPU look at its run queue and its vCPU's pending interrupts.
     fn kick(pcpu: PcpuId);
@@ -126,18 +126,11 @@ pub trait Interrupts {
     fn acknowledge() -> Option<IntId>;
     /// Ends the active state.
     fn deactivate(intid: IntId);
-    /// Routes a shared interrupt to `pcpu` and enables it; a private one is enabled on this pCPU.
-    fn enable_interrupt(intid: IntId, pcpu: PcpuId);
-    /// Makes a shared interrupt edge-triggered, or level-sensitive.
-    fn set_edge(intid: IntId, edge: bool);
-    /// Disables an interrupt, and waits until a shared one cannot come any more.
-    fn disable_interrupt(intid: IntId);
+    /// Makes a shared interrupt edge-triggered or level-sensitive, and enables it, routed to this pCPU, or disables it and
+    /// waits until it cannot come any more.
+    fn configure(intid: IntId, enabled: bool, edge: bool);
     /// Sets or clears the active state of a private interrupt of this pCPU, for a vCPU whose timer is in flight.
     fn set_active(intid: IntId, active: bool);
-}
-
-/// The virtual CPU interface of this pCPU.
-pub trait VirtualInterface {
     /// How many list registers there are (1 to 16).
     fn list_registers() -> usize;
     /// Reads `ICH_LR<n>_EL2`; zero when there is none of that number.
@@ -148,10 +141,6 @@ pub trait VirtualInterface {
     fn empty_lrs() -> u32;
     /// Sets or clears the underflow maintenance interrupt (`ICH_HCR_EL2.UIE`).
     fn notify_underflow(on: bool);
-    /// Saves the virtual CPU interface.
-    fn save_interface(into: &mut VcpuInterface);
-    /// Loads the virtual CPU interface.
-    fn load_interface(from: &VcpuInterface);
 }
 
 /// Registers of the vCPU.

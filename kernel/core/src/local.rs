@@ -40,7 +40,6 @@ impl<H: Hw> LocalCpu<H> {
     pub fn save(&mut self, frame: &TrapFrame, context: &mut VcpuContext) {
         context.frame.copy_from(frame);
         H::save_el1(&mut context.el1);
-        H::save_interface(&mut context.interface);
         if self.fp_loaded {
             H::save_fp(&mut context.fp);
             self.fp_loaded = false;
@@ -54,7 +53,6 @@ impl<H: Hw> LocalCpu<H> {
         frame.copy_from(&context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
-        H::load_interface(&context.interface);
         vcpu.gic.load::<H>(&context.el1);
     }
 

@@ -7,7 +7,7 @@ use hypercall_abi::ids::{DomId, VcpuId};
 use spin::mutex::SpinMutex;
 
 use crate::addr::Pa;
-use crate::context::{El1Context, FpContext, TrapFrame, VcpuInterface};
+use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::runstate::{OFFLINE, Run, earlier};
@@ -19,12 +19,10 @@ use crate::vtimer::{self, PhysicalTimer};
 pub struct VcpuContext {
     /// General registers.
     pub frame: TrapFrame,
-    /// EL1 system registers and the virtual timer.
+    /// System registers, the virtual timer, and the GIC's virtual CPU interface.
     pub el1: El1Context,
     /// FP and SIMD.
     pub fp: FpContext,
-    /// The GIC virtual CPU interface.
-    pub interface: VcpuInterface,
 }
 
 impl VcpuContext {

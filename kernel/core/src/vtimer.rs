@@ -24,23 +24,20 @@ const IMASK: u64 = 1 << 1;
 /// `CNT*_CTL_EL0.ISTATUS`.
 const ISTATUS: u64 = 1 << 2;
 
-/// Whether the virtual timer of a vCPU with these registers wants to interrupt at `now`.
-pub fn is_due(el1: &El1Context, now: Ticks) -> bool {
-    is_armed(el1.cntv_ctl_el0) && now.wrapping_sub(el1.cntvoff_el2) >= el1.cntv_cval_el0
-}
-
-/// Whether a timer with this control register interrupts when its time comes.
-const fn is_armed(control: u64) -> bool {
-    control & (ENABLE | IMASK) == ENABLE
-}
-
 /// When the virtual timer of a vCPU with these registers will interrupt; `None` if it is off, or past all time.
 pub fn deadline(el1: &El1Context) -> Option<Ticks> {
-    if is_armed(el1.cntv_ctl_el0) { el1.cntv_cval_el0.checked_add(el1.cntvoff_el2) } else { None }
+    let armed = el1.cntv_ctl_el0 & (ENABLE | IMASK) == ENABLE;
+    if armed { el1.cntv_cval_el0.checked_add(el1.cntvoff_el2) } else { None }
+}
+
+/// Whether the virtual timer of a vCPU with these registers wants to interrupt at `now`.
+pub fn is_due(el1: &El1Context, now: Ticks) -> bool {
+    deadline(el1).is_some_and(|at| now >= at)
 }
 
 /// Whether the virtual timer of the vCPU on this pCPU holds its interrupt line high. Saves and loads the whole EL1
 /// state for it: only a guest that asks the GIC about its timer's pending bit pays.
+#[inline(never)]
 pub(crate) fn line<H: Hw>() -> bool {
     let mut el1 = El1Context::default();
     H::save_el1(&mut el1);
@@ -50,9 +47,10 @@ pub(crate) fn line<H: Hw>() -> bool {
 
 /// The physical interrupt of the virtual timer has come in. It stays active until the guest ends it.
 #[inline(never)]
-pub fn on_physical<H: Hw>(_: &Kernel<H>, cpu: &LocalCpu<H>) {
+pub fn on_physical<H: Hw>(cpu: &LocalCpu<H>) {
     match &cpu.current {
-        Some(current) => current.vcpu.gic.raise_timer::<H>(),
+        // It runs here, and looks before it goes on.
+        Some(current) => current.vcpu.gic.raise_here::<H>(VIRTUAL_PPI),
         // The timer of a vCPU that has just been taken off; it stands in the kernel's queue already.
         None => H::deactivate(IntId(VIRTUAL_PPI)),
     }
@@ -77,31 +75,24 @@ pub enum Register {
 }
 
 impl PhysicalTimer {
-    /// When it will interrupt; `None` if it is off.
+    /// When it will interrupt; `None` if it is off, or has interrupted: the guest writes a register then.
     pub fn deadline(&self) -> Option<Ticks> {
-        // Once the line is high there is nothing to wait for; the guest lowers it by writing a register.
         let control = self.control.load(Ordering::Relaxed);
         (control & (ENABLE | IMASK | ISTATUS) == ENABLE).then(|| self.compare.load(Ordering::Relaxed))
     }
 
-    /// Whether the line is high at `now`; also notes it, so that the deadline is not waited for again.
-    fn line(&self, now: Ticks) -> bool {
-        let control = self.control.load(Ordering::Relaxed);
-        let high = is_armed(control) && now >= self.compare.load(Ordering::Relaxed);
-        let noted = control & !ISTATUS | if high { ISTATUS } else { 0 };
-        self.control.store(noted, Ordering::Relaxed);
-        high
+    /// `CNTP_CTL_EL0` at `now`.
+    fn control(&self, now: Ticks) -> u64 {
+        let control = self.control.load(Ordering::Relaxed) & (ENABLE | IMASK);
+        let met = control & ENABLE != 0 && now >= self.compare.load(Ordering::Relaxed);
+        control | if met { ISTATUS } else { 0 }
     }
 
     /// A trapped read.
     pub(crate) fn read<H: Hw>(&self, register: Register) -> u64 {
         let (compare, now) = (self.compare.load(Ordering::Relaxed), H::now());
         match register {
-            Register::Control => {
-                let control = self.control.load(Ordering::Relaxed) & (ENABLE | IMASK);
-                let met = control & ENABLE != 0 && now >= compare;
-                control | if met { ISTATUS } else { 0 }
-            }
+            Register::Control => self.control(now),
             Register::Compare => compare,
             Register::Value => compare.wrapping_sub(now) & 0xFFFF_FFFF,
         }
@@ -113,7 +104,7 @@ impl PhysicalTimer {
 pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, register: Register, value: u64) {
     let (timer, now) = (&vcpu.ptimer, H::now());
     match register {
-        Register::Control => timer.control.store(value & (ENABLE | IMASK), Ordering::Relaxed),
+        Register::Control => timer.control.store(value, Ordering::Relaxed),
         Register::Compare => timer.compare.store(value, Ordering::Relaxed),
         Register::Value => {
             // The 32 bits count as signed.
@@ -121,14 +112,22 @@ pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, regis
             timer.compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
         }
     }
-    vcpu.gic.set_level::<H>(PHYSICAL_PPI, timer.line(now));
+    update(vcpu, now);
     // The pCPU sets its timer as it chooses.
     kernel.sched.poke(cpu.id);
 }
 
+/// Sets the line of the physical timer as it must be at `now`, and notes that, so that nobody waits for its time again.
+/// True if the caller must notify the vCPU.
+fn update<H: Hw>(vcpu: &Vcpu<H>, now: Ticks) -> bool {
+    let control = vcpu.ptimer.control(now);
+    vcpu.ptimer.control.store(control, Ordering::Relaxed);
+    vcpu.gic.set_level::<H>(PHYSICAL_PPI, control & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS)
+}
+
 /// A deadline of the vCPU has passed: the line of its physical timer rises if that was it.
 pub fn expire<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
-    if vcpu.ptimer.line(now) && vcpu.gic.set_level::<H>(PHYSICAL_PPI, true) {
+    if update(vcpu, now) {
         kernel.notify(vcpu);
     }
 }

@@ -1,16 +1,16 @@
-//! The physical GICv3 (Arm IHI 0069): distributor, redistributors, CPU interface.
+//! The physical GICv3 (Arm IHI 0069): distributor, redistributors, CPU interface, list registers.
 //!
 //! Our own since a hypervisor needs what arm-gic 0.10 does not offer: priority drop apart from deactivation, the
-//! active state of private interrupts, and the virtual interface
-//! (`interface.rs`). Affinity routing is on; everything is group 1.
+//! active state of private interrupts, and list registers. Affinity routing is on; everything is group 1.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use kernel_core::hw::{IntId, Interrupts, PcpuId};
 use kernel_core::machine::Range;
 
+use crate::crash::{self, or_stop};
 use crate::sysreg::{barrier, mrs, msr};
-use crate::{Arm, crash, interface, mmio, percpu};
+use crate::{Arm, mmio, percpu};
 
 /// Offsets in the distributor's frame, and in a redistributor's second frame (sections 12.9 and 12.11).
 mod reg {
@@ -42,6 +42,9 @@ const PRIORITY: u32 = 0xa0a0_a0a0;
 const KICK: u32 = 0;
 /// EL2's own private interrupts: maintenance, hypervisor timer, virtual timer (Arm BSA, section 3.8).
 const OWN_PPIS: u32 = 1 << 25 | 1 << 26 | 1 << 27;
+/// `ICH_HCR_EL2`: list registers work; a maintenance interrupt when at most one of them is in use.
+const EN: u64 = 1 << 0;
+const UIE: u64 = 1 << 1;
 
 /// The distributor's registers. Written once, at boot.
 static DISTRIBUTOR: AtomicUsize = AtomicUsize::new(0);
@@ -54,17 +57,7 @@ fn sgi_frame() -> usize {
     percpu::this().redistributor.load(Ordering::Relaxed) + reg::SGI_FRAME
 }
 
-/// Registers with one bit for each interrupt: where those of this one begin, and its bit in them.
-fn bit(intid: IntId) -> Option<(usize, u32)> {
-    let base = match intid.0 {
-        0..=31 => sgi_frame(),
-        32..=1019 => distributor(),
-        _ => return None,
-    };
-    Some((base + intid.0 as usize / 32 * 4, 1 << (intid.0 % 32)))
-}
-
-/// Resets the interrupts of one such word: disabled, in group 1, with the one priority.
+/// Resets 32 interrupts, a bit each in a word of most registers: disabled, in group 1, with the one priority.
 fn reset(base: usize, word: usize) {
     for register in [reg::ICENABLER, reg::ICPENDR, reg::ICACTIVER, reg::IGROUPR] {
         mmio::write32(base + register + word * 4, u32::MAX);
@@ -144,7 +137,12 @@ pub fn init_pcpu() {
         msr!("icc_bpr1_el1", 0);
         msr!("icc_igrpen1_el1", 1);
     }
-    interface::init();
+    // Registers of active priorities that a sixth bit brings would have to move with a vCPU too.
+    or_stop(if mrs!("ich_vtr_el2") >> 26 & 7 <= 4 { Ok(()) } else { Err("the GIC has more than 5 preemption bits") });
+    for n in 0..Arm::list_registers() {
+        Arm::write_lr(n, 0);
+    }
+    Arm::notify_underflow(false);
 }
 
 /// Makes all other pCPUs exit to EL2 (bit 40, IRM).
@@ -160,6 +158,14 @@ fn send_kick(targets: u64) {
     // SAFETY: an SGI runs code of ours on the other pCPU when it is ready for it.
     unsafe { msr!("icc_sgi1r_el1", targets | u64::from(KICK) << 24) };
     barrier!("isb");
+}
+
+/// Hands the numbers of all list registers to `$then`: a register's number is part of the instruction, so an index
+/// becomes a match.
+macro_rules! with_list_registers {
+    ($then:ident) => {
+        $then! { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 }
+    };
 }
 
 impl Interrupts for Arm {
@@ -193,32 +199,18 @@ impl Interrupts for Arm {
         barrier!("isb");
     }
 
-    fn enable_interrupt(intid: IntId, pcpu: PcpuId) {
-        let Some((registers, mask)) = bit(intid) else { return };
-        if intid.0 >= 32 {
-            let block = percpu::all().get(usize::from(pcpu.0)).unwrap_or_else(|| percpu::this());
-            let affinity = block.mpidr.load(Ordering::Relaxed) & percpu::AFFINITY;
-            mmio::write64(distributor() + reg::GICD_IROUTER + intid.0 as usize * 8, affinity);
+    fn configure(intid: IntId, enabled: bool, edge: bool) {
+        let IntId(id @ 32..=1019) = intid else { return };
+        let (base, id) = (distributor(), id as usize);
+        // The upper of its two bits says "edge".
+        let (trigger, bit) = (base + reg::ICFGR + id / 16 * 4, 2 << (id % 16 * 2));
+        mmio::write32(trigger, mmio::read32(trigger) & !bit | if edge { bit } else { 0 });
+        if enabled {
+            mmio::write64(base + reg::GICD_IROUTER + id * 8, percpu::this().mpidr.load(Ordering::Relaxed));
         }
-        mmio::write32(registers + reg::ISENABLER, mask);
-    }
-
-    fn set_edge(intid: IntId, edge: bool) {
-        if let IntId(id @ 32..=1019) = intid {
-            let register = distributor() + reg::ICFGR + id as usize / 16 * 4;
-            // The upper of its two bits.
-            let bit = 2 << (id % 16 * 2);
-            let others = mmio::read32(register) & !bit;
-            mmio::write32(register, if edge { others | bit } else { others });
-        }
-    }
-
-    fn disable_interrupt(intid: IntId) {
-        let Some((registers, mask)) = bit(intid) else { return };
-        mmio::write32(registers + reg::ICENABLER, mask);
-        if intid.0 >= 32 {
-            wait_for_write(distributor() + reg::GICD_CTLR, RWP);
-        }
+        let register = if enabled { reg::ISENABLER } else { reg::ICENABLER };
+        mmio::write32(base + register + id / 32 * 4, 1 << (id % 32));
+        wait_for_write(base + reg::GICD_CTLR, RWP);
     }
 
     fn set_active(intid: IntId, active: bool) {
@@ -226,5 +218,33 @@ impl Interrupts for Arm {
             let register = if active { reg::ISACTIVER } else { reg::ICACTIVER };
             mmio::write32(sgi_frame() + register, 1 << id);
         }
+    }
+
+    fn list_registers() -> usize {
+        (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
+    }
+
+    fn read_lr(n: usize) -> u64 {
+        macro_rules! read {
+            ($($n:literal)*) => { match n { $($n => mrs!(concat!("ich_lr", $n, "_el2")),)* _ => 0 } };
+        }
+        with_list_registers!(read)
+    }
+
+    fn write_lr(n: usize, value: u64) {
+        macro_rules! write {
+            ($($n:literal)*) => { match n { $($n => msr!(concat!("ich_lr", $n, "_el2"), value),)* _ => {} } };
+        }
+        // SAFETY: a list register presents an interrupt to the guest, never to EL2.
+        unsafe { with_list_registers!(write) };
+    }
+
+    fn empty_lrs() -> u32 {
+        (mrs!("ich_elrsr_el2") & 0xffff) as u32
+    }
+
+    fn notify_underflow(on: bool) {
+        // SAFETY: as for list registers.
+        unsafe { msr!("ich_hcr_el2", if on { EN | UIE } else { EN }) };
     }
 }

@@ -10,7 +10,6 @@ mod cpu;
 pub mod crash;
 mod entry;
 mod gic;
-mod interface;
 mod layout;
 mod memory;
 mod mmio;

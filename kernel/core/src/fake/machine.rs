@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::arena::{Arena, RAM_BASE, RAM_PAGES};
 use super::tlb::Tlb;
 use super::{Counts, State};
-use crate::context::{El1Context, FpContext, VcpuInterface};
+use crate::context::{El1Context, FpContext};
 use crate::domain::MAX_DOMAINS;
 use crate::frame::{FrameEntry, FrameTable};
 use crate::hw::{IntId, PcpuId, Vttbr};
@@ -50,7 +50,6 @@ impl State {
             lrs: [0; 4],
             lr_writes: 0,
             underflow: false,
-            interface: VcpuInterface::default(),
             el1: El1Context::default(),
             fp: FpContext::default(),
             fp_traps: true,

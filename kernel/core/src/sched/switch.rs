@@ -11,6 +11,7 @@ use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
 use crate::vcpu::Vcpu;
+use crate::vgic::VcpuGic;
 
 /// Chooses anew what this pCPU runs. On return a vCPU is on, `frame` holds its registers, and the timer is set.
 #[inline(never)]
@@ -63,7 +64,7 @@ impl<H: Hw> Kernel<H> {
             cpu.save(frame, &mut context);
             vcpu.deadline(&context.el1)
         };
-        vcpu.gic.unload::<H>(&current.domain.dist);
+        VcpuGic::unload(self, current);
         // Behind this lock another pCPU may take the vCPU: everything of it is saved.
         let mut run = vcpu.run.lock();
         let mut queues = self.sched.queues(cpu.id);

@@ -80,6 +80,11 @@ impl Bank {
         self.deliverable() | self.active
     }
 
+    /// Whether this interrupt is pending or active, but for what list registers hold.
+    pub(super) fn is_in_flight(&self, bit: u32) -> bool {
+        (self.latch | self.active) & bit != 0
+    }
+
     /// The state of interrupt `i` in a list register. A linked one must not be both pending and active.
     pub(super) fn state(&self, i: u32) -> u64 {
         let is = |mask: u32| mask >> (i & 31) & 1 != 0;
@@ -154,24 +159,17 @@ impl Bank {
         changed
     }
 
-    /// `ISENABLER` and `ICENABLER`. A shared interrupt that is linked is enabled and disabled with the physical one.
+    /// `ISENABLER` and `ICENABLER`.
     fn toggle<H: Hw>(&mut self, mask: u32) -> u32 {
         self.enabled ^= mask;
-        for i in bits(if self.base < PRIVATE { 0 } else { mask & self.linked }) {
-            match self.enabled >> i & 1 {
-                0 => H::disable_interrupt(IntId(self.base + i)),
-                _ => H::enable_interrupt(IntId(self.base + i), H::pcpu()),
-            }
-        }
+        self.configure::<H>(mask);
         mask
     }
 
-    /// Ends the physical interrupts of linked ones that were cleared by hand, since nobody else will. A private one is that
-    /// of the pCPU: if its vCPU is not here, it was ended when that was taken off.
-    fn end<H: Hw>(&self, cleared: u32, here: impl FnOnce() -> bool) {
-        let linked = cleared & self.linked;
-        for i in bits(if linked != 0 && here() { linked } else { 0 }) {
-            H::deactivate(IntId(self.base + i));
+    /// A shared interrupt that is linked is enabled with the physical one, and signals as it does.
+    fn configure<H: Hw>(&self, changed: u32) {
+        for i in bits(if self.base < PRIVATE { 0 } else { changed & self.linked }) {
+            H::configure(IntId(self.base + i), self.enabled >> i & 1 != 0, self.edge >> i & 1 != 0);
         }
     }
 
@@ -204,16 +202,20 @@ impl Bank {
             (2, 4) => return self.toggle::<H>(mask & !self.enabled),
             (3, 4) => return self.toggle::<H>(mask & self.enabled),
             (4, 4) => self.latch |= mask,
-            (5, 4) => {
-                self.end::<H>(self.latch & mask, here);
-                self.latch &= !mask;
-                self.not_pending |= mask;
-            }
             (6, 4) => self.active |= mask,
-            (7, 4) => {
-                self.end::<H>(self.active & mask, here);
-                self.active &= !mask;
-                self.not_active |= mask;
+            (clear @ (5 | 7), 4) => {
+                let (state, gone) = match clear {
+                    5 => (&mut self.latch, &mut self.not_pending),
+                    _ => (&mut self.active, &mut self.not_active),
+                };
+                let linked = *state & mask & self.linked;
+                *state &= !mask;
+                *gone |= mask;
+                // Nobody else ends the physical ones. A private one is that of the pCPU: if its vCPU is not here, it was
+                // ended when that was taken off.
+                for i in bits(if linked != 0 && here() { linked } else { 0 }) {
+                    H::deactivate(IntId(self.base + i));
+                }
             }
             (8..16, 1 | 4) => {
                 let places = self.priority.iter_mut().skip((offset % 32) as usize).take(usize::from(size));
@@ -225,9 +227,7 @@ impl Bank {
                 let edges = (0..16).fold(0, |edges, i| edges | (mask >> (2 * i + 1) & 1) << i);
                 let changed = self.edge ^ (self.edge & !(0xFFFF << shift) | edges << shift);
                 self.edge ^= changed;
-                for i in bits(if self.base < PRIVATE { 0 } else { changed & self.linked }) {
-                    H::set_edge(IntId(self.base + i), self.edge >> i & 1 != 0);
-                }
+                self.configure::<H>(changed);
                 return 0;
             }
             _ => return 0,

@@ -6,7 +6,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use super::bank::Bank;
 use super::lists::{Lr, MAX_LRS};
 use super::vcpu::{ALL, Private};
-use super::{GicLayout, PRIVATE, SPI_BANKS, affinity, bits, index_of};
+use super::{GicLayout, PRIVATE, SPI_BANKS, bits, index_of, low};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -14,12 +14,10 @@ use crate::local::Current;
 
 /// In place of a vCPU's index: none.
 const NOBODY: u8 = 0xFF;
-/// In place of a vCPU's index: any may take it. The first one does.
-const ANYBODY: u8 = 0xFE;
-/// `GICD_IROUTER.Interrupt_Routing_Mode`, the same.
-const ANY: u64 = 1 << 31;
-/// The affinity fields of `GICD_IROUTER`.
-const AFFINITY: u64 = 0xFF_00FF_FFFF;
+/// `GICD_IROUTER.Interrupt_Routing_Mode`: any vCPU may take it. The first one does.
+const ANY: u32 = 1 << 31;
+/// The affinity fields of `GICD_IROUTER` but for affinity 3, which no vCPU has.
+const AFFINITY: u32 = 0xFF_FFFF;
 
 /// The distributor of a domain.
 pub struct Distributor {
@@ -32,13 +30,13 @@ pub struct Distributor {
 }
 
 /// The shared interrupts.
-pub(super) struct Spis(Vec<Shared, SPI_BANKS>);
+pub(super) struct Spis(pub(super) Vec<Shared, SPI_BANKS>);
 
 /// 32 shared interrupts.
 pub(super) struct Shared {
     pub(super) bank: Bank,
-    /// The vCPU of each `GICD_IROUTER`.
-    route: [u8; 32],
+    /// `GICD_IROUTER`, the lower half. An affinity that no vCPU has leaves the interrupt pending.
+    pub(super) route: [u32; 32],
     /// The vCPU in whose list registers each may be, or that has not ended it; [`NOBODY`] if that is not so.
     home: [u8; 32],
 }
@@ -63,11 +61,6 @@ impl Distributor {
             bank.linked |= 1 << (irq % 32);
         }
     }
-
-    /// Whether a shared interrupt is linked to the physical one.
-    pub fn is_linked(&self, irq: u32) -> bool {
-        self.lock().bank(irq).is_some_and(|bank| bank.linked >> (irq % 32) & 1 != 0)
-    }
 }
 
 impl Spis {
@@ -80,36 +73,20 @@ impl Spis {
     pub(super) fn bank(&mut self, irq: u32) -> Option<&mut Bank> {
         self.get(irq).map(|shared| &mut shared.bank)
     }
-
-    /// All of them.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Shared> {
-        self.0.iter_mut()
-    }
 }
 
 impl Shared {
-    /// `IROUTER` of interrupt `i` of the bank.
-    pub(super) fn route(&self, i: u32) -> u64 {
-        match self.route[i as usize & 31] {
-            NOBODY => AFFINITY,
-            ANYBODY => ANY,
-            index => affinity(usize::from(index)),
-        }
-    }
-
-    /// Writes `IROUTER`; there are `vcpus`. An affinity that none has leaves the interrupt pending.
-    pub(super) fn set_route(&mut self, i: u32, value: u64, vcpus: usize) -> u32 {
-        let named = index_of(value & AFFINITY).filter(|index| *index < vcpus);
-        let named = named.and_then(|index| u8::try_from(index).ok()).unwrap_or(NOBODY);
-        self.route[i as usize & 31] = if value & ANY != 0 { ANYBODY } else { named };
+    /// Writes the lower half of `IROUTER`.
+    pub(super) fn set_route(&mut self, i: u32, value: u64) -> u32 {
+        self.route[i as usize & 31] = low(value) & (ANY | AFFINITY);
         1 << (i & 31)
     }
 
     /// The vCPU that has interrupt `i`, or else the one that shall take it.
     fn owner(&self, i: u32) -> usize {
         match (self.home[i as usize & 31], self.route[i as usize & 31]) {
-            (NOBODY, ANYBODY) => 0,
-            (NOBODY, route) => usize::from(route),
+            (NOBODY, ANY..) => 0,
+            (NOBODY, route) => index_of(u64::from(route)).unwrap_or(usize::MAX),
             (home, _) => usize::from(home),
         }
     }
@@ -128,8 +105,14 @@ impl Shared {
         for i in bits(touched) {
             let (bit, home) = (1 << i, &mut self.home[i as usize & 31]);
             let at_home = domain.vcpus().get(usize::from(*home)).is_some_and(|vcpu| {
-                (self.bank.active | vcpu.gic.lock().lists.held::<H>(self.bank.base, Lr::PENDING | Lr::ACTIVE)) & bit
-                    != 0
+                let state = vcpu.gic.lock();
+                let held = state.lists.held::<H>(self.bank.base, Lr::PENDING | Lr::ACTIVE);
+                let at_home = (self.bank.active | held) & bit != 0;
+                if at_home {
+                    // Inside the lock, so that a vCPU that is being taken off has either given it back or sees this.
+                    vcpu.gic.mark(ALL);
+                }
+                at_home
             });
             if !at_home {
                 *home = NOBODY;
@@ -142,7 +125,7 @@ impl Shared {
 
     /// Whether vCPU `index`, whose list registers are empty, shall take interrupt `i`, which is ready. One that it had goes
     /// on to where it is routed now, unless it is active.
-    fn claim<H: Hw>(&mut self, kernel: &Kernel<H>, current: &Current<H>, i: u32) -> bool {
+    pub(super) fn claim<H: Hw>(&mut self, kernel: &Kernel<H>, current: &Current<H>, i: u32) -> bool {
         let index = current.vcpu.id.0 as usize;
         if self.owner(i) == index && self.bank.active >> i & 1 == 0 {
             self.home[i as usize & 31] = NOBODY;
@@ -191,7 +174,7 @@ fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
     let Private { bank, lists, .. } = state;
     let mut ready: Vec<Lr, { PRIVATE as usize + SPI_BANKS * 32 }> =
         bits(bank.ready()).map(|i| bank.entry(i, bank.state(i))).collect();
-    for shared in spis.iter_mut() {
+    for shared in &mut spis.0 {
         for i in bits(shared.bank.ready()) {
             if shared.claim(kernel, current, i) {
                 // There is room for every interrupt once.

@@ -74,6 +74,15 @@ impl Lists {
         self.used & !H::empty_lrs() == 0
     }
 
+    /// Whether nothing is in the list registers of this pCPU; then nothing is said to be there any more.
+    pub(super) fn forget_if_idle<H: Hw>(&mut self) -> bool {
+        let idle = self.is_idle::<H>();
+        if idle {
+            self.used = 0;
+        }
+        idle
+    }
+
     /// The list registers in use: from the hardware where they are this pCPU's, else as last written.
     fn contents<H: Hw>(&self) -> impl Iterator<Item = Lr> {
         let here = self.is_here::<H>();

@@ -119,7 +119,8 @@ pub fn send_sgi<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, value: u64, gro
     let (sender, irq) = (current.vcpu.id.0, low(value >> 24 & 0xF));
     let targets = targets(value, sender);
     if targets == 1 << (sender & 63) {
-        current.vcpu.gic.raise_own_sgi::<H>(irq, group1);
+        // It runs here, and looks before it goes on.
+        current.vcpu.gic.raise_sgi::<H>(irq, true, group1);
     } else {
         send_to_others(kernel, current, targets, irq, group1);
     }
@@ -128,23 +129,18 @@ pub fn send_sgi<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, value: u64, gro
 #[inline(never)]
 fn send_to_others<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, targets: u64, irq: u32, group1: bool) {
     for vcpu in bits(targets).map_while(|index| current.domain.vcpus().get(index as usize)) {
-        if vcpu.gic.raise_sgi::<H>(irq, group1) {
+        if vcpu.gic.raise_sgi::<H>(irq, false, group1) {
             kernel.notify(vcpu);
         }
     }
 }
 
 /// A shared interrupt of the machine has come in and is active: it goes to Dom0, which has all of them, and the
-/// guest's own deactivation ends it.
+/// guest's own deactivation ends it. Without Dom0 it stays active, so that it does not come again.
 #[inline(never)]
 pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, intid: IntId) {
-    match kernel.domains.get(DomId::DOM0) {
-        Some(domain) if domain.dist.is_linked(intid.0) => raise(kernel, &domain, intid.0),
-        Some(_) | None => {
-            // Nobody's: it must not come again.
-            H::disable_interrupt(intid);
-            H::deactivate(intid);
-        }
+    if let Some(domain) = kernel.domains.get(DomId::DOM0) {
+        raise(kernel, &domain, intid.0);
     }
 }
 

@@ -20,8 +20,8 @@ const IIDR: u64 = 0x43B;
 const PIDR2: u64 = 0x3B;
 /// Where the SGI frame of a redistributor starts.
 const SGI_FRAME: u64 = 0x1_0000;
-const ISENABLER0: u64 = 0x100;
 /// Software-generated interrupts are edges, always.
+const ISENABLER0: u64 = 0x100;
 const ICFGR0: u64 = 0xC00;
 
 /// The interrupt of the `IROUTER` at `offset`.
@@ -70,9 +70,9 @@ fn read_state<H: Hw>(domain: &Domain<H>, offset: u64, size: u8) -> u64 {
                 vcpus.iter().fold(0, |mask, vcpu| mask | vcpu.gic.lock().lists.held::<H>(bank.base, state))
             })
         }),
-        (0x6000..0x8000, 4 | 8) => {
-            spis.get(routed(offset)).map_or(0, |shared| shared.route(routed(offset)) >> half(offset))
-        }
+        (0x6000..0x8000, 4 | 8) => spis
+            .get(routed(offset))
+            .map_or(0, |shared| u64::from(shared.route[routed(offset) as usize % 32]) >> half(offset)),
         _ => 0,
     }
 }
@@ -96,7 +96,7 @@ pub fn write<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, at: Frame, size: u8,
 fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size: u8, value: u64) {
     match (offset, size) {
         (0x0000, 4) => {
-            for shared in domain.dist.lock().iter_mut() {
+            for shared in domain.dist.lock().0.iter_mut() {
                 let touched = shared.bank.set_groups(low(value & 3));
                 shared.settle(kernel, domain, touched);
             }
@@ -110,8 +110,7 @@ fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
             shared.bank.write::<H>(offset, size, value, || true)
         }),
         (0x6000..0x8000, 4 | 8) => dist::change(kernel, domain, routed(offset), |shared| {
-            let kept = if size == 8 { 0 } else { shared.route(routed(offset)) & !(0xFFFF_FFFF << half(offset)) };
-            shared.set_route(routed(offset), kept | value << half(offset), domain.vcpus().len())
+            shared.set_route(routed(offset), value << half(offset))
         }),
         _ => {}
     }
@@ -135,7 +134,7 @@ impl VcpuGic {
             return false;
         }
         if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {
-            self.drop_stale_timer::<H>();
+            self.drop_late_timer::<H>();
         }
         self.change::<H>(|bank, lists| bank.write::<H>(offset, size, value, || lists.is_here::<H>()))
     }

@@ -89,7 +89,7 @@ impl Gic {
 
     fn raise(&self, irq: u32) {
         if irq < 16 {
-            self.vcpu(0).raise_own_sgi::<Fake>(irq, true);
+            self.vcpu(0).raise_sgi::<Fake>(irq, true, true);
         } else if irq < 32 {
             self.vcpu(0).raise::<Fake>(irq);
         } else {
@@ -110,7 +110,7 @@ impl Gic {
     }
 
     fn unload(&self, vcpu: usize) {
-        self.vcpu(vcpu).unload::<Fake>(&self.domain.dist);
+        VcpuGic::unload(&self.kernel, &self.current(vcpu));
     }
 
     /// What every return to the guest does.
@@ -300,12 +300,14 @@ fn a_disable_that_is_taken_back_in_time_loses_nothing_on_another_pcpu() {
 fn reached(gic: &Gic, sender: usize, value: u64, group1: bool) -> u64 {
     let all = || (0..20).map(|n| gic.vcpu(n));
     (0..20).for_each(|n| gic.write_redist(n, 0x1_0280, 0xFFFF));
+    gic.enter(0);
     for vcpu in all() {
         vcpu.flush_alone::<Fake>();
     }
     send_sgi(&gic.kernel, &gic.current(sender), value, group1);
-    assert!(all().enumerate().all(|(n, vcpu)| vcpu.dirty() == (gic.read_redist(n, 0x1_0200, 4) != 0)));
-    (0..).zip(all()).filter(|(_, vcpu)| vcpu.dirty()).map(|(n, _)| 1 << n).sum()
+    let reached = |vcpu: &VcpuGic| vcpu.deliverable::<Fake>();
+    assert!(all().enumerate().all(|(n, vcpu)| reached(vcpu) == (gic.read_redist(n, 0x1_0200, 4) != 0)));
+    (0..).zip(all()).filter(|(_, vcpu)| reached(vcpu)).map(|(n, _)| 1 << n).sum()
 }
 
 #[test]
@@ -331,7 +333,7 @@ fn a_timer_in_flight_takes_the_physical_active_state_along() {
     gic.write_redist(0, 0x1_0100, 1 << 27);
     let timer = IntId(27);
     with(|s| s.active.insert(timer));
-    gic.vcpu(0).raise_timer::<Fake>();
+    gic.vcpu(0).raise::<Fake>(27);
     gic.enter(0);
     assert_eq!(gic.acknowledge(), Some(27));
     gic.unload(0);
@@ -363,7 +365,7 @@ fn a_timer_that_is_due_when_its_vcpu_comes_back_is_delivered_with_the_entry() {
 #[test]
 fn a_timer_interrupt_that_nobody_wanted_any_more_is_forgotten_when_it_is_enabled() {
     let gic = Gic::new(1);
-    gic.vcpu(0).raise_timer::<Fake>();
+    gic.vcpu(0).raise::<Fake>(27);
     gic.write_redist(0, 0x1_0100, 1 << 27);
     gic.enter(0);
     assert_eq!(gic.acknowledge(), None);
@@ -423,6 +425,53 @@ fn an_interrupt_that_waits_follows_its_route() {
         assert_eq!(gic.read(0x6000 + 8 * 40, 8), 1 << 31);
         assert!(can_take(&gic, 0), "any is the first");
     }
+}
+
+#[test]
+fn an_interrupt_that_its_vcpu_has_ended_is_not_pending_while_that_is_off() {
+    let gic = Gic::new(2);
+    enabled(&gic, &[31, 40]);
+    gic.write(0xC08, 4, 2 << (2 * 8));
+    for irq in [31, 40] {
+        gic.raise(irq);
+        gic.enter(0);
+        assert_eq!(gic.acknowledge(), Some(irq));
+        gic.end(0, irq);
+        gic.unload(0);
+        gic.load(1);
+        gic.enter(1);
+        assert!(!gic.bit(0x200, irq) && !gic.bit(0x300, irq));
+        if irq == 40 {
+            // vCPU 0 stays off for ever.
+            gic.write(0x6000 + 8 * 40, 8, 1);
+            gic.raise(40);
+            gic.enter(1);
+            assert_eq!(gic.acknowledge(), Some(40));
+        }
+        gic.unload(1);
+        gic.load(0);
+    }
+}
+
+#[test]
+fn an_interrupt_that_moves_away_from_a_vcpu_which_is_switching_itself_off_is_handed_on() {
+    let gic = Gic::new(2);
+    enabled(&gic, &[40]);
+    gic.write(0xC08, 4, 2 << (2 * 8));
+    gic.raise(40);
+    gic.enter(0);
+    assert_eq!(gic.acknowledge(), Some(40));
+    gic.end(0, 40);
+    // vCPU 0 is on its way off its pCPU; from another one, the interrupt still seems to be there.
+    with(|s| s.pcpu = PcpuId(1));
+    gic.write(0x6000 + 8 * 40, 8, 1);
+    gic.raise(40);
+    with(|s| s.pcpu = PcpuId(0));
+    gic.unload(0);
+    assert!(gic.vcpu(1).dirty(), "it was told");
+    gic.load(1);
+    gic.enter(1);
+    assert_eq!(gic.acknowledge(), Some(40));
 }
 
 #[test]

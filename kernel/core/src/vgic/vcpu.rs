@@ -5,19 +5,19 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::bank::Bank;
-use super::dist::{Distributor, Spis};
+use super::bits;
+use super::dist::Spis;
 use super::lists::{Lists, Lr};
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId};
+use crate::kernel::Kernel;
+use crate::local::Current;
 use crate::vtimer;
 
 /// Private interrupts and list registers, together under one lock.
 pub(super) struct Private {
     pub(super) bank: Bank,
     pub(super) lists: Lists,
-    /// The physical timer interrupt of the pCPU may be active on behalf of this vCPU, and must not stay so when
-    /// another vCPU comes on.
-    timer_taken: bool,
 }
 
 /// The GIC of one vCPU.
@@ -63,7 +63,7 @@ impl VcpuGic {
     /// Changes private interrupts; true if the vCPU must look, so that the caller must notify it.
     #[inline]
     pub(super) fn change<H: Hw>(&self, change: impl FnOnce(&mut Bank, &Lists) -> u32) -> bool {
-        let Private { bank, lists, .. } = &mut *self.lock();
+        let Private { bank, lists } = &mut *self.lock();
         let touched = change(bank, lists);
         let concerns = |mask: u32| touched & mask != 0;
         let look = touched != 0 && (concerns(bank.ready()) || concerns(lists.held::<H>(0, Lr::PENDING | Lr::ACTIVE)));
@@ -74,45 +74,44 @@ impl VcpuGic {
     }
 
     /// Makes a private interrupt pending, as an edge does. True if the caller must notify the vCPU.
+    #[inline]
     pub fn raise<H: Hw>(&self, irq: u32) -> bool {
-        self.change::<H>(|bank, _| bank.raise(irq))
+        self.raise_if::<H>(irq, false, |_| true)
+    }
+
+    /// The same for the vCPU that runs here.
+    #[inline]
+    pub(crate) fn raise_here<H: Hw>(&self, irq: u32) {
+        self.raise_if::<H>(irq, true, |_| true);
+    }
+
+    /// A vCPU sends a software-generated interrupt to another or itself, if it is of this group here. True if the caller
+    /// must notify the vCPU, unless that runs here.
+    #[inline(always)]
+    pub(super) fn raise_sgi<H: Hw>(&self, irq: u32, here: bool, group1: bool) -> bool {
+        self.raise_if::<H>(irq, here, |bank| bank.is_group1(irq) == group1)
+    }
+
+    #[inline(always)]
+    fn raise_if<H: Hw>(&self, irq: u32, here: bool, condition: impl FnOnce(&Bank) -> bool) -> bool {
+        let mut state = self.lock();
+        if !condition(&state.bank) {
+            return false;
+        }
+        state.bank.raise(irq);
+        if (here || state.lists.is_here::<H>()) && state.place_alone::<H>(irq) {
+            return false;
+        }
+        let look = state.bank.ready() >> (irq & 31) & 1 != 0;
+        if look {
+            self.mark(OWN);
+        }
+        look
     }
 
     /// Raises or lowers the line of a private interrupt. True if the caller must notify the vCPU.
     pub fn set_level<H: Hw>(&self, irq: u32, high: bool) -> bool {
         self.change::<H>(|bank, _| bank.set_level(irq, high))
-    }
-
-    /// Another vCPU sends a software-generated interrupt, if it is of this group here. True if the caller must notify the
-    /// vCPU.
-    pub(super) fn raise_sgi<H: Hw>(&self, irq: u32, group1: bool) -> bool {
-        self.change::<H>(|bank, _| if bank.is_group1(irq) == group1 { bank.raise(irq) } else { 0 })
-    }
-
-    /// The vCPU, which runs here, interrupts itself.
-    #[inline]
-    pub(super) fn raise_own_sgi<H: Hw>(&self, irq: u32, group1: bool) {
-        let mut state = self.lock();
-        if state.bank.is_group1(irq) == group1 {
-            self.raise_here::<H>(&mut state, irq);
-        }
-    }
-
-    /// The virtual timer's physical interrupt has come in on the pCPU where the vCPU runs, and is active until the
-    /// guest ends it.
-    pub(crate) fn raise_timer<H: Hw>(&self) {
-        let mut state = self.lock();
-        state.timer_taken = true;
-        self.raise_here::<H>(&mut state, vtimer::VIRTUAL_PPI);
-    }
-
-    /// Makes a private interrupt pending for the vCPU, which runs here and looks before it goes on, if it must.
-    #[inline(always)]
-    fn raise_here<H: Hw>(&self, state: &mut Private, irq: u32) {
-        state.bank.raise(irq);
-        if !state.place_alone::<H>(irq) {
-            self.mark(OWN);
-        }
     }
 
     /// Brings the list registers of this pCPU, where the vCPU runs, up to date, if no more than one private interrupt is to
@@ -127,49 +126,53 @@ impl VcpuGic {
         state.place_alone::<H>(first)
     }
 
+    /// A timer interrupt that came while it was disabled is delivered only if the timer still wants it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn drop_late_timer<H: Hw>(&self) {
+        let Private { bank, lists } = &mut *self.lock();
+        if VTIMER_BIT & bank.latch & !bank.enabled != 0 && lists.is_here::<H>() && !vtimer::line::<H>() {
+            bank.latch &= !VTIMER_BIT;
+            H::deactivate(VTIMER);
+        }
+    }
+
     /// Puts the vCPU on this pCPU. `el1` is what is being loaded: a virtual timer that is due is delivered right away
     /// instead of by a physical interrupt after the entry.
     pub fn load<H: Hw>(&self, el1: &El1Context) {
-        let mut state = self.lock();
-        state.lists.on = Some(H::pcpu());
-        let bank = &mut state.bank;
-        let mut flight = (bank.latch | bank.active) & VTIMER_BIT != 0;
-        if !flight && bank.enabled & VTIMER_BIT != 0 && vtimer::is_due(el1, H::now()) {
+        let Private { bank, lists } = &mut *self.lock();
+        lists.on = Some(H::pcpu());
+        if bank.enabled & VTIMER_BIT != 0 && !bank.is_in_flight(VTIMER_BIT) && vtimer::is_due(el1, H::now()) {
             bank.raise(vtimer::VIRTUAL_PPI);
             self.mark(OWN);
-            flight = true;
         }
-        state.timer_taken = flight;
-        if flight {
+        if bank.is_in_flight(VTIMER_BIT) {
             // The guest's deactivation ends the physical interrupt of the pCPU that it runs on by then.
             H::set_active(VTIMER, true);
         }
     }
 
-    /// Takes the vCPU off this pCPU. What its list registers hold waits until it is on one again.
-    pub fn unload<H: Hw>(&self, dist: &Distributor) {
-        if !self.lock().lists.is_idle::<H>() {
-            let mut spis = dist.lock();
-            self.lock().sync::<H>(&mut spis);
-            self.mark(ALL);
+    /// Takes the vCPU off this pCPU. What its list registers hold waits until it is on one again; a shared interrupt that
+    /// goes to another one by now is handed on, since this one may never be back.
+    pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
+        let gic = &current.vcpu.gic;
+        let idle = gic.lock().lists.forget_if_idle::<H>();
+        if !idle || gic.marks.load(Ordering::SeqCst) & ALL != 0 {
+            let spis = &mut *current.domain.dist.lock();
+            gic.lock().sync::<H>(spis);
+            for shared in &mut spis.0 {
+                for i in bits(shared.bank.ready()) {
+                    shared.claim(kernel, current, i);
+                }
+            }
+            gic.mark(ALL);
         }
-        let mut state = self.lock();
-        state.lists.notify_underflow::<H>(false);
-        state.lists.on = None;
-        if core::mem::take(&mut state.timer_taken) {
+        let Private { bank, lists } = &mut *gic.lock();
+        lists.notify_underflow::<H>(false);
+        lists.on = None;
+        if bank.is_in_flight(VTIMER_BIT) {
+            // The next vCPU's timer must be able to interrupt.
             H::set_active(VTIMER, false);
-        }
-    }
-
-    /// A timer interrupt that came while it was disabled is delivered only if the timer still wants it.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn drop_stale_timer<H: Hw>(&self) {
-        let Private { bank, lists, .. } = &mut *self.lock();
-        let stale = VTIMER_BIT & bank.latch & !bank.enabled;
-        if stale != 0 && lists.is_here::<H>() && !vtimer::line::<H>() {
-            bank.latch &= !VTIMER_BIT;
-            H::deactivate(VTIMER);
         }
     }
 }
@@ -187,7 +190,7 @@ impl Private {
 
     /// Takes everything out of the list registers of this pCPU, so that it is known again.
     pub(super) fn sync<H: Hw>(&mut self, spis: &mut Spis) {
-        let Private { bank, lists, .. } = self;
+        let Private { bank, lists } = self;
         lists.drain::<H>(|lr| spis.bank(lr.irq()).unwrap_or(&mut *bank).fold::<H>(lr));
     }
 }
@@ -196,7 +199,7 @@ impl Default for VcpuGic {
     /// A GIC with everything disabled. The virtual timer is linked to the physical one.
     fn default() -> Self {
         let bank = Bank::new(0, SGIS, VTIMER_BIT);
-        let state = Private { bank, lists: Lists::default(), timer_taken: false };
+        let state = Private { bank, lists: Lists::default() };
         VcpuGic { marks: AtomicU8::new(0), state: SpinMutex::new(state) }
     }
 }

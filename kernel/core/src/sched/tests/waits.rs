@@ -58,7 +58,7 @@ fn enable_events(rig: &mut Rig) {
         with(|s| s.fault = (GuestVa::new(ipa), Ipa::new(ipa)));
         exit::handle(rig.kernel, cpu, frame, Exit::Sync(esr));
     }
-    with(|s| s.interface.vmcr = 0xFF << 24 | 0b11);
+    with(|s| s.el1.ich_vmcr_el2 = 0xFF << 24 | 0b11);
 }
 
 #[test]
@@ -67,7 +67,9 @@ fn an_interrupt_that_is_pending_already_keeps_a_vcpu_from_blocking() {
     enable_events(&mut rig);
     assert!(rig.kernel.block(&vcpu));
     rig.kernel.release(&vcpu, BLOCKED);
+    with(|s| s.pcpu = PcpuId(1));
     assert!(vcpu.gic.raise::<Fake>(GUEST_EVTCHN_PPI));
+    with(|s| s.pcpu = PcpuId(0));
     assert!(!rig.kernel.block(&vcpu));
     rig.exit(0);
     assert!(rig.runs(0, &vcpu));
