@@ -45,7 +45,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         MemoryOp::AddToPhysmapBatch => add_batch(call),
         MemoryOp::RemoveFromPhysmap => {
             let arg: RemoveFromPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
-            clear(target(call, arg.domid, &mut None)?, place(arg.gpfn, 1)?)?;
+            clear(target(call, arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
             Ok(0)
         }
         MemoryOp::MaximumRamPage => Ok(H::frames().end().number()),
@@ -79,31 +79,31 @@ fn target<'a, H: Hw>(
 }
 
 /// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has
-/// worked long enough; if they are `long`, each ends a round. Returns how many are done, and why there are not more.
+/// worked long enough; if they are `long`, each ends a round. Returns how many are done, and what stopped it.
 fn each<H: Hw>(
     call: &mut Call<'_, H>,
     count: u64,
     long: bool,
     mut element: impl FnMut(&Call<'_, H>, u64) -> Result<(), XenError>,
-) -> (u64, Result<(), Stop>) {
+) -> Result<(u64, Result<(), XenError>), Stop> {
     let mut done = call.args[0] >> PROGRESS_SHIFT;
     while done < count {
         if let Err(error) = element(call, done) {
-            return (done, Err(error.into()));
+            return Ok((done, Err(error)));
         }
         done += 1;
         if (call.should_yield() || long) && done < count {
             call.args[0] = done << PROGRESS_SHIFT | call.args[0] & u64::from(MEMOP_CMD_MASK);
-            return (done, Err(Stop::Again));
+            return Err(Stop::Again);
         }
     }
-    (done, Ok(()))
+    Ok((done, Ok(())))
 }
 
-/// Where `pages` pages from `gfn` on lie, which must be inside the IPA space and aligned to their number.
-fn place(gfn: Gfn, pages: u64) -> Result<Ipa, XenError> {
-    let fits = gfn.0.checked_add(pages).is_some_and(|end| end <= IPA_PAGES);
-    if fits && gfn.0.is_multiple_of(pages) { Ok(Ipa::from_number(gfn.0)) } else { Err(XenError::Inval) }
+/// Where 2^`order` pages from `gfn` on lie, which must be inside the IPA space and aligned to their number.
+fn place(gfn: Gfn, order: u32) -> Result<Ipa, XenError> {
+    let fits = gfn.0 < IPA_PAGES && gfn.0.trailing_zeros() >= order;
+    fits.then(|| Ipa::from_number(gfn.0)).ok_or(XenError::Inval)
 }
 
 /// Changes the extents of a list until one fails.
@@ -121,15 +121,12 @@ fn extents<H: Hw>(
     let Ok(domain) = target(call, arg.domid, &mut other) else { return nothing };
     let mut removal = domain.p2m.removal();
     let order = arg.extent_order;
-    let done = each(call, arg.nr_extents, order > LONG_ORDER, |call, n| {
+    let (done, _) = each(call, arg.nr_extents, order > LONG_ORDER, |call, n| {
         let at = guest::element(GuestVa::new(arg.extent_start.0), n, size_of::<Gfn>())?;
         let gfn = list.read(call.domain, at)?;
-        change(domain, &mut removal, place(gfn, 1 << order)?, order)
-    });
-    match done {
-        (_, Err(Stop::Again)) => Err(Stop::Again),
-        (done, Err(Stop::Error(_)) | Ok(())) => Ok(done),
-    }
+        change(domain, &mut removal, place(gfn, order)?, order)
+    })?;
+    Ok(done)
 }
 
 /// `XENMEM_add_to_physmap`.
@@ -165,8 +162,8 @@ fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         let result = add_one(call, domain, space, arg.foreign_domid, idx, gpfn);
         let code = result.map_or_else(|error| i32::try_from(error.raw()).unwrap_or(i32::MIN), |()| 0);
         errs.write(call.domain, at(arg.errs, n, size_of::<i32>())?, &code)
-    });
-    result.map(|()| 0)
+    })?;
+    Ok(result.map(|()| 0)?)
 }
 
 fn add_one<H: Hw>(
@@ -177,7 +174,7 @@ fn add_one<H: Hw>(
     idx: u64,
     gpfn: Gfn,
 ) -> Result<(), XenError> {
-    let ipa = place(gpfn, 1)?;
+    let ipa = place(gpfn, 0)?;
     match space {
         MapSpace::SharedInfo if idx == 0 => replace(domain, ipa, domain.shared_info.pa(), MapKind::Shared),
         MapSpace::SharedInfo => Err(XenError::Inval),
@@ -186,7 +183,7 @@ fn add_one<H: Hw>(
         MapSpace::GmfnForeign => {
             let mut other = None;
             let owner = target(call, foreign, &mut other)?;
-            let page = owner.p2m.pin(place(Gfn(idx), 1)?, true).map_err(|_| XenError::Inval)?;
+            let page = owner.p2m.pin(place(Gfn(idx), 0)?, true).map_err(|_| XenError::Inval)?;
             replace(domain, ipa, page.pa(), MapKind::Foreign)?;
             // From here on the reference goes with the mapping.
             page.keep();

@@ -238,11 +238,11 @@ impl Memory for Arm {
         // Where the lines are as large as the blocks of DC ZVA, as on most cores, each line is cleaned right after it
         // was zeroed (operations on one line keep their order).
         let line = line_size();
-        if zero_size() != line || 4 * line > PAGE_SIZE {
+        if zero_size() != line || 16 * line > PAGE_SIZE {
             Self::zero(at, bytes);
             return Self::clean_to_poc(at, bytes);
         }
-        sweep::<4>(at, bytes, line, |at| {
+        sweep::<16>(at, bytes, line, |at| {
             zero_block(at);
             clean_line(at);
         });

@@ -12,7 +12,7 @@ use super::{Entries, FrameEntry, State};
 /// Order of the largest block: 1 GiB.
 pub const MAX_ORDER: u32 = 18;
 /// The end of a list.
-pub(super) const NONE: u32 = u32::MAX;
+const NONE: u32 = u32::MAX;
 /// Mark of a resting page.
 const RESTING: u32 = 0xFE;
 /// Mark of a frame that heads no free block.
@@ -53,22 +53,15 @@ impl Buddy {
         Some(number)
     }
 
-    /// Takes in the largest block at `number` of at most `pages` frames, if all are reserved, or else the one frame, if
-    /// that is. Returns how many frames were looked at.
-    pub(super) fn release(&mut self, number: u32, pages: u32) -> u32 {
-        let fits = number.trailing_zeros().min(pages.ilog2()).min(MAX_ORDER);
-        let block = self.entries.block(number, 1 << fits);
-        let (order, block) = match block.iter().all(FrameEntry::is_reserved) {
-            true => (fits, block),
-            false => (0, self.entries.block(number, 1)),
-        };
+    /// Takes in a block of reserved frames, at a multiple of its size.
+    pub(super) fn release(&mut self, number: u32, order: u32) {
+        let block = self.entries.block(number, 1 << order);
         if !block.is_empty() && block.iter().all(FrameEntry::is_reserved) {
             block.iter().for_each(|entry| entry.state.store(State::free(INSIDE).0, Ordering::Relaxed));
             self.free += 1 << order;
             self.total += 1 << order;
             self.merge(number, order);
         }
-        1 << order
     }
 
     /// Returns one frame.

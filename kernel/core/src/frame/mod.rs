@@ -118,8 +118,7 @@ pub struct FrameEntry {
 impl Default for FrameEntry {
     /// A frame that nobody may have: a hole in RAM, the image, firmware's memory.
     fn default() -> Self {
-        let (next, prev) = (AtomicU32::new(buddy::NONE), AtomicU32::new(buddy::NONE));
-        FrameEntry { state: AtomicU64::new(State::RESERVED.0), next, prev }
+        FrameEntry { state: AtomicU64::new(State::RESERVED.0), next: AtomicU32::new(0), prev: AtomicU32::new(0) }
     }
 }
 
@@ -182,11 +181,14 @@ impl FrameTable {
         FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)), quotas }
     }
 
-    /// Hands reserved frames to the allocator; those that are not reserved (or not RAM) are left as they are.
+    /// Hands reserved frames to the allocator, in the largest blocks that are aligned; a block that is not reserved in
+    /// whole, or not RAM, is left as it is.
     pub fn release_range(&self, from: Pa, pages: u64) {
         let (Some(mut at), Some(end)) = (number(from), number(from.add(pages * PAGE_SIZE))) else { return };
         while at < end {
-            at += self.buddy.lock().release(at, end - at);
+            let order = at.trailing_zeros().min((end - at).ilog2()).min(MAX_ORDER);
+            self.buddy.lock().release(at, order);
+            at += 1 << order;
         }
     }
 
