@@ -27,16 +27,14 @@ unsafe impl<T: Send + Sync> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
-/// Pages that an object needs.
-const fn pages<T>() -> u64 {
-    (size_of::<Object<T>>() as u64).div_ceil(PAGE_SIZE)
-}
-
 impl<T> Shared<T> {
+    /// Pages that an object needs.
+    const PAGES: u64 = (size_of::<Object<T>>() as u64).div_ceil(PAGE_SIZE);
+
     /// Moves `value` into frames that `owner` has to answer for.
     pub fn new(frames: &'static FrameTable, owner: DomId, value: T) -> Result<Self, XenError> {
         const { assert!(align_of::<Object<T>>() as u64 <= PAGE_SIZE) };
-        let pages = u32::try_from(pages::<T>()).map_err(|_| XenError::NoMem)?;
+        let pages = u32::try_from(Self::PAGES).map_err(|_| XenError::NoMem)?;
         let at = frames.alloc(owner, FrameKind::Object, pages)?;
         let object = NonNull::new(at.raw() as *mut Object<T>).ok_or(XenError::NoMem)?;
         let new = Object { references: AtomicU32::new(1), value };
@@ -79,7 +77,7 @@ impl<T> Drop for Shared<T> {
         // SAFETY: the last reference is gone, so nobody else can reach the value, and it is dropped once.
         unsafe { self.object.drop_in_place() };
         let at = Pa::new(self.object.as_ptr() as u64);
-        for page in 0..pages::<T>() {
+        for page in 0..Self::PAGES {
             crate::boot::frames().put(at.add(page * PAGE_SIZE));
         }
     }

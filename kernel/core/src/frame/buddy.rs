@@ -13,9 +13,7 @@ use super::{Entries, FrameEntry, State};
 pub const MAX_ORDER: u32 = 18;
 /// The end of a list.
 const NONE: u32 = u32::MAX;
-/// Mark of a resting page.
-const RESTING: u32 = 0xFE;
-/// Mark of a frame that heads no free block.
+/// Mark of a frame that heads no block on a list.
 const INSIDE: u32 = 0xFF;
 /// Pages that rest at most.
 const MAX_RESTING: usize = 64;
@@ -68,7 +66,7 @@ impl Buddy {
     #[inline]
     pub(super) fn free(&mut self, number: u32) {
         self.free += 1;
-        self.mark(number, RESTING);
+        self.mark(number, INSIDE);
         if let Err(number) = self.resting.push(number) {
             self.merge(number, 0);
         }

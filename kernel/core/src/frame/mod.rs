@@ -50,6 +50,8 @@ const ORDER_SHIFT: u32 = 40;
 const OWNER_SHIFT: u32 = 48;
 const SEEN_BY_GUESTS: u64 = 0x10 << KIND_SHIFT;
 const RAM: u64 = 0x08 << KIND_SHIFT;
+/// The owner of a frame that belongs to nobody: all ones, which is no domain's id.
+const NOBODY: DomId = DomId(u16::MAX);
 
 /// The word that says everything about a frame: owner (63:48), order of a free block (47:40), kind (39:32) and
 /// references (31:0).
@@ -57,7 +59,7 @@ const RAM: u64 = 0x08 << KIND_SHIFT;
 struct State(u64);
 
 impl State {
-    const RESERVED: State = State::new(DomId::INVALID, 0, FrameKind::Reserved, 0);
+    const RESERVED: State = State::new(NOBODY, 0, FrameKind::Reserved, 0);
 
     const fn new(owner: DomId, order: u32, kind: FrameKind, references: u64) -> Self {
         State(
@@ -72,7 +74,7 @@ impl State {
 
     /// A free frame; `order` is that of the block it heads, or one of the allocator's marks.
     const fn free(order: u32) -> Self {
-        State::new(DomId::INVALID, order, FrameKind::Free, 0)
+        State::new(NOBODY, order, FrameKind::Free, 0)
     }
 
     const fn owner(self) -> DomId {
@@ -96,11 +98,6 @@ impl State {
     const fn can_be_shared_with(self, owner: DomId) -> bool {
         let counts = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
         self.owner().0 == owner.0 && self.0 & SEEN_BY_GUESTS != 0 && counts
-    }
-
-    /// The same, owned by nobody.
-    const fn orphaned(self) -> Self {
-        State(self.0 & !(0xFFFF << OWNER_SHIFT) | (DomId::INVALID.0 as u64) << OWNER_SHIFT)
     }
 }
 
@@ -259,9 +256,9 @@ impl FrameTable {
         FrameRef { table: self, pa }
     }
 
-    /// Who owns the frame now; `DomId::INVALID` if nobody does.
+    /// Who owns the frame now; an id that no domain has if nobody does.
     pub fn owner(&self, pa: Pa) -> DomId {
-        self.entries.of(pa).map_or(DomId::INVALID, |entry| State(entry.state.load(Ordering::Acquire)).owner())
+        self.entries.of(pa).map_or(NOBODY, |entry| State(entry.state.load(Ordering::Acquire)).owner())
     }
 
     /// Drops a reference; the last one frees the frame.
@@ -300,10 +297,8 @@ impl FrameTable {
     /// still maps it lets go too.
     pub fn abandon(&self, pa: Pa) {
         let Some(entry) = self.entries.of(pa) else { return };
-        let orphan = |raw| Some(State(raw).orphaned().0);
-        if let Ok(raw) = entry.state.fetch_update(Ordering::AcqRel, Ordering::Relaxed, orphan) {
-            self.quota(State(raw).owner()).refund(State(raw).is_ram(), 1);
-        }
+        let before = State(entry.state.fetch_or(u64::from(NOBODY.0) << OWNER_SHIFT, Ordering::AcqRel));
+        self.quota(before.owner()).refund(before.is_ram(), 1);
         self.put(pa);
     }
 

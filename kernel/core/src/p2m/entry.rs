@@ -115,10 +115,7 @@ impl Entry {
     }
 
     pub(super) const fn leaf(pa: Pa, kind: MapKind, level: Level) -> Self {
-        let page = match level {
-            Level::One | Level::Two => 0,
-            Level::Three => TABLE_OR_PAGE,
-        };
+        let page = if matches!(level, Level::Three) { TABLE_OR_PAGE } else { 0 };
         Entry(pa.raw() & ADDRESS | kind.attributes() | page)
     }
 
