@@ -94,7 +94,7 @@ impl<H: Hw> P2m<H> {
     /// is there, `EINVAL` of a range outside of the space, `ESRCH` of a dying domain, `ENOMEM` without frames for tables.
     #[inline]
     pub fn map(&self, ipa: Ipa, pa: Pa, pages: u64, kind: MapKind) -> Result<(), XenError> {
-        let first = check_range(ipa, pages)?;
+        check_range(ipa, pages)?;
         if !pa.is_aligned(PAGE_SIZE) {
             return Err(XenError::Inval);
         }
@@ -108,11 +108,11 @@ impl<H: Hw> P2m<H> {
         }
         let mut done = 0;
         while done < pages {
-            let at = first.add(done * PAGE_SIZE);
+            let at = ipa.add(done * PAGE_SIZE);
             match self.map_block(&mut tables, at, pa.add(done * PAGE_SIZE), pages - done, kind) {
                 Ok(mapped) => done += mapped,
                 Err(error) => {
-                    self.clear(&mut tables, first, done);
+                    self.clear(&mut tables, ipa, done);
                     return Err(error);
                 }
             }
@@ -219,8 +219,8 @@ impl<H: Hw, T> Drop for Removal<'_, H, T> {
     }
 }
 
-/// Returns `ipa`, if it is aligned to a page and the range lies inside the IPA space; `EINVAL` if not.
-pub(crate) fn check_range(ipa: Ipa, pages: u64) -> Result<Ipa, XenError> {
-    let end = ipa.number().checked_add(pages).ok_or(XenError::Inval)?;
-    if !ipa.is_aligned(PAGE_SIZE) || end > IPA_PAGES { Err(XenError::Inval) } else { Ok(ipa) }
+/// `EINVAL` unless `ipa` is the start of a page, and the range lies inside the IPA space.
+pub(crate) fn check_range(ipa: Ipa, pages: u64) -> Result<(), XenError> {
+    let fits = ipa.number().checked_add(pages).is_some_and(|end| end <= IPA_PAGES);
+    if fits && ipa.is_aligned(PAGE_SIZE) { Ok(()) } else { Err(XenError::Inval) }
 }
