@@ -114,16 +114,15 @@ mod tests {
     use crate::hw::Memory;
 
     /// A machine of 4 GiB with an image for Dom0, and what it takes for it.
-    fn taken(cmdline: &str, magic: u32, text_offset: u64) -> Result<Range, &'static str> {
+    fn taken(cmdline: &'static str, magic: u32, text_offset: u64) -> Result<Range, &'static str> {
         reset();
         Fake::store32(RAM_BASE.add(MAGIC), magic);
         Fake::store64(RAM_BASE.add(TEXT_OFFSET), text_offset);
         Fake::store64(RAM_BASE.add(IMAGE_SIZE), 33 << 20);
         let image = Range { start: RAM_BASE, size: 0x3000 };
-        let mut machine = Machine { dom0_image: image, ..Machine::default() };
+        let mut machine = Machine { dom0_image: image, cmdline, ..Machine::default() };
         machine.ram.push(Range { start: RAM_BASE, size: 4 << 30 }).unwrap();
         machine.reserved.push(image).unwrap();
-        machine.cmdline.push_str(cmdline).unwrap();
         take_ram::<Fake>(&mut machine).map(|()| machine.dom0_ram)
     }
 

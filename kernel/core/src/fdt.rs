@@ -13,7 +13,6 @@ use crate::machine::{Machine, Range};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
-use heapless::String;
 
 pub use place::FdtError;
 use place::{Place, number};
@@ -40,8 +39,8 @@ pub fn console(blob: &[u8]) -> Option<Pa> {
 }
 
 /// Reads the whole FDT, which lies at `at`; `image` is where we are.
-pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Machine, FdtError> {
-    let fdt = Fdt::new(blob).map_err(FdtError::Broken)?;
+pub fn discover(blob: &'static [u8], at: Range, image: Range) -> Result<Machine, FdtError> {
+    let fdt = Fdt::new(blob).map_err(|_| FdtError::new("(file)", "structure", "malformed"))?;
     let root = Place::root(fdt);
     let mut found = Machine { image, fdt: at, ..Machine::default() };
     let mut has_psci = false;
@@ -63,21 +62,21 @@ pub fn discover(blob: &[u8], at: Range, image: Range) -> Result<Machine, FdtErro
         (found.dom0_image.size != 0, "/chosen", "module (multiboot,kernel)"),
     ];
     match required.iter().find(|(is_there, ..)| !is_there) {
-        Some((_, path, field)) => Err(FdtError::Field(String::try_from(*path).unwrap_or_default(), field, "missing")),
+        Some((_, path, field)) => Err(FdtError::new(path, field, "missing")),
         None => Ok(found),
     }
 }
 
 /// Notes what a node says about the machine.
-fn node(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
+fn node(found: &mut Machine, place: &Place<'_, 'static>) -> Result<(), FdtError> {
     let kind = place.node.name_without_address();
     match place.parent_name() {
         Some("") if kind == "memory" || place.text("device_type") == Some("memory") => {
             place.ranges()?.try_for_each(|range| bank(found, place, range?))
         }
         Some("") if kind == "chosen" => {
-            let ours = copied(place, "xen,xen-bootargs")?;
-            found.cmdline = if ours.is_empty() { copied(place, "bootargs")? } else { ours };
+            let ours = place.text("xen,xen-bootargs").filter(|text| !text.is_empty());
+            found.cmdline = ours.or(place.text("bootargs")).unwrap_or("");
             Ok(())
         }
         Some("") if kind == "psci" && place.required("method")?.value() != b"smc\0" => {
@@ -166,11 +165,4 @@ fn timers(place: &Place<'_, '_>) -> Result<(), FdtError> {
     let entries = interrupts.as_prop_encoded_array([1; 3]).map_err(|_| unsupported())?;
     let numbers = entries.skip(2).take(2).map(|[_, ppi, _]| number(ppi) + 16);
     if numbers.eq([VTIMER_PPI, TIMER_PPI].map(|ppi| u64::from(ppi.0))) { Ok(()) } else { Err(unsupported()) }
-}
-
-/// A string property, which may be absent.
-fn copied(place: &Place<'_, '_>, field: &'static str) -> Result<String<256>, FdtError> {
-    let Some(property) = place.node.property(field) else { return Ok(String::new()) };
-    let text: &str = property.value_as().map_err(|_| place.error(field, "malformed"))?;
-    String::try_from(text).map_err(|_| place.error(field, "too long"))
 }

@@ -1,6 +1,6 @@
 //! The machine as the boot code found it in the FDT, and what of its RAM is spoken for.
 
-use heapless::{String, Vec};
+use heapless::Vec;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::hw::MAX_PCPUS;
@@ -63,7 +63,7 @@ pub struct Machine {
     /// The host's FDT.
     pub fdt: Range,
     /// Our own command line.
-    pub cmdline: String<256>,
+    pub cmdline: &'static str,
     /// Affinities of the pCPUs that are used.
     pub cpus: Vec<u64, MAX_PCPUS>,
     /// pCPUs that are left off since there are more.

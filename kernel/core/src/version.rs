@@ -38,7 +38,7 @@ fn about<H: Hw>(call: &mut Call<'_, H>, op: VersionOp) -> CallResult {
         VersionOp::Commandline if !call.domain.is_privileged() => Err(XenError::Perm.into()),
         VersionOp::Commandline => {
             let machine = call.kernel.machine();
-            text(call, machine.map_or("", |machine| machine.cmdline.as_str()), COMMANDLINE_LEN)
+            text(call, machine.map_or("", |machine| machine.cmdline), COMMANDLINE_LEN)
         }
         VersionOp::PlatformParameters => bytes(call, &0u64.to_le_bytes()),
         VersionOp::GuestHandle => bytes(call, &call.domain.uuid),

@@ -31,27 +31,45 @@ unsafe extern "Rust" {
     safe fn xenolith_main(fdt: &'static [u8]) -> !;
 }
 
-/// The first Rust code: maps the image and the FDT, and turns the MMU on.
+/// The first Rust code, with the MMU off: maps the image and the FDT. Returns what the entry code goes on with.
 ///
 /// # Safety
 ///
 /// Called by the entry code alone, on the first pCPU's stack, with the address that the boot loader gave.
-pub unsafe extern "C" fn early(fdt: u64) -> ! {
-    let Some(blob) = find_fdt(fdt) else { crash::park() };
-    if map_image(place(blob)).is_err() || !cpu::has_enough_address_bits() {
+pub unsafe extern "C" fn early(fdt: u64) -> &'static Percpu {
+    let is_mapped = find_fdt(fdt).is_some_and(|blob| map_image(place(blob)).is_ok());
+    if !is_mapped || !cpu::has_enough_address_bits() {
         crash::park();
     }
-    // SAFETY: the tables map the image, this stack and the FDT at their own addresses.
-    unsafe {
-        msr!("mair_el2", cpu::MAIR);
-        msr!("tcr_el2", cpu::tcr());
-        msr!("ttbr0_el2", STAGE1.root());
-        // Neither TLBs nor the instruction cache may hold what firmware put there.
-        core::arch::asm!("tlbi alle2", "ic iallu", "dsb nsh", "isb", options(nostack, preserves_flags));
-        msr!("sctlr_el2", cpu::SCTLR);
+    let block = &percpu::all()[0];
+    prepare(block);
+    block
+}
+
+/// Notes what a pCPU turns its MMU on with.
+fn prepare(block: &Percpu) {
+    for (place, value) in block.start.iter().zip([cpu::tcr(), STAGE1.root(), percpu::initial_sp(block.id)]) {
+        place.store(value, Ordering::Relaxed);
     }
+}
+
+/// A pCPU's first code with the MMU on, which makes `block` its own. The one that comes with the FDT boots the machine;
+/// the others run guests as soon as there are any.
+///
+/// # Safety
+///
+/// Called by the entry code alone, on the stack that belongs to `block`.
+pub unsafe extern "C" fn enter(block: &'static Percpu, fdt: u64) -> ! {
+    percpu::adopt(block);
+    block.mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
+    // SAFETY: the table has all sixteen entries.
+    unsafe { msr!("vbar_el2", vectors::table()) };
     barrier!("isb");
-    adopt(&percpu::all()[0]);
+    cpu::init(block.id);
+    let Some(blob) = find_fdt(fdt) else {
+        init_interrupts();
+        run()
+    };
     if let Some(uart) = fdt::console(blob) {
         let page = Range { start: uart.page(), size: PAGE_SIZE };
         if STAGE1.map(page, Access::Device).is_ok() {
@@ -87,18 +105,8 @@ fn place(fdt: &[u8]) -> Range {
     Range { start: Pa::new(fdt.as_ptr() as u64), size: fdt.len() as u64 }
 }
 
-/// Makes `block` this pCPU's, and sets the registers that hold guests in.
-fn adopt(block: &'static Percpu) {
-    percpu::adopt(block);
-    block.mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
-    // SAFETY: the table has all sixteen entries.
-    unsafe { msr!("vbar_el2", vectors::table()) };
-    barrier!("isb");
-    cpu::init(block.id);
-}
-
 /// Reads the FDT, and maps the GIC, all RAM that is free, and Dom0's image.
-pub fn discover(fdt: &[u8]) -> Machine {
+pub fn discover(fdt: &'static [u8]) -> Machine {
     let found = or_stop(fdt::discover(fdt, place(fdt), layout::image()));
     or_stop(map_machine(&found));
     found
@@ -157,9 +165,7 @@ unsafe extern "C" {
 }
 
 fn start_pcpu(block: &'static Percpu, mpidr: u64) {
-    for (place, value) in block.start.iter().zip([cpu::tcr(), mrs!("ttbr0_el2"), percpu::initial_sp(block.id)]) {
-        place.store(value, Ordering::Relaxed);
-    }
+    prepare(block);
     let context = core::ptr::from_ref(block) as u64;
     // The other one reads it with its MMU off.
     Arm::clean_to_poc(Pa::new(context), size_of::<Percpu>() as u64);
@@ -187,17 +193,6 @@ fn init_interrupts() {
     own.redistributor.store(redistributor, Ordering::Relaxed);
     gic::init_pcpu();
     own.online.store(true, Ordering::Release);
-}
-
-/// The first Rust code of another pCPU.
-///
-/// # Safety
-///
-/// Called by `secondary_start` alone, with the MMU on, on the stack that belongs to `block`.
-pub unsafe extern "C" fn secondary(block: &'static Percpu) -> ! {
-    adopt(block);
-    init_interrupts();
-    run()
 }
 
 /// Runs guests on this pCPU, as soon as there are any.

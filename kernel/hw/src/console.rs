@@ -6,14 +6,11 @@ use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use kernel_core::addr::Pa;
-use spin::mutex::SpinMutex;
 
 use crate::mmio;
 
 /// Address of the UART's registers; zero while it is unknown. Written once, at boot.
 static BASE: AtomicUsize = AtomicUsize::new(0);
-/// Guards the transmitter, so that lines of two pCPUs do not mix.
-static WRITER: SpinMutex<()> = SpinMutex::new(());
 
 /// Data register, and flag register with its "transmit FIFO full" bit (Arm DDI 0183, section 3.3).
 const DR: usize = 0;
@@ -27,23 +24,18 @@ pub fn init(base: Pa) {
     BASE.store(mmio::address(base), Ordering::Relaxed);
 }
 
-/// Writes bytes; `\n` becomes `\r\n`.
-pub fn write(text: &[u8]) {
-    let _only_one = WRITER.lock();
-    put_all(text);
-}
-
 /// `write!` to the console of a machine that is about to stop: without the lock, whose holder it may have stopped.
 pub struct LastWords;
 
 impl fmt::Write for LastWords {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        put_all(text.as_bytes());
+        write(text.as_bytes());
         Ok(())
     }
 }
 
-fn put_all(text: &[u8]) {
+/// Writes bytes; `\n` becomes `\r\n`. The log calls it under its lock, so that lines of two pCPUs do not mix.
+pub fn write(text: &[u8]) {
     let base = BASE.load(Ordering::Relaxed);
     if base == 0 {
         return;

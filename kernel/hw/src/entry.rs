@@ -97,6 +97,7 @@ boot_start:
     mov     x30, xzr
     mov     x0, x20
     bl      {early}
+    b       mmu_on
 boot_park:
     wfe
     b       boot_park
@@ -108,6 +109,10 @@ secondary_start:
     mov     x1, #(1 << 31)
     msr     hcr_el2, x1
     isb
+    mov     x20, xzr        // no FDT
+
+    // The tables map the image, the stacks and the FDT at their own addresses.
+mmu_on:
     mov     x1, #{mair}
     msr     mair_el2, x1
     ldp     x1, x2, [x0, #{start}]
@@ -115,7 +120,7 @@ secondary_start:
     msr     ttbr0_el2, x2
     ldr     x1, [x0, #({start} + 16)]
     mov     sp, x1
-    // Nothing of this translation regime is in this pCPU's TLBs or instruction cache that we did not put there.
+    // Neither TLBs nor the instruction cache may hold what firmware put there.
     tlbi    alle2
     ic      iallu
     dsb     nsh
@@ -125,7 +130,8 @@ secondary_start:
     isb
     mov     x29, xzr
     mov     x30, xzr
-    bl      {secondary}
+    mov     x1, x20
+    bl      {enter}
     b       boot_park
 "#,
     stride = const STACK_STRIDE,
@@ -134,5 +140,5 @@ secondary_start:
     mair = const cpu::MAIR,
     sctlr = const cpu::SCTLR,
     early = sym boot::early,
-    secondary = sym boot::secondary,
+    enter = sym boot::enter,
 );

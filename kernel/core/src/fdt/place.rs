@@ -4,7 +4,6 @@ use core::fmt;
 
 use crate::addr::Pa;
 use crate::machine::Range;
-use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
 use dtoolkit::standard::Reg;
 use dtoolkit::{Cells, Node, Property};
@@ -15,19 +14,24 @@ const MAX_DEPTH: usize = 12;
 
 /// What is wrong with an FDT, and where.
 #[derive(Debug)]
-pub enum FdtError {
-    /// The file cannot be walked.
-    Broken(FdtParseError),
-    /// The path of a node, cut where it gets long; the property or the part of the file; what is wrong with that.
-    Field(String<64>, &'static str, &'static str),
+pub struct FdtError {
+    /// The path of a node, cut where it gets long.
+    path: String<64>,
+    /// The property, or the part of the file.
+    field: &'static str,
+    fault: &'static str,
+}
+
+impl FdtError {
+    /// An error at `path`.
+    pub fn new(path: &str, field: &'static str, fault: &'static str) -> Self {
+        FdtError { path: String::try_from(path).unwrap_or_default(), field, fault }
+    }
 }
 
 impl fmt::Display for FdtError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FdtError::Broken(error) => write!(f, "FDT: (file): structure: {error}"),
-            FdtError::Field(path, field, fault) => write!(f, "FDT: {path}: {field}: {fault}"),
-        }
+        write!(f, "FDT: {}: {}: {}", self.path, self.field, self.fault)
     }
 }
 
@@ -67,7 +71,7 @@ impl<'a> Place<'_, 'a> {
 
     /// An error about one of its properties.
     pub fn error(&self, field: &'static str, fault: &'static str) -> FdtError {
-        FdtError::Field(self.path(), field, fault)
+        FdtError { path: self.path(), field, fault }
     }
 
     /// A property that must be there.

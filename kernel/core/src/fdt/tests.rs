@@ -83,13 +83,13 @@ fn machine(extra: impl Fn(&mut FdtWriter) -> Result<(), Error>) -> Result<Vec<u8
     fdt.finish()
 }
 
-fn usual() -> Vec<u8> {
-    machine(|_| Ok(())).unwrap_or_default()
+fn usual() -> &'static [u8] {
+    machine(|_| Ok(())).unwrap_or_default().leak()
 }
 
 fn refused(extra: impl Fn(&mut FdtWriter) -> Result<(), Error>) -> std::string::String {
-    let blob = machine(extra).unwrap_or_default();
-    match discover(&blob, range(0x4f00_0000, blob.len() as u64), image()) {
+    let blob = machine(extra).unwrap_or_default().leak();
+    match discover(blob, range(0x4f00_0000, blob.len() as u64), image()) {
         Ok(_) => "accepted".to_string(),
         Err(error) => error.to_string(),
     }
@@ -99,20 +99,20 @@ fn refused(extra: impl Fn(&mut FdtWriter) -> Result<(), Error>) -> std::string::
 fn the_machine_is_found() {
     let blob = usual();
     let at = range(0x4f00_0000, 0x2345);
-    let machine = discover(&blob, at, image());
+    let machine = discover(blob, at, image());
     let Ok(machine) = machine else { panic!("{machine:?}") };
     assert_eq!(machine.ram[..], [range(0x4000_0000, 0x1000_0000), range(0x8000_0000, 0x4000_0000)]);
     assert_eq!(machine.cpus[..], [0, 1, 0x100]);
     assert_eq!((machine.gicd, &machine.gicr[..]), (range(0x800_0000, 0x1_0000), &[range(0x80a_0000, 0xf6_0000)][..]));
     assert_eq!(machine.dom0_image, range(0x4900_0000, 0x12345));
-    assert_eq!(machine.cmdline.as_str(), "dom0_mem=64M");
+    assert_eq!(machine.cmdline, "dom0_mem=64M");
     let reserved = [range(0x4900_0000, 0x1_3000), range(0x4800_0000, 0x1000), image(), range(0x4f00_0000, 0x3000)];
     assert_eq!(machine.reserved[..], reserved);
 }
 
 #[test]
 fn the_console_is_where_stdout_path_says_through_its_bus() {
-    assert_eq!(console(&usual()), Some(Pa::new(0x900_1000)));
+    assert_eq!(console(usual()), Some(Pa::new(0x900_1000)));
 }
 
 #[test]
@@ -160,10 +160,11 @@ fn no_byte_of_the_file_can_make_the_reader_panic() {
     let at = range(0x4f00_0000, 0x2000);
     for position in 0..blob.len() {
         for value in [0, 3, 0x7f, 0xff] {
-            let mut broken = blob.clone();
+            let mut broken = blob.to_vec();
             broken[position] = value;
-            let _ = console(&broken);
-            let _ = discover(&broken, at, image());
+            let broken = broken.leak();
+            let _ = console(broken);
+            let _ = discover(broken, at, image());
         }
     }
     for length in 0..blob.len() {

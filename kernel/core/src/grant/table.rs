@@ -16,21 +16,15 @@ use crate::hw::Hw;
 
 /// Pages of a table at most (Xen's default for `max_grant_frames`).
 const MAX_PAGES: usize = 64;
-/// Bytes of our half of an entry.
-const OURS_SIZE: usize = 16;
-/// Pages of our halves of one page.
-const OURS_PAGES: u32 = 2;
 /// Where a page is that is not mapped (`INVALID_GFN`).
 const NOWHERE: Gfn = Gfn(u64::MAX);
-
-const _: () = assert!((ENTRIES_V1_PER_PAGE * OURS_SIZE) as u64 == PAGE_SIZE * OURS_PAGES as u64);
 
 /// One page of the table.
 #[derive(Clone, Copy)]
 struct Page {
     /// What the granter writes. It can change at any moment.
     shared: Pa,
-    /// Our halves of the same entries.
+    /// Our halves of the same entries, of the same size.
     ours: Pa,
     /// Where the granter has it mapped.
     gfn: Gfn,
@@ -66,9 +60,8 @@ impl<H: Hw> GrantTable<H> {
     pub(super) fn entry(&self, gref: GrantRef) -> Option<Entry<H>> {
         let gref = usize::try_from(gref.0).ok()?;
         let page = self.pages.get(gref / ENTRIES_V1_PER_PAGE)?;
-        let index = gref % ENTRIES_V1_PER_PAGE;
-        let at = |base: Pa, size| base.add((index * size) as u64);
-        Some(Entry { shared: at(page.shared, ENTRY_V1_SIZE), ours: at(page.ours, OURS_SIZE), hw: PhantomData })
+        let at = (gref % ENTRIES_V1_PER_PAGE * ENTRY_V1_SIZE) as u64;
+        Some(Entry { shared: page.shared.add(at), ours: page.ours.add(at), hw: PhantomData })
     }
 
     /// The first entry that `wanted` accepts. Not for hot paths: a table has up to 32,768.
@@ -93,9 +86,7 @@ impl<H: Hw> Drop for GrantTable<H> {
     fn drop(&mut self) {
         for page in &self.pages {
             H::frames().put(page.shared);
-            for n in 0..OURS_PAGES {
-                H::frames().put(page.ours.add(u64::from(n) * PAGE_SIZE));
-            }
+            H::frames().put(page.ours);
         }
     }
 }
@@ -103,10 +94,10 @@ impl<H: Hw> Drop for GrantTable<H> {
 impl Page {
     fn alloc<H: Hw>(owner: DomId) -> Result<Self, XenError> {
         let shared = H::frames().alloc(owner, FrameKind::GrantTable, 1)?;
-        let ours = H::frames().alloc(owner, FrameKind::Object, OURS_PAGES);
+        let ours = H::frames().alloc(owner, FrameKind::Object, 1);
         let ours = ours.inspect_err(|_| H::frames().put(shared))?;
         H::zero(shared, PAGE_SIZE);
-        H::zero(ours, PAGE_SIZE * u64::from(OURS_PAGES));
+        H::zero(ours, PAGE_SIZE);
         Ok(Page { shared, ours, gfn: NOWHERE })
     }
 }

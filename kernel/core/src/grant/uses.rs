@@ -13,26 +13,30 @@ use crate::addr::{Ipa, Pa};
 use crate::domain::Domain;
 use crate::hw::Hw;
 
-/// Uses of one kind, at most: far from the counter's end.
-const MAX_USES: u16 = 0x7FFF;
 /// Attempts to change a word that its granter changes at the same time. An honest granter writes it once or twice.
 const ATTEMPTS: u32 = 8;
 
-/// Both halves of an entry: the granter's `grant_entry_v1`, which can change at any moment, and ours, which is the
-/// count of uses in one double word and the frame in the next.
+/// Both halves of an entry: the granter's `grant_entry_v1`, which can change at any moment, and our [`Counts`].
 pub(super) struct Entry<H> {
     pub(super) shared: Pa,
     pub(super) ours: Pa,
     pub(super) hw: PhantomData<H>,
 }
 
-/// Who uses a reference, and how often for reading and for writing.
+/// Who uses a reference, how often for reading and for writing (up to 255 times each, as with Xen), and which frame.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Counts {
-    uses: [u16; 2],
+    uses: [u8; 2],
     user: DomId,
-    pad: u16,
+    /// The frame's number.
+    frame: u32,
+}
+
+impl Counts {
+    fn frame(self) -> Pa {
+        Pa::from_number(u64::from(self.frame))
+    }
 }
 
 impl<H: Hw> Entry<H> {
@@ -44,14 +48,10 @@ impl<H: Hw> Entry<H> {
         H::store64(self.ours, transmute!(counts));
     }
 
-    fn frame(&self) -> Pa {
-        Pa::new(H::load64(self.ours.add(8)))
-    }
-
     /// Whether `user` uses `frame` through the entry, for reading or (if `write`) writing.
     pub(super) fn is_used(&self, user: DomId, write: bool, frame: Pa) -> bool {
         let counts = self.counts();
-        counts.user == user && counts.uses[usize::from(write)] > 0 && self.frame() == frame
+        counts.user == user && counts.uses[usize::from(write)] > 0 && counts.frame() == frame
     }
 
     /// Exchanges the granter's halves of two entries that nobody uses; false if somebody does.
@@ -124,9 +124,7 @@ impl<H: Hw> Use<H> {
         if !first && counts.user != user {
             return Err(GrantStatus::GeneralError);
         }
-        if counts.uses[usize::from(write)] >= MAX_USES {
-            return Err(GrantStatus::NoSpace);
-        }
+        let more = counts.uses[usize::from(write)].checked_add(1).ok_or(GrantStatus::NoSpace)?;
         if first || write && counts.uses[1] == 0 {
             entry.show(user, write)?;
         }
@@ -135,19 +133,17 @@ impl<H: Hw> Use<H> {
             let gfn = u64::from(H::load32(entry.shared.add(4)));
             granter.p2m.pin(Ipa::from_number(gfn), write).ok()
         } else {
-            H::frames().get(entry.frame(), granter.id)
+            H::frames().get(counts.frame(), granter.id)
         };
         let Some(page) = page else {
             entry.hide(counts);
             return Err(GrantStatus::BadPage);
         };
         let frame = page.keep();
-        if first {
-            H::store64(entry.ours.add(8), frame.raw());
-            counts.user = user;
-        }
-        counts.uses[usize::from(write)] += 1;
-        entry.set_counts(counts);
+        counts.uses[usize::from(write)] = more;
+        // The hypervisor's address space has 40 bits, so the number of a frame fits.
+        let number = u32::try_from(frame.number()).unwrap_or(u32::MAX);
+        entry.set_counts(Counts { user, frame: number, ..counts });
         drop(table);
         Ok(Use { granter: Some(granter), gref, user, write, frame })
     }

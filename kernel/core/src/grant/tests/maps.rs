@@ -196,18 +196,30 @@ fn an_array_that_cannot_be_walked_is_a_fault() {
 }
 
 #[test]
-fn mapping_ends_with_the_pool_of_tables_and_leaves_no_use_behind() {
+fn a_reference_is_mapped_255_times_and_not_once_more() {
     let mut t = pair();
     grant(&t.a, 8, 3, t.b.id, false);
+    assert!((0..255).all(|slot| t.map(8, slot, true).is_ok()));
+    assert_eq!(t.map(8, 255, true), Err(GrantStatus::NoSpace.raw()));
+    assert!(t.map(8, 255, false).is_ok(), "uses to read are counted apart");
+    assert_eq!(Fake::frames().references(page(&t.a, 3)), 1 + 256);
+}
+
+#[test]
+fn mapping_ends_with_the_pool_of_tables_and_leaves_no_use_behind() {
+    let mut t = pair();
+    // One reference is not mapped that often.
+    (8..32).for_each(|gref| grant(&t.a, gref, 3, t.b.id, false));
+    let gref = |n: u32| 8 + n / 200;
     // Each mapping takes a table of its own.
     let slot = |n: u32| u64::from(n) * 512;
     let mut mapped = 0;
-    while t.map(8, slot(mapped), true).is_ok() {
+    while t.map(gref(mapped), slot(mapped), true).is_ok() {
         mapped += 1;
     }
     assert!(mapped > 100);
     let free = Fake::frames().free_pages();
-    assert_eq!(t.map(8, slot(mapped), true), Err(GrantStatus::GeneralError.raw()));
+    assert_eq!(t.map(gref(mapped), slot(mapped), true), Err(GrantStatus::GeneralError.raw()));
     assert_eq!(t.touch(slot(mapped), Access::Read), None);
     assert_eq!((Fake::frames().free_pages(), Fake::frames().references(page(&t.a, 3))), (free, 1 + mapped));
 }

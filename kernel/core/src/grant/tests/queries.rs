@@ -40,7 +40,7 @@ fn the_table_grows_by_mapping_and_by_set_up() {
     let setup = SetupTable { dom: DomId(99), ..setup };
     assert_eq!(t.one(GrantOp::SetupTable, &setup).1.status, GrantStatus::BadDomain.raw());
     let tables = Fake::frames().tables_of(t.b.id) as u64;
-    assert_eq!(t.b.quota.kernel() - tables, before + 9, "three pages, each with two of ours");
+    assert_eq!(t.b.quota.kernel() - tables, before + 6, "three pages, each with one of ours");
 }
 
 #[test]
