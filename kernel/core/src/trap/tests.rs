@@ -4,24 +4,10 @@ mod exits;
 
 use super::inject::{Exception, LONG, enter, skip};
 use super::mmio::extend;
-use super::registers::Register;
 use super::*;
 use crate::addr::GuestVa;
 use crate::context::{El1Context, TrapFrame};
 use crate::fake::{Fake, reset, with};
-use crate::vtimer;
-
-#[test]
-fn a_register_access_is_decoded_to_the_register_of_its_instruction() {
-    // MSR ICC_SGI1R_EL1, x5; MRS x5, CNTP_CVAL_EL0; MRS x0, ID_AA64PFR0_EL1.
-    for (encoding, rest, register) in [
-        (encoding(3, 0, 12, 11, 5), 5 << 5, Register::Sgi { group1: true }),
-        (encoding(3, 3, 14, 2, 2), 5 << 5 | 1, Register::Timer(vtimer::Register::Compare)),
-        (encoding(3, 0, 0, 4, 0), 1, Register::Identification(4, 0)),
-    ] {
-        assert_eq!(Register::of(0x18 << 26 | 1 << 25 | encoding | rest), Some(register));
-    }
-}
 
 #[test]
 fn loads_extend_as_the_instruction_says() {

@@ -190,6 +190,27 @@ fn what_does_not_exist_is_undefined_at_its_own_address() {
 }
 
 #[test]
+fn a_register_access_is_decoded_to_the_register_of_its_instruction() {
+    let mut guest = Guest::new();
+    guest.store(GICD, 3);
+    guest.store(GICR_SGI + 0x100, 1 << 3);
+    // MSR ICC_SGI1R_EL1, x5; MSR CNTP_CVAL_EL0, x5; MRS x5, CNTP_CVAL_EL0; MRS x0, ICC_SRE_EL1; MRS x0, ICC_SGI1R_EL1.
+    let sgi1r = u64::from(encoding(3, 0, 12, 11, 5));
+    let compare = u64::from(encoding(3, 3, 14, 2, 2));
+    guest.frame.x[5] = 3 << 24 | 1;
+    guest.trap(0x18, sgi1r | 5 << 5, 0);
+    assert_eq!(guest.list_register(0), (1, 3));
+    guest.trap(0x18, compare | 5 << 5, 0);
+    guest.frame.x[5] = 0;
+    guest.trap(0x18, compare | 5 << 5 | 1, 0);
+    assert_eq!(guest.frame.x[5], 3 << 24 | 1);
+    guest.trap(0x18, u64::from(encoding(3, 0, 12, 12, 5)) | 1, 0);
+    assert_eq!(guest.frame.x[0], 7);
+    guest.trap(0x18, sgi1r | 1, 0);
+    assert!(guest.has_taken(0), "it cannot be read");
+}
+
+#[test]
 fn debug_registers_and_cache_operations_by_set_are_harmless() {
     let mut guest = Guest::new();
     for register in
