@@ -6,7 +6,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use super::bank::Bank;
 use super::lists::{Lr, MAX_LRS};
 use super::vcpu::{ALL, Private};
-use super::{GicLayout, PRIVATE, SPI_BANKS, bits, index_of, low};
+use super::{GicLayout, PRIVATE, SPI_BANKS, bits, index_of};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -16,7 +16,7 @@ use crate::local::Current;
 const NOBODY: u8 = 0xFF;
 /// `GICD_IROUTER.Interrupt_Routing_Mode`: any vCPU may take it. The first one does.
 const ANY: u32 = 1 << 31;
-/// The affinity fields of `GICD_IROUTER` but for affinity 3, which no vCPU has.
+/// The affinity fields of `GICD_IROUTER`, but for affinity 3.
 const AFFINITY: u32 = 0xFF_FFFF;
 
 /// The distributor of a domain.
@@ -77,8 +77,8 @@ impl Spis {
 
 impl Shared {
     /// Writes the lower half of `IROUTER`.
-    pub(super) fn set_route(&mut self, i: u32, value: u64) -> u32 {
-        self.route[i as usize & 31] = low(value) & (ANY | AFFINITY);
+    pub(super) fn set_route(&mut self, i: u32, value: u32) -> u32 {
+        self.route[i as usize & 31] = value & (ANY | AFFINITY);
         1 << (i & 31)
     }
 

@@ -55,7 +55,7 @@ pub(super) struct Lists {
     /// As last written.
     lrs: [Lr; MAX_LRS],
     /// List registers that hold an interrupt, as far as known.
-    used: u32,
+    pub(super) used: u32,
     /// Interrupts are left over, and the maintenance interrupt tells when there is room.
     underflow: bool,
     /// Where the vCPU runs.
@@ -72,15 +72,6 @@ impl Lists {
     #[inline]
     pub(super) fn is_idle<H: Hw>(&self) -> bool {
         self.used & !H::empty_lrs() == 0
-    }
-
-    /// Whether nothing is in the list registers of this pCPU; then nothing is said to be there any more.
-    pub(super) fn forget_if_idle<H: Hw>(&mut self) -> bool {
-        let idle = self.is_idle::<H>();
-        if idle {
-            self.used = 0;
-        }
-        idle
     }
 
     /// The list registers in use: from the hardware where they are this pCPU's, else as last written.

@@ -29,11 +29,6 @@ const fn routed(offset: u64) -> u32 {
     low(offset - 0x6000) / 8
 }
 
-/// How far the lower half of a 64-bit register is from the half at `offset`, in bits.
-const fn half(offset: u64) -> u64 {
-    offset % 8 * 8
-}
-
 /// Reads `size` bytes of a register, which are the lowest of the result; `None` if it is of a vCPU that does not exist.
 #[inline]
 pub fn read<H: Hw>(domain: &Domain<H>, at: Frame, size: u8) -> Option<u64> {
@@ -51,7 +46,7 @@ pub fn read<H: Hw>(domain: &Domain<H>, at: Frame, size: u8) -> Option<u64> {
                 (0x0008 | 0x000C, 4 | 8) => {
                     let last = index + 1 == domain.vcpus().len();
                     let typer = affinity(index) << 32 | (index as u64) << 8 | u64::from(last) << 4;
-                    typer >> half(offset)
+                    typer >> (offset % 8 * 8)
                 }
                 (0xFFE8 | 0x1_FFE8, 4) => PIDR2,
                 (SGI_FRAME.., _) => gic.read_private::<H>(offset - SGI_FRAME, size),
@@ -70,9 +65,9 @@ fn read_state<H: Hw>(domain: &Domain<H>, offset: u64, size: u8) -> u64 {
                 vcpus.iter().fold(0, |mask, vcpu| mask | vcpu.gic.lock().lists.held::<H>(bank.base, state))
             })
         }),
-        (0x6000..0x8000, 4 | 8) => spis
-            .get(routed(offset))
-            .map_or(0, |shared| u64::from(shared.route[routed(offset) as usize % 32]) >> half(offset)),
+        (0x6000..0x8000, 4 | 8) if offset % 8 == 0 => {
+            spis.get(routed(offset)).map_or(0, |shared| u64::from(shared.route[routed(offset) as usize % 32]))
+        }
         _ => 0,
     }
 }
@@ -109,9 +104,10 @@ fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
         (0x0080..0x0D00, _) => dist::change(kernel, domain, first_irq(offset), |shared| {
             shared.bank.write::<H>(offset, size, value, || true)
         }),
-        (0x6000..0x8000, 4 | 8) => dist::change(kernel, domain, routed(offset), |shared| {
-            shared.set_route(routed(offset), value << half(offset))
-        }),
+        // The upper half is affinity 3, which is always 0.
+        (0x6000..0x8000, 4 | 8) if offset % 8 == 0 => {
+            dist::change(kernel, domain, routed(offset), |shared| shared.set_route(routed(offset), low(value)))
+        }
         _ => {}
     }
 }

@@ -156,8 +156,12 @@ impl VcpuGic {
     /// goes to another one by now is handed on, since this one may never be back.
     pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
         let gic = &current.vcpu.gic;
-        let idle = gic.lock().lists.forget_if_idle::<H>();
-        if !idle || gic.marks.load(Ordering::SeqCst) & ALL != 0 {
+        let in_use = {
+            let lists = &mut gic.lock().lists;
+            lists.used &= !H::empty_lrs();
+            lists.used != 0
+        };
+        if in_use || gic.marks.load(Ordering::SeqCst) & ALL != 0 {
             let spis = &mut *current.domain.dist.lock();
             gic.lock().sync::<H>(spis);
             for shared in &mut spis.0 {
