@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::runstate::PAUSED;
+use crate::sched::Policy;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -20,7 +21,7 @@ enum Step {
         vcpu: usize,
         mask: u64,
     },
-    /// Time passes on a pCPU.
+    /// Time passes on a pCPU. Another one's timer interrupt comes too, if a turn there is over by then.
     Pass {
         on: u8,
         ns: u64,
@@ -75,7 +76,14 @@ fn run(rig: &mut Rig, guests: &[Dom], model: &mut Model, step: Step) {
             model.pauses[n] = model.pauses[n].saturating_sub(1);
         }
         Step::Pin { vcpu, mask } => rig.kernel.pin(&guests[vcpu].vcpus()[0], mask),
-        Step::Pass { on, ns } => rig.pass(on, ns),
+        Step::Pass { on, ns } => {
+            rig.pass(on, ns);
+            let (other, now) = (1 - on, Fake::now());
+            let end = rig.kernel.sched.queues(PcpuId(other)).ready.turn_end(now);
+            if end.is_some_and(|end| end <= now) {
+                rig.pass(other, 0);
+            }
+        }
         Step::Exit(on) => rig.exit(on),
     }
 }
