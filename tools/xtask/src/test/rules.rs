@@ -11,7 +11,7 @@ use crate::ui;
 const KERNEL_GOAL: usize = 10_000;
 
 /// The same, as it stands: above the goal, and to be lowered with every line that goes. It never grows.
-const KERNEL_LINES: usize = 14_473;
+const KERNEL_LINES: usize = 10_663;
 
 /// Bytes of the hypervisor's image.
 const IMAGE_SIZE: u64 = 384 << 10;
