@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use dom0_core::format::{HostInfo, info};
-use pv_guest_lib::control;
+use pv_guest_lib::{control, hypercall};
 
 use super::{Failure, Outcome, Shell};
 
@@ -17,7 +17,10 @@ impl Shell {
     /// `xl info`.
     pub(super) async fn info(&self) -> Outcome {
         let platform = control::platform_info()?;
-        let host = HostInfo { platform: &platform, host: HOST, version: env!("CARGO_PKG_VERSION"), commandline: "" };
+        let text = hypercall::command_line()?;
+        let commandline = String::from_utf8_lossy(text.split(|byte| *byte == 0).next().unwrap_or_default());
+        let version = env!("CARGO_PKG_VERSION");
+        let host = HostInfo { platform: &platform, host: HOST, version, commandline: &commandline };
         let mut text = String::new();
         info(&mut text, &host)?;
         self.say(&text).await

@@ -13,7 +13,7 @@ use hypercall_abi::ids::{DomId, Gfn, Port, VcpuId};
 use hypercall_abi::memory::{AddToPhysmap, DomainArg, MapSpace, MemoryOp};
 use hypercall_abi::nr;
 use hypercall_abi::sched::{SchedOp, Shutdown, ShutdownReason};
-use hypercall_abi::version::{EXTRAVERSION_LEN, FeatureInfo, VersionOp};
+use hypercall_abi::version::{COMMANDLINE_LEN, EXTRAVERSION_LEN, FeatureInfo, VersionOp};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::hvc;
@@ -217,6 +217,17 @@ pub fn extra_version() -> Result<[u8; EXTRAVERSION_LEN]> {
     let mut text = [0u8; EXTRAVERSION_LEN];
     // SAFETY: the call writes EXTRAVERSION_LEN bytes at most.
     unsafe { hvc::with_struct(nr::XEN_VERSION, VersionOp::Extraversion.raw(), &mut text) }?;
+    Ok(text)
+}
+
+/// The hypervisor's command line, with NULs behind it; for the control domain only.
+///
+/// # Errors
+/// As the hypervisor answers.
+pub fn command_line() -> Result<[u8; COMMANDLINE_LEN]> {
+    let mut text = [0u8; COMMANDLINE_LEN];
+    // SAFETY: the call writes COMMANDLINE_LEN bytes at most.
+    unsafe { hvc::with_struct(nr::XEN_VERSION, VersionOp::Commandline.raw(), &mut text) }?;
     Ok(text)
 }
 
