@@ -71,12 +71,12 @@ pub fn discover(blob: &'static [u8], at: Range, image: Range) -> Result<Machine,
 fn node(found: &mut Machine, place: &Place<'_, 'static>) -> Result<(), FdtError> {
     let kind = place.node.name_without_address();
     match place.parent_name() {
-        Some("") if kind == "memory" || place.text("device_type") == Some("memory") => {
+        Some("") if kind == "memory" || place.text("device_type")? == Some("memory") => {
             place.ranges()?.try_for_each(|range| bank(found, place, range?))
         }
         Some("") if kind == "chosen" => {
-            let ours = place.text("xen,xen-bootargs").filter(|text| !text.is_empty());
-            found.cmdline = ours.or(place.text("bootargs")).unwrap_or("");
+            let ours = place.text("xen,xen-bootargs")?.filter(|text| !text.is_empty());
+            found.cmdline = ours.or(place.text("bootargs")?).unwrap_or("");
             Ok(())
         }
         Some("") if kind == "psci" && place.required("method")?.value() != b"smc\0" => {

@@ -84,9 +84,9 @@ impl<'a> Place<'_, 'a> {
         self.node.property(name)?.value_as().ok()
     }
 
-    /// A property as a string; `None` if it is missing or no string.
-    pub fn text(&self, name: &str) -> Option<&'a str> {
-        self.node.property(name)?.value_as().ok()
+    /// A property as a string; `None` if it is missing.
+    pub fn text(&self, name: &'static str) -> Result<Option<&'a str>, FdtError> {
+        self.node.property(name).map(|text| text.value_as()).transpose().map_err(|_| self.error(name, "malformed"))
     }
 
     /// The physical ranges of the node's `reg` that its buses let through.
@@ -133,7 +133,7 @@ impl<'a> Place<'_, 'a> {
         }
         for node in self.node.children() {
             let place = Place { node, parent: Some(self) };
-            if place.text("status").is_none_or(|status| ["okay", "ok"].contains(&status)) {
+            if place.text("status")?.is_none_or(|status| ["okay", "ok"].contains(&status)) {
                 visit(&place)?;
                 place.walk(visit)?;
             }

@@ -143,6 +143,12 @@ fn an_error_names_the_node_and_the_field() {
         fdt.end_node(node)
     });
     assert_eq!(cells, "FDT: /bus: #address-cells: malformed");
+    let text = refused(|fdt| {
+        let node = fdt.begin_node("chosen")?;
+        fdt.property("bootargs", b"without an end")?;
+        fdt.end_node(node)
+    });
+    assert_eq!(text, "FDT: /chosen: bootargs: malformed");
 }
 
 #[test]
