@@ -65,7 +65,7 @@ fn read_state<H: Hw>(domain: &Domain<H>, offset: u64, size: u8) -> u64 {
                 vcpus.iter().fold(0, |mask, vcpu| mask | vcpu.gic.lock().lists.held::<H>(bank.base, state))
             })
         }),
-        (0x6000..0x8000, 4 | 8) if offset % 8 == 0 => {
+        (0x6000..0x8000, 4 | 8) if offset.is_multiple_of(8) => {
             spis.get(routed(offset)).map_or(0, |shared| u64::from(shared.route[routed(offset) as usize % 32]))
         }
         _ => 0,
@@ -105,7 +105,7 @@ fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
             shared.bank.write::<H>(offset, size, value, || true)
         }),
         // The upper half is affinity 3, which is always 0.
-        (0x6000..0x8000, 4 | 8) if offset % 8 == 0 => {
+        (0x6000..0x8000, 4 | 8) if offset.is_multiple_of(8) => {
             dist::change(kernel, domain, routed(offset), |shared| shared.set_route(routed(offset), low(value)))
         }
         _ => {}
