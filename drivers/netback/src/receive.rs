@@ -105,11 +105,6 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
         self.stats.set(stats);
     }
 
-    /// What the guest takes.
-    pub fn features(&self) -> Features {
-        self.features
-    }
-
     /// The guest has sent an event: it may have given room.
     pub fn look(&self) {
         if self.room.get() == Room::Enough {
