@@ -13,7 +13,6 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use hypercall_abi::vcpu::Runstate;
-use zerocopy::{Immutable, IntoBytes};
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::cap::{CapTable, Target};
@@ -28,7 +27,7 @@ use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
 use crate::runstate::{BLOCKED, OFFLINE, nanoseconds};
 use crate::vcpu::Vcpu;
-use crate::{grant, guest, hvm};
+use crate::{about, grant, guest};
 
 /// Pages that one call gives before it returns with what it has done.
 const PAGES_PER_CALL: u64 = 1024;
@@ -61,8 +60,8 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
 /// What the platform's capability allows.
 fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Result<(), XenError> {
     match op {
-        Op::PlatformInfo => answer(call, 1, &platform_info(call.kernel)?),
-        Op::PcpuInfo => answer(call, 2, &pcpu_info(call.kernel, call.args[1])?),
+        Op::PlatformInfo => call.write(1, &platform_info(call.kernel)?),
+        Op::PcpuInfo => call.write(2, &pcpu_info(call.kernel, call.args[1])?),
         Op::ConsoleRead => console_read(call),
         Op::Power => match call.args[1] {
             0 => H::power_off(),
@@ -92,7 +91,7 @@ fn of_domain<H: Hw>(
     let [cap, x1, x2, x3, ..] = *call.args;
     match op {
         Op::CapDrop => caps.remove(cap),
-        Op::DomainInfo => answer(call, 1, &domain_info(target)),
+        Op::DomainInfo => call.write(1, &domain_info(target)),
         // Whoever destroyed itself this way would lose the ground under its feet.
         Op::DomainDestroy if target.id == call.domain.id => Err(XenError::Inval),
         Op::DomainDestroy if !lifecycle::destroy(call.kernel, target) => Err(XenError::Again),
@@ -102,7 +101,7 @@ fn of_domain<H: Hw>(
         Op::DomainUnpause => call.kernel.unpause(target),
         Op::DomainShutdown => {
             let reason = ShutdownReason::from_raw(call.arg32(1)).ok_or(XenError::Inval)?;
-            lifecycle::shutdown(call.kernel, target, reason.raw());
+            lifecycle::shutdown(call.kernel, target, reason);
             Ok(())
         }
         Op::DomainMaxPages => {
@@ -115,9 +114,9 @@ fn of_domain<H: Hw>(
             copy_foreign(call.domain, GuestVa::new(x2), target, Ipa::new(x1), bytes, access)
         }),
         Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3),
-        Op::VcpuInfo => answer(call, 2, &vcpu_info(vcpu(target, x1)?)),
+        Op::VcpuInfo => call.write(2, &vcpu_info(vcpu(target, x1)?)),
         Op::VcpuAffinity => set_affinity(call.kernel, vcpu(target, x1)?, x2),
-        Op::HvmParam => hvm::set_param(target, call.arg32(1), x2),
+        Op::HvmParam => about::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
         Op::PortAlloc => port_for(call, target, x1, Some(VcpuId(0))).map(drop),
         Op::VuartInit => {
@@ -143,7 +142,7 @@ fn device_map<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
 }
 
 fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenError> {
-    let params: DomainParams = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    let params: DomainParams = call.read(1)?;
     let domain = call.kernel.create(&params, None)?;
     let cap = caps.add(domain.clone()).inspect_err(|_| {
         // It has neither memory nor ports yet, so one stretch is enough.
@@ -257,11 +256,6 @@ fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
         pcpu: u32::from(run.pcpu.0),
         state,
     }
-}
-
-/// Writes a record to where argument `n` says.
-fn answer<H: Hw, T: IntoBytes + Immutable>(call: &Call<'_, H>, n: usize, record: &T) -> Result<(), XenError> {
-    guest::write(call.domain, GuestVa::new(call.args[n]), record)
 }
 
 /// Answers with a domain's new capability and its id.

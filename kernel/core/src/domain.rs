@@ -6,6 +6,7 @@ use hypercall_abi::control::{CREATE_VUART, DomainParams};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::NR_PARAMS;
 use hypercall_abi::ids::{DomId, VcpuId};
+use hypercall_abi::sched::ShutdownReason;
 use spin::mutex::SpinMutex;
 
 use crate::addr::PAGE_SIZE;
@@ -155,8 +156,8 @@ impl<H: Hw> Domain<H> {
     }
 
     /// Alive to shut down; false if it was not alive.
-    pub fn begin_shutdown(&self, reason: u32) -> bool {
-        self.life.compare_exchange(ALIVE, reason, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    pub fn begin_shutdown(&self, reason: ShutdownReason) -> bool {
+        self.life.compare_exchange(ALIVE, reason.raw(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Anything to dying.

@@ -7,7 +7,7 @@
 use hypercall_abi::errno::{XenError, encode};
 use hypercall_abi::multicall::MulticallEntry;
 use hypercall_abi::{control, nr};
-use zerocopy::FromZeros;
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::addr::GuestVa;
 use crate::context::TrapFrame;
@@ -17,7 +17,7 @@ use crate::hw::{Access, Hw};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::vcpu::Vcpu;
-use crate::{console, control as control_calls, evtchn, grant, hvm, memory, sched_op, vcpu_op, version};
+use crate::{about, console, control as control_calls, evtchn, grant, memory, sched_op, vcpu_op};
 
 /// Units of work that a call may do before it has to give the pCPU a chance to do something else.
 const BUDGET: u32 = 64;
@@ -67,6 +67,17 @@ impl<H: Hw> Call<'_, H> {
     pub fn arg32(&self, n: usize) -> u32 {
         self.args[n] as u32
     }
+
+    /// Reads the structure that argument `n` points to.
+    #[inline]
+    pub fn read<T: FromBytes + IntoBytes>(&self, n: usize) -> Result<T, XenError> {
+        guest::read(self.domain, GuestVa::new(self.args[n]))
+    }
+
+    /// Writes a structure to where argument `n` points.
+    pub fn write<T: IntoBytes + Immutable>(&self, n: usize, value: &T) -> Result<(), XenError> {
+        guest::copy_out(self.domain, GuestVa::new(self.args[n]), value.as_bytes())
+    }
 }
 
 /// Carries out the hypercall that the current vCPU has issued.
@@ -90,11 +101,11 @@ fn route<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
         nr::SCHED_OP => sched_op::op(call),
         nr::GRANT_TABLE_OP => grant::op(call),
         nr::MEMORY_OP => memory::op(call),
-        nr::XEN_VERSION => version::op(call),
+        nr::XEN_VERSION => about::version(call),
         nr::CONSOLE_IO => console::op(call),
         nr::VCPU_OP => vcpu_op::op(call),
         nr::VM_ASSIST => vcpu_op::assist(call),
-        nr::HVM_OP => hvm::op(call),
+        nr::HVM_OP => about::hvm(call),
         nr::MULTICALL => multicall(call),
         control::BASE.. => control_calls::op(call, number),
         _ => Err(XenError::NoSys.into()),

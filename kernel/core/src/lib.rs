@@ -2,6 +2,7 @@
 #![cfg_attr(not(any(test, feature = "fake")), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod about;
 pub mod addr;
 pub mod cap;
 pub mod console;
@@ -17,7 +18,6 @@ pub mod fdt;
 pub mod frame;
 pub mod grant;
 pub mod guest;
-pub mod hvm;
 pub mod hw;
 pub mod hypercall;
 pub mod kernel;
@@ -34,7 +34,6 @@ pub mod smccc;
 pub mod trap;
 pub mod vcpu;
 pub mod vcpu_op;
-pub mod version;
 pub mod vgic;
 pub mod vmid;
 pub mod vtimer;

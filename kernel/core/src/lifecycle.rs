@@ -14,6 +14,7 @@ use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::runstate::{OFFLINE, PAUSED, STOPPED};
+use crate::sched_op::{Watchdogs, change_watchdogs};
 use crate::vcpu::{Vcpu, VcpuContext};
 use crate::vgic::GicLayout;
 
@@ -100,13 +101,12 @@ impl<H: Hw> Kernel<H> {
 }
 
 /// Shuts the domain down for `reason`: it stops, and the toolstack is told. Dom0's end is the machine's.
-pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: u32) {
+pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: ShutdownReason) {
     if !domain.begin_shutdown(reason) {
         return;
     }
     kernel.hold_all(domain, STOPPED);
     if domain.id == DomId::DOM0 {
-        let reason = ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash);
         kernel.log(format_args!("dom0 has ended ({reason:?}): the machine follows"));
         kernel.show_unread();
         if reason == ShutdownReason::Reboot {
@@ -126,7 +126,7 @@ pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &T
     for (n, row) in (0..).step_by(4).zip(frame.x.chunks(4)) {
         kernel.log(format_args!("  x{n:<2} {row:016x?}"));
     }
-    shutdown(kernel, &domain, ShutdownReason::Crash as u32);
+    shutdown(kernel, &domain, ShutdownReason::Crash);
 }
 
 /// One stretch of destroying a domain; true when all that can be returned is returned.
@@ -145,7 +145,7 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
         && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
     // Once only: through a capability that outlived the domain we may come here when its id is another's.
     if done && kernel.domains.remove(domain) {
-        domain.watchdogs.lock().disarm(kernel, domain);
+        change_watchdogs(kernel, domain, |due| *due = Watchdogs::default());
         for vcpu in domain.vcpus() {
             kernel.sched.cancel_alarm(vcpu, &mut vcpu.run.lock());
         }

@@ -20,78 +20,45 @@ pub const POLL_ANY: u32 = u32::MAX;
 /// Most ports of a poll (Xen public/sched.h).
 const POLL_PORTS: u32 = 128;
 
-/// The two watchdogs of a domain.
-#[derive(Default)]
-pub struct Watchdogs {
-    /// When each expires, if it is armed.
-    due: [Option<Ticks>; 2],
-    /// Where the alarm for the earlier one is set, and for when.
-    alarm: Option<(PcpuId, Ticks)>,
-}
+/// The pCPU that has the alarms of all watchdogs.
+const WATCHING: PcpuId = PcpuId(0);
 
-impl Watchdogs {
-    /// Sets the alarm, which may be set already, for what is armed now.
-    fn set_alarm<H: Hw>(&mut self, kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) {
-        if let Some((home, at)) = self.alarm.take() {
-            let is_it =
-                |alarm: &Alarm<H>| matches!(alarm, Alarm::Watchdog(other) if core::ptr::eq(&**other, &**domain));
-            kernel.sched.queues(home).alarms.cancel(at, is_it);
-        }
-        if let Some(first) = self.due.iter().flatten().min() {
-            self.alarm = Some((H::pcpu(), *first));
-            kernel.sched.queues(H::pcpu()).alarms.set(*first, Alarm::Watchdog(domain.clone()));
-            // It sets its timer as it chooses.
-            kernel.sched.poke(H::pcpu());
-        }
-    }
+/// When each of the two watchdogs of a domain expires, if it is armed. An alarm is set for the earlier one.
+pub type Watchdogs = [Option<Ticks>; 2];
 
-    /// Disarms both.
-    pub fn disarm<H: Hw>(&mut self, kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) {
-        self.due = [None; 2];
-        self.set_alarm(kernel, domain);
-    }
-}
-
-/// `sched_op(cmd, arg)`.
+/// `sched_op(cmd, arg)`. What takes an argument is out of line, so that yielding does not save registers for it.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let at = GuestVa::new(call.args[1]);
     match SchedOp::try_from(call.arg32(0)).map_err(XenError::from)? {
-        SchedOp::Yield => {
-            call.kernel.sched.give_way();
-            Ok(0)
-        }
+        SchedOp::Yield => call.kernel.sched.give_way(),
         SchedOp::Block => {
             call.kernel.block(call.vcpu);
-            Ok(0)
         }
-        SchedOp::Poll => {
-            let arg: Poll = guest::read(call.domain, at)?;
-            poll(call, &arg)
-        }
-        SchedOp::Shutdown | SchedOp::ShutdownCode => {
-            let arg: Shutdown = guest::read(call.domain, at)?;
-            ShutdownReason::from_raw(arg.reason).ok_or(XenError::Inval)?;
-            lifecycle::shutdown(call.kernel, call.domain, arg.reason);
-            Ok(0)
-        }
-        SchedOp::Watchdog => {
-            let arg: Watchdog = guest::read(call.domain, at)?;
-            watchdog(call, &arg)
-        }
-        SchedOp::RemoteShutdown | SchedOp::PinOverride => Err(XenError::Perm.into()),
+        SchedOp::Poll => poll(call)?,
+        SchedOp::Shutdown | SchedOp::ShutdownCode => shutdown(call)?,
+        SchedOp::Watchdog => return Ok(watchdog(call)?),
+        SchedOp::RemoteShutdown | SchedOp::PinOverride => return Err(XenError::Perm.into()),
     }
+    Ok(0)
+}
+
+#[inline(never)]
+fn shutdown<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
+    let Shutdown { reason } = call.read(1)?;
+    lifecycle::shutdown(call.kernel, call.domain, ShutdownReason::from_raw(reason).ok_or(XenError::Inval)?);
+    Ok(())
 }
 
 /// Blocks until one of the ports is pending or the time is over.
-fn poll<H: Hw>(call: &mut Call<'_, H>, arg: &Poll) -> CallResult {
+#[inline(never)]
+fn poll<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
+    let arg: Poll = call.read(1)?;
     if arg.nr_ports > POLL_PORTS {
-        return Err(XenError::Inval.into());
+        return Err(XenError::Inval);
     }
-    let wanted = |n: u32| -> Result<Port, XenError> {
+    let wanted = |n: u32| {
         let port: Port = guest::read(call.domain, GuestVa::new(arg.ports.0.wrapping_add(4 * u64::from(n))))?;
-        call.domain.events.port(port)?;
-        Ok(port)
+        call.domain.events.port(port).map(|_| port)
     };
     let single = if arg.nr_ports == 1 { wanted(0)?.0 + 1 } else { POLL_ANY };
     let until = match arg.timeout {
@@ -110,39 +77,56 @@ fn poll<H: Hw>(call: &mut Call<'_, H>, arg: &Poll) -> CallResult {
         call.vcpu.end_poll();
         call.kernel.release(call.vcpu, BLOCKED);
     }
-    found.unwrap_or(Ok(false))?;
-    Ok(0)
+    found.unwrap_or(Ok(false)).map(drop)
 }
 
-/// Arms (id 0), pokes or disarms a watchdog; returns its id.
-fn watchdog<H: Hw>(call: &mut Call<'_, H>, arg: &Watchdog) -> CallResult {
+/// Arms (id 0), pokes or disarms a watchdog; returns the id of one that was armed.
+#[inline(never)]
+fn watchdog<H: Hw>(call: &Call<'_, H>) -> Result<u64, XenError> {
+    let arg: Watchdog = call.read(1)?;
     let after = ticks::<H>(u64::from(arg.timeout).saturating_mul(1_000_000_000));
     let at = (arg.timeout != 0).then(|| H::now().saturating_add(after));
-    let mut watchdogs = call.domain.watchdogs.lock();
-    let due = &mut watchdogs.due;
-    let result = match arg.id {
-        0 => {
+    change_watchdogs(call.kernel, call.domain, |due| {
+        if arg.id == 0 {
             at.ok_or(XenError::Inval)?;
-            let (n, free) = (1..).zip(due.iter_mut()).find(|(_, due)| due.is_none()).ok_or(XenError::NoSpc)?;
+            let (id, free) = (1..).zip(due).find(|(_, due)| due.is_none()).ok_or(XenError::NoSpc)?;
             *free = at;
-            n
+            return Ok(id);
         }
-        id => {
-            let armed = usize::try_from(id - 1).ok().and_then(|n| due.get_mut(n)).filter(|due| due.is_some());
-            *armed.ok_or(XenError::Inval)? = at;
-            0
-        }
-    };
-    watchdogs.set_alarm(call.kernel, call.domain);
-    Ok(result)
+        let armed = usize::try_from(arg.id - 1).ok().and_then(|n| due.get_mut(n)).filter(|due| due.is_some());
+        *armed.ok_or(XenError::Inval)? = at;
+        Ok(0)
+    })
+}
+
+/// Changes the watchdogs of a domain, and sets its alarm anew.
+pub fn change_watchdogs<H: Hw, R>(
+    kernel: &Kernel<H>,
+    domain: &H::Shared<Domain<H>>,
+    change: impl FnOnce(&mut Watchdogs) -> R,
+) -> R {
+    let mut due = domain.watchdogs.lock();
+    let mut queues = kernel.sched.queues(WATCHING);
+    if let Some(first) = due.iter().flatten().min() {
+        let is_it = |alarm: &Alarm<H>| matches!(alarm, Alarm::Watchdog(other) if core::ptr::eq(&**other, &**domain));
+        queues.alarms.cancel(*first, is_it);
+    }
+    let result = change(&mut due);
+    if let Some(first) = due.iter().flatten().min() {
+        queues.alarms.set(*first, Alarm::Watchdog(domain.clone()));
+    }
+    drop(queues);
+    // It sets its timer as it chooses.
+    kernel.sched.poke(WATCHING);
+    result
 }
 
 /// The alarm for a domain's watchdogs: the domain has not poked one in time and ends.
 pub(crate) fn watchdog_expired<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, now: Ticks) {
     // One that has been poked meanwhile has set the alarm anew.
-    if domain.watchdogs.lock().due.iter().flatten().any(|at| *at <= now) {
+    if domain.watchdogs.lock().iter().flatten().any(|at| *at <= now) {
         kernel.log(format_args!("d{}: watchdog expired", domain.id));
-        lifecycle::shutdown(kernel, domain, ShutdownReason::Watchdog as u32);
+        lifecycle::shutdown(kernel, domain, ShutdownReason::Watchdog);
     }
 }
 

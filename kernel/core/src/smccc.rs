@@ -82,7 +82,7 @@ fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, 
     let [a, b, c] = [x[1] & width, x[2] & width, x[3] & width];
     let domain = &*current.domain;
     let shutdown = |reason| {
-        lifecycle::shutdown(kernel, domain, reason as u32);
+        lifecycle::shutdown(kernel, domain, reason);
         None
     };
     Some(match function {

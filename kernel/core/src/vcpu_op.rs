@@ -22,66 +22,62 @@ use crate::{evtchn, guest};
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let id = VcpuId(u32::try_from(call.args[1]).map_err(|_| XenError::NoEnt)?);
     let command = VcpuOp::try_from(call.arg32(0)).map_err(XenError::from)?;
-    let target = call.domain.vcpu(id).ok_or(XenError::NoEnt)?.clone();
-    let at = GuestVa::new(call.args[2]);
+    let target = call.domain.vcpu(id).ok_or(XenError::NoEnt)?;
     match command {
-        VcpuOp::RegisterVcpuInfo => {
-            let arg: RegisterVcpuInfo = guest::read(call.domain, at)?;
-            register_info(call, &target, &arg)
-        }
-        VcpuOp::RegisterRunstateMemoryArea => {
-            let arg: RegisterMemoryArea = guest::read(call.domain, at)?;
-            register_runstate(call, &target, GuestVa::new(arg.addr.0))
-        }
+        VcpuOp::RegisterVcpuInfo => register_info(call, target, &call.read(2)?)?,
+        VcpuOp::RegisterRunstateMemoryArea => register_runstate(call, target, &call.read(2)?)?,
         VcpuOp::GetRunstateInfo => {
             let info = target.run.lock().info::<H>(H::now());
-            guest::write(call.domain, at, &info)?;
-            Ok(0)
+            call.write(2, &info)?;
         }
     }
-}
-
-/// Moves the vcpu_info into a page of the guest's own, once and for good.
-fn register_info<H: Hw>(call: &Call<'_, H>, target: &H::Shared<Vcpu<H>>, arg: &RegisterVcpuInfo) -> CallResult {
-    let offset = u64::from(arg.offset);
-    if offset > PAGE_SIZE - vcpu_info::SIZE as u64 || offset % 8 != 0 || arg.mfn.0 >> 36 != 0 {
-        return Err(XenError::Inval.into());
-    }
-    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0), true)?;
-    {
-        let mut slot = target.info_frame.lock();
-        if slot.is_some() {
-            return Err(XenError::Inval.into());
-        }
-        let place = frame.pa().page().add(offset);
-        let mut old = [0; vcpu_info::SIZE];
-        if let Some(info) = target.info() {
-            H::read_bytes(info, &mut old);
-        }
-        H::write_bytes(place, &old);
-        target.set_info(place);
-        *slot = Some(frame);
-    }
-    evtchn::tell(call.kernel, target, u64::MAX);
     Ok(0)
 }
 
+/// Moves the vcpu_info into a page of the guest's own, once and for good.
+fn register_info<H: Hw>(
+    call: &Call<'_, H>,
+    target: &H::Shared<Vcpu<H>>,
+    arg: &RegisterVcpuInfo,
+) -> Result<(), XenError> {
+    let offset = u64::from(arg.offset);
+    if offset > PAGE_SIZE - vcpu_info::SIZE as u64 || offset % 8 != 0 || arg.mfn.0 >> 36 != 0 {
+        return Err(XenError::Inval);
+    }
+    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0), true)?;
+    let place = frame.pa().page().add(offset);
+    let mut slot = target.info_frame.lock();
+    if slot.is_some() {
+        return Err(XenError::Inval);
+    }
+    match target.info() {
+        Some(old) => H::copy(place, old, vcpu_info::SIZE as u64),
+        None => H::write_bytes(place, &[0; vcpu_info::SIZE]),
+    }
+    target.set_info(place);
+    *slot = Some(frame);
+    drop(slot);
+    evtchn::tell(call.kernel, target, u64::MAX);
+    Ok(())
+}
+
 /// Keeps a copy of the vCPU's run times in guest memory from now on; a null address ends that.
-fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, at: GuestVa) -> CallResult {
+fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, arg: &RegisterMemoryArea) -> Result<(), XenError> {
+    let at = GuestVa::new(arg.addr.0);
     if !at.is_aligned(8) {
-        return Err(XenError::Inval.into());
+        return Err(XenError::Inval);
     }
     let pin = |va| guest::pin(call.domain, va, Access::Write);
     let crosses = at.left_in_page() < size_of::<RunstateInfo>() as u64;
     let second = if crosses { Some(pin(at.add(at.left_in_page()))?) } else { None };
-    let mut area =
-        if at.raw() == 0 { None } else { Some(RunstateArea { first: pin(at)?, offset: at.offset(), second }) };
+    let area = if at.raw() == 0 { None } else { Some(RunstateArea { first: pin(at)?, offset: at.offset(), second }) };
     let mut run = target.run.lock();
-    core::mem::swap(&mut run.area, &mut area);
+    let before = core::mem::replace(&mut run.area, area);
     run.publish::<H>(call.domain.runstate_flag.load(Ordering::Relaxed));
-    // What was there before is unpinned behind the lock.
     drop(run);
-    Ok(0)
+    // What was there before is unpinned behind the lock.
+    drop(before);
+    Ok(())
 }
 
 /// `vm_assist(cmd, type)`.

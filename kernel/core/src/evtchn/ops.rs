@@ -12,7 +12,7 @@ use super::deliver::{forget, pend, send, unmask};
 use super::{Binding, PortState};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
-use crate::guest::{self, Array};
+use crate::guest::Array;
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
 use crate::kernel::Kernel;
@@ -27,8 +27,8 @@ const FIRST_VCPU: Option<VcpuId> = Some(VcpuId(0));
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let (kernel, domain) = (call.kernel, call.domain);
     match EvtchnOp::try_from(call.arg32(0)).map_err(XenError::from)? {
-        EvtchnOp::Send => send(kernel, domain, arg::<H, Send>(call)?.port)?,
-        EvtchnOp::Unmask => unmask(kernel, domain, arg::<H, Unmask>(call)?.port)?,
+        EvtchnOp::Send => send(kernel, domain, call.read::<Send>(1)?.port)?,
+        EvtchnOp::Unmask => unmask(kernel, domain, call.read::<Unmask>(1)?.port)?,
         EvtchnOp::AllocUnbound => opens(call, |arg: &mut AllocUnbound| {
             own(domain, arg.dom)?;
             (arg.port, _) = domain.events.open(Binding::Unbound(domain.resolve(arg.remote_dom)), FIRST_VCPU)?;
@@ -48,18 +48,18 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             (arg.port, _) = domain.events.open(Binding::Ipi, Some(arg.vcpu))?;
             Ok(arg.port)
         })?,
-        EvtchnOp::Close => close(kernel, domain, arg::<H, Close>(call)?.port)?,
+        EvtchnOp::Close => close(kernel, domain, call.read::<Close>(1)?.port)?,
         EvtchnOp::Status => {
-            let mut arg: Status = arg(call)?;
+            let mut arg: Status = call.read(1)?;
             status(domain, &mut arg)?;
-            guest::write(domain, GuestVa::new(call.args[1]), &arg)?;
+            call.write(1, &arg)?;
         }
         EvtchnOp::BindVcpu => {
-            let BindVcpu { port, vcpu } = arg(call)?;
+            let BindVcpu { port, vcpu } = call.read(1)?;
             bind_vcpu(domain, port, vcpu)?;
         }
         EvtchnOp::Reset => {
-            own(domain, arg::<H, Reset>(call)?.dom)?;
+            own(domain, call.read::<Reset>(1)?.dom)?;
             if !close_all(kernel, domain, RESET_STRETCH) {
                 return Err(Stop::Again);
             }
@@ -70,10 +70,6 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
     }
     Ok(0)
-}
-
-fn arg<H: Hw, T: FromBytes + IntoBytes>(call: &Call<'_, H>) -> Result<T, XenError> {
-    guest::read(call.domain, GuestVa::new(call.args[1]))
 }
 
 /// Opens a port and answers with it; if that cannot be written the port is closed again.

@@ -202,10 +202,10 @@ fn pauses_are_counted_and_never_below_none() {
 fn a_domain_that_has_shut_down_can_only_die() {
     let (mut world, _dom0) = World::new();
     let domain = world.domain(1);
-    shutdown(world.kernel, &domain, 3);
-    shutdown(world.kernel, &domain, 0);
+    shutdown(world.kernel, &domain, ShutdownReason::Crash);
+    shutdown(world.kernel, &domain, ShutdownReason::Poweroff);
     assert_eq!(domain.life(), Life::ShutDown(3));
     world.destroy(&domain);
-    shutdown(world.kernel, &domain, 0);
+    shutdown(world.kernel, &domain, ShutdownReason::Poweroff);
     assert_eq!(domain.life(), Life::Dying);
 }
