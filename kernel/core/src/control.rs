@@ -292,7 +292,7 @@ fn port_for<H: Hw>(
     remote: u64,
     vcpu: Option<VcpuId>,
 ) -> Result<Port, XenError> {
-    let (port, _) = target.events.open(Binding::Unbound(peer(call, remote)?), vcpu)?;
+    let port = target.events.open(Binding::Unbound(peer(call, remote)?), vcpu)?;
     call.args[1] = u64::from(port.0);
     Ok(port)
 }

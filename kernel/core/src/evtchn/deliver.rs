@@ -33,7 +33,7 @@ pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result
         Binding::Ipi => pend(kernel, domain, port, state.vcpu),
         // Xen accepts a send on a port that nobody has connected to yet: there is nobody to tell.
         Binding::Unbound(_) => {}
-        Binding::Free | Binding::Changing | Binding::Virq(_) => return Err(XenError::Inval),
+        Binding::Free | Binding::Virq(_) => return Err(XenError::Inval),
     }
     Ok(())
 }
@@ -69,7 +69,7 @@ fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Optio
 /// Takes the mask off `port`; delivers it if it is pending.
 pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let state = domain.events.port(port)?.load();
-    if !state.binding.is_open() {
+    if state.binding == Binding::Free {
         return Err(XenError::Inval);
     }
     let (mask, bit) = bit_of(domain, layout::EVTCHN_MASK, port);

@@ -11,7 +11,7 @@ mod tests;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hypercall_abi::errno::XenError;
-use hypercall_abi::evtchn::NR_PORTS_2L;
+use hypercall_abi::evtchn::{NR_PORTS_2L, PortStatus};
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use spin::Once;
 use spin::mutex::SpinMutex;
@@ -33,8 +33,6 @@ const UART: u8 = 0xFF;
 pub enum Binding {
     /// Not in use.
     Free,
-    /// Being opened or closed; to all but who does that, it is free.
-    Changing,
     /// Waits for this domain to connect.
     Unbound(DomId),
     /// Names a port of another domain (or of the same one). The two are connected as long as that one names this.
@@ -46,9 +44,15 @@ pub enum Binding {
 }
 
 impl Binding {
-    /// Whether a guest sees it as in use.
-    fn is_open(self) -> bool {
-        !matches!(self, Binding::Free | Binding::Changing)
+    /// What the guest is told of it, as in `Status`: the state, and the two words of its union.
+    fn describe(self) -> (PortStatus, u16, u32) {
+        match self {
+            Binding::Free => (PortStatus::Closed, 0, 0),
+            Binding::Unbound(remote) => (PortStatus::Unbound, remote.0, 0),
+            Binding::Interdomain(remote, far) => (PortStatus::Interdomain, remote.0, far.0),
+            Binding::Virq(virq) => (PortStatus::Virq, u16::try_from(virq).unwrap_or(u16::MAX), 0),
+            Binding::Ipi => (PortStatus::Ipi, 0, 0),
+        }
     }
 }
 
@@ -62,33 +66,25 @@ pub struct PortState {
 }
 
 impl PortState {
-    const FREE: PortState = PortState { binding: Binding::Free, vcpu: Some(VcpuId(0)) };
-    const CHANGING: PortState = PortState { binding: Binding::Changing, ..Self::FREE };
+    /// The word of a free port.
+    const FREE: u64 = 0;
 
-    /// Kind (7:0), vCPU (15:8), domain (31:16), number of a port or virtual interrupt (63:32).
+    /// State (7:0), vCPU (15:8), and the rest of the binding's description (31:16 and 63:32).
     fn encode(self) -> u64 {
-        let (kind, domain, number) = match self.binding {
-            Binding::Free => (0, 0, 0),
-            Binding::Changing => (1, 0, 0),
-            Binding::Unbound(domain) => (2, domain.0, 0),
-            Binding::Interdomain(domain, port) => (3, domain.0, port.0),
-            Binding::Virq(virq) => (4, 0, virq),
-            Binding::Ipi => (5, 0, 0),
-        };
+        let (status, first, second) = self.binding.describe();
         let vcpu = self.vcpu.and_then(|vcpu| u8::try_from(vcpu.0).ok()).unwrap_or(UART);
-        kind | u64::from(vcpu) << 8 | u64::from(domain) << 16 | u64::from(number) << 32
+        u64::from(status as u32) | u64::from(vcpu) << 8 | u64::from(first) << 16 | u64::from(second) << 32
     }
 
     fn decode(word: u64) -> Self {
-        let [kind, vcpu, d0, d1, n0, n1, n2, n3] = word.to_le_bytes();
-        let (domain, number) = (DomId(u16::from_le_bytes([d0, d1])), u32::from_le_bytes([n0, n1, n2, n3]));
-        let binding = match kind {
-            0 => Binding::Free,
-            1 => Binding::Changing,
-            2 => Binding::Unbound(domain),
-            3 => Binding::Interdomain(domain, Port(number)),
-            4 => Binding::Virq(number),
-            _ => Binding::Ipi,
+        let [status, vcpu, d0, d1, n0, n1, n2, n3] = word.to_le_bytes();
+        let (first, second) = (u16::from_le_bytes([d0, d1]), u32::from_le_bytes([n0, n1, n2, n3]));
+        let binding = match PortStatus::from_raw(u32::from(status)) {
+            Some(PortStatus::Unbound) => Binding::Unbound(DomId(first)),
+            Some(PortStatus::Interdomain) => Binding::Interdomain(DomId(first), Port(second)),
+            Some(PortStatus::Virq) => Binding::Virq(u32::from(first)),
+            Some(PortStatus::Ipi) => Binding::Ipi,
+            Some(PortStatus::Closed | PortStatus::Pirq) | None => Binding::Free,
         };
         PortState { binding, vcpu: (vcpu != UART).then_some(VcpuId(u32::from(vcpu))) }
     }
@@ -105,10 +101,9 @@ impl PortEntry {
         PortState::decode(self.0.load(Ordering::SeqCst))
     }
 
-    /// Gives a port that is changing its next state.
-    #[inline]
-    fn store(&self, state: PortState) {
-        self.0.store(state.encode(), Ordering::SeqCst);
+    /// Makes it free; returns what it was bound to.
+    fn free(&self) -> Binding {
+        PortState::decode(self.0.swap(PortState::FREE, Ordering::SeqCst)).binding
     }
 
     /// Changes the state to what `to` makes of it, unless that is nothing; returns the state before.
@@ -127,7 +122,7 @@ impl PortEntry {
 pub struct Events<H: Hw> {
     owner: DomId,
     limit: u32,
-    /// No port below this one is free. Guards also that free ports are taken, and by one at a time.
+    /// No port below this one is free. Guards also that ports are taken and given back by one at a time.
     lowest: SpinMutex<u32>,
     /// Made when the first port of each is opened, from the first bucket on.
     buckets: [Once<H::Shared<[PortEntry; BUCKET_PORTS]>>; BUCKETS],
@@ -150,28 +145,21 @@ impl<H: Hw> Events<H> {
 
     /// Opens the lowest free port.
     #[inline]
-    pub fn open(&self, binding: Binding, vcpu: Option<VcpuId>) -> Result<(Port, &PortEntry), XenError> {
+    pub fn open(&self, binding: Binding, vcpu: Option<VcpuId>) -> Result<Port, XenError> {
         let mut lowest = self.lowest.lock();
         for port in (*lowest..self.limit).map(Port) {
             let index = port.0 as usize;
             let bucket = self.buckets.get(index / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
-            let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(0)) }; BUCKET_PORTS]);
+            let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(PortState::FREE)) }; BUCKET_PORTS]);
             let entries = bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
-            let entry = entries.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
+            let PortEntry(entry) = entries.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
             *lowest = port.0;
-            if entry.load() == PortState::FREE {
-                entry.store(PortState { binding, vcpu });
-                return Ok((port, entry));
+            if entry.load(Ordering::SeqCst) == PortState::FREE {
+                entry.store(PortState { binding, vcpu }.encode(), Ordering::SeqCst);
+                return Ok(port);
             }
         }
         Err(XenError::NoSpc)
-    }
-
-    /// Gives a port back that is changing.
-    fn free(&self, port: Port, entry: &PortEntry) {
-        let mut lowest = self.lowest.lock();
-        entry.store(PortState::FREE);
-        *lowest = port.0.min(*lowest);
     }
 
     /// The ports that there are, from the first one, in use or not.

@@ -2,11 +2,10 @@
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::{
-    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, EvtchnOp, PortStatus, Reset, Send, Status,
-    Unmask, Virq,
+    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, EvtchnOp, Reset, Send, Status, Unmask, Virq,
 };
 use hypercall_abi::ids::{DomId, Port, VcpuId};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::deliver::{forget, pend, send, unmask};
 use super::{Binding, PortState};
@@ -29,30 +28,26 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match EvtchnOp::try_from(call.arg32(0)).map_err(XenError::from)? {
         EvtchnOp::Send => send(kernel, domain, call.read::<Send>(1)?.port)?,
         EvtchnOp::Unmask => unmask(kernel, domain, call.read::<Unmask>(1)?.port)?,
-        EvtchnOp::AllocUnbound => opens(call, |arg: &mut AllocUnbound| {
+        EvtchnOp::AllocUnbound => opens(call, |arg: AllocUnbound| {
             own(domain, arg.dom)?;
-            (arg.port, _) = domain.events.open(Binding::Unbound(domain.resolve(arg.remote_dom)), FIRST_VCPU)?;
-            Ok(arg.port)
+            domain.events.open(Binding::Unbound(domain.resolve(arg.remote_dom)), FIRST_VCPU)
         })?,
-        EvtchnOp::BindInterdomain => opens(call, |arg: &mut BindInterdomain| {
+        EvtchnOp::BindInterdomain => opens(call, |arg: BindInterdomain| {
             let remote = kernel.domains.get(domain.resolve(arg.remote_dom)).filter(|remote| !remote.is_dying());
-            arg.local_port = bind_interdomain(kernel, domain, &*remote.ok_or(XenError::Srch)?, arg.remote_port)?;
-            Ok(arg.local_port)
+            bind_interdomain(kernel, domain, &*remote.ok_or(XenError::Srch)?, arg.remote_port)
         })?,
-        EvtchnOp::BindVirq => opens(call, |arg: &mut BindVirq| {
-            arg.port = bind_virq(domain, arg.virq, arg.vcpu)?;
-            Ok(arg.port)
-        })?,
-        EvtchnOp::BindIpi => opens(call, |arg: &mut BindIpi| {
+        EvtchnOp::BindVirq => opens(call, |arg: BindVirq| bind_virq(domain, arg.virq, arg.vcpu))?,
+        EvtchnOp::BindIpi => opens(call, |arg: BindIpi| {
             domain.vcpu(arg.vcpu).ok_or(XenError::NoEnt)?;
-            (arg.port, _) = domain.events.open(Binding::Ipi, Some(arg.vcpu))?;
-            Ok(arg.port)
+            domain.events.open(Binding::Ipi, Some(arg.vcpu))
         })?,
         EvtchnOp::Close => close(kernel, domain, call.read::<Close>(1)?.port)?,
         EvtchnOp::Status => {
-            let mut arg: Status = call.read(1)?;
-            status(domain, &mut arg)?;
-            call.write(1, &arg)?;
+            let arg: Status = call.read(1)?;
+            own(domain, arg.dom)?;
+            let PortState { binding, vcpu } = domain.events.port(arg.port)?.load();
+            let ((status, u_dom, u_value), vcpu) = (binding.describe(), vcpu.unwrap_or(VcpuId(0)));
+            call.write(1, &Status { status: status as u32, vcpu, u_dom, u_high: 0, u_value, ..arg })?;
         }
         EvtchnOp::BindVcpu => {
             let BindVcpu { port, vcpu } = call.read(1)?;
@@ -72,15 +67,16 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     Ok(0)
 }
 
-/// Opens a port and answers with it; if that cannot be written the port is closed again.
-fn opens<H: Hw, T: FromBytes + IntoBytes + Immutable>(
+/// Opens a port and answers with it, in the last word of the argument; if that cannot be written the port is closed
+/// again.
+fn opens<H: Hw, T: FromBytes + IntoBytes>(
     call: &Call<'_, H>,
-    open: impl FnOnce(&mut T) -> Result<Port, XenError>,
+    open: impl FnOnce(T) -> Result<Port, XenError>,
 ) -> Result<(), XenError> {
-    let (at, mut array, mut arg) = (GuestVa::new(call.args[1]), Array::new(Access::Write), T::new_zeroed());
-    array.read_into(call.domain, at, &mut arg)?;
-    let port = open(&mut arg)?;
-    array.write(call.domain, at, &arg).inspect_err(|_| {
+    let (at, mut array) = (GuestVa::new(call.args[1]), Array::new(Access::Write));
+    let port = open(array.read(call.domain, at)?)?;
+    let answer = at.add((size_of::<T>() - size_of::<Port>()) as u64);
+    array.write(call.domain, answer, &port).inspect_err(|_| {
         // The port is new, so closing it cannot fail but for the guest closing it first.
         let _ = close(call.kernel, call.domain, port);
     })
@@ -107,7 +103,7 @@ fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port,
     if domain.events.ports().any(|(_, state)| state.binding == binding && (global || state.vcpu == vcpu)) {
         return Err(XenError::Exist);
     }
-    domain.events.open(binding, vcpu).map(|(port, _)| port)
+    domain.events.open(binding, vcpu)
 }
 
 /// Connects a new port of `domain` to the unbound `far` port of `remote`, and makes the new port pending, since the
@@ -119,16 +115,17 @@ fn bind_interdomain<H: Hw>(
     far: Port,
 ) -> Result<Port, XenError> {
     let far_entry = remote.events.port(far)?;
-    let (near, near_entry) = domain.events.open(Binding::Changing, FIRST_VCPU)?;
-    let (here, there) = (Binding::Interdomain(domain.id, near), Binding::Interdomain(remote.id, far));
+    let there = Binding::Interdomain(remote.id, far);
+    let near = domain.events.open(there, FIRST_VCPU)?;
+    let here = Binding::Interdomain(domain.id, near);
     if !far_entry.rebind(Binding::Unbound(domain.id), here) {
-        domain.events.free(near, near_entry);
+        close(kernel, domain, near)?;
         return Err(XenError::Inval);
     }
-    near_entry.store(PortState { binding: there, vcpu: FIRST_VCPU });
-    if far_entry.load().binding != here {
-        // Closed before it could see that we are connected: we are what a closed channel leaves.
-        near_entry.rebind(there, Binding::Unbound(remote.id));
+    if domain.events.port(near)?.load().binding != there {
+        // Another vCPU has closed it before the far end could be seen to name it.
+        far_entry.rebind(here, Binding::Unbound(domain.id));
+        return Err(XenError::Inval);
     }
     pend(kernel, domain, near, FIRST_VCPU);
     Ok(near)
@@ -137,44 +134,37 @@ fn bind_interdomain<H: Hw>(
 /// Closes a port; the far end of a connected one waits for a new connection from this domain.
 pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let entry = domain.events.port(port)?;
-    let was = entry.update(|state| state.binding.is_open().then_some(PortState::CHANGING)).ok_or(XenError::Inval)?;
-    if let Binding::Interdomain(remote, far) = was.binding
+    let binding = {
+        let mut lowest = domain.events.lowest.lock();
+        let binding = entry.free();
+        if binding == Binding::Free {
+            return Err(XenError::Inval);
+        }
+        // Whoever opens it next has to wait for this, and finds nothing pending.
+        forget(domain, port);
+        *lowest = port.0.min(*lowest);
+        binding
+    };
+    if let Binding::Interdomain(remote, far) = binding
         && let Some(remote) = kernel.domains.get(remote)
         && let Ok(far) = remote.events.port(far)
     {
         // Fails if the far end was closed meanwhile, or never came to name this one.
         far.rebind(Binding::Interdomain(domain.id, port), Binding::Unbound(domain.id));
     }
-    forget(domain, port);
-    domain.events.free(port, entry);
     Ok(())
 }
 
 /// Closes up to `budget` ports; true when none is left. It starts at the lowest port each time, so that it needs to
 /// remember nothing between two stretches.
 pub fn close_all<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, budget: usize) -> bool {
-    // A port that another vCPU is opening or closing right now is not there for us.
-    domain.events.ports().filter(|(port, _)| close(kernel, domain, *port).is_ok()).take(budget).count() < budget
+    let open = domain.events.ports().filter(|(_, state)| state.binding != Binding::Free);
+    open.filter(|(port, _)| close(kernel, domain, *port).is_ok()).take(budget).count() < budget
 }
 
 /// The caller may name only itself; what else there is to name goes through the control calls.
 fn own<H: Hw>(domain: &Domain<H>, id: DomId) -> Result<(), XenError> {
     if domain.resolve(id) == domain.id { Ok(()) } else { Err(XenError::Perm) }
-}
-
-fn status<H: Hw>(domain: &Domain<H>, arg: &mut Status) -> Result<(), XenError> {
-    own(domain, arg.dom)?;
-    let state = domain.events.port(arg.port)?.load();
-    arg.vcpu = state.vcpu.unwrap_or(VcpuId(0));
-    let (status, u_dom, u_value) = match state.binding {
-        Binding::Free | Binding::Changing => (PortStatus::Closed, 0, 0),
-        Binding::Unbound(remote) => (PortStatus::Unbound, remote.0, 0),
-        Binding::Interdomain(remote, far) => (PortStatus::Interdomain, remote.0, far.0),
-        Binding::Virq(virq) => (PortStatus::Virq, u16::try_from(virq).unwrap_or(u16::MAX), 0),
-        Binding::Ipi => (PortStatus::Ipi, 0, 0),
-    };
-    (arg.status, arg.u_dom, arg.u_high, arg.u_value) = (status as u32, u_dom, 0, u_value);
-    Ok(())
 }
 
 /// Chooses the vCPU that a port notifies. A virtual interrupt of one vCPU, an IPI and the UART's port stay as they are.
@@ -184,7 +174,7 @@ fn bind_vcpu<H: Hw>(domain: &Domain<H>, port: Port, vcpu: VcpuId) -> Result<(), 
         let may_move = match state.binding {
             Binding::Unbound(_) | Binding::Interdomain(..) => state.vcpu.is_some(),
             Binding::Virq(virq) => !is_per_vcpu(virq),
-            Binding::Free | Binding::Changing | Binding::Ipi => false,
+            Binding::Free | Binding::Ipi => false,
         };
         may_move.then_some(PortState { vcpu: Some(vcpu), ..state })
     });

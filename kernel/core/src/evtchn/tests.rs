@@ -138,7 +138,6 @@ fn taken_ports(domain: &Dom) -> usize {
 fn a_port_says_what_it_was_told() {
     let bindings = [
         Binding::Free,
-        Binding::Changing,
         Binding::Unbound(DomId(0x7FEF)),
         Binding::Interdomain(DomId(3), Port(u32::MAX)),
         Binding::Virq(23),

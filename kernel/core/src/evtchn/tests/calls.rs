@@ -236,7 +236,7 @@ fn an_event_goes_only_to_a_port_that_names_the_sender_back() {
 fn an_event_for_the_uart_is_not_the_guests() {
     let (mut world, dom0, _) = guests(0);
     let a = world.domain_like(&DomainParams { flags: CREATE_VUART, ..params(4) }, 4);
-    let (port, _) = a.events.open(Binding::Unbound(dom0.id), None).unwrap();
+    let port = a.events.open(Binding::Unbound(dom0.id), None).unwrap();
     let far = connect(&mut world, &dom0, a.id, port).unwrap();
     assert_eq!(send(&mut world, &dom0, far), Ok(()));
     assert!(!is_pending(&a, port));
