@@ -9,7 +9,6 @@ use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use spin::mutex::SpinMutex;
 
-use crate::addr::PAGE_SIZE;
 use crate::cap::CapTable;
 use crate::console::LineBuffer;
 use crate::evtchn::Events;
@@ -58,7 +57,7 @@ pub struct Domain<H: Hw> {
     /// Its stage 2.
     pub p2m: P2m<H>,
     /// Its grant table. Guards the pages and our halves of the entries; taken before the p2m's lock.
-    pub grants: SpinMutex<GrantTable<H>>,
+    pub grants: SpinMutex<GrantTable>,
     /// Its event channels.
     pub events: Events<H>,
     /// Its interrupt distributor.
@@ -98,9 +97,7 @@ impl<H: Hw> Domain<H> {
         host: Option<GicLayout>,
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
     ) -> Result<Self, XenError> {
-        let page = H::frames().alloc(id, FrameKind::SharedInfo, 1)?;
-        H::zero(page, PAGE_SIZE);
-        let shared_info = H::frames().kept(page);
+        let shared_info = H::frame(id, FrameKind::SharedInfo)?;
         let p2m = P2m::new(id)?;
         let caps = if host.is_some() { Some(H::share(id, CapTable::with_platform())?) } else { None };
         Ok(Domain {

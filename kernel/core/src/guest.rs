@@ -117,10 +117,10 @@ impl<H: Hw> Array<H> {
         Ok(())
     }
 
-    /// Writes a value at `va`; one of a size that registers have in one store.
+    /// Writes a value at `va`, or some bytes of one; those of a size that registers have in one store.
     #[inline]
-    pub fn write<T: IntoBytes + Immutable>(&mut self, domain: &Domain<H>, va: GuestVa, value: &T) -> Copied {
-        if size_of::<T>() as u64 > va.left_in_page() || self.access == Access::Read {
+    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, domain: &Domain<H>, va: GuestVa, value: &T) -> Copied {
+        if size_of_val(value) as u64 > va.left_in_page() || self.access == Access::Read {
             return copy_out(domain, va, value.as_bytes());
         }
         H::write_bytes(self.at(domain, va)?, value.as_bytes());

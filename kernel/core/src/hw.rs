@@ -8,9 +8,9 @@ use core::ops::Deref;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
-use crate::addr::{GuestVa, Ipa, Pa};
+use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::context::{El1Context, FpContext};
-use crate::frame::FrameTable;
+use crate::frame::{FrameKind, FrameRef, FrameTable};
 
 /// A pCPU by its index; 0 booted the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -46,6 +46,12 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
 
     /// The machine's frames.
     fn frames() -> &'static FrameTable;
+    /// A frame of zeros for the kernel, which is charged to `owner`.
+    fn frame(owner: DomId, kind: FrameKind) -> Result<FrameRef, XenError> {
+        let frame = Self::frames().kept(Self::frames().alloc(owner, kind, 1)?);
+        Self::zero(frame.pa(), PAGE_SIZE);
+        Ok(frame)
+    }
     /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, XenError>;
     /// The pCPU that runs this.

@@ -5,6 +5,7 @@
 //! them; that is how a long call stays preemptible without any state at EL2.
 
 use hypercall_abi::errno::{XenError, encode};
+use hypercall_abi::ids::DomId;
 use hypercall_abi::multicall::MulticallEntry;
 use hypercall_abi::{control, nr};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -54,7 +55,7 @@ impl From<XenError> for Stop {
 /// What a handler returns: the value for x0.
 pub type CallResult = Result<u64, Stop>;
 
-impl<H: Hw> Call<'_, H> {
+impl<'a, H: Hw> Call<'a, H> {
     /// Takes one unit of work off the call's budget; true when it is used up and the call should stop with what
     /// it has done.
     pub fn should_yield(&mut self) -> bool {
@@ -77,6 +78,16 @@ impl<H: Hw> Call<'_, H> {
     /// Writes a structure to where argument `n` points.
     pub fn write<T: IntoBytes + Immutable>(&self, n: usize, value: &T) -> Result<(), XenError> {
         guest::copy_out(self.domain, GuestVa::new(self.args[n]), value.as_bytes())
+    }
+
+    /// The domain that the call is to work on: the caller, or any live one (`ESRCH`) if the caller is privileged
+    /// (`EPERM`). `other` keeps hold of the latter.
+    pub fn target(&self, id: DomId, other: &'a mut Option<H::Shared<Domain<H>>>) -> Result<&'a Domain<H>, XenError> {
+        if self.domain.resolve(id) == self.domain.id {
+            return Ok(self.domain);
+        }
+        let domain = self.kernel.domains.get(id).filter(|domain| !domain.is_dying()).ok_or(XenError::Srch)?;
+        if self.domain.is_privileged() { Ok(other.insert(domain)) } else { Err(XenError::Perm) }
     }
 }
 

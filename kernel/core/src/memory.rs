@@ -45,7 +45,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         MemoryOp::AddToPhysmapBatch => add_batch(call),
         MemoryOp::RemoveFromPhysmap => {
             let arg: RemoveFromPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
-            clear(target(call, arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
+            clear(call.target(arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
             Ok(0)
         }
         MemoryOp::MaximumRamPage => Ok(H::frames().end().number()),
@@ -59,23 +59,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> CallResult {
     let arg: DomainArg = guest::read(call.domain, GuestVa::new(call.args[1]))?;
-    Ok(number(target(call, arg.domid, &mut None)?))
-}
-
-/// The domain that a call is to work on: the caller, or any for a privileged caller. `other` keeps hold of the latter.
-fn target<'a, H: Hw>(
-    call: &Call<'a, H>,
-    id: DomId,
-    other: &'a mut Option<H::Shared<Domain<H>>>,
-) -> Result<&'a Domain<H>, XenError> {
-    if call.domain.resolve(id) == call.domain.id {
-        return Ok(call.domain);
-    }
-    if !call.domain.is_privileged() {
-        return Err(XenError::Perm);
-    }
-    let domain = call.kernel.domains.get(id).filter(|domain| !domain.is_dying()).ok_or(XenError::Srch)?;
-    Ok(other.insert(domain))
+    Ok(number(call.target(arg.domid, &mut None)?))
 }
 
 /// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has
@@ -118,7 +102,7 @@ fn extents<H: Hw>(
         return nothing;
     }
     let mut other = None;
-    let Ok(domain) = target(call, arg.domid, &mut other) else { return nothing };
+    let Ok(domain) = call.target(arg.domid, &mut other) else { return nothing };
     let mut removal = domain.p2m.removal();
     let order = arg.extent_order;
     let (done, _) = each(call, arg.nr_extents, order > LONG_ORDER, |call, n| {
@@ -133,7 +117,7 @@ fn extents<H: Hw>(
 fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let arg: AddToPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
     let mut other = None;
-    let domain = target(call, arg.domid, &mut other)?;
+    let domain = call.target(arg.domid, &mut other)?;
     // Only the batch says whose frame a foreign one is.
     let space = MapSpace::from_raw(arg.space).filter(|space| *space != MapSpace::GmfnForeign);
     add_one(call, domain, space.ok_or(XenError::NoSys)?, DomId::INVALID, arg.idx, arg.gpfn)?;
@@ -144,7 +128,7 @@ fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let arg: AddToPhysmapBatch = guest::read(call.domain, GuestVa::new(call.args[1]))?;
     let mut other = None;
-    let domain = target(call, arg.domid, &mut other)?;
+    let domain = call.target(arg.domid, &mut other)?;
     let space = MapSpace::from_raw(u32::from(arg.space)).ok_or(XenError::NoSys)?;
     if space == MapSpace::GmfnForeign && !call.domain.is_privileged() {
         return Err(XenError::Perm.into());
@@ -182,7 +166,7 @@ fn add_one<H: Hw>(
         MapSpace::GmfnForeign if domain.resolve(foreign) == domain.id => Err(XenError::Inval),
         MapSpace::GmfnForeign => {
             let mut other = None;
-            let owner = target(call, foreign, &mut other)?;
+            let owner = call.target(foreign, &mut other)?;
             let page = owner.p2m.pin(place(Gfn(idx), 0)?, true).map_err(|_| XenError::Inval)?;
             replace(domain, ipa, page.pa(), MapKind::Foreign)?;
             // From here on the reference goes with the mapping.

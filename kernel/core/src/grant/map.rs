@@ -11,8 +11,8 @@ use hypercall_abi::grant::{
 };
 use hypercall_abi::ids::{GrantHandle, GrantRef};
 
+use super::batch;
 use super::uses::Use;
-use super::{Peers, batch};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -42,8 +42,7 @@ fn named_by(handle: GrantHandle, near: Ipa) -> (GrantRef, Ipa) {
 
 /// `GNTTABOP_map_grant_ref`.
 pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let (user, mut peers) = (call.domain, Peers::new(call.kernel));
-    batch(call, offset_of!(MapGrantRef, status), |arg: &mut MapGrantRef| {
+    batch(call, offset_of!(MapGrantRef, status), |call, arg: &mut MapGrantRef| {
         if arg.flags & (GNTMAP_HOST_MAP | GNTMAP_DEVICE_MAP) == 0 {
             return Err(GrantStatus::BadGntRef);
         }
@@ -56,8 +55,8 @@ pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             return Err(GrantStatus::BadVirtAddr);
         }
         let write = arg.flags & GNTMAP_READONLY == 0;
-        let used = Use::<H>::begin(peers.live(arg.dom)?, arg.gref, user.id, write)?;
-        user.p2m.map(ipa, used.frame, 1, kind(write)).map_err(|_| GrantStatus::GeneralError)?;
+        let used = Use::begin(call, arg.dom, arg.gref, write)?;
+        call.domain.p2m.map(ipa, used.frame, 1, kind(write)).map_err(|_| GrantStatus::GeneralError)?;
         arg.handle = handle(arg.gref, ipa);
         arg.dev_bus_addr = used.frame.raw();
         used.keep();
@@ -67,38 +66,34 @@ pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
 pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let (user, mut peers) = (call.domain, Peers::new(call.kernel));
-    let mut removal = user.p2m.removal();
-    batch(call, offset_of!(UnmapGrantRef, status), |arg: &mut UnmapGrantRef| {
+    let mut removal = call.domain.p2m.removal();
+    batch(call, offset_of!(UnmapGrantRef, status), |call, arg: &mut UnmapGrantRef| {
         if arg.host_addr == 0 {
             return Ok(());
         }
         let (gref, place) = named_by(arg.handle, Ipa::new(arg.host_addr));
-        let found = user.p2m.lookup(place).filter(|found| found.kind.is_grant()).ok_or(GrantStatus::BadHandle)?;
-        let write = found.kind.is_writable();
+        let found =
+            call.domain.p2m.lookup(place).filter(|found| found.kind.is_grant()).ok_or(GrantStatus::BadHandle)?;
+        let (user, write, frame) = (call.domain.id, found.kind.is_writable(), found.pa);
         // A page that belongs to nobody was granted by a domain that is gone, and its entry with it.
-        let granter = peers.known(H::frames().owner(found.pa));
-        if let Some(granter) = granter {
-            let entry = granter.grants.lock().entry(gref);
-            entry.filter(|entry| entry.is_used(user.id, write, found.pa)).ok_or(GrantStatus::BadHandle)?;
+        let granter = call.kernel.domains.get(H::frames().owner(frame));
+        if let Some(granter) = &granter {
+            let entry = granter.grants.lock().entry::<H>(gref);
+            entry.filter(|entry| entry.is_used(user, write, frame)).ok_or(GrantStatus::BadHandle)?;
         }
         if place.raw() != arg.host_addr {
             return Err(GrantStatus::GeneralError);
         }
-        let taken = removal.take(place, |now| match now {
-            now if now == found => {
-                Ok(Use::<H> { granter: granter.cloned(), gref, user: user.id, write, frame: found.pa })
-            }
-            _ => Err(XenError::NoEnt),
-        });
         // Another vCPU may have been faster.
-        taken.map_err(|_| GrantStatus::BadHandle)
+        let unchanged =
+            |now| if now == found { Ok(Use::<H> { granter, gref, user, write, frame }) } else { Err(XenError::NoEnt) };
+        removal.take(place, unchanged).map_err(|_| GrantStatus::BadHandle)
     })
 }
 
 /// `GNTTABOP_unmap_and_replace`, whose structure is the same: page tables of x86 only.
 pub(super) fn unmap_and_replace<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    batch(call, offset_of!(UnmapGrantRef, status), |_: &mut UnmapGrantRef| Err(GrantStatus::GeneralError))
+    batch(call, offset_of!(UnmapGrantRef, status), |_, _: &mut UnmapGrantRef| Err(GrantStatus::GeneralError))
 }
 
 /// Ends the use behind a mapping that a dying domain had, and that no TLB knows any more.

@@ -17,15 +17,12 @@ mod uses;
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::{GrantOp, GrantStatus};
-use hypercall_abi::ids::DomId;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::addr::GuestVa;
-use crate::domain::Domain;
 use crate::guest::{self, Array};
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
-use crate::kernel::Kernel;
 
 pub use map::end_mapping;
 pub use table::{GrantTable, frame_to_map, seed};
@@ -38,6 +35,9 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         return Err(XenError::Inval.into());
     }
     match op {
+        GrantOp::SetupTable | GrantOp::QuerySize | GrantOp::SetVersion | GrantOp::GetVersion if call.arg32(2) != 1 => {
+            Err(XenError::Inval.into())
+        }
         GrantOp::MapGrantRef => map::map(call),
         GrantOp::UnmapGrantRef => map::unmap(call),
         GrantOp::Copy => copy::op(call),
@@ -55,12 +55,13 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// Runs `work` on each element of the call's array, as far as the call's budget goes and on `at_most` of them; the
-/// rest is for the next round.
+/// rest is for the next round. What stands in an element from its byte `answer` on is written back.
 #[inline(always)]
-fn each<H: Hw, T: FromBytes + IntoBytes>(
+fn each<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &mut Call<'_, H>,
     at_most: u64,
-    mut work: impl FnMut(&mut Array<H>, GuestVa, &mut T) -> Result<(), XenError>,
+    answer: usize,
+    mut work: impl FnMut(&Call<'_, H>, &mut T) -> Result<(), XenError>,
 ) -> CallResult {
     let (base, count) = (GuestVa::new(call.args[1]), u64::from(call.arg32(2)));
     let mut array = Array::new(Access::Write);
@@ -73,64 +74,23 @@ fn each<H: Hw, T: FromBytes + IntoBytes>(
         }
         let at = guest::element(base, done, size_of::<T>())?;
         array.read_into(call.domain, at, &mut arg)?;
-        work(&mut array, at, &mut arg)?;
+        work(call, &mut arg)?;
+        array.write(call.domain, at.add(answer as u64), arg.as_bytes().get(answer..).unwrap_or_default())?;
     }
     Ok(0)
 }
 
-/// The same for elements that have a status of their own, `status_at` bytes in.
+/// The same for elements that have a status of their own, `status_at` bytes in, where their answers begin.
 #[inline(always)]
 fn batch<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &mut Call<'_, H>,
     status_at: usize,
-    mut work: impl FnMut(&mut T) -> Result<(), GrantStatus>,
+    mut work: impl FnMut(&Call<'_, H>, &mut T) -> Result<(), GrantStatus>,
 ) -> CallResult {
-    let domain = call.domain;
-    each(call, u64::MAX, |array, at, arg: &mut T| {
-        let status = work(arg).err().unwrap_or(GrantStatus::Okay).raw().cast_unsigned();
-        // Where the status is the last field, two bytes of padding follow it, and nothing else is answered.
-        if status_at + size_of::<u32>() == size_of::<T>() {
-            return array.write(domain, at.add(status_at as u64), &u32::from(status));
-        }
+    each(call, u64::MAX, status_at, |call, arg: &mut T| {
+        let status = work(call, arg).err().unwrap_or(GrantStatus::Okay).raw();
         let field = arg.as_mut_bytes().get_mut(status_at..).and_then(<[u8]>::first_chunk_mut);
         *field.ok_or(XenError::Inval)? = status.to_le_bytes();
-        array.write(domain, at, arg)
+        Ok(())
     })
-}
-
-/// An operation on one structure, which is written back.
-fn single<H: Hw, T: FromBytes + IntoBytes + Immutable>(
-    call: &mut Call<'_, H>,
-    work: impl Fn(&mut T) -> Result<(), XenError>,
-) -> CallResult {
-    if call.arg32(2) != 1 {
-        return Err(XenError::Inval.into());
-    }
-    let domain = call.domain;
-    each(call, 1, |array, at, arg| work(arg).and_then(|()| array.write(domain, at, arg)))
-}
-
-/// The domains that a batch names; it mostly names one.
-struct Peers<H: Hw> {
-    kernel: &'static Kernel<H>,
-    last: Option<H::Shared<Domain<H>>>,
-}
-
-impl<H: Hw> Peers<H> {
-    const fn new(kernel: &'static Kernel<H>) -> Self {
-        Peers { kernel, last: None }
-    }
-
-    /// The domain with this id.
-    fn known(&mut self, id: DomId) -> Option<&H::Shared<Domain<H>>> {
-        if self.last.as_ref().is_none_or(|peer| peer.id != id) {
-            self.last = self.kernel.domains.get(id);
-        }
-        self.last.as_ref()
-    }
-
-    /// The live domain with this id, for new uses of its grants.
-    fn live(&mut self, id: DomId) -> Result<H::Shared<Domain<H>>, GrantStatus> {
-        self.known(id).filter(|peer| !peer.is_dying()).cloned().ok_or(GrantStatus::BadDomain)
-    }
 }

@@ -9,27 +9,25 @@ use hypercall_abi::grant::{
 };
 use hypercall_abi::ids::DomId;
 
-use super::{batch, each, single};
+use super::{batch, each};
 use crate::addr::{GuestVa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
 use crate::guest;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
-use crate::kernel::Kernel;
 
 /// `GNTTABOP_setup_table`: grows the table, and says where its pages are mapped.
 pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let (kernel, caller) = (call.kernel, call.domain);
-    single(call, |arg: &mut SetupTable| {
+    each(call, 1, 0, |call, arg: &mut SetupTable| {
         let wanted = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
-        let places = subject(kernel, caller, arg.dom).and_then(|domain| {
+        let places = subject(call, arg.dom, &mut None).and_then(|domain| {
             let mut table = domain.grants.lock();
-            table.grow(domain.id, wanted).map(|()| table.places()).map_err(|_| GrantStatus::GeneralError)
+            table.grow::<H>(domain.id, wanted).map(|()| table.places()).map_err(|_| GrantStatus::GeneralError)
         });
         arg.status = places.as_ref().err().unwrap_or(&GrantStatus::Okay).raw();
         for (index, gfn) in (0..arg.nr_frames).zip(places.into_iter().flatten()) {
             let at = guest::element(GuestVa::new(arg.frame_list.0), u64::from(index), size_of::<u64>())?;
-            guest::write(caller, at, &gfn.0)?;
+            guest::write(call.domain, at, &gfn.0)?;
         }
         Ok(())
     })
@@ -37,18 +35,29 @@ pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_query_size`.
 pub(super) fn query_size<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let (kernel, caller) = (call.kernel, call.domain);
-    single(call, |arg: &mut QuerySize| {
-        let size = subject(kernel, caller, arg.dom).map(|domain| domain.grants.lock().size());
+    each(call, 1, 0, |call, arg: &mut QuerySize| {
+        let size = subject(call, arg.dom, &mut None).map(|domain| domain.grants.lock().size());
         arg.status = size.err().unwrap_or(GrantStatus::Okay).raw();
         (arg.nr_frames, arg.max_nr_frames) = size.unwrap_or((arg.nr_frames, arg.max_nr_frames));
         Ok(())
     })
 }
 
+/// The domain that is asked about.
+fn subject<'a, H: Hw>(
+    call: &Call<'a, H>,
+    id: DomId,
+    other: &'a mut Option<H::Shared<Domain<H>>>,
+) -> Result<&'a Domain<H>, GrantStatus> {
+    call.target(id, other).map_err(|error| match error {
+        XenError::Srch => GrantStatus::BadDomain,
+        _ => GrantStatus::PermissionDenied,
+    })
+}
+
 /// `GNTTABOP_set_version`: there is only version 1.
 pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    single(call, |arg: &mut SetVersion| match arg.version {
+    each(call, 1, 0, |_, arg: &mut SetVersion| match arg.version {
         1 => Ok(()),
         2 => Err(XenError::NoSys),
         _ => Err(XenError::Inval),
@@ -57,35 +66,17 @@ pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_get_version`.
 pub(super) fn get_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let (kernel, caller) = (call.kernel, call.domain);
-    single(call, |arg: &mut GetVersion| {
+    each(call, 1, 0, |call, arg: &mut GetVersion| {
         arg.version = 1;
-        subject(kernel, caller, arg.dom).map(|_| ()).map_err(|status| match status {
-            GrantStatus::BadDomain => XenError::Srch,
-            _ => XenError::Perm,
-        })
+        call.target(arg.dom, &mut None).map(|_| ())
     })
-}
-
-/// The domain that is asked about: the caller, or any for a privileged caller.
-fn subject<H: Hw>(
-    kernel: &Kernel<H>,
-    caller: &H::Shared<Domain<H>>,
-    id: DomId,
-) -> Result<H::Shared<Domain<H>>, GrantStatus> {
-    if caller.resolve(id) == caller.id {
-        return Ok(caller.clone());
-    }
-    let domain = kernel.domains.get(id).filter(|domain| !domain.is_dying()).ok_or(GrantStatus::BadDomain)?;
-    if caller.is_privileged() { Ok(domain) } else { Err(GrantStatus::PermissionDenied) }
 }
 
 /// `GNTTABOP_swap_grant_ref`: exchanges two entries of the caller that nobody uses.
 pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let domain = call.domain;
-    batch(call, offset_of!(SwapGrantRef, status), |arg: &mut SwapGrantRef| {
-        let table = domain.grants.lock();
-        let a = table.entry(arg.ref_a).ok_or(GrantStatus::BadGntRef)?;
+    batch(call, offset_of!(SwapGrantRef, status), |call, arg: &mut SwapGrantRef| {
+        let table = call.domain.grants.lock();
+        let a = table.entry::<H>(arg.ref_a).ok_or(GrantStatus::BadGntRef)?;
         let b = table.entry(arg.ref_b).ok_or(GrantStatus::BadGntRef)?;
         if a.swap(&b) { Ok(()) } else { Err(GrantStatus::Eagain) }
     })
@@ -93,9 +84,8 @@ pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_cache_flush`: a back end cleans the caches over a page that a device without coherency will use.
 pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let (kernel, caller) = (call.kernel, call.domain);
     // A peer's table may have to be searched, which is enough for one round.
-    each(call, 1, |_, _, arg: &mut CacheFlush| {
+    each(call, 1, size_of::<CacheFlush>(), |call, arg: &mut CacheFlush| {
         let end = u64::from(arg.offset) + u64::from(arg.length);
         if end > PAGE_SIZE || arg.op & !(GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL | GNTTAB_CACHE_SOURCE_GREF) != 0 {
             return Err(XenError::Inval);
@@ -105,7 +95,7 @@ pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
         let page = Pa::new(arg.addr).page();
         if arg.length != 0 && arg.op != 0 {
-            if !may_flush(kernel, caller, page) {
+            if !may_flush(call, page) {
                 return Err(XenError::Perm);
             }
             // Cleaning before invalidating does what either asks for, and loses nobody's data.
@@ -116,12 +106,12 @@ pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// Whether the page is the caller's own or one that a peer has granted it and that it uses.
-fn may_flush<H: Hw>(kernel: &Kernel<H>, caller: &Domain<H>, page: Pa) -> bool {
-    let owner = H::frames().owner(page);
-    if owner == caller.id {
+fn may_flush<H: Hw>(call: &Call<'_, H>, page: Pa) -> bool {
+    let (user, owner) = (call.domain.id, H::frames().owner(page));
+    if owner == user {
         return H::frames().get(page, owner).is_some();
     }
-    let Some(granter) = kernel.domains.get(owner) else { return false };
+    let Some(granter) = call.kernel.domains.get(owner) else { return false };
     let table = granter.grants.lock();
-    table.find(|entry| [false, true].iter().any(|&write| entry.is_used(caller.id, write, page))).is_some()
+    table.find::<H>(|entry| [false, true].iter().any(|&write| entry.is_used(user, write, page))).is_some()
 }

@@ -9,9 +9,9 @@ use hypercall_abi::ids::{DomId, Gfn, GrantRef};
 use hypercall_abi::memory::XENMAPIDX_GRANT_TABLE_STATUS;
 
 use super::uses::Entry;
-use crate::addr::{PAGE_SIZE, Pa};
+use crate::addr::Pa;
 use crate::domain::Domain;
-use crate::frame::FrameKind;
+use crate::frame::{FrameKind, FrameRef};
 use crate::hw::Hw;
 
 /// Pages of a table at most (Xen's default for `max_grant_frames`).
@@ -20,28 +20,26 @@ const MAX_PAGES: usize = 64;
 const NOWHERE: Gfn = Gfn(u64::MAX);
 
 /// One page of the table.
-#[derive(Clone, Copy)]
 struct Page {
     /// What the granter writes. It can change at any moment.
-    shared: Pa,
+    shared: FrameRef,
     /// Our halves of the same entries, of the same size.
-    ours: Pa,
+    ours: FrameRef,
     /// Where the granter has it mapped.
     gfn: Gfn,
 }
 
 /// A domain's grant table. The pages go with it.
-pub struct GrantTable<H: Hw> {
+pub struct GrantTable {
     pages: Vec<Page, MAX_PAGES>,
     max: usize,
-    hw: PhantomData<H>,
 }
 
-impl<H: Hw> GrantTable<H> {
+impl GrantTable {
     /// An empty table that may grow to `max_pages` pages.
     pub fn new(max_pages: u32) -> Self {
         let max = usize::try_from(max_pages).unwrap_or(MAX_PAGES).min(MAX_PAGES);
-        GrantTable { pages: Vec::new(), max, hw: PhantomData }
+        GrantTable { pages: Vec::new(), max }
     }
 
     /// Pages now, and at most.
@@ -57,48 +55,29 @@ impl<H: Hw> GrantTable<H> {
 
     /// The entry of a reference that is inside the table.
     #[inline]
-    pub(super) fn entry(&self, gref: GrantRef) -> Option<Entry<H>> {
+    pub(super) fn entry<H: Hw>(&self, gref: GrantRef) -> Option<Entry<H>> {
         let gref = usize::try_from(gref.0).ok()?;
         let page = self.pages.get(gref / ENTRIES_V1_PER_PAGE)?;
         let at = (gref % ENTRIES_V1_PER_PAGE * ENTRY_V1_SIZE) as u64;
-        Some(Entry { shared: page.shared.add(at), ours: page.ours.add(at), hw: PhantomData })
+        Some(Entry { shared: page.shared.pa().add(at), ours: page.ours.pa().add(at), hw: PhantomData })
     }
 
     /// The first entry that `wanted` accepts. Not for hot paths: a table has up to 32,768.
-    pub(super) fn find(&self, mut wanted: impl FnMut(&Entry<H>) -> bool) -> Option<Entry<H>> {
+    pub(super) fn find<H: Hw>(&self, mut wanted: impl FnMut(&Entry<H>) -> bool) -> Option<Entry<H>> {
         (0..).map_while(|gref| self.entry(GrantRef(gref))).find(|entry| wanted(entry))
     }
 
     /// Makes the table of `owner` at least `pages` pages long, at the owner's cost.
-    pub(super) fn grow(&mut self, owner: DomId, pages: usize) -> Result<(), XenError> {
+    pub(super) fn grow<H: Hw>(&mut self, owner: DomId, pages: usize) -> Result<(), XenError> {
         if pages > self.max {
             return Err(XenError::Inval);
         }
         while self.pages.len() < pages {
+            let (shared, ours) = (H::frame(owner, FrameKind::GrantTable)?, H::frame(owner, FrameKind::Object)?);
             // There is room for `max` pages.
-            let _ = self.pages.push(Page::alloc::<H>(owner)?);
+            let _ = self.pages.push(Page { shared, ours, gfn: NOWHERE });
         }
         Ok(())
-    }
-}
-
-impl<H: Hw> Drop for GrantTable<H> {
-    fn drop(&mut self) {
-        for page in &self.pages {
-            H::frames().put(page.shared);
-            H::frames().put(page.ours);
-        }
-    }
-}
-
-impl Page {
-    fn alloc<H: Hw>(owner: DomId) -> Result<Self, XenError> {
-        let shared = H::frames().alloc(owner, FrameKind::GrantTable, 1)?;
-        let ours = H::frames().alloc(owner, FrameKind::Object, 1);
-        let ours = ours.inspect_err(|_| H::frames().put(shared))?;
-        H::zero(shared, PAGE_SIZE);
-        H::zero(ours, PAGE_SIZE);
-        Ok(Page { shared, ours, gfn: NOWHERE })
     }
 }
 
@@ -109,10 +88,10 @@ pub fn frame_to_map<H: Hw>(domain: &Domain<H>, index: u64, gfn: Gfn) -> Result<P
     }
     let index = usize::try_from(index).map_err(|_| XenError::Inval)?;
     let mut table = domain.grants.lock();
-    table.grow(domain.id, index.saturating_add(1))?;
+    table.grow::<H>(domain.id, index.saturating_add(1))?;
     let page = table.pages.get_mut(index).ok_or(XenError::Inval)?;
     page.gfn = gfn;
-    Ok(page.shared)
+    Ok(page.shared.pa())
 }
 
 /// Writes an entry in the name of a domain that has not started yet: `peer` may use the page `gfn`.
@@ -120,9 +99,9 @@ pub fn seed<H: Hw>(domain: &Domain<H>, gref: GrantRef, gfn: Gfn, peer: DomId) ->
     let frame = u32::try_from(gfn.0).map_err(|_| XenError::Range)?;
     let page = usize::try_from(gref.0).map_err(|_| XenError::Inval)? / ENTRIES_V1_PER_PAGE;
     let mut table = domain.grants.lock();
-    table.grow(domain.id, page + 1)?;
+    table.grow::<H>(domain.id, page + 1)?;
     // As the granter does: first the frame, then what makes it valid.
-    let at = table.entry(gref).ok_or(XenError::Inval)?.shared;
+    let at = table.entry::<H>(gref).ok_or(XenError::Inval)?.shared;
     H::store32(at.add(4), frame);
     H::store32(at, u32::from(GTF_PERMIT_ACCESS) | u32::from(peer.0) << 16);
     Ok(())

@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 use crate::addr::{Ipa, Pa};
 use crate::domain::Domain;
 use crate::hw::Hw;
+use crate::hypercall::Call;
 
 /// Attempts to change a word that its granter changes at the same time. An honest granter writes it once or twice.
 const ATTEMPTS: u32 = 8;
@@ -109,16 +110,14 @@ pub(super) struct Use<H: Hw> {
 }
 
 impl<H: Hw> Use<H> {
-    /// A use of `granter`'s grant.
+    /// A use by the caller of what the domain `granter` grants.
     #[inline]
-    pub(super) fn begin(
-        granter: H::Shared<Domain<H>>,
-        gref: GrantRef,
-        user: DomId,
-        write: bool,
-    ) -> Result<Self, GrantStatus> {
+    pub(super) fn begin(call: &Call<'_, H>, granter: DomId, gref: GrantRef, write: bool) -> Result<Self, GrantStatus> {
+        let user = call.domain.id;
+        let granter = call.kernel.domains.get(granter).filter(|granter| !granter.is_dying());
+        let granter = granter.ok_or(GrantStatus::BadDomain)?;
         let table = granter.grants.lock();
-        let entry = table.entry(gref).ok_or(GrantStatus::BadGntRef)?;
+        let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
         let mut counts = entry.counts();
         let first = counts.uses == [0; 2];
         if !first && counts.user != user {

@@ -110,8 +110,7 @@ impl<H: Hw> P2m<H> {
     #[cold]
     pub(super) fn refine(&self, slot: Slot, ipa: Ipa) -> Result<Slot, XenError> {
         let below = slot.level.below();
-        let table = H::frames().alloc(self.owner, FrameKind::Table, 1)?;
-        H::zero(table, PAGE_SIZE);
+        let table = H::frame(self.owner, FrameKind::Table)?.keep();
         if slot.entry.is_valid() {
             for n in 0..ENTRIES {
                 if let Some(part) = slot.mapping(Ipa::new(n * below.size())) {
