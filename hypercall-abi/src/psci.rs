@@ -23,8 +23,6 @@ wire_enum! {
         SystemReset = 0x8400_0009,
         /// `PSCI_FEATURES`.
         Features = 0x8400_000A,
-        /// `SYSTEM_SUSPEND`, 32 bits.
-        SystemSuspend32 = 0x8400_000E,
         /// `SYSTEM_RESET2`, 32 bits.
         SystemReset2_32 = 0x8400_0012,
         /// `CPU_SUSPEND`, 64 bits.
@@ -33,8 +31,6 @@ wire_enum! {
         CpuOn64 = 0xC400_0003,
         /// `AFFINITY_INFO`, 64 bits.
         AffinityInfo64 = 0xC400_0004,
-        /// `SYSTEM_SUSPEND`, 64 bits.
-        SystemSuspend64 = 0xC400_000E,
         /// `SYSTEM_RESET2`, 64 bits.
         SystemReset2_64 = 0xC400_0012,
         /// `SMCCC_VERSION`: `major << 16 | minor`.

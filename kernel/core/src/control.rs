@@ -36,10 +36,9 @@ const BYTES_PER_CALL: u64 = 256 * 1024;
 /// Bytes of the log that are copied at once.
 const CHUNK: usize = 256;
 
-/// `MIDR_EL1` as an `MRS` syndrome names it: op0 3, op1 0, CRn 0, CRm 0, op2 0.
-const MIDR: u32 = 3 << 20;
-/// `MPIDR_EL1`: op2 5.
-const MPIDR: u32 = 3 << 20 | 5 << 17;
+/// CRm and op2 of `MIDR_EL1` and `MPIDR_EL1`.
+const MIDR: (usize, usize) = (0, 0);
+const MPIDR: (usize, usize) = (0, 5);
 
 /// A control call; `number` is the hypercall's.
 #[inline(never)]
@@ -182,7 +181,7 @@ fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
 fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
     let machine = kernel.machine().ok_or(XenError::NoDev)?;
     #[allow(clippy::cast_possible_truncation, reason = "MIDR_EL1 has 32 bits")]
-    let midr = H::id_register(MIDR) as u32;
+    let midr = H::id_register(MIDR.0, MIDR.1) as u32;
     Ok(PlatformInfo {
         total_pages: H::frames().total_pages(),
         free_pages: H::frames().free_pages(),
@@ -204,7 +203,7 @@ fn pcpu_info<H: Hw>(kernel: &Kernel<H>, id: u64) -> Result<PcpuInfo, XenError> {
     let id = u8::try_from(id).ok().filter(|id| usize::from(*id) < H::online()).ok_or(XenError::NoEnt)?;
     let (idle, load) = kernel.sched.load(PcpuId(id));
     Ok(PcpuInfo {
-        mpidr: H::id_register(MPIDR),
+        mpidr: H::id_register(MPIDR.0, MPIDR.1),
         idle_ns: nanoseconds::<H>(idle),
         load: u32::try_from(load).unwrap_or(u32::MAX),
         reserved: 0,

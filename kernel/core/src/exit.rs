@@ -28,27 +28,29 @@ const BATCH: usize = 8;
 /// `ESR_EL2` of a hypercall: class `HVC`, 32 bits as always, and the immediate.
 pub const HYPERCALL_ESR: u32 = 0x16 << 26 | 1 << 25 | HYPERCALL_TAG as u32;
 
-/// Why the guest left for EL2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// A hypercall, which the vectors tell from the others: it is the most frequent one, and saves what it needs.
-    Hypercall,
-    /// Another synchronous exception, with `ESR_EL2`.
-    Sync(u64),
-    /// A physical interrupt.
-    Irq,
-    /// An SError taken to EL2, with `ESR_EL2`.
-    SError(u64),
-}
+/// A kind of exit, each a function of its own in the vectors, which saves the registers that it needs: a hypercall.
+pub const HYPERCALL: u8 = 0;
+/// Another synchronous exception.
+pub const SYNC: u8 = 1;
+/// A physical interrupt.
+pub const IRQ: u8 = 2;
+/// An SError taken to EL2.
+pub const SERROR: u8 = 3;
 
-/// Handles an exit. On return `frame` holds the registers of the vCPU that runs next, and it may be entered.
+/// Handles an exit, of which `esr` reads `ESR_EL2`. On return `frame` holds the registers of the vCPU that runs next, and
+/// it may be entered.
 #[inline(always)]
-pub fn handle<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, exit: Exit) {
-    match exit {
-        Exit::Hypercall => hypercall::dispatch(kernel, cpu, frame),
-        Exit::Sync(esr) => exception(kernel, cpu, frame, esr),
-        Exit::Irq => interrupts(kernel, cpu),
-        Exit::SError(esr) => serror(kernel, cpu, frame, esr),
+pub fn handle<H: Hw, const KIND: u8>(
+    kernel: &'static Kernel<H>,
+    cpu: &mut LocalCpu<H>,
+    frame: &mut TrapFrame,
+    esr: impl FnOnce() -> u64,
+) {
+    match KIND {
+        HYPERCALL => hypercall::dispatch(kernel, cpu, frame),
+        SYNC => exception(kernel, cpu, frame, esr()),
+        IRQ => interrupts(kernel, cpu),
+        _ => serror(kernel, cpu, frame, esr()),
     }
     resume(kernel, cpu, frame);
 }
@@ -95,7 +97,7 @@ pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>
         }
         (REGISTER, _) => trap::register(kernel, cpu, frame, esr),
         (DATA_ABORT, _) => trap::data_abort(kernel, cpu, frame, esr),
-        (INSTRUCTION_ABORT, _) => trap::instruction_abort(kernel, cpu, frame, esr),
+        (INSTRUCTION_ABORT, _) => trap::abort(kernel, cpu, frame, esr),
         (WAIT, _) => wait(kernel, cpu, frame, esr),
         (FP, _) => cpu.fp_trap(),
         _ => undefined::<H>(frame),

@@ -106,8 +106,8 @@ pub struct State {
     pub fp: FpContext,
     /// Whether FP traps.
     pub fp_traps: bool,
-    /// Identification registers by encoding.
-    pub id_registers: BTreeMap<u32, u64>,
+    /// Identification registers by CRm and op2.
+    pub id_registers: BTreeMap<(usize, usize), u64>,
 }
 
 /// A kernel object that is charged frames as on the real machine, and gives them back.
@@ -415,7 +415,7 @@ impl Registers for Fake {
         });
     }
 
-    fn id_register(encoding: u32) -> u64 {
-        with(|s| s.id_registers.get(&encoding).copied().unwrap_or(0))
+    fn id_register(crm: usize, op2: usize) -> u64 {
+        with(|s| s.id_registers.get(&(crm, op2)).copied().unwrap_or(0))
     }
 }

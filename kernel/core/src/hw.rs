@@ -159,7 +159,7 @@ pub trait Registers {
     fn save_fp(into: &mut FpContext);
     /// Loads FP and SIMD, whose use does not trap from here on.
     fn load_fp(from: &FpContext);
-    /// Reads an identification register of this pCPU by its encoding (op0, op1, CRn, CRm, op2 as in an `MRS`
-    /// syndrome); zero if it is unknown.
-    fn id_register(encoding: u32) -> u64;
+    /// Reads an identification register of this pCPU by its CRm and op2 (op0 = 3, op1 = 0, CRn = 0); zero if it is
+    /// unknown.
+    fn id_register(crm: usize, op2: usize) -> u64;
 }

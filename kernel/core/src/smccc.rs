@@ -24,18 +24,6 @@ const AFFINITY: u64 = 0xFF_00FF_FFFF;
 /// Bit 30 of a function's number: its arguments are 64 bits wide.
 const WIDE: u32 = 1 << 30;
 
-/// What a service answers when asked about itself: the number of its functions, and its UUID, of which a register
-/// holds four bytes, the first in the low bits. Both have revision 0.1.
-struct Service {
-    functions: u64,
-    uuid: [u32; 4],
-}
-
-/// The hypervisor's own (Xen public/arch-arm/smccc.h, `XEN_SMCCC_UID` a71812dc-c698-4369-9acf-79d18ddee667).
-const HYPERVISOR: Service = Service { functions: 3, uuid: [0xDC12_18A7, 0x6943_98C6, 0xD179_CF9A, 0x67E6_DE8D] };
-/// The standard services: PSCI and these three (`SSSC_SMCCC_UID` f863386f-4b39-4cbd-9220-ce1641e59f6f).
-const STANDARD: Service = Service { functions: 17, uuid: [0x6F38_63F8, 0xBD4C_394B, 0x16CE_2092, 0x6F9F_E541] };
-
 /// A result as x0 holds it.
 const fn answer(result: PsciResult) -> u64 {
     (result as i32 as i64).cast_unsigned()
@@ -51,54 +39,46 @@ const fn number(x: u64) -> u32 {
 pub fn call<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame) {
     let Some(current) = &cpu.current else { return };
     let function = number(frame.x[0]);
-    let Some(known) = PsciFn::from_raw(function) else { return about(function, frame) };
-    if let Some(answer) = carry_out(kernel, current, known, &frame.x) {
-        frame.x[0] = answer;
+    match PsciFn::from_raw(function) {
+        Some(known) => frame.x[0] = carry_out(kernel, current, known, &frame.x),
+        None => about(function, &mut frame.x),
     }
 }
 
-/// Functions that each service has, by the low 16 bits (DEN0028, section 6.2); fast calls with 32-bit arguments.
-fn about(function: u32, frame: &mut TrapFrame) {
-    let service = match function >> 16 {
-        0x8400 => &STANDARD,
-        0x8600 => &HYPERVISOR,
-        _ => return frame.x[0] = answer(PsciResult::NotSupported),
+/// What the standard services (PSCI and three of SMCCC) and the hypervisor's own answer when asked about themselves
+/// (DEN0028, section 6.2): the number of their functions, their UUID, and their revision, which is 0.1.
+fn about(function: u32, x: &mut [u64; 31]) {
+    let uuid: u128 = match function {
+        0x8400_FF00 => return x[0] = 17,
+        0x8600_FF00 => return x[0] = 3,
+        // `SSSC_SMCCC_UID` and `XEN_SMCCC_UID` (Xen public/arch-arm/smccc.h).
+        0x8400_FF01 => 0xF863_386F_4B39_4CBD_9220_CE16_41E5_9F6F,
+        0x8600_FF01 => 0xA718_12DC_C698_4369_9ACF_79D1_8DDE_E667,
+        0x8400_FF03 | 0x8600_FF03 => return (x[0], x[1]) = (0, 1),
+        _ => return x[0] = answer(PsciResult::NotSupported),
     };
-    match function & 0xFFFF {
-        0xFF00 => frame.x[0] = service.functions,
-        0xFF01 => {
-            for (x, word) in frame.x.iter_mut().zip(service.uuid) {
-                *x = u64::from(word);
-            }
-        }
-        0xFF03 => (frame.x[0], frame.x[1]) = (0, 1),
-        _ => frame.x[0] = answer(PsciResult::NotSupported),
+    // A register holds four bytes, the first in the low bits.
+    for (x, bytes) in x.iter_mut().zip(uuid.to_be_bytes().as_chunks().0) {
+        *x = u64::from(u32::from_le_bytes(*bytes));
     }
 }
 
-/// The value for x0, or `None` if the caller does not get one.
-fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, x: &[u64; 31]) -> Option<u64> {
+/// The value for x0, which a call keeps that does not return.
+fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, x: &[u64; 31]) -> u64 {
     let width = if function as u32 & WIDE != 0 { u64::MAX } else { 0xFFFF_FFFF };
     let [a, b, c] = [x[1] & width, x[2] & width, x[3] & width];
-    let domain = &*current.domain;
+    let (domain, asked) = (&*current.domain, PsciFn::from_raw(number(x[1])));
+    let supported = |is: bool| answer(if is { PsciResult::Success } else { PsciResult::NotSupported });
     let shutdown = |reason| {
         lifecycle::shutdown(kernel, domain, reason);
-        None
+        x[0]
     };
-    Some(match function {
+    match function {
         PsciFn::SmcccVersion => u64::from(SMCCC_VERSION_1_1),
         PsciFn::Version => u64::from(PSCI_VERSION_1_1),
-        PsciFn::SmcccArchFeatures => answer(match PsciFn::from_raw(number(x[1])) {
-            // Of the architecture's own functions there are these two. Mitigations that need firmware are not there.
-            Some(PsciFn::SmcccVersion | PsciFn::SmcccArchFeatures) => PsciResult::Success,
-            Some(_) | None => PsciResult::NotSupported,
-        }),
-        PsciFn::Features => answer(match PsciFn::from_raw(number(x[1])) {
-            Some(PsciFn::SystemSuspend32 | PsciFn::SystemSuspend64 | PsciFn::SmcccArchFeatures) | None => {
-                PsciResult::NotSupported
-            }
-            Some(_) => PsciResult::Success,
-        }),
+        // Of the architecture's own functions there are these two. Mitigations that need firmware are not there.
+        PsciFn::SmcccArchFeatures => supported(matches!(asked, Some(PsciFn::SmcccVersion | PsciFn::SmcccArchFeatures))),
+        PsciFn::Features => supported(!matches!(asked, Some(PsciFn::SmcccArchFeatures) | None)),
         PsciFn::MigrateInfoType => u64::from(MIGRATE_NOT_REQUIRED),
         PsciFn::CpuOn32 | PsciFn::CpuOn64 => answer(cpu_on(kernel, domain, a, b, c)),
         PsciFn::AffinityInfo32 | PsciFn::AffinityInfo64 => affinity_info(domain, a, b),
@@ -109,15 +89,13 @@ fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, 
         }
         PsciFn::CpuOff => {
             kernel.hold(&current.vcpu, OFFLINE);
-            return None;
+            x[0]
         }
-        PsciFn::SystemOff => return shutdown(ShutdownReason::Poweroff),
-        PsciFn::SystemReset => return shutdown(ShutdownReason::Reboot),
+        PsciFn::SystemOff => shutdown(ShutdownReason::Poweroff),
         // Of the types of a reset there is the warm one; bit 31 says that a vendor has defined it.
         PsciFn::SystemReset2_32 | PsciFn::SystemReset2_64 if number(a) != 0 => answer(PsciResult::InvalidParameters),
-        PsciFn::SystemReset2_32 | PsciFn::SystemReset2_64 => return shutdown(ShutdownReason::Reboot),
-        PsciFn::SystemSuspend32 | PsciFn::SystemSuspend64 => answer(PsciResult::NotSupported),
-    })
+        PsciFn::SystemReset | PsciFn::SystemReset2_32 | PsciFn::SystemReset2_64 => shutdown(ShutdownReason::Reboot),
+    }
 }
 
 fn cpu_on<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, target: u64, entry: u64, context: u64) -> PsciResult {
@@ -136,13 +114,10 @@ fn cpu_on<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, target: u64, entry: u64
 }
 
 fn affinity_info<H: Hw>(domain: &Domain<H>, target: u64, level: u64) -> u64 {
-    if level > 3 {
-        return answer(PsciResult::InvalidParameters);
-    }
-    // Levels above the vCPU name a cluster, by fields of 8 bits: on if any vCPU of it is.
-    let ignored = (1u64 << (8 * level)) - 1;
-    let wanted = target & AFFINITY & !ignored;
-    let mut members = (0..).zip(domain.vcpus()).filter(|(n, _)| affinity(*n) & !ignored == wanted).peekable();
+    // Levels above the vCPU, up to 3, name a cluster, by fields of 8 bits: on if any vCPU of it is.
+    let cluster = |mpidr: u64| (mpidr & AFFINITY) >> (8 * level.min(3));
+    let is_member = |n| level <= 3 && cluster(affinity(n)) == cluster(target);
+    let mut members = (0..).zip(domain.vcpus()).filter(|(n, _)| is_member(*n)).peekable();
     if members.peek().is_none() {
         return answer(PsciResult::InvalidParameters);
     }

@@ -75,12 +75,12 @@ impl Registers for Arm {
         }
     }
 
-    fn id_register(encoding: u32) -> u64 {
+    fn id_register(crm: usize, op2: usize) -> u64 {
         // Of the space op0 = 3, op1 = 0, CRn = 0; what is not allocated there reads as zero (D23.1.1).
         macro_rules! known {
             ($($crm:literal)*) => { known! { $($crm 0, $crm 1, $crm 2, $crm 3, $crm 4, $crm 5, $crm 6, $crm 7,)* } };
             ($($crm:literal $op2:literal,)*) => {
-                match (encoding >> 1 & 0xf, encoding >> 17 & 7) {
+                match (crm, op2) {
                     $(($crm, $op2) => mrs!(concat!("S3_0_C0_C", $crm, "_", $op2)),)*
                     (0, 0) => mrs!("midr_el1"),
                     (0, 5) => mrs!("mpidr_el1"),

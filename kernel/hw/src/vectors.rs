@@ -7,7 +7,7 @@ use core::arch::global_asm;
 use core::mem::{offset_of, size_of};
 
 use kernel_core::context::TrapFrame;
-use kernel_core::exit::{self, Exit};
+use kernel_core::exit::{self, HYPERCALL, IRQ, SERROR, SYNC};
 
 use crate::crash;
 use crate::percpu::{self, EMERGENCY_OFFSET};
@@ -15,12 +15,6 @@ use crate::sysreg::mrs;
 
 const _: () =
     assert!(offset_of!(TrapFrame, x) == 0 && offset_of!(TrapFrame, pc) == 248 && size_of::<TrapFrame>() == 272);
-
-/// Kinds of exits.
-const HYPERCALL: u8 = 0;
-const SYNC: u8 = 1;
-const IRQ: u8 = 2;
-const SERROR: u8 = 3;
 
 global_asm!(
     r#"
@@ -153,12 +147,6 @@ pub fn table() -> u64 {
 ///
 /// Called by the vectors alone, with the frame on top of this pCPU's stack.
 unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) {
-    let exit = match KIND {
-        HYPERCALL => Exit::Hypercall,
-        SYNC => Exit::Sync(mrs!("esr_el2")),
-        SERROR => Exit::SError(mrs!("esr_el2")),
-        _ => Exit::Irq,
-    };
     // SAFETY: this is one of the entries that `with_local` names.
-    unsafe { percpu::with_local(|kernel, cpu| exit::handle(kernel, cpu, frame, exit)) };
+    unsafe { percpu::with_local(|kernel, cpu| exit::handle::<_, KIND>(kernel, cpu, frame, || mrs!("esr_el2"))) };
 }

@@ -12,7 +12,7 @@ use super::fair::SLICE_NS as SLICE;
 use crate::addr::Ipa;
 use crate::context::TrapFrame;
 use crate::domain::Domain;
-use crate::exit::{self, Exit};
+use crate::exit;
 use crate::fake::{Fake, GUEST_RAM, Shared, params, reset, with};
 use crate::hw::{Hw, PcpuId};
 use crate::kernel::Kernel;
@@ -66,7 +66,7 @@ impl Rig {
     fn exit(&mut self, n: u8) {
         self.on(n);
         let (cpu, frame) = &mut self.cpus[usize::from(n)];
-        exit::handle(self.kernel, cpu, frame, Exit::Irq);
+        exit::handle::<_, { exit::IRQ }>(self.kernel, cpu, frame, || 0);
     }
 
     /// Exits until the pCPU has nothing more to choose.

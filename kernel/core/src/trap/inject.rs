@@ -4,18 +4,10 @@ use crate::addr::GuestVa;
 use crate::context::{El1Context, TrapFrame};
 use crate::hw::Hw;
 
-/// An exception for EL1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exception {
-    /// The instruction does not exist here.
-    Undefined,
-    /// The access or fetch that EL2 took an abort for, with this syndrome and address, has failed in the memory system.
-    Abort { esr: u64, far: GuestVa },
-}
-
 /// Fields of `SPSR_EL2` and `PSTATE` (Arm ARM, section C5.2.19).
 mod pstate {
-    pub(super) const MODE: u64 = 0xF;
+    pub(super) const MODE: u64 = 0x1F;
+    pub(super) const EL0T: u64 = 0b0000;
     pub(super) const EL1T: u64 = 0b0100;
     pub(super) const EL1H: u64 = 0b0101;
     pub(super) const AARCH32: u64 = 1 << 4;
@@ -44,12 +36,7 @@ const EXTERNAL_WALK: u64 = 0x17;
 #[cold]
 #[inline(never)]
 pub(crate) fn undefined<H: Hw>(frame: &mut TrapFrame) {
-    inject::<H>(frame, Exception::Undefined);
-}
-
-/// Makes the vCPU on this pCPU take an exception at the instruction where `frame` stands.
-pub(super) fn inject<H: Hw>(frame: &mut TrapFrame, exception: Exception) {
-    with_el1::<H, _>(|el1| enter(frame, el1, exception));
+    with_el1::<H, _>(|el1| enter(frame, el1, None));
 }
 
 /// Looks at or changes the EL1 registers of the vCPU on this pCPU. Loading them again is what starts its timer again.
@@ -63,43 +50,38 @@ pub(super) fn with_el1<H: Hw, R>(change: impl FnOnce(&mut El1Context) -> R) -> R
     result
 }
 
-/// What the hardware does to the registers.
-pub(super) fn enter(frame: &mut TrapFrame, el1: &mut El1Context, exception: Exception) {
+/// What the hardware does to the registers when the instruction where `frame` stands does not exist, or when the access
+/// or fetch that EL2 took `abort` for, with this syndrome and address, has failed in the memory system.
+pub(super) fn enter(frame: &mut TrapFrame, el1: &mut El1Context, abort: Option<(u64, GuestVa)>) {
     let old = frame.pstate;
-    let from_el1 = old & pstate::AARCH32 == 0 && old & pstate::MODE != 0;
-    let (class, iss) = match exception {
-        Exception::Undefined => (0, 0),
-        Exception::Abort { esr, far } => {
+    // Offset of the vector for synchronous exceptions from this state (Arm ARM, table D1-5).
+    let vector = match old & pstate::MODE {
+        pstate::EL0T => 0x400,
+        pstate::EL1T => 0x000,
+        pstate::EL1H => 0x200,
+        _ => 0x600,
+    };
+    let (class, iss) = match abort {
+        None => (0, 0),
+        Some((esr, far)) => {
             el1.far_el1 = far.raw();
             // Aborts have a class of their own when they come from the level that takes them.
-            let class = esr >> 26 & 0x3F | u64::from(from_el1);
+            let class = esr >> 26 & 0x3F | u64::from(vector < 0x400);
             (class, esr & WRITE | if esr & WALK == 0 { EXTERNAL } else { EXTERNAL_WALK })
         }
     };
     el1.esr_el1 = class << 26 | LONG | iss;
     el1.elr_el1 = frame.pc;
     el1.spsr_el1 = old;
-    frame.pc = el1.vbar_el1.wrapping_add(vector(old));
+    frame.pc = el1.vbar_el1.wrapping_add(vector);
     frame.pstate = handler_state(old, el1.sctlr_el1);
-}
-
-/// Offset of the vector for synchronous exceptions from this state (Arm ARM, table D1-5).
-const fn vector(old: u64) -> u64 {
-    if old & pstate::AARCH32 != 0 {
-        return 0x600;
-    }
-    match old & pstate::MODE {
-        pstate::EL1T => 0x000,
-        pstate::EL1H => 0x200,
-        _ => 0x400,
-    }
 }
 
 /// `PSTATE` at the first instruction of the handler.
 const fn handler_state(old: u64, sctlr: u64) -> u64 {
-    let from_32 = old & pstate::AARCH32 != 0;
+    let dit = if old & pstate::AARCH32 == 0 { pstate::DIT } else { pstate::DIT_32 };
     let mut new = pstate::EL1H | pstate::DAIF | old & (pstate::NZCV | pstate::PAN);
-    if from_32 && old & pstate::DIT_32 != 0 || !from_32 && old & pstate::DIT != 0 {
+    if old & dit != 0 {
         new |= pstate::DIT;
     }
     if sctlr & SCTLR_SPAN == 0 {

@@ -4,8 +4,7 @@
 //! does an access to an emulated device that the syndrome does not describe (pairs, atomics, write-back): the
 //! instruction is not fetched and decoded.
 
-use super::inject::{Exception, WALK, WRITE, inject, skip};
-use crate::addr::Ipa;
+use super::inject::{WALK, WRITE, enter, skip, with_el1};
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -13,8 +12,10 @@ use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
 use crate::{vgic, vuart};
 
-/// Fields of the syndrome of a data abort (Arm ARM DDI 0487, section D24.2.40): the rest describes one register's load
-/// or store; a load extends the sign; the register is used as 64 bits; it was cache maintenance by address.
+/// Fields of the syndrome of an abort (Arm ARM DDI 0487, section D24.2.40): it was one of data; of these, the rest
+/// describes one register's load or store; a load extends the sign; the register is used as 64 bits; it was cache
+/// maintenance by address.
+const DATA: u64 = 1 << 28;
 const VALID: u64 = 1 << 24;
 const SIGNED: u64 = 1 << 21;
 const WIDE: u64 = 1 << 15;
@@ -27,13 +28,15 @@ const fn is_translation(esr: u64) -> bool {
 
 /// Handles a data abort of the vCPU that runs here.
 #[inline(never)]
-pub(crate) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
-    let Some(current) = &cpu.current else { return };
-    let device = is_translation(esr) && esr & (VALID | WALK) == VALID;
-    if !device || transfer(kernel, current, frame, esr).is_none() {
-        return refuse(current, frame, esr);
+pub(crate) fn data_abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    if let Some(current) = &cpu.current
+        && is_translation(esr)
+        && esr & (VALID | WALK) == VALID
+        && transfer(kernel, current, frame, esr).is_some()
+    {
+        return skip(frame, esr);
     }
-    skip(frame, esr);
+    abort(kernel, cpu, frame, esr);
 }
 
 /// Moves what a load or store moves between a device and a register; `None` if no device is there.
@@ -43,68 +46,44 @@ fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFra
     let size = 1 << (esr >> 22 & 3);
     #[allow(clippy::cast_possible_truncation, reason = "five bits")]
     let register = (esr >> 16 & 31) as u8;
-    let at = domain.dist.layout.find(ipa);
-    if esr & WRITE == 0 {
-        let value = match at {
-            Some(at) => vgic::read(domain, at, size)?,
-            None => vuart::access(kernel, domain, ipa, None)?,
-        };
+    let write = (esr & WRITE != 0).then(|| frame.register(register) & mask(size));
+    let value = match (domain.dist.layout.find(ipa), write) {
+        (Some(at), None) => vgic::read(domain, at, size)?,
+        (Some(at), Some(value)) => return vgic::write(kernel, domain, at, size, value),
+        (None, _) => vuart::access(kernel, domain, ipa, write)?,
+    };
+    if write.is_none() {
         frame.set_register(register, extend(value, esr));
-        return Some(());
     }
-    let value = frame.register(register) & mask(size);
-    match at {
-        Some(at) => vgic::write(kernel, domain, at, size, value),
-        None => vuart::access(kernel, domain, ipa, Some(value)).map(drop),
-    }
+    Some(())
 }
 
-/// Nothing is there, or it cannot be told what the guest wants of it.
+/// Handles an abort of the vCPU that runs here where nothing is, or when it cannot be told what the guest wants of it.
 #[cold]
 #[inline(never)]
-fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, esr: u64) {
-    let (far, ipa) = H::fault_address();
-    if is_mapped_by_now(current, ipa, esr) {
-        return;
-    }
-    if is_translation(esr) && esr & (MAINTENANCE | WALK) == MAINTENANCE {
-        // There is no line of it in any cache.
-        return skip(frame, esr);
-    }
-    inject::<H>(frame, Exception::Abort { esr, far });
-}
-
-/// Handles an instruction abort of the vCPU that runs here. One at the very vector that would take it is the domain's
-/// end: the vCPU would take it for ever.
-#[cold]
-#[inline(never)]
-pub(crate) fn instruction_abort<H: Hw>(
-    kernel: &'static Kernel<H>,
-    cpu: &mut LocalCpu<H>,
-    frame: &mut TrapFrame,
-    esr: u64,
-) {
+pub(crate) fn abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let Some(current) = &cpu.current else { return };
     let (far, ipa) = H::fault_address();
-    // Bit 6 says "write" of data only.
-    let esr = esr & !WRITE;
-    if is_mapped_by_now(current, ipa, esr) {
-        return;
+    // Two bits that mean something of data only.
+    let esr = if esr & DATA == 0 { esr & !(WRITE | MAINTENANCE) } else { esr };
+    if is_translation(esr) {
+        // The fault may be gone when it is looked at: another pCPU was replacing the table entry, or has just mapped the
+        // page. The instruction is then tried again. A walk reads, whatever the access was.
+        let write = esr & (WRITE | WALK) == WRITE;
+        if current.domain.p2m.lookup(ipa.page()).is_some_and(|mapping| !write || mapping.kind.is_writable()) {
+            return;
+        }
+        if esr & (MAINTENANCE | WALK) == MAINTENANCE {
+            // There is no line of it in any cache.
+            return skip(frame, esr);
+        }
     }
     let from = frame.pc;
-    inject::<H>(frame, Exception::Abort { esr, far });
-    if frame.pc == from {
+    with_el1::<H, _>(|el1| enter(frame, el1, Some((esr, far))));
+    // At the very vector that takes it the vCPU would fetch for ever.
+    if esr & DATA == 0 && frame.pc == from {
         lifecycle::crash(kernel, cpu, frame, "its exception vectors cannot be fetched");
     }
-}
-
-/// Whether the fault is gone when it is looked at: another pCPU was replacing the table entry, or has just mapped
-/// the page. The instruction is then tried again.
-fn is_mapped_by_now<H: Hw>(current: &Current<H>, ipa: Ipa, esr: u64) -> bool {
-    // A walk reads, whatever the access was.
-    let write = esr & (WRITE | WALK) == WRITE;
-    is_translation(esr)
-        && current.domain.p2m.lookup(ipa.page()).is_some_and(|mapping| !write || mapping.kind.is_writable())
 }
 
 /// The bits that an access of `size` bytes moves.

@@ -3,18 +3,23 @@
 //! A register that the guest's ID registers do not announce is undefined, so that what software finds and what it
 //! can use agree. That goes for the PMU, SVE, SME, pointer authentication, RAS error records, trace and LORegions.
 
-use super::encoding;
+use super::id;
 use super::inject::{undefined, with_el1};
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
-use crate::local::{Current, LocalCpu};
+use crate::local::LocalCpu;
 use crate::vgic;
 use crate::vtimer::{self, Register};
 
 /// What a guest may set in `MDSCR_EL1`: software step, kernel debugging, monitor debugging and the trap of EL0's
 /// access to the debug channel.
 const MDSCR_GUEST: u64 = 1 << 0 | 1 << 12 | 1 << 13 | 1 << 15;
+
+/// The encoding of a system register, laid out as in a syndrome with the general register and the direction cleared.
+pub(super) const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
+    op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1
+}
 
 /// Carries out the access of the vCPU that runs here (Arm ARM, section D24.2.40, "ISS encoding for an exception from
 /// MSR, MRS").
@@ -24,7 +29,7 @@ pub(crate) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
     let (iss, general) = (esr as u32, (esr >> 5 & 31) as u8);
     // The most frequent ones need no more than this: reads of identification registers, and writes of ICC_SGI1R_EL1.
     if iss & (encoding(3, 7, 15, 0, 0) | 1) == encoding(3, 0, 0, 0, 0) | 1 {
-        frame.set_register(general, kernel.ids.read::<H>(iss >> 1 & 7, iss >> 17 & 7));
+        frame.set_register(general, id::read::<H>(&kernel.ids, esr as usize >> 1 & 7, esr as usize >> 17 & 7));
         return frame.skip_instruction();
     }
     if let Some(current) = &cpu.current
@@ -36,28 +41,11 @@ pub(crate) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
     other(kernel, cpu, frame, iss, general);
 }
 
+/// Reads or writes another register. What comes of a write does not matter.
 #[inline(never)]
 fn other<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, iss: u32, general: u8) {
     let Some(current) = &cpu.current else { return };
     let write = (iss & 1 == 0).then(|| frame.register(general));
-    let Some(value) = transfer(kernel, cpu, current, iss, write) else { return undefined::<H>(frame) };
-    if write.is_none() {
-        frame.set_register(general, value);
-    }
-    // AArch32 code at EL0 reaches no register here, and A64 instructions have 32 bits.
-    frame.skip_instruction();
-}
-
-/// Reads a register, or writes `write` to it; `None` if the access does not exist here. What comes of a write does not
-/// matter.
-#[inline]
-fn transfer<H: Hw>(
-    kernel: &Kernel<H>,
-    cpu: &LocalCpu<H>,
-    current: &Current<H>,
-    iss: u32,
-    write: Option<u64>,
-) -> Option<u64> {
     let timer = |register| match write {
         None => current.vcpu.ptimer.read::<H>(register),
         Some(value) => {
@@ -66,7 +54,7 @@ fn transfer<H: Hw>(
         }
     };
     let (op0, op1, crn, crm, op2) = (iss >> 20 & 3, iss >> 14 & 7, iss >> 10 & 15, iss >> 1 & 15, iss >> 17 & 7);
-    Some(match ((op0, op1, crn, crm, op2), write) {
+    let value = match ((op0, op1, crn, crm, op2), write) {
         // ICC_SGI0R_EL1. There is one security state, so nobody to send ICC_ASGI1R_EL1 to.
         ((3, 0, 12, 11, 7), Some(value)) => {
             vgic::send_sgi(kernel, current, value, false);
@@ -97,6 +85,11 @@ fn transfer<H: Hw>(
         // The other debug registers, but for those of the trace unit (op1 = 1). Breakpoints and watchpoints are not
         // switched between vCPUs, so that they never hit; locks and the debug channel have nobody at the other end.
         ((2, 0 | 3, ..), _) => 0,
-        _ => return None,
-    })
+        _ => return undefined::<H>(frame),
+    };
+    if write.is_none() {
+        frame.set_register(general, value);
+    }
+    // AArch32 code at EL0 reaches no register here, and A64 instructions have 32 bits.
+    frame.skip_instruction();
 }

@@ -2,7 +2,7 @@
 
 mod exits;
 
-use super::inject::{Exception, LONG, enter, skip};
+use super::inject::{LONG, enter, skip};
 use super::mmio::extend;
 use super::*;
 use crate::addr::GuestVa;
@@ -28,7 +28,7 @@ fn guest(pstate: u64) -> (TrapFrame, El1Context) {
 fn an_exception_enters_the_vector_of_the_mode_that_it_came_from() {
     for (pstate, offset) in [(0x4, 0x000), (0x5, 0x200), (0x0, 0x400), (0x10, 0x600), (0x30, 0x600)] {
         let (mut frame, mut el1) = guest(pstate | 1 << 30);
-        enter(&mut frame, &mut el1, Exception::Undefined);
+        enter(&mut frame, &mut el1, None);
         assert_eq!(frame.pc, 0x8_0000 + offset);
         assert_eq!(frame.pstate, 0x3C5 | 1 << 30, "EL1h, masked, flags kept");
         assert_eq!((el1.elr_el1, el1.spsr_el1, el1.esr_el1), (0x4000, pstate | 1 << 30, 1 << 25));
@@ -38,12 +38,12 @@ fn an_exception_enters_the_vector_of_the_mode_that_it_came_from() {
 #[test]
 fn an_abort_says_where_it_was_and_from_which_level_it_came() {
     // A store that stage 2 did not translate at level 3.
-    let abort = Exception::Abort { esr: 0x24 << 26 | 1 << 6 | 0x07, far: GuestVa::new(0x1234) };
+    let abort = Some((0x24 << 26 | 1 << 6 | 0x07, GuestVa::new(0x1234)));
     let (mut frame, mut el1) = guest(0x5);
     enter(&mut frame, &mut el1, abort);
     assert_eq!((el1.esr_el1, el1.far_el1), (0x25 << 26 | 1 << 25 | 1 << 6 | 0x10, 0x1234));
     let (mut frame, mut el1) = guest(0x0);
-    enter(&mut frame, &mut el1, Exception::Abort { esr: 0x20 << 26 | 1 << 7 | 0x07, far: GuestVa::new(0x10) });
+    enter(&mut frame, &mut el1, Some((0x20 << 26 | 1 << 7 | 0x07, GuestVa::new(0x10))));
     assert_eq!(el1.esr_el1, 0x20 << 26 | 1 << 25 | 0x17);
 }
 
@@ -51,7 +51,7 @@ fn an_abort_says_where_it_was_and_from_which_level_it_came() {
 fn an_exception_sets_pan_and_ssbs_as_the_guest_configured() {
     let (mut frame, mut el1) = guest(0x5);
     el1.sctlr_el1 = 1 << 44;
-    enter(&mut frame, &mut el1, Exception::Undefined);
+    enter(&mut frame, &mut el1, None);
     assert_eq!(frame.pstate, 0x3C5 | 1 << 22 | 1 << 12);
 }
 
@@ -68,10 +68,10 @@ fn skipping_a_thumb_instruction_moves_the_it_block_on() {
     assert_eq!(frame.pstate, 0x30, "the last instruction of the block ends it");
 }
 
-fn id_register(crm: u32, op2: u32, host: u64) -> u64 {
+fn id_register(crm: usize, op2: usize, host: u64) -> u64 {
     reset();
-    with(|s| s.id_registers.insert(encoding(3, 0, 0, crm, op2), host));
-    IdRegisters::new().read::<Fake>(crm, op2)
+    with(|s| s.id_registers.insert((crm, op2), host));
+    id::read::<Fake>(&IdRegisters::new(), crm, op2)
 }
 
 #[test]

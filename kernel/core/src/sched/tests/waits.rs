@@ -56,7 +56,7 @@ fn enable_events(rig: &mut Rig) {
         // A store of w1, as the syndrome of a data abort describes it (Arm ARM, section D24.2.40).
         let esr = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 1 << 16 | 1 << 6 | 7;
         with(|s| s.fault = (GuestVa::new(ipa), Ipa::new(ipa)));
-        exit::handle(rig.kernel, cpu, frame, Exit::Sync(esr));
+        exit::handle::<_, { exit::SYNC }>(rig.kernel, cpu, frame, || esr);
     }
     with(|s| s.el1.ich_vmcr_el2 = 0xFF << 24 | 0b11);
 }

@@ -9,12 +9,12 @@ use proptest::prelude::*;
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
 use crate::context::TrapFrame;
 use crate::domain::{Domain, Life};
-use crate::exit::{self, Exit};
+use crate::exit;
 use crate::fake::{Fake, Shared, reset, with};
 use crate::hw::{IntId, Memory, PcpuId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
-use crate::trap::*;
+use crate::trap::registers::encoding;
 use crate::{memory, smccc};
 
 const RAM: u64 = 0x4000_0000;
@@ -46,8 +46,8 @@ impl Guest {
         guest
     }
 
-    fn exit(&mut self, exit: Exit) {
-        exit::handle(self.kernel, &mut self.cpu, &mut self.frame, exit);
+    fn exit<const KIND: u8>(&mut self, esr: u64) {
+        exit::handle::<_, KIND>(self.kernel, &mut self.cpu, &mut self.frame, || esr);
     }
 
     fn trap(&mut self, class: u64, iss: u64, ipa: u64) {
@@ -56,7 +56,7 @@ impl Guest {
 
     fn abort(&mut self, class: u64, iss: u64, far: u64, ipa: u64) {
         with(|s| s.fault = (GuestVa::new(far), Ipa::new(ipa)));
-        self.exit(Exit::Sync(class << 26 | 1 << 25 | iss));
+        self.exit::<{ exit::SYNC }>(class << 26 | 1 << 25 | iss);
     }
 
     /// A 32-bit access with x1.
@@ -239,7 +239,7 @@ fn the_physical_timer_interrupts_when_it_is_due_and_falls_silent_when_it_is_move
         s.now = due;
         s.pending.push_back(IntId(26));
     });
-    guest.exit(Exit::Irq);
+    guest.exit::<{ exit::IRQ }>(0);
     assert_eq!(guest.list_register(0), (1, 30));
     assert_eq!(guest.mrs(encoding(3, 3, 14, 2, 1)), 5, "enabled, condition met");
     assert_eq!(guest.mrs(encoding(3, 3, 14, 2, 0)), 0);
@@ -257,7 +257,7 @@ fn the_virtual_timer_comes_linked_to_the_physical_interrupt() {
     guest.store(GICD, 3);
     guest.store(GICR_SGI + 0x100, 1 << 27);
     with(|s| s.pending.push_back(IntId(27)));
-    guest.exit(Exit::Irq);
+    guest.exit::<{ exit::IRQ }>(0);
     assert_eq!(guest.list_register(0), (1, 27));
     assert_eq!(with(|s| (s.lrs[0] >> 61 & 1, s.lrs[0] >> 32 & 0x3FF)), (1, 27));
     assert_eq!(with(|s| (s.dropped.clone(), s.deactivated.clone())), (vec![IntId(27)], vec![]));
@@ -421,7 +421,7 @@ proptest! {
         prop_assume!(!matches!(esr >> 26 & 0x3F, 0x01 | 0x16 | 0x17));
         let mut guest = Guest::new();
         with(|s| s.fault = (GuestVa::new(far), Ipa::new(ipa)));
-        guest.exit(Exit::Sync(esr));
+        guest.exit::<{ exit::SYNC }>(esr);
         prop_assert_eq!(guest.domain.life(), Life::Alive);
     }
 }
