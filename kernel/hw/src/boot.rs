@@ -5,10 +5,9 @@
 use core::sync::atomic::Ordering;
 
 use kernel_core::addr::{PAGE_SIZE, Pa};
-use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
 use kernel_core::frame::{FrameEntry, FrameTable};
-use kernel_core::hw::{Hw, MAX_PCPUS, Memory};
+use kernel_core::hw::{Hw, MAX_PCPUS};
 use kernel_core::machine::{Machine, Range};
 use kernel_core::quota::Quota;
 use kernel_core::{exit, fdt};
@@ -18,8 +17,8 @@ use spin::Once;
 use crate::crash::{self, or_stop};
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{Access, STAGE1};
-use crate::sysreg::{barrier, mrs, msr};
-use crate::{Arm, console, cpu, gic, layout, vectors};
+use crate::sysreg::mrs;
+use crate::{Arm, console, cpu, gic, vectors};
 
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
@@ -31,41 +30,45 @@ unsafe extern "Rust" {
     safe fn xenolith_main(fdt: &'static [u8]) -> !;
 }
 
-/// The first Rust code, with the MMU off: maps the image and the FDT. Returns what the entry code goes on with.
+// Places in the image, which the linker script marks, and where PSCI starts a pCPU.
+unsafe extern "C" {
+    static image_start: u8;
+    static image_text_end: u8;
+    static image_rodata_end: u8;
+    static image_stacks_start: u8;
+    static image_end: u8;
+    static secondary_start: u8;
+}
+
+fn range(start: *const u8, end: *const u8) -> Range {
+    Range { start: Pa::new(start as u64), size: end as u64 - start as u64 }
+}
+
+/// The whole image, with BSS and stacks.
+pub fn image() -> Range {
+    range(&raw const image_start, &raw const image_end)
+}
+
+/// The first Rust code, with the MMU off: maps the image and the FDT.
 ///
 /// # Safety
 ///
 /// Called by the entry code alone, on the first pCPU's stack, with the address that the boot loader gave.
-pub unsafe extern "C" fn early(fdt: u64) -> &'static Percpu {
-    let is_mapped = find_fdt(fdt).is_some_and(|blob| map_image(place(blob)).is_ok());
-    if !is_mapped || !cpu::has_enough_address_bits() {
+pub unsafe extern "C" fn early(fdt: u64) {
+    if find_fdt(fdt).is_none_or(|blob| map_image(place(blob)).is_err()) {
         crash::park();
     }
-    let block = &percpu::all()[0];
-    prepare(block);
-    block
 }
 
-/// Notes what a pCPU turns its MMU on with.
-fn prepare(block: &Percpu) {
-    for (place, value) in block.start.iter().zip([cpu::tcr(), STAGE1.root(), percpu::initial_sp(block.id)]) {
-        place.store(value, Ordering::Relaxed);
-    }
-}
-
-/// A pCPU's first code with the MMU on, which makes `block` its own. The one that comes with the FDT boots the machine;
-/// the others run guests as soon as there are any.
+/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine; the others run guests as soon
+/// as there are any.
 ///
 /// # Safety
 ///
-/// Called by the entry code alone, on the stack that belongs to `block`.
-pub unsafe extern "C" fn enter(block: &'static Percpu, fdt: u64) -> ! {
-    percpu::adopt(block);
-    block.mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
-    // SAFETY: the table has all sixteen entries.
-    unsafe { msr!("vbar_el2", vectors::table()) };
-    barrier!("isb");
-    cpu::init(block.id);
+/// Called by the entry code alone, on the stack that belongs to the block in `TPIDR_EL2`.
+pub unsafe extern "C" fn enter(fdt: u64) -> ! {
+    percpu::this().mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
+    cpu::init();
     let Some(blob) = find_fdt(fdt) else {
         init_interrupts();
         run()
@@ -79,10 +82,12 @@ pub unsafe extern "C" fn enter(block: &'static Percpu, fdt: u64) -> ! {
     xenolith_main(blob)
 }
 
-/// Maps what the first steps need.
+/// Maps what the first steps need: instructions, constants, variables, stacks, and the FDT.
 fn map_image(fdt: Range) -> Result<(), &'static str> {
-    layout::sections().into_iter().try_for_each(|(section, access)| STAGE1.map(section, access))?;
-    layout::stacks().without(&percpu::guard_pages()).try_for_each(|part| STAGE1.map(part, Access::ReadWrite))?;
+    STAGE1.map(range(&raw const image_start, &raw const image_text_end), Access::Execute)?;
+    STAGE1.map(range(&raw const image_text_end, &raw const image_rodata_end), Access::Read)?;
+    STAGE1.map(range(&raw const image_rodata_end, &raw const image_stacks_start), Access::ReadWrite)?;
+    percpu::stacks().try_for_each(|stack| STAGE1.map(stack, Access::ReadWrite))?;
     STAGE1.map(fdt, Access::Read)
 }
 
@@ -107,7 +112,7 @@ fn place(fdt: &[u8]) -> Range {
 
 /// Reads the FDT, and maps the GIC, all RAM that is free, and Dom0's image.
 pub fn discover(fdt: &'static [u8]) -> Machine {
-    let found = or_stop(fdt::discover(fdt, place(fdt), layout::image()));
+    let found = or_stop(fdt::discover(fdt, place(fdt), image()));
     or_stop(map_machine(&found));
     found
 }
@@ -151,7 +156,7 @@ pub fn start_pcpus(machine: &Machine) {
     init_interrupts();
     let own = percpu::this().mpidr.load(Ordering::Relaxed);
     let others = machine.cpus.iter().filter(|mpidr| **mpidr != own);
-    for (block, mpidr) in percpu::all().iter().skip(1).zip(others) {
+    for (block, mpidr) in percpu::BLOCKS.iter().skip(1).zip(others) {
         start_pcpu(block, *mpidr);
     }
     if machine.unused_cpus > 0 {
@@ -159,17 +164,9 @@ pub fn start_pcpus(machine: &Machine) {
     }
 }
 
-unsafe extern "C" {
-    /// Where PSCI starts a pCPU.
-    static secondary_start: u8;
-}
-
 fn start_pcpu(block: &'static Percpu, mpidr: u64) {
-    prepare(block);
-    let context = core::ptr::from_ref(block) as u64;
-    // The other one reads it with its MMU off.
-    Arm::clean_to_poc(Pa::new(context), size_of::<Percpu>() as u64);
-    if let Err(error) = smccc::psci::cpu_on::<Smc>(mpidr, &raw const secondary_start as u64, context) {
+    let (entry, context) = (&raw const secondary_start as u64, core::ptr::from_ref(block) as u64);
+    if let Err(error) = smccc::psci::cpu_on::<Smc>(mpidr, entry, context) {
         return KERNEL.log(format_args!("pCPU {mpidr:#x} does not start: {error}"));
     }
     // Two seconds are much more than firmware takes, and little for a person who waits for an answer.
@@ -197,9 +194,9 @@ fn init_interrupts() {
 
 /// Runs guests on this pCPU, as soon as there are any.
 pub fn run() -> ! {
-    let frame = percpu::initial_sp(percpu::this().id) as *mut TrapFrame;
-    // SAFETY: the stack starts below the frame (`initial_sp`), which nobody else uses; `with_local` names this
-    // caller, and no guest has run here, so no entry of the vectors is active.
+    let frame = percpu::this().frame;
+    // SAFETY: the stack starts below the frame, which nobody else uses; `with_local` names this caller, and no guest has
+    // run here, so no entry of the vectors is active.
     unsafe {
         percpu::with_local(|kernel, local| exit::first(kernel, local, &mut *frame));
         vectors::enter_guest(frame)

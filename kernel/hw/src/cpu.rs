@@ -1,7 +1,5 @@
 //! The control registers that hold a guest in: set once on each pCPU, in the order of the Arm ARM's sections.
 
-use kernel_core::hw::PcpuId;
-
 use crate::stage1::ADDRESS_BITS;
 use crate::sysreg::{barrier, mrs, msr};
 
@@ -35,29 +33,13 @@ const CPTR: u64 = 0x33ff | 1 << 20 | 1 << 30;
 /// `CPTR_EL2.TFP`: FP and SIMD trap.
 const CPTR_TFP: u64 = 1 << 10;
 
-/// `ID_AA64MMFR0_EL1.PARange` as `TCR_EL2.PS` and `VTCR_EL2.PS` take it; 48 bits are enough for 4 KiB granules.
-fn physical_size() -> u64 {
-    (mrs!("id_aa64mmfr0_el1") & 0xf).min(5)
-}
-
-/// Whether this pCPU can address what the tables are made for.
-pub fn has_enough_address_bits() -> bool {
-    const BITS: [u32; 6] = [32, 36, 40, 42, 44, 48];
-    usize::try_from(physical_size()).ok().and_then(|size| BITS.get(size)).is_some_and(|bits| *bits >= ADDRESS_BITS)
-}
-
-/// `TCR_EL2` (D24.2.178): 40 bits, write-back inner shareable walks, 4 KiB granule.
-pub fn tcr() -> u64 {
-    const RES1: u64 = 1 << 31 | 1 << 23;
-    RES1 | physical_size() << 16 | 3 << 12 | 1 << 10 | 1 << 8 | u64::from(64 - ADDRESS_BITS)
-}
-
-/// `VTCR_EL2` (D24.2.184): 40 bits of IPA, walks from level 1 with two roots side by side, as the p2m builds them.
-fn vtcr() -> u64 {
-    const RES1: u64 = 1 << 31;
-    const START_AT_LEVEL_1: u64 = 1 << 6;
-    RES1 | physical_size() << 16 | 3 << 12 | 1 << 10 | 1 << 8 | START_AT_LEVEL_1 | u64::from(64 - ADDRESS_BITS)
-}
+/// What `TCR_EL2` and `VTCR_EL2` (D24.2.178, D24.2.184) have in common: a RES1 bit, 40 bits of address on both sides,
+/// write-back inner shareable walks, 4 KiB granule.
+const WALKS: u64 = 1 << 31 | 2 << 16 | 3 << 12 | 1 << 10 | 1 << 8 | (64 - ADDRESS_BITS);
+/// `TCR_EL2`, with another RES1 bit.
+pub const TCR: u64 = WALKS | 1 << 23;
+/// `VTCR_EL2`: walks start at level 1 with two roots side by side, as the p2m builds them.
+const VTCR: u64 = WALKS | 1 << 6;
 
 /// `MDCR_EL2` (D24.2.91): debug registers, OS lock, debug ROM and the PMU trap; the counters stay EL2's.
 fn mdcr() -> u64 {
@@ -71,7 +53,7 @@ fn mdcr() -> u64 {
 }
 
 /// Sets everything that does not belong to a vCPU. Stage 2 and the list registers follow with the first vCPU.
-pub fn init(pcpu: PcpuId) {
+pub fn init() {
     let lor = if mrs!("id_aa64mmfr1_el1") >> 16 & 0xf == 0 { 0 } else { HCR_TLOR };
     // SAFETY: these registers shape what EL1 and EL0 can do; none touches EL2's own translation.
     unsafe {
@@ -81,13 +63,11 @@ pub fn init(pcpu: PcpuId) {
         msr!("mdcr_el2", mdcr());
         // CNTPCT may be read, the physical timer traps.
         msr!("cnthctl_el2", 1);
-        msr!("cntvoff_el2", 0);
         msr!("cntv_ctl_el0", 0);
         msr!("cnthp_ctl_el2", 0);
-        msr!("vtcr_el2", vtcr());
+        msr!("vtcr_el2", VTCR);
         msr!("vttbr_el2", 0);
         msr!("vpidr_el2", mrs!("midr_el1"));
-        msr!("vmpidr_el2", 1 << 31 | u64::from(pcpu.0));
     }
     init_newer_traps();
     barrier!("isb");

@@ -8,11 +8,13 @@ use core::fmt::{Arguments, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use kernel_core::addr::Pa;
 use kernel_core::context::TrapFrame;
+use kernel_core::machine::Range;
 
 use crate::console::LastWords;
 use crate::sysreg::{barrier, mrs};
-use crate::{gic, layout, percpu};
+use crate::{boot, gic, percpu};
 
 /// Frames of a backtrace; deeper ones are left out.
 const DEPTH: usize = 32;
@@ -81,7 +83,7 @@ fn write_report(reason: Arguments<'_>, registers: Option<&TrapFrame>) -> core::f
             write!(out, "  x{n:<2} {x:#018x}{end}")?;
         }
     }
-    writeln!(out, "image base {}", layout::image().start)?;
+    writeln!(out, "image base {}", boot::image().start)?;
     backtrace(out, registers)
 }
 
@@ -96,7 +98,8 @@ fn backtrace(out: &mut LastWords, registers: Option<&TrapFrame>) -> core::fmt::R
     }
     for n in 0..DEPTH {
         writeln!(out, "  #{n} {pc:#x}")?;
-        if !percpu::is_on_a_stack(frame) {
+        let record = Range { start: Pa::new(frame), size: 16 };
+        if !frame.is_multiple_of(16) || !percpu::stacks().any(|stack| stack.overlaps(record)) {
             break;
         }
         // SAFETY: both words lie on a mapped stack, and are read as plain numbers.

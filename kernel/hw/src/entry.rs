@@ -6,8 +6,8 @@
 
 use core::arch::global_asm;
 
-use crate::percpu::{FRAME_SIZE, STACK_STRIDE, START_OFFSET};
-use crate::{boot, cpu};
+use crate::stage1::STAGE1;
+use crate::{boot, cpu, percpu};
 
 global_asm!(
     r#"
@@ -43,12 +43,8 @@ boot_start:
     // What is written from here on with the MMU off must not be hidden by cache lines that the loader left.
     adrp    x0, image_start
     adrp    x1, image_end
-    mrs     x2, ctr_el0
-    ubfx    x2, x2, #16, #4     // DminLine: log2 of the words in the smallest line
-    mov     x3, #4
-    lsl     x2, x3, x2
 7:  dc      civac, x0
-    add     x0, x0, x2
+    add     x0, x0, #16         // the smallest line that there may be
     cmp     x0, x1
     b.lo    7b
     dsb     sy
@@ -89,10 +85,10 @@ boot_start:
     b.lo    6b
 
     // The first pCPU's stack, below the frame that its first guest will be entered with.
-    adrp    x0, image_stacks_start
-    mov     x1, #{stride}
-    add     x0, x0, x1
-    sub     sp, x0, #{frame}
+    adrp    x19, {blocks}
+    add     x19, x19, :lo12:{blocks}
+    ldr     x0, [x19, #{frame}]
+    mov     sp, x0
     mov     x29, xzr
     mov     x30, xzr
     mov     x0, x20
@@ -102,24 +98,34 @@ boot_park:
     wfe
     b       boot_park
 
-    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Percpu`.
+    // Where PSCI starts the other pCPUs: MMU off, x0 = their `Percpu`, of which they read what does not change.
     .global secondary_start
 secondary_start:
     msr     daifset, #15
     mov     x1, #(1 << 31)
     msr     hcr_el2, x1
     isb
+    mov     x19, x0
     mov     x20, xzr        // no FDT
 
-    // The tables map the image, the stacks and the FDT at their own addresses.
+    // The tables map the image, the stacks and the FDT at their own addresses. They are made for 40 bits.
 mmu_on:
-    mov     x1, #{mair}
-    msr     mair_el2, x1
-    ldp     x1, x2, [x0, #{start}]
-    msr     tcr_el2, x1
-    msr     ttbr0_el2, x2
-    ldr     x1, [x0, #({start} + 16)]
-    mov     sp, x1
+    mrs     x0, id_aa64mmfr0_el1
+    and     x0, x0, #0xf
+    cmp     x0, #2
+    b.lo    boot_park
+    mov     x0, #{mair}
+    msr     mair_el2, x0
+    ldr     x0, ={tcr}
+    msr     tcr_el2, x0
+    adrp    x0, {tables}
+    msr     ttbr0_el2, x0
+    adrp    x0, exception_vectors
+    add     x0, x0, :lo12:exception_vectors
+    msr     vbar_el2, x0
+    msr     tpidr_el2, x19
+    ldr     x0, [x19, #{frame}]
+    mov     sp, x0
     // Neither TLBs nor the instruction cache may hold what firmware put there.
     tlbi    alle2
     ic      iallu
@@ -130,15 +136,16 @@ mmu_on:
     isb
     mov     x29, xzr
     mov     x30, xzr
-    mov     x1, x20
+    mov     x0, x20
     bl      {enter}
     b       boot_park
 "#,
-    stride = const STACK_STRIDE,
-    frame = const FRAME_SIZE,
-    start = const START_OFFSET,
+    blocks = sym percpu::BLOCKS,
+    frame = const percpu::FRAME_OFFSET,
     mair = const cpu::MAIR,
+    tcr = const cpu::TCR,
     sctlr = const cpu::SCTLR,
+    tables = sym STAGE1,
     early = sym boot::early,
     enter = sym boot::enter,
 );

@@ -170,7 +170,7 @@ macro_rules! with_list_registers {
 
 impl Interrupts for Arm {
     fn kick(pcpu: PcpuId) {
-        let Some(block) = percpu::all().get(usize::from(pcpu.0)) else { return };
+        let Some(block) = percpu::BLOCKS.get(usize::from(pcpu.0)) else { return };
         let mpidr = block.mpidr.load(Ordering::Relaxed);
         // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
         let aff0 = mpidr & 0xff;

@@ -10,7 +10,6 @@ mod cpu;
 pub mod crash;
 mod entry;
 mod gic;
-mod layout;
 mod memory;
 mod mmio;
 mod percpu;
@@ -52,7 +51,7 @@ impl Hw for Arm {
     }
 
     fn online() -> usize {
-        percpu::all().iter().filter(|block| block.online.load(Ordering::Acquire)).count()
+        percpu::BLOCKS.iter().filter(|block| block.online.load(Ordering::Acquire)).count()
     }
 
     fn wait_for_interrupt() {

@@ -13,7 +13,7 @@ use crate::sysreg::barrier;
 /// Enough for the image, the FDT, the devices, and sixteen banks whose ends are not aligned to anything.
 const TABLES: usize = 40;
 /// Bits of physical address that are mapped; the same as the guests' IPAs.
-pub const ADDRESS_BITS: u32 = 40;
+pub const ADDRESS_BITS: u64 = 40;
 
 /// How a range is accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 /// EL2's tables.
 pub static STAGE1: Stage1 = Stage1::new();
 
-/// The tables: index 0 is the root. Only the first pCPU adds to them, and atomics make every store whole for walkers;
+/// The tables: index 0 is the root, to which the entry code sets `TTBR0_EL2`. Only the first pCPU adds to them, and atomics make every store whole for walkers;
 /// loads and stores of atomics work without an MMU, and a lock would not.
 #[repr(C, align(4096))]
 pub struct Stage1 {
@@ -70,8 +70,7 @@ impl Stage1 {
         Stage1 { tables: [const { [const { AtomicU64::new(0) }; 512] }; TABLES], children: AtomicUsize::new(0) }
     }
 
-    /// What `TTBR0_EL2` must hold.
-    pub fn root(&self) -> u64 {
+    fn root(&self) -> u64 {
         &raw const self.tables as u64
     }
 

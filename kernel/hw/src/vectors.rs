@@ -126,19 +126,12 @@ return_to_guest:
 );
 
 unsafe extern "C" {
-    /// The vector table.
-    static exception_vectors: u8;
     /// Enters the guest whose registers are in `frame`.
     ///
     /// # Safety
     ///
     /// `frame` is the one on top of this pCPU's stack, whose contents are given up.
     pub fn enter_guest(frame: *mut TrapFrame) -> !;
-}
-
-/// Address for `VBAR_EL2`.
-pub fn table() -> u64 {
-    &raw const exception_vectors as u64
 }
 
 /// An exception while the guest ran.

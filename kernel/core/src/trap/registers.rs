@@ -29,7 +29,7 @@ pub(crate) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
     let (iss, general) = (esr as u32, (esr >> 5 & 31) as u8);
     // The most frequent ones need no more than this: reads of identification registers, and writes of ICC_SGI1R_EL1.
     if iss & (encoding(3, 7, 15, 0, 0) | 1) == encoding(3, 0, 0, 0, 0) | 1 {
-        frame.set_register(general, id::read::<H>(&kernel.ids, esr as usize >> 1 & 7, esr as usize >> 17 & 7));
+        frame.set_register(general, id::read::<H>(&kernel.ids, iss as usize >> 1 & 7, iss as usize >> 17 & 7));
         return frame.skip_instruction();
     }
     if let Some(current) = &cpu.current
