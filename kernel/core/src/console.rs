@@ -5,6 +5,7 @@
 
 use core::fmt::Write;
 
+use heapless::HistoryBuf;
 use hypercall_abi::console::ConsoleIo;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
@@ -32,7 +33,7 @@ const CHUNK: usize = 128;
 
 /// The log. Its lock guards the ring and the order of lines; nothing is locked under it.
 pub struct Log {
-    ring: [u8; LOG_SIZE],
+    ring: HistoryBuf<u8, LOG_SIZE>,
     /// Bytes ever written.
     end: u64,
     /// Up to where somebody has read, or the UART has shown.
@@ -61,51 +62,38 @@ impl LineBuffer {
     }
 }
 
-fn index(position: u64) -> usize {
-    usize::try_from(position % LOG_SIZE as u64).unwrap_or(0)
-}
-
 impl Log {
     /// Nothing yet.
-    pub const EMPTY: Log = Log { ring: [0; LOG_SIZE], end: 0, shown: 0 };
+    pub const EMPTY: Log = Log { ring: HistoryBuf::new(), end: 0, shown: 0 };
+
+    /// Bytes from `position` on that are kept, and the position of the first one.
+    fn tail(&self, position: u64) -> (u64, impl Iterator<Item = &u8>) {
+        let (older, newer) = self.ring.as_slices();
+        let oldest = self.end - self.ring.len() as u64;
+        let start = position.clamp(oldest, self.end);
+        (start, older.iter().chain(newer).skip(usize::try_from(start - oldest).unwrap_or(LOG_SIZE)))
+    }
 
     /// Copies from byte `position` on into `out`; returns the position behind and the bytes copied.
     pub fn read(&mut self, position: u64, out: &mut [u8]) -> (u64, usize) {
-        let start = position.clamp(self.oldest(), self.end);
-        let mut count = 0;
-        for (byte, at) in out.iter_mut().zip(start..self.end) {
-            *byte = self.ring[index(at)];
-            count += 1;
-        }
+        let (start, bytes) = self.tail(position);
+        let count = out.iter_mut().zip(bytes).map(|(to, from)| *to = *from).count();
         let after = start + count as u64;
         self.shown = self.shown.max(after);
         (after, count)
     }
 
-    /// Position of the oldest byte that is kept.
-    fn oldest(&self) -> u64 {
-        self.end.saturating_sub(LOG_SIZE as u64)
-    }
-
     /// Shows on the UART what nobody has read.
     fn show<H: Hw>(&mut self) {
-        self.shown = self.shown.max(self.oldest());
-        while self.shown < self.end {
-            let at = index(self.shown);
-            let unread = usize::try_from(self.end - self.shown).unwrap_or(LOG_SIZE);
-            let part = &self.ring[at..LOG_SIZE.min(at + unread)];
-            H::console(part);
-            self.shown += part.len() as u64;
-        }
+        self.tail(self.shown).1.for_each(|byte| H::console(&[*byte]));
+        self.shown = self.end;
     }
 }
 
 impl Write for Log {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        for byte in text.bytes() {
-            self.ring[index(self.end)] = byte;
-            self.end += 1;
-        }
+        self.ring.extend_from_slice(text.as_bytes());
+        self.end += text.len() as u64;
         Ok(())
     }
 }

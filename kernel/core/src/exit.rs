@@ -97,7 +97,7 @@ pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>
         }
         (REGISTER, _) => trap::register(kernel, cpu, frame, esr),
         (DATA_ABORT, _) => trap::data_abort(kernel, cpu, frame, esr),
-        (INSTRUCTION_ABORT, _) => trap::abort(kernel, cpu, frame, esr),
+        (INSTRUCTION_ABORT, _) => trap::fetch_abort(kernel, cpu, frame, esr),
         (WAIT, _) => wait(kernel, cpu, frame, esr),
         (FP, _) => cpu.fp_trap(),
         _ => undefined::<H>(frame),

@@ -47,6 +47,8 @@ pub fn call<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame)
 
 /// What the standard services (PSCI and three of SMCCC) and the hypervisor's own answer when asked about themselves
 /// (DEN0028, section 6.2): the number of their functions, their UUID, and their revision, which is 0.1.
+#[cold]
+#[inline(never)]
 fn about(function: u32, x: &mut [u64; 31]) {
     let uuid: u128 = match function {
         0x8400_FF00 => return x[0] = 17,
@@ -67,7 +69,8 @@ fn about(function: u32, x: &mut [u64; 31]) {
 fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, x: &[u64; 31]) -> u64 {
     let width = if function as u32 & WIDE != 0 { u64::MAX } else { 0xFFFF_FFFF };
     let [a, b, c] = [x[1] & width, x[2] & width, x[3] & width];
-    let (domain, asked) = (&*current.domain, PsciFn::from_raw(number(x[1])));
+    let domain = &*current.domain;
+    let asked = || PsciFn::from_raw(number(x[1]));
     let supported = |is: bool| answer(if is { PsciResult::Success } else { PsciResult::NotSupported });
     let shutdown = |reason| {
         lifecycle::shutdown(kernel, domain, reason);
@@ -77,8 +80,10 @@ fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, 
         PsciFn::SmcccVersion => u64::from(SMCCC_VERSION_1_1),
         PsciFn::Version => u64::from(PSCI_VERSION_1_1),
         // Of the architecture's own functions there are these two. Mitigations that need firmware are not there.
-        PsciFn::SmcccArchFeatures => supported(matches!(asked, Some(PsciFn::SmcccVersion | PsciFn::SmcccArchFeatures))),
-        PsciFn::Features => supported(!matches!(asked, Some(PsciFn::SmcccArchFeatures) | None)),
+        PsciFn::SmcccArchFeatures => {
+            supported(matches!(asked(), Some(PsciFn::SmcccVersion | PsciFn::SmcccArchFeatures)))
+        }
+        PsciFn::Features => supported(!matches!(asked(), Some(PsciFn::SmcccArchFeatures) | None)),
         PsciFn::MigrateInfoType => u64::from(MIGRATE_NOT_REQUIRED),
         PsciFn::CpuOn32 | PsciFn::CpuOn64 => answer(cpu_on(kernel, domain, a, b, c)),
         PsciFn::AffinityInfo32 | PsciFn::AffinityInfo64 => affinity_info(domain, a, b),

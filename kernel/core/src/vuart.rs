@@ -16,16 +16,15 @@ use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::vgic;
 
-/// Registers, by their offset (DDI 0183, section 3.2); those that the BSA asks of a generic UART. The error status, of
-/// which there is none, is zero like all others.
-mod register {
-    pub(super) const DATA: u64 = 0x00;
-    pub(super) const FLAGS: u64 = 0x18;
-    pub(super) const MASK: u64 = 0x38;
-    pub(super) const RAW: u64 = 0x3C;
-    pub(super) const MASKED: u64 = 0x40;
-    pub(super) const CLEAR: u64 = 0x44;
-}
+/// Registers, by their offset (DDI 0183, section 3.2); those that the BSA asks of a generic UART: data, flags, and the
+/// interrupts' mask, state, state under the mask and clear register. The error status, of which there is none, is zero
+/// like all others.
+const DATA: u64 = 0x00;
+const FLAGS: u64 = 0x18;
+const MASK: u64 = 0x38;
+const RAW: u64 = 0x3C;
+const MASKED: u64 = 0x40;
+const CLEAR: u64 = 0x44;
 
 /// `UARTFR`: nothing to read, no room to write, nothing left to send.
 const RX_EMPTY: u32 = 1 << 4;
@@ -37,11 +36,6 @@ const TX: u32 = 1 << 5;
 const RX_TIMEOUT: u32 = 1 << 6;
 /// All eleven interrupts that a driver may mask.
 const INTERRUPTS: u32 = 0x7FF;
-/// Sizes of the rings, as their indices count.
-#[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
-const IN_LEN: u32 = IN_SIZE as u32;
-#[allow(clippy::cast_possible_truncation, reason = "a few KiB")]
-const OUT_LEN: u32 = OUT_SIZE as u32;
 
 /// The emulated UART of a domain. At first nobody is connected to it: it sends into the void.
 #[derive(Default)]
@@ -69,23 +63,23 @@ impl Vuart {
     }
 
     /// Bytes that the guest can read, and bytes that it has written and nobody has fetched.
-    fn levels<H: Hw>(&self) -> (u32, u32) {
-        let readable = self.index::<H>(IN_PROD).wrapping_sub(self.index::<H>(IN_CONS));
-        let unsent = self.index::<H>(OUT_PROD).wrapping_sub(self.index::<H>(OUT_CONS));
-        (if readable > IN_LEN { 0 } else { readable }, unsent.min(OUT_LEN))
+    fn levels<H: Hw>(&self) -> (usize, usize) {
+        let readable = self.index::<H>(IN_PROD).wrapping_sub(self.index::<H>(IN_CONS)) as usize;
+        let unsent = self.index::<H>(OUT_PROD).wrapping_sub(self.index::<H>(OUT_CONS)) as usize;
+        (if readable > IN_SIZE { 0 } else { readable }, unsent.min(OUT_SIZE))
     }
 
     fn flags<H: Hw>(&self) -> u32 {
         let (readable, unsent) = self.levels::<H>();
         let flag = |set: bool, flag: u32| if set { flag } else { 0 };
-        flag(readable == 0, RX_EMPTY) | flag(unsent == 0, TX_EMPTY) | flag(unsent == OUT_LEN, TX_FULL)
+        flag(readable == 0, RX_EMPTY) | flag(unsent == 0, TX_EMPTY) | flag(unsent == OUT_SIZE, TX_FULL)
     }
 
     /// Interrupts that want to be seen, masked or not.
     fn raw<H: Hw>(&self) -> u32 {
         let (readable, unsent) = self.levels::<H>();
         let rx = if readable > 0 { RX | RX_TIMEOUT } else { 0 };
-        let tx = if unsent <= OUT_LEN / 2 { TX } else { 0 };
+        let tx = if unsent <= OUT_SIZE / 2 { TX } else { 0 };
         (rx | tx) & !self.cleared
     }
 
@@ -108,32 +102,28 @@ impl Vuart {
     /// Adds a byte. One for which there is no room is lost, as the driver was told beforehand.
     fn send<H: Hw>(&mut self, byte: u8) {
         let producer = self.index::<H>(OUT_PROD);
-        if let (..OUT_LEN, Some(base)) = (self.levels::<H>().1, self.at(0)) {
+        if let (..OUT_SIZE, Some(base)) = (self.levels::<H>().1, self.at(0)) {
             H::write_bytes(base.add((OUT + producer as usize % OUT_SIZE) as u64), &[byte]);
             H::store32(base.add(OUT_PROD as u64), producer.wrapping_add(1));
         }
         self.cleared &= !TX;
     }
 
-    fn read<H: Hw>(&self, offset: u64) -> u32 {
-        match offset {
-            register::DATA => self.receive::<H>(),
-            register::FLAGS => self.flags::<H>(),
-            register::MASK => self.mask,
-            register::RAW => self.raw::<H>(),
-            register::MASKED => self.raw::<H>() & self.mask,
-            _ => 0,
-        }
-    }
-
+    /// What a load of the register at `offset` reads; or does what a store of `store` does.
     #[allow(clippy::cast_possible_truncation, reason = "registers have 32 bits, data 8")]
-    fn write<H: Hw>(&mut self, offset: u64, value: u64) {
-        match offset {
-            register::DATA => self.send::<H>(value as u8),
-            register::MASK => self.mask = value as u32 & INTERRUPTS,
-            register::CLEAR => self.cleared |= value as u32 & INTERRUPTS,
+    fn access<H: Hw>(&mut self, offset: u64, store: Option<u64>) -> u32 {
+        match (offset, store) {
+            (DATA, None) => return self.receive::<H>(),
+            (FLAGS, None) => return self.flags::<H>(),
+            (MASK, None) => return self.mask,
+            (RAW, None) => return self.raw::<H>(),
+            (MASKED, None) => return self.raw::<H>() & self.mask,
+            (DATA, Some(value)) => self.send::<H>(value as u8),
+            (MASK, Some(value)) => self.mask = value as u32 & INTERRUPTS,
+            (CLEAR, Some(value)) => self.cleared |= value as u32 & INTERRUPTS,
             _ => {}
         }
+        0
     }
 }
 
@@ -146,19 +136,12 @@ pub(crate) fn access<H: Hw>(
     store: Option<u64>,
 ) -> Option<u64> {
     let offset = ipa.raw().wrapping_sub(GUEST_PL011_BASE);
-    let uart = domain.vuart.as_ref().filter(|_| offset < GUEST_PL011_SIZE)?;
-    let mut uart = uart.lock();
-    let value = match store {
-        None => uart.read::<H>(offset),
-        Some(value) => {
-            uart.write::<H>(offset, value);
-            0
-        }
-    };
+    let mut uart = domain.vuart.as_ref().filter(|_| offset < GUEST_PL011_SIZE)?.lock();
+    let value = uart.access::<H>(offset, store);
     uart.signal(kernel, domain);
     let port = uart.ring.as_ref().map(|(_, port)| *port);
     drop(uart);
-    if let (register::DATA, Some(port)) = (offset, port) {
+    if let (DATA, Some(port)) = (offset, port) {
         // The port may have been closed by the guest; then nobody is told.
         let _ = evtchn::send(kernel, domain, port);
     }

@@ -12,10 +12,8 @@ use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
 use crate::{vgic, vuart};
 
-/// Fields of the syndrome of an abort (Arm ARM DDI 0487, section D24.2.40): it was one of data; of these, the rest
-/// describes one register's load or store; a load extends the sign; the register is used as 64 bits; it was cache
-/// maintenance by address.
-const DATA: u64 = 1 << 28;
+/// Fields of the syndrome of a data abort (Arm ARM DDI 0487, section D24.2.40): the rest describes one register's load
+/// or store; a load extends the sign; the register is used as 64 bits; it was cache maintenance by address.
 const VALID: u64 = 1 << 24;
 const SIGNED: u64 = 1 << 21;
 const WIDE: u64 = 1 << 15;
@@ -28,15 +26,29 @@ const fn is_translation(esr: u64) -> bool {
 
 /// Handles a data abort of the vCPU that runs here.
 #[inline(never)]
-pub(crate) fn data_abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
-    if let Some(current) = &cpu.current
-        && is_translation(esr)
-        && esr & (VALID | WALK) == VALID
-        && transfer(kernel, current, frame, esr).is_some()
-    {
-        return skip(frame, esr);
+pub(crate) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    let Some(current) = &cpu.current else { return };
+    let device = is_translation(esr) && esr & (VALID | WALK) == VALID;
+    if device && transfer(kernel, current, frame, esr).is_some() {
+        skip(frame, esr);
+    } else {
+        refuse(current, frame, esr);
     }
-    abort(kernel, cpu, frame, esr);
+}
+
+/// Handles an instruction abort of the vCPU that runs here. One at the very vector that would take it is the domain's
+/// end: the vCPU would take it for ever.
+#[cold]
+#[inline(never)]
+pub(crate) fn fetch_abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+    let from = frame.pc;
+    // Two bits that mean something of data only.
+    if let Some(current) = &cpu.current
+        && refuse(current, frame, esr & !(WRITE | MAINTENANCE))
+        && frame.pc == from
+    {
+        lifecycle::crash(kernel, cpu, frame, "its exception vectors cannot be fetched");
+    }
 }
 
 /// Moves what a load or store moves between a device and a register; `None` if no device is there.
@@ -58,32 +70,26 @@ fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFra
     Some(())
 }
 
-/// Handles an abort of the vCPU that runs here where nothing is, or when it cannot be told what the guest wants of it.
+/// Nothing is there, or it cannot be told what the guest wants of it: true if it takes the abort.
 #[cold]
 #[inline(never)]
-pub(crate) fn abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
-    let Some(current) = &cpu.current else { return };
+fn refuse<H: Hw>(current: &Current<H>, frame: &mut TrapFrame, esr: u64) -> bool {
     let (far, ipa) = H::fault_address();
-    // Two bits that mean something of data only.
-    let esr = if esr & DATA == 0 { esr & !(WRITE | MAINTENANCE) } else { esr };
     if is_translation(esr) {
         // The fault may be gone when it is looked at: another pCPU was replacing the table entry, or has just mapped the
         // page. The instruction is then tried again. A walk reads, whatever the access was.
         let write = esr & (WRITE | WALK) == WRITE;
         if current.domain.p2m.lookup(ipa.page()).is_some_and(|mapping| !write || mapping.kind.is_writable()) {
-            return;
+            return false;
         }
         if esr & (MAINTENANCE | WALK) == MAINTENANCE {
             // There is no line of it in any cache.
-            return skip(frame, esr);
+            skip(frame, esr);
+            return false;
         }
     }
-    let from = frame.pc;
     with_el1::<H, _>(|el1| enter(frame, el1, Some((esr, far))));
-    // At the very vector that takes it the vCPU would fetch for ever.
-    if esr & DATA == 0 && frame.pc == from {
-        lifecycle::crash(kernel, cpu, frame, "its exception vectors cannot be fetched");
-    }
+    true
 }
 
 /// The bits that an access of `size` bytes moves.

@@ -10,5 +10,5 @@ mod tests;
 
 pub use id::IdRegisters;
 pub(crate) use inject::{skip, undefined};
-pub(crate) use mmio::{abort, data_abort};
+pub(crate) use mmio::{data_abort, fetch_abort};
 pub(crate) use registers::access as register;
