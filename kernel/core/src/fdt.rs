@@ -41,13 +41,9 @@ pub fn console(blob: &[u8]) -> Option<Pa> {
 /// Reads the whole FDT, which lies at `at`; `image` is where we are.
 pub fn discover(blob: &'static [u8], at: Range, image: Range) -> Result<Machine, FdtError> {
     let fdt = Fdt::new(blob).map_err(|_| FdtError::new("(file)", "structure", "malformed"))?;
-    let root = Place::root(fdt);
+    let mut root = Place::root(fdt);
     let mut found = Machine { image, fdt: at, ..Machine::default() };
-    let mut has_psci = false;
-    root.walk(&mut |place| {
-        has_psci |= place.path() == "/psci";
-        node(&mut found, place)
-    })?;
+    root.walk(&mut |place| node(&mut found, place))?;
     for entry in fdt.memory_reservations() {
         let range = Range { start: Pa::new(entry.address()), size: entry.size() };
         reserve(&mut found, &root, "memory reservation block", range)?;
@@ -58,7 +54,7 @@ pub fn discover(blob: &'static [u8], at: Range, image: Range) -> Result<Machine,
         (!found.ram.is_empty(), "/memory", "reg"),
         (!found.gicr.is_empty(), "/", "interrupt controller (arm,gic-v3)"),
         (!found.cpus.is_empty(), "/cpus", "cpu"),
-        (has_psci || found.cpus.len() <= 1, "/psci", "method"),
+        (fdt.find_node("/psci").is_some() || found.cpus.len() <= 1, "/psci", "method"),
         (found.dom0_image.size != 0, "/chosen", "module (multiboot,kernel)"),
     ];
     match required.iter().find(|(is_there, ..)| !is_there) {
@@ -68,7 +64,7 @@ pub fn discover(blob: &'static [u8], at: Range, image: Range) -> Result<Machine,
 }
 
 /// Notes what a node says about the machine.
-fn node(found: &mut Machine, place: &Place<'_, 'static>) -> Result<(), FdtError> {
+fn node(found: &mut Machine, place: &Place<'static>) -> Result<(), FdtError> {
     let kind = place.node.name_without_address();
     match place.parent_name() {
         Some("") if kind == "memory" || place.text("device_type")? == Some("memory") => {
@@ -91,11 +87,11 @@ fn node(found: &mut Machine, place: &Place<'_, 'static>) -> Result<(), FdtError>
     }
 }
 
-fn reserve(found: &mut Machine, place: &Place<'_, '_>, field: &'static str, range: Range) -> Result<(), FdtError> {
+fn reserve(found: &mut Machine, place: &Place<'_>, field: &'static str, range: Range) -> Result<(), FdtError> {
     found.reserved.push(range.to_pages()).map_err(|_| place.error(field, "too many entries"))
 }
 
-fn bank(found: &mut Machine, place: &Place<'_, '_>, range: Range) -> Result<(), FdtError> {
+fn bank(found: &mut Machine, place: &Place<'_>, range: Range) -> Result<(), FdtError> {
     let malformed = || place.error("reg", "malformed");
     let first = range.start.raw().checked_next_multiple_of(PAGE_SIZE).ok_or_else(malformed)?;
     let end = range.end().page().raw();
@@ -111,8 +107,7 @@ fn bank(found: &mut Machine, place: &Place<'_, '_>, range: Range) -> Result<(), 
     Ok(())
 }
 
-fn cpu(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
-    place.required("reg")?;
+fn cpu(found: &mut Machine, place: &Place<'_>) -> Result<(), FdtError> {
     let reg = place.node.reg().ok().flatten().and_then(|mut reg| reg.next());
     let mpidr = number(reg.ok_or_else(|| place.error("reg", "malformed"))?.address);
     if found.cpus.push(mpidr).is_err() {
@@ -121,7 +116,7 @@ fn cpu(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
     Ok(())
 }
 
-fn gic(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
+fn gic(found: &mut Machine, place: &Place<'_>) -> Result<(), FdtError> {
     let regions = place.cell("#redistributor-regions").unwrap_or(1);
     let mut ranges = place.ranges()?;
     found.gicd = ranges.next().transpose()?.ok_or_else(|| place.error("reg", "missing"))?;
@@ -132,7 +127,7 @@ fn gic(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
 }
 
 /// A boot module: `reg` in the cells of `/chosen`, or, as QEMU's guest-loader writes it, two and two.
-fn module(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
+fn module(found: &mut Machine, place: &Place<'_>) -> Result<(), FdtError> {
     let reg = place.required("reg")?;
     let malformed = || place.error("reg", "malformed");
     let cells = match reg.value().len() {
@@ -159,7 +154,7 @@ fn module(found: &mut Machine, place: &Place<'_, '_>) -> Result<(), FdtError> {
 
 /// The timer's interrupts: secure, physical, virtual, hypervisor. The last two must be where the core expects them,
 /// which is where the base system architecture puts them (Arm BSA, section 3.8).
-fn timers(place: &Place<'_, '_>) -> Result<(), FdtError> {
+fn timers(place: &Place<'_>) -> Result<(), FdtError> {
     let unsupported = || place.error("interrupts", "not supported");
     let interrupts = place.required("interrupts")?;
     let entries = interrupts.as_prop_encoded_array([1; 3]).map_err(|_| unsupported())?;

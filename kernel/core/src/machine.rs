@@ -32,11 +32,6 @@ impl Range {
         Range { start, size: end.raw().wrapping_sub(start.raw()) }
     }
 
-    /// Number of pages in a range of whole pages.
-    pub const fn pages(self) -> u64 {
-        self.size / PAGE_SIZE
-    }
-
     /// The parts that have no byte in common with `holes`, which need not be sorted.
     pub fn without(self, holes: &[Range]) -> impl Iterator<Item = Range> {
         let mut at = self.start;

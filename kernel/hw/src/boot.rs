@@ -138,7 +138,7 @@ pub fn init_frames(machine: &mut Machine) {
     // SAFETY: all entries are initialised, and stay.
     let entries: &'static [FrameEntry] = unsafe { core::slice::from_raw_parts(entries, length) };
     let frames = FRAMES.call_once(|| FrameTable::new(entries, base, &QUOTAS));
-    machine.free().for_each(|part| frames.release_range(part.start, part.pages()));
+    machine.free().for_each(|part| frames.release_range(part.start, part.size / PAGE_SIZE));
 }
 
 /// The machine's frames, which nobody asks for before [`init_frames`].

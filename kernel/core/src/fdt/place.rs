@@ -5,9 +5,8 @@ use core::fmt;
 use crate::addr::Pa;
 use crate::machine::Range;
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
-use dtoolkit::standard::Reg;
 use dtoolkit::{Cells, Node, Property};
-use heapless::String;
+use heapless::{String, Vec};
 
 /// Deeper trees are refused: the walk is recursive, and its stack is not.
 const MAX_DEPTH: usize = 12;
@@ -36,10 +35,11 @@ impl fmt::Display for FdtError {
 }
 
 /// A node and its ancestors.
-pub struct Place<'p, 'a> {
+pub struct Place<'a> {
     /// The node.
     pub node: FdtNode<'a>,
-    parent: Option<&'p Place<'p, 'a>>,
+    /// The root first.
+    above: Vec<FdtNode<'a>, MAX_DEPTH>,
 }
 
 /// The value of a number, of which the last two cells count.
@@ -47,25 +47,23 @@ pub fn number(cells: Cells<'_>) -> u64 {
     cells.as_ref().iter().fold(0, |value, cell| value << 32 | u64::from(cell.get()))
 }
 
-impl<'a> Place<'_, 'a> {
+impl<'a> Place<'a> {
     /// The root node.
     pub fn root(fdt: Fdt<'a>) -> Self {
-        Place { node: fdt.root(), parent: None }
+        Place { node: fdt.root(), above: Vec::new() }
     }
 
-    /// Name of the parent if that is the root (whose name is empty) or just below it.
+    /// Name of the parent; that of the root is empty.
     pub fn parent_name(&self) -> Option<&'a str> {
-        self.parent.filter(|parent| parent.depth() <= 1).map(|parent| parent.node.name())
-    }
-
-    fn depth(&self) -> usize {
-        self.parent.map_or(0, |parent| parent.depth() + 1)
+        self.above.last().map(|parent| parent.name())
     }
 
     /// Its path, as far as there is room.
     pub fn path(&self) -> String<64> {
-        let mut path = self.parent.filter(|parent| parent.depth() > 0).map_or(String::new(), Place::path);
-        let _ = path.push('/').and_then(|()| path.push_str(self.node.name()));
+        let mut path = String::new();
+        for node in self.above.iter().skip(1).chain([&self.node]) {
+            let _ = path.push('/').and_then(|()| path.push_str(node.name()));
+        }
         path
     }
 
@@ -91,53 +89,49 @@ impl<'a> Place<'_, 'a> {
 
     /// The physical ranges of the node's `reg` that its buses let through.
     pub fn ranges(&self) -> Result<impl Iterator<Item = Result<Range, FdtError>>, FdtError> {
-        let entries = self.node.reg().map_err(|_| self.error("reg", "malformed"))?;
-        let physical = |reg: Reg<'_>| self.to_physical(number(reg.address), number(reg.size)).transpose();
-        Ok(entries.into_iter().flatten().filter_map(physical))
+        let entries = self.node.reg().map_err(|_| self.error("reg", "malformed"))?.into_iter().flatten();
+        Ok(entries.filter_map(|reg| self.to_physical(number(reg.address), number(reg.size)).transpose()))
     }
 
     /// Where the bus that this node is on has `size` bytes from `address`; `None` if it does not let them through.
-    fn to_physical(&self, address: u64, size: u64) -> Result<Option<Range>, FdtError> {
-        if address.checked_add(size).is_none() {
-            return Err(self.error("reg", "malformed"));
-        }
-        let Some(bus) = self.parent.filter(|bus| bus.parent.is_some()) else {
-            return Ok(Some(Range { start: Pa::new(address), size }));
-        };
-        // Without `ranges` nothing of the bus can be reached; with empty ones it is one with its parent.
-        let Some(ranges) = bus.node.property("ranges") else { return Ok(None) };
-        if ranges.value().is_empty() {
-            return bus.to_physical(address, size);
-        }
-        let windows = bus.node.ranges().map_err(|_| bus.error("ranges", "malformed"))?;
-        for window in windows.into_iter().flatten() {
-            let [child, above, length] =
-                [window.child_bus_address, window.parent_bus_address, window.length].map(number);
-            let offset = address.wrapping_sub(child);
-            if address >= child && offset <= length && size <= length - offset {
-                return bus.to_physical(above.saturating_add(offset), size);
+    fn to_physical(&self, mut address: u64, size: u64) -> Result<Option<Range>, FdtError> {
+        for bus in self.above.iter().skip(1).rev() {
+            // Without `ranges` nothing of the bus can be reached; with empty ones it is one with its parent.
+            let Some(ranges) = bus.property("ranges") else { return Ok(None) };
+            if ranges.value().is_empty() {
+                continue;
             }
+            let mut windows = bus.ranges().map_err(|_| self.error("ranges above", "malformed"))?.into_iter().flatten();
+            let above = windows.find_map(|window| {
+                let offset = address.checked_sub(number(window.child_bus_address))?;
+                let left = number(window.length).checked_sub(offset)?;
+                (size <= left).then(|| number(window.parent_bus_address).saturating_add(offset))
+            });
+            let Some(above) = above else { return Ok(None) };
+            address = above;
         }
-        Ok(None)
+        address.checked_add(size).ok_or_else(|| self.error("reg", "malformed"))?;
+        Ok(Some(Range { start: Pa::new(address), size }))
     }
 
     /// Calls `visit` with every node below this one that is not disabled.
-    pub fn walk(&self, visit: &mut dyn FnMut(&Place<'_, 'a>) -> Result<(), FdtError>) -> Result<(), FdtError> {
-        if self.depth() >= MAX_DEPTH {
-            return Err(self.error("depth", "too many entries"));
-        }
+    pub fn walk(&mut self, visit: &mut dyn FnMut(&Place<'a>) -> Result<(), FdtError>) -> Result<(), FdtError> {
         for field in ["#address-cells", "#size-cells"] {
             if self.cell(field).is_some_and(|count| count > 3) {
                 return Err(self.error(field, "malformed"));
             }
         }
-        for node in self.node.children() {
-            let place = Place { node, parent: Some(self) };
-            if place.text("status")?.is_none_or(|status| ["okay", "ok"].contains(&status)) {
-                visit(&place)?;
-                place.walk(visit)?;
+        let node = self.node;
+        self.above.push(node).map_err(|_| self.error("depth", "too many entries"))?;
+        for child in node.children() {
+            self.node = child;
+            if self.text("status")?.is_none_or(|status| ["okay", "ok"].contains(&status)) {
+                visit(self)?;
+                self.walk(visit)?;
             }
         }
+        self.above.pop();
+        self.node = node;
         Ok(())
     }
 }
