@@ -12,8 +12,6 @@ fn main() {
         "-pie",
         "--no-dynamic-linker",
         "-znotext",
-        // Relocations as bitmaps: three bytes for each pointer instead of 24.
-        "--pack-dyn-relocs=relr",
         "-zmax-page-size=4096",
         "--gc-sections",
     ] {

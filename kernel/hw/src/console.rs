@@ -40,16 +40,9 @@ pub fn write(text: &[u8]) {
     if base == 0 {
         return;
     }
-    for byte in text {
-        if *byte == b'\n' {
-            put(base, b'\r');
+    for byte in text.iter().flat_map(|byte| if *byte == b'\n' { b"\r\n" } else { core::slice::from_ref(byte) }) {
+        if (0..PATIENCE).any(|_| mmio::read32(base + FR) & FR_TXFF == 0) {
+            mmio::write32(base + DR, u32::from(*byte));
         }
-        put(base, *byte);
-    }
-}
-
-fn put(base: usize, byte: u8) {
-    if (0..PATIENCE).any(|_| mmio::read32(base + FR) & FR_TXFF == 0) {
-        mmio::write32(base + DR, u32::from(byte));
     }
 }

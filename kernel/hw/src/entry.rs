@@ -49,32 +49,20 @@ boot_start:
     b.lo    7b
     dsb     sy
 
-    // Move the pointers: each even entry of .relr.dyn is the address of a word, each odd one a bitmap of
-    // the 63 words behind the last (ELF gABI, "Relative Relocation Table").
+    // Move the pointers: each entry of .rela.dyn is the place of one, its kind, which is always R_AARCH64_RELATIVE since
+    // no symbol is anybody else's, and what it points to (ELF for the Arm 64-bit Architecture, section 5.7).
     adrp    x0, image_start
-    adrp    x1, image_relr_start
-    add     x1, x1, :lo12:image_relr_start
-    adrp    x2, image_relr_end
-    add     x2, x2, :lo12:image_relr_end
+    adrp    x1, image_rela_start
+    add     x1, x1, :lo12:image_rela_start
+    adrp    x2, image_rela_end
+    add     x2, x2, :lo12:image_rela_end
 1:  cmp     x1, x2
     b.hs    5f
-    ldr     x3, [x1], #8
-    tbnz    x3, #0, 2f
-    add     x4, x0, x3
-    ldr     x5, [x4]
-    add     x5, x5, x0
-    str     x5, [x4], #8
+    ldp     x3, xzr, [x1], #16
+    ldr     x4, [x1], #8
+    add     x4, x4, x0
+    str     x4, [x0, x3]
     b       1b
-2:  mov     x6, x4
-    add     x4, x4, #(63 * 8)
-3:  lsr     x3, x3, #1
-    cbz     x3, 1b
-    tbz     x3, #0, 4f
-    ldr     x5, [x6]
-    add     x5, x5, x0
-    str     x5, [x6]
-4:  add     x6, x6, #8
-    b       3b
 5:
     adrp    x0, image_bss_start
     adrp    x1, image_end

@@ -46,25 +46,16 @@ global_asm!(
     str     x22, [sp, #256]
     .endm
 
-    // From a lower EL: the handler with the frame. The chain of frame pointers ends here.
-    .macro from_guest handler, hypercall
+    // From a lower EL: the frame, for a handler. The chain of frame pointers ends here.
+    .macro from_guest
     .balign 128
     save_frame
     mov     x29, xzr
     mov     x0, sp
-    .ifb \hypercall
+    .endm
+
+    .macro call handler
     bl      \handler
-    .else
-    // Hypercalls are told here, so that each kind of exit is one function, which saves the registers that it needs.
-    mrs     x1, esr_el2
-    mov     w2, #({esr} & 0xffff)
-    movk    w2, #({esr} >> 16), lsl #16
-    cmp     x1, x2
-    b.ne    1f
-    bl      \hypercall
-    b       return_to_guest
-1:  bl      \handler
-    .endif
     b       return_to_guest
     .endm
 
@@ -94,10 +85,19 @@ exception_vectors:
     from_el2 \vector
     .endr
     .rept   2
-    from_guest {sync}, {hypercall}
-    from_guest {irq}
-    from_guest {irq}
-    from_guest {serror}
+    // Hypercalls are told here, so that each kind of exit is one function, which saves the registers that it needs.
+    from_guest
+    mrs     x1, esr_el2
+    mov     w2, #({esr} & 0xffff)
+    movk    w2, #({esr} >> 16), lsl #16
+    cmp     x1, x2
+    b.ne    1f
+    call    {hypercall}
+1:  call    {sync}
+    .irp    handler, {irq}, {irq}, {serror}
+    from_guest
+    call    \handler
+    .endr
     .endr
 
     .balign 128
