@@ -120,7 +120,7 @@ fn of_domain<H: Hw>(
         Op::PortAlloc => port_for(call, target, x1, Some(VcpuId(0))).map(drop),
         Op::VuartInit => {
             let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
-            let page = target.p2m.pin(Ipa::new(Gfn(x1).to_ipa().ok_or(XenError::Inval)?), true)?;
+            let page = target.p2m.pin(Ipa::new(Gfn(x1).to_ipa().ok_or(XenError::Inval)?))?;
             let port = port_for(call, target, x2, None)?;
             vuart.lock().ring = Some((page, port));
             Ok(())

@@ -83,7 +83,7 @@ impl<H: Hw> Kernel<H> {
         H::frames().adopt(start, pages, domain.id)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);
-        domain.p2m.map(Ipa::new(start.raw()), start, pages, MapKind::RamRw)?;
+        domain.p2m.map(Ipa::new(start.raw()), start, pages, MapKind::Ram)?;
         let entry = start.add(H::load64(machine.dom0_image.start.add(TEXT_OFFSET)));
         let fdt = start.add(size - FDT_ROOM);
         copy::<H>(machine.dom0_image, entry);

@@ -37,14 +37,14 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)? {
         MemoryOp::PopulatePhysmap => extents(call, |domain, _, ipa, order| give(domain, ipa, order)),
         MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| {
-            (0..1 << order).try_for_each(|n| take(domain, removal, ipa.add(n * PAGE_SIZE), MapKind::is_ram))
+            (0..1 << order).try_for_each(|n| take(domain, removal, ipa.add(n * PAGE_SIZE), |kind| kind == MapKind::Ram))
         }),
         // Frames without a place are of no use to a domain whose map is ours.
         MemoryOp::IncreaseReservation => extents(call, |_, _, _, _| Err(XenError::NoMem)),
         MemoryOp::AddToPhysmap => add(call),
         MemoryOp::AddToPhysmapBatch => add_batch(call),
         MemoryOp::RemoveFromPhysmap => {
-            let arg: RemoveFromPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+            let arg: RemoveFromPhysmap = call.read(1)?;
             clear(call.target(arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
             Ok(0)
         }
@@ -58,7 +58,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> CallResult {
-    let arg: DomainArg = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    let arg: DomainArg = call.read(1)?;
     Ok(number(call.target(arg.domid, &mut None)?))
 }
 
@@ -115,7 +115,7 @@ fn extents<H: Hw>(
 
 /// `XENMEM_add_to_physmap`.
 fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let arg: AddToPhysmap = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    let arg: AddToPhysmap = call.read(1)?;
     let mut other = None;
     let domain = call.target(arg.domid, &mut other)?;
     // Only the batch says whose frame a foreign one is.
@@ -126,7 +126,7 @@ fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `XENMEM_add_to_physmap_batch`.
 fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let arg: AddToPhysmapBatch = guest::read(call.domain, GuestVa::new(call.args[1]))?;
+    let arg: AddToPhysmapBatch = call.read(1)?;
     let mut other = None;
     let domain = call.target(arg.domid, &mut other)?;
     let space = MapSpace::from_raw(u32::from(arg.space)).ok_or(XenError::NoSys)?;
@@ -167,7 +167,7 @@ fn add_one<H: Hw>(
         MapSpace::GmfnForeign => {
             let mut other = None;
             let owner = call.target(foreign, &mut other)?;
-            let page = owner.p2m.pin(place(Gfn(idx), 0)?, true).map_err(|_| XenError::Inval)?;
+            let page = owner.p2m.pin(place(Gfn(idx), 0)?).map_err(|_| XenError::Inval)?;
             replace(domain, ipa, page.pa(), MapKind::Foreign)?;
             // From here on the reference goes with the mapping.
             page.keep();
@@ -219,7 +219,7 @@ fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u32) -> Result<(), XenError>
     let (block, pages) = (H::frames().alloc(domain.id, FrameKind::Ram, 1 << order)?, 1 << order);
     // The guest may look at it with its caches off.
     H::zero_to_poc(block, pages * PAGE_SIZE);
-    let mapped = domain.p2m.map(ipa, block, pages, MapKind::RamRw);
+    let mapped = domain.p2m.map(ipa, block, pages, MapKind::Ram);
     mapped.inspect_err(|_| (0..pages).for_each(|n| H::frames().put(block.add(n * PAGE_SIZE))))
 }
 
@@ -233,7 +233,7 @@ fn take<H: Hw>(
 ) -> Result<(), XenError> {
     removal.take(ipa, |mapping| match mapping.kind {
         kind if !may_go(kind) => Err(XenError::Busy),
-        kind if kind.is_ram() => H::frames().withdraw(mapping.pa, domain.id).map(Some).ok_or(XenError::Busy),
+        MapKind::Ram => H::frames().withdraw(mapping.pa, domain.id).map(Some).ok_or(XenError::Busy),
         MapKind::Foreign => Ok(Some(H::frames().kept(mapping.pa))),
         _ => Ok(None),
     })
@@ -259,8 +259,7 @@ pub fn copy_foreign<H: Hw>(
         let (va, ipa) = (va.add(done), ipa.add(done));
         // No part crosses a page on either side.
         let bytes = va.left_in_page().min(ipa.left_in_page()).min(count - done);
-        let pages =
-            domain.p2m.pin(ipa, access == Access::Write).and_then(|page| Ok((page, guest::pin(caller, va, others)?)));
+        let pages = domain.p2m.pin(ipa).and_then(|page| Ok((page, guest::pin(caller, va, others)?)));
         // Both stay pinned until the end of the round.
         let (inside, outside) = match &pages {
             Ok((inside, outside)) => (inside.pa().add(ipa.offset()), outside.pa().add(va.offset())),

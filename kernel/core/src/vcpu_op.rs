@@ -44,7 +44,7 @@ fn register_info<H: Hw>(
     if offset > PAGE_SIZE - vcpu_info::SIZE as u64 || offset % 8 != 0 || arg.mfn.0 >> 36 != 0 {
         return Err(XenError::Inval);
     }
-    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0), true)?;
+    let frame = call.domain.p2m.pin(Ipa::from_number(arg.mfn.0))?;
     let place = frame.pa().page().add(offset);
     let mut slot = target.info_frame.lock();
     if slot.is_some() {

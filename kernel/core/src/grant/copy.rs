@@ -68,7 +68,7 @@ impl<H: Hw> Side<H> {
         } else if ptr.u >= IPA_PAGES {
             return Err(GrantStatus::BadPage);
         } else {
-            let page = call.domain.p2m.pin(Ipa::from_number(ptr.u), self.write).map_err(|_| GrantStatus::BadPage)?;
+            let page = call.domain.p2m.pin(Ipa::from_number(ptr.u)).map_err(|_| GrantStatus::BadPage)?;
             Use { granter: None, gref: GrantRef(0), user: call.domain.id, write: self.write, frame: page.keep() }
         };
         Ok(self.held.insert(held).frame)

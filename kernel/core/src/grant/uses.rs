@@ -130,7 +130,7 @@ impl<H: Hw> Use<H> {
         let page = if first {
             // Looked up behind the flag that tells the granter to leave the entry alone.
             let gfn = u64::from(H::load32(entry.shared.add(4)));
-            granter.p2m.pin(Ipa::from_number(gfn), write).ok()
+            granter.p2m.pin(Ipa::from_number(gfn)).ok()
         } else {
             H::frames().get(counts.frame(), granter.id)
         };

@@ -70,7 +70,7 @@ fn pages_that_are_not_the_domains_own_are_not_reached_through_a_pointer() {
     let foreign = frame_of(&victim, GUEST_RAM);
     let table = Fake::frames().alloc(domain.id, FrameKind::Table, 1).unwrap();
     for (n, (pa, kind)) in
-        [(foreign, MapKind::GrantRw), (foreign, MapKind::RamRw), (table, MapKind::RamRw), (table, MapKind::Device)]
+        [(foreign, MapKind::GrantRw), (foreign, MapKind::Ram), (table, MapKind::Ram), (table, MapKind::Device)]
             .into_iter()
             .enumerate()
     {

@@ -73,7 +73,7 @@ fn no_tlb_knows_a_page_that_was_given_back() {
 fn a_page_that_someone_uses_is_not_given_back() {
     let (mut world, _) = World::new();
     let domain = world.domain(8);
-    let user = domain.p2m.pin(Ipa::new(GUEST_RAM + 0x3000), false).unwrap();
+    let user = domain.p2m.pin(Ipa::new(GUEST_RAM + 0x3000)).unwrap();
     let arg = reservation(&domain, &[FIRST + 2, FIRST + 3, FIRST + 4], 0);
     assert_eq!(op(&mut world, &domain, MemoryOp::DecreaseReservation, &arg), 1, "up to the page in use");
     assert!(domain.p2m.lookup(Ipa::new(GUEST_RAM + 0x3000)).is_some());
@@ -309,7 +309,7 @@ fn memory_for_a_new_domain_comes_in_blocks_zeroed_and_clean() {
     let at = Ipa::new(0x8000_0000 - 2 * PAGE_SIZE);
     assert_eq!(populate(&domain, at, 1026), (1026, Ok(())));
     assert_eq!(fake::with(|s| s.counts.cleaned) - cleaned, 1026 * PAGE_SIZE);
-    assert_eq!(domain.p2m.lookup(Ipa::new(0x8000_0000)).map(|m| m.kind), Some(MapKind::RamRw));
+    assert_eq!(domain.p2m.lookup(Ipa::new(0x8000_0000)).map(|m| m.kind), Some(MapKind::Ram));
     assert_eq!(frame_of(&domain, 0x8020_0000).raw() % (2 << 20), 0);
     assert_eq!(populate(&domain, at, 1), (0, Err(XenError::Exist)));
     assert_eq!(populate(&domain, Ipa::new(0x1_0000_0000), 2048), (1022, Err(XenError::NoMem)), "the quota's end");

@@ -1,34 +1,36 @@
-//! Stage-2 descriptors (Arm ARM, section D8.3): what an entry says, and what we keep in its software bits.
+//! Stage-2 entries (Arm ARM, section D8.3): where one is, what it says, and what we keep in its software bits.
 
 use super::Mapping;
-use crate::addr::{Ipa, PAGE_SHIFT, Pa};
+use crate::addr::{Ipa, PAGE_SIZE, Pa};
+use crate::hw::Hw;
 
 /// What is mapped at a place of a domain's physical map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MapKind {
     /// RAM of the domain.
-    RamRw = 0,
-    /// RAM of the domain that it may only read.
-    RamRo = 1,
+    Ram = 0,
     /// A page that another domain granted; the mapping owns a use of it (`grant`), and so a reference on it.
-    GrantRw = 2,
+    GrantRw = 1,
     /// The same, granted or mapped for reading.
-    GrantRo = 3,
+    GrantRo = 2,
     /// RAM of another domain, mapped by privilege; the entry holds a reference on it.
-    Foreign = 4,
+    Foreign = 3,
     /// Registers of a device.
-    Device = 5,
+    Device = 4,
     /// A page of the microkernel that the domain shares, such as its grant table; it outlives the mapping.
-    Shared = 6,
+    Shared = 5,
 }
 
 impl MapKind {
+    /// All of them, by number.
+    const ALL: [MapKind; 6] =
+        [MapKind::Ram, MapKind::GrantRw, MapKind::GrantRo, MapKind::Foreign, MapKind::Device, MapKind::Shared];
+
     /// Valid, access flag, shareability, permissions, memory type, and our number. Only own RAM is executable.
     const fn attributes(self) -> u64 {
         let bits = match self {
-            MapKind::RamRw => NORMAL | WRITE,
-            MapKind::RamRo => NORMAL,
+            MapKind::Ram => NORMAL | WRITE,
             MapKind::GrantRw | MapKind::Foreign | MapKind::Shared => NORMAL | WRITE | EXECUTE_NEVER,
             MapKind::GrantRo => NORMAL | EXECUTE_NEVER,
             MapKind::Device => DEVICE_NGNRE | WRITE | EXECUTE_NEVER,
@@ -39,11 +41,6 @@ impl MapKind {
     /// Whether the domain can write there.
     pub const fn is_writable(self) -> bool {
         self.attributes() & WRITE != 0
-    }
-
-    /// Whether it is the domain's own RAM.
-    pub const fn is_ram(self) -> bool {
-        self.attributes() & EXECUTE_NEVER == 0
     }
 
     /// Whether it is a mapped grant.
@@ -66,88 +63,82 @@ const EXECUTE_NEVER: u64 = 1 << 54;
 const KIND_SHIFT: u32 = 55;
 const ADDRESS: u64 = 0x0000_FFFF_FFFF_F000;
 
-/// A level of the tables, with a start at level 1; as a number, the address bits that an entry does not translate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Level {
-    One = 30,
-    Two = 21,
-    Three = 12,
-}
-
-impl Level {
-    /// Bytes that an entry of this level covers.
-    pub(super) const fn size(self) -> u64 {
-        1 << self as u32
-    }
-
-    /// Pages that an entry of this level covers.
-    pub(super) const fn pages(self) -> u64 {
-        self.size() >> PAGE_SHIFT
-    }
-
-    /// Byte offset of the entry for `ipa` in the table of this level.
-    pub(super) const fn offset(self, ipa: Ipa) -> u64 {
-        (ipa.raw() >> self as u32) % ENTRIES * 8
-    }
-
-    /// The next level; the last is its own.
-    pub(super) const fn below(self) -> Level {
-        match self {
-            Level::One => Level::Two,
-            Level::Two | Level::Three => Level::Three,
-        }
-    }
-}
-
+/// log2 of the entries of a table.
+pub(super) const TABLE_ORDER: u32 = 9;
 /// Entries of a table.
-pub(super) const ENTRIES: u64 = 512;
+pub(super) const ENTRIES: u64 = 1 << TABLE_ORDER;
+/// The order of the entries of the root, at level 1: 1 GiB.
+pub(super) const ROOT_ORDER: u32 = 2 * TABLE_ORDER;
+/// An entry that maps nothing.
+pub(super) const EMPTY: u64 = 0;
 
-/// An entry as the walkers read it. Hot paths test its bits and build nothing from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry(pub(super) u64);
+/// The entry for a table.
+pub(super) const fn of_table(table: Pa) -> u64 {
+    table.raw() | VALID | TABLE_OR_PAGE
+}
 
-impl Entry {
-    pub(super) const EMPTY: Entry = Entry(0);
+/// The entry that maps 2^`order` pages at `pa`.
+pub(super) const fn leaf(pa: Pa, kind: MapKind, order: u32) -> u64 {
+    let page = if order == 0 { TABLE_OR_PAGE } else { 0 };
+    pa.raw() & ADDRESS | kind.attributes() | page
+}
 
-    pub(super) const fn of_table(table: Pa) -> Self {
-        Entry(table.raw() | VALID | TABLE_OR_PAGE)
+/// An entry as a walker finds it. Hot paths test its bits and build nothing from it.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    at: Pa,
+    /// It stands for 2^order pages: [`ROOT_ORDER`] at level 1, [`TABLE_ORDER`] at level 2, 0 at level 3.
+    pub(super) order: u32,
+    value: u64,
+}
+
+impl Slot {
+    /// Entry `index` of a table whose entries have this order.
+    #[inline]
+    pub(super) fn load<H: Hw>(table: Pa, order: u32, index: u64) -> Self {
+        let at = table.add(index * 8);
+        Slot { at, order, value: H::load64(at) }
     }
 
-    pub(super) const fn leaf(pa: Pa, kind: MapKind, level: Level) -> Self {
-        let page = if matches!(level, Level::Three) { TABLE_OR_PAGE } else { 0 };
-        Entry(pa.raw() & ADDRESS | kind.attributes() | page)
+    /// The entry for `ipa` in the table that this one names, if it names one.
+    #[inline]
+    pub(super) fn below<H: Hw>(self, ipa: Ipa) -> Option<Self> {
+        let order = self.order.wrapping_sub(TABLE_ORDER);
+        Some(Slot::load::<H>(self.table()?, order, (ipa.number() >> order) % ENTRIES))
+    }
+
+    /// Changes the entry: the one place where mappings are written.
+    #[inline]
+    pub(super) fn write<H: Hw>(self, value: u64) {
+        H::store64(self.at, value);
+    }
+
+    /// Pages that it stands for.
+    pub(super) const fn pages(self) -> u64 {
+        1 << self.order
     }
 
     pub(super) const fn is_valid(self) -> bool {
-        self.0 & VALID != 0
+        self.value & VALID != 0
     }
 
-    /// The table that an entry of `level` names, if it names one.
-    pub(super) fn table(self, level: Level) -> Option<Pa> {
-        let is_table = self.0 & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE && level != Level::Three;
-        is_table.then(|| Pa::new(self.0 & ADDRESS))
+    /// Whether it maps RAM of the domain.
+    pub(super) const fn is_ram(&self) -> bool {
+        self.value & (VALID | EXECUTE_NEVER) == VALID
     }
 
-    /// What a leaf of `level` maps at `ipa`; `None` of an empty entry.
-    pub(super) fn mapping(self, level: Level, ipa: Ipa) -> Option<Mapping> {
-        let kind = match self.0 >> KIND_SHIFT & 0xF {
-            0 => MapKind::RamRw,
-            1 => MapKind::RamRo,
-            2 => MapKind::GrantRw,
-            3 => MapKind::GrantRo,
-            4 => MapKind::Foreign,
-            5 => MapKind::Device,
-            _ => MapKind::Shared,
-        };
-        let inside = ipa.page().raw() & (level.size() - 1);
-        self.is_valid().then(|| Mapping { pa: Pa::new(self.0 & ADDRESS | inside), kind })
+    /// The table that it names, if it names one.
+    pub(super) fn table(self) -> Option<Pa> {
+        let is_table = self.value & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE && self.order > 0;
+        is_table.then(|| Pa::new(self.value & ADDRESS))
     }
 
-    /// Whether a leaf is the domain's own RAM, for reading or (if `write`) writing.
-    pub(super) const fn is_ram_for(self, write: bool) -> bool {
-        let needed = if write { VALID | WRITE } else { VALID };
-        self.0 & (needed | EXECUTE_NEVER) == needed
+    /// What a leaf maps at `ipa`; `None` of an empty entry.
+    pub(super) fn mapping(self, ipa: Ipa) -> Option<Mapping> {
+        let number = usize::try_from(self.value >> KIND_SHIFT & 0xF).ok()?;
+        let kind = *MapKind::ALL.get(number).filter(|_| self.is_valid())?;
+        let inside = ipa.page().raw() & (self.pages() * PAGE_SIZE - 1);
+        Some(Mapping { pa: Pa::new(self.value & ADDRESS | inside), kind })
     }
 }
 
@@ -155,49 +146,43 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const KINDS: [MapKind; 7] = [
-        MapKind::RamRw,
-        MapKind::RamRo,
-        MapKind::GrantRw,
-        MapKind::GrantRo,
-        MapKind::Foreign,
-        MapKind::Device,
-        MapKind::Shared,
-    ];
+    fn slot(order: u32, value: u64) -> Slot {
+        Slot { at: Pa::new(0), order, value }
+    }
 
     #[test]
     fn what_is_written_to_an_entry_is_read_from_it() {
         let (pa, inside) = (Pa::new(0xAB_C000_0000), Ipa::new(0x12_3456_7000));
-        for level in [Level::One, Level::Two, Level::Three] {
-            for kind in KINDS {
-                let leaf = Entry::leaf(pa, kind, level);
-                let part = pa.add(inside.raw() & (level.size() - 1));
-                assert_eq!((leaf.table(level), leaf.mapping(level, inside)), (None, Some(Mapping { pa: part, kind })));
-                assert_eq!(leaf.is_ram_for(false), kind.is_ram());
-                assert_eq!(leaf.is_ram_for(true), kind == MapKind::RamRw);
+        for order in [ROOT_ORDER, TABLE_ORDER, 0] {
+            for kind in MapKind::ALL {
+                let leaf = slot(order, leaf(pa, kind, order));
+                let part = pa.add(inside.raw() & (leaf.pages() * PAGE_SIZE - 1));
+                assert_eq!((leaf.table(), leaf.mapping(inside)), (None, Some(Mapping { pa: part, kind })));
+                assert_eq!(leaf.is_ram(), kind == MapKind::Ram);
+                assert!(leaf.is_valid());
             }
-            assert_eq!((Entry::EMPTY.table(level), Entry::EMPTY.mapping(level, inside)), (None, None));
+            let empty = slot(order, EMPTY);
+            assert_eq!((empty.table(), empty.mapping(inside), empty.is_ram()), (None, None, false));
         }
-        assert_eq!(Entry::of_table(pa).table(Level::One), Some(pa));
+        assert_eq!(slot(ROOT_ORDER, of_table(pa)).table(), Some(pa));
     }
 
     #[test]
     fn descriptors_have_the_bits_of_the_architecture() {
-        let leaf = |pa, kind, level| Entry::leaf(Pa::new(pa), kind, level).0;
-        assert_eq!(leaf(0x4000_0000, MapKind::RamRw, Level::Three), 0x4000_07FF);
-        assert_eq!(leaf(0x4000_0000, MapKind::RamRw, Level::Two), 0x4000_07FD);
-        let device = leaf(0x0900_0000, MapKind::Device, Level::Three);
+        let leaf = |pa, kind, order| leaf(Pa::new(pa), kind, order);
+        assert_eq!(leaf(0x4000_0000, MapKind::Ram, 0), 0x4000_07FF);
+        assert_eq!(leaf(0x4000_0000, MapKind::Ram, TABLE_ORDER), 0x4000_07FD);
+        let device = leaf(0x0900_0000, MapKind::Device, 0);
         assert_eq!(device & 0xFFFF_FFFF, 0x0900_04C7);
         assert_ne!(device & EXECUTE_NEVER, 0);
-        let granted = leaf(0x4000_0000, MapKind::GrantRo, Level::Three);
+        let granted = leaf(0x4000_0000, MapKind::GrantRo, 0);
         assert_eq!(granted & (READ | WRITE), READ);
     }
 
     #[test]
     fn each_kind_says_what_the_domain_may_do_and_what_it_holds() {
-        let which = |of: fn(MapKind) -> bool| KINDS.map(of);
-        assert_eq!(which(MapKind::is_writable), [true, false, true, false, true, true, true]);
-        assert_eq!(which(MapKind::is_ram), [true, true, false, false, false, false, false]);
-        assert_eq!(which(MapKind::is_grant), [false, false, true, true, false, false, false]);
+        let which = |of: fn(MapKind) -> bool| MapKind::ALL.map(of);
+        assert_eq!(which(MapKind::is_writable), [true, true, false, true, true, true]);
+        assert_eq!(which(MapKind::is_grant), [false, true, true, false, false, false]);
     }
 }

@@ -20,7 +20,7 @@ use crate::frame::{FrameKind, FrameRef};
 use crate::hw::{Hw, PcpuId, Vttbr};
 use crate::vmid::{DomainVmid, VmidAllocator};
 pub use entry::MapKind;
-use entry::{Entry, Level};
+use entry::{EMPTY, ENTRIES, Slot};
 use tables::Tables;
 
 /// Bits of an IPA.
@@ -78,13 +78,13 @@ impl<H: Hw> P2m<H> {
         self.find(&tables, ipa)?.mapping(ipa)
     }
 
-    /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read (or write) it. `ENOENT` if there is
+    /// A reference on the domain's own RAM at `ipa`, for as long as it takes to read or write it. `ENOENT` if there is
     /// none, `EBUSY` if it is being given back.
     #[inline]
-    pub fn pin(&self, ipa: Ipa, write: bool) -> Result<FrameRef, XenError> {
+    pub fn pin(&self, ipa: Ipa) -> Result<FrameRef, XenError> {
         // The reference is taken under the lock: between look-up and use the page cannot be given away.
         let tables = self.tables.lock();
-        let found = self.find(&tables, ipa).filter(|slot| slot.entry.is_ram_for(write));
+        let found = self.find(&tables, ipa).filter(Slot::is_ram);
         let found = found.and_then(|slot| slot.mapping(ipa)).ok_or(XenError::NoEnt)?;
         H::frames().get(found.pa, self.owner).ok_or(XenError::Busy)
     }
@@ -102,17 +102,19 @@ impl<H: Hw> P2m<H> {
         if tables.dying.is_some() {
             return Err(XenError::Srch);
         }
-        if pages >= Level::Two.pages() {
+        if pages >= ENTRIES {
             // An empty table that was kept would keep a block out.
             self.prune(&mut tables);
         }
         let mut done = 0;
         while done < pages {
-            let at = ipa.add(done * PAGE_SIZE);
-            match self.map_block(&mut tables, at, pa.add(done * PAGE_SIZE), pages - done, kind) {
+            let (at, from) = (ipa.add(done * PAGE_SIZE), pa.add(done * PAGE_SIZE));
+            // The largest block that starts at both addresses and is not too long.
+            let order = (at.number() | from.number()).trailing_zeros().min((pages - done).ilog2());
+            match self.map_block(&mut tables, at, from, order, kind) {
                 Ok(mapped) => done += mapped,
                 Err(error) => {
-                    self.clear(&mut tables, ipa, done);
+                    self.clear(&mut tables, ipa, at);
                     return Err(error);
                 }
             }
@@ -140,8 +142,27 @@ impl<H: Hw> P2m<H> {
         }
         drop(tables);
         for _ in 0..budget {
-            let Some(released) = self.release_next(&mut self.tables.lock()) else { return true };
-            if let Some(grant) = released {
+            let mut tables = self.tables.lock();
+            let Some(page) = tables.dying.filter(|page| *page < IPA_PAGES) else { return true };
+            let slot = self.walk(Ipa::from_number(page));
+            let found = slot.mapping(Ipa::from_number(page));
+            let mut next = page + 1;
+            match found {
+                Some(Mapping { pa, kind: MapKind::Foreign }) => H::frames().put(pa),
+                Some(Mapping { pa, kind: MapKind::Ram }) => H::frames().abandon(pa),
+                // Nothing is held by the rest of the entry, however many pages it stands for.
+                _ => next = (page | (slot.pages() - 1)) + 1,
+            }
+            tables.dying = Some(next);
+            if next.is_multiple_of(slot.pages()) {
+                slot.write::<H>(EMPTY);
+            }
+            if next.is_multiple_of(slot.pages() * ENTRIES) {
+                tables.idle = Some(page / ENTRIES);
+                self.prune(&mut tables);
+            }
+            drop(tables);
+            if let Some(grant) = found.filter(|found| found.kind.is_grant()) {
                 end_use(grant);
                 return false;
             }
@@ -191,13 +212,11 @@ impl<H: Hw, T> Removal<'_, H, T> {
             self.flush();
         }
         let mut tables = self.p2m.tables.lock();
-        let mut slot = self.p2m.find(&tables, ipa).ok_or(XenError::NoEnt)?;
-        while slot.level != Level::Three && slot.entry.is_valid() {
-            // Split before anything is decided: after `accept` there is no way back.
-            slot = self.p2m.refine(slot, ipa)?;
-        }
+        let slot = self.p2m.find(&tables, ipa).filter(|slot| slot.is_valid()).ok_or(XenError::NoEnt)?;
+        // Split before anything is decided: after `accept` there is no way back.
+        let slot = self.p2m.refine(&mut tables, slot, ipa, 0)?;
         let held = accept(slot.mapping(ipa).ok_or(XenError::NoEnt)?)?;
-        slot.write::<H>(Entry::EMPTY);
+        slot.write::<H>(EMPTY);
         self.p2m.vacated(&mut tables, ipa);
         // There is room: a full batch was flushed above.
         let _ = self.pending.push((ipa, held));

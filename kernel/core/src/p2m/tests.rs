@@ -122,7 +122,7 @@ fn a_page_that_was_removed_is_in_no_tlb_when_its_frame_is_free() {
     let free = Fake::frames().free_pages();
     let pages: Vec<Pa> = (0..3).map(|_| ram(OWNER)).collect();
     for (n, &pa) in (0u64..).zip(&pages) {
-        p2m.map(Ipa::new(n * PAGE_SIZE), pa, 1, MapKind::RamRw).unwrap();
+        p2m.map(Ipa::new(n * PAGE_SIZE), pa, 1, MapKind::Ram).unwrap();
     }
     run(&p2m);
     for n in 0..3 {
@@ -146,27 +146,27 @@ fn what_a_removal_does_not_accept_stays_mapped() {
     fake::reset();
     let p2m = p2m();
     let page = ram(OWNER);
-    p2m.map(Ipa::new(0), page, 1, MapKind::RamRw).unwrap();
+    p2m.map(Ipa::new(0), page, 1, MapKind::Ram).unwrap();
     assert_eq!(p2m.removal::<()>().take(Ipa::new(0), |_| Err(XenError::Busy)), Err(XenError::Busy));
     assert_eq!(p2m.removal::<()>().take(Ipa::new(0x1000), |_| Ok(())), Err(XenError::NoEnt));
-    assert!(p2m.pin(Ipa::new(0), true).is_ok());
+    assert!(p2m.pin(Ipa::new(0)).is_ok());
 }
 
 #[test]
-fn a_page_is_pinned_only_as_own_ram_and_only_as_far_as_it_may_be_used() {
+fn a_page_is_pinned_only_as_own_ram() {
     fake::reset();
     let p2m = p2m();
-    let (rw, ro, foreign) = (ram(OWNER), ram(OWNER), ram(PEER));
-    p2m.map(Ipa::new(0x1000), rw, 1, MapKind::RamRw).unwrap();
-    p2m.map(Ipa::new(0x2000), ro, 1, MapKind::RamRo).unwrap();
-    p2m.map(Ipa::new(0x3000), foreign, 1, MapKind::GrantRw).unwrap();
-    p2m.map(Ipa::new(0x4000), foreign, 1, MapKind::RamRw).unwrap();
-    assert_eq!(p2m.pin(Ipa::new(0x1008), true).map(|pin| pin.pa()), Ok(rw));
-    assert!(p2m.pin(Ipa::new(0x2000), false).is_ok());
-    assert!(p2m.pin(Ipa::new(0x2000), true).is_err());
-    assert!(p2m.pin(Ipa::new(0x3000), false).is_err());
-    assert!(p2m.pin(Ipa::new(0x4000), false).is_err(), "the frame's owner decides, not the map");
-    assert!(p2m.pin(Ipa::new(0x5000), false).is_err());
+    let (own, foreign) = (ram(OWNER), ram(PEER));
+    p2m.map(Ipa::new(0x1000), own, 1, MapKind::Ram).unwrap();
+    for (n, kind) in (2..).zip([MapKind::GrantRw, MapKind::GrantRo, MapKind::Foreign, MapKind::Device, MapKind::Shared])
+    {
+        p2m.map(Ipa::from_number(n), own, 1, kind).unwrap();
+        assert_eq!(p2m.pin(Ipa::from_number(n)).map(|pin| pin.pa()), Err(XenError::NoEnt), "{kind:?}");
+    }
+    p2m.map(Ipa::new(0x7000), foreign, 1, MapKind::Ram).unwrap();
+    assert_eq!(p2m.pin(Ipa::new(0x1008)).map(|pin| pin.pa()), Ok(own));
+    assert!(p2m.pin(Ipa::new(0x7000)).is_err(), "the frame's owner decides, not the map");
+    assert!(p2m.pin(Ipa::new(0x8000)).is_err());
 }
 
 #[test]
@@ -220,8 +220,8 @@ fn teardown_returns_everything_in_bounded_steps() {
     let free = Fake::frames().free_pages();
     let p2m = p2m();
     let block = Fake::frames().alloc(OWNER, FrameKind::Ram, 512).unwrap();
-    p2m.map(Ipa::new(GIB), block, 512, MapKind::RamRw).unwrap();
-    p2m.map(Ipa::new(0x5000), ram(OWNER), 1, MapKind::RamRw).unwrap();
+    p2m.map(Ipa::new(GIB), block, 512, MapKind::Ram).unwrap();
+    p2m.map(Ipa::new(0x5000), ram(OWNER), 1, MapKind::Ram).unwrap();
     let shared = Fake::frames().alloc(OWNER, FrameKind::SharedInfo, 1).unwrap();
     p2m.map(Ipa::new(0x9000), shared, 1, MapKind::Shared).unwrap();
     let foreign = ram(PEER);

@@ -338,7 +338,7 @@ fn the_uart_sends_and_receives_through_its_ring() {
     let mut guest = Guest::new();
     let page = RAM + PAGE_SIZE;
     let port = crate::fake::open_port(&guest.domain, DomId(0));
-    let pinned = guest.domain.p2m.pin(Ipa::new(page), true).unwrap();
+    let pinned = guest.domain.p2m.pin(Ipa::new(page)).unwrap();
     guest.domain.vuart.as_ref().unwrap().lock().ring = Some((pinned, port));
     let ring = guest.domain.p2m.lookup(Ipa::new(page)).unwrap().pa;
     let at = |offset: usize| ring.add(offset as u64);
