@@ -160,7 +160,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
                 call.kernel.domain_text(call.domain, part);
                 call.args[1] = u64::from(call.arg32(1)) - count as u64;
                 call.args[2] = call.args[2].wrapping_add(count as u64);
-                if call.arg32(1) > 0 && call.should_yield() {
+                if call.arg32(1) > 0 && call.spend(1) {
                     return Err(crate::hypercall::Stop::Again);
                 }
             }

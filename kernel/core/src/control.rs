@@ -162,7 +162,7 @@ fn set_affinity<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, mask: u64) -> Result<
 fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
     let [_, mut position, into, length, ..] = *call.args;
     let mut done = 0;
-    while done < length && !call.should_yield() {
+    while done < length && !call.spend(1) {
         let mut chunk = [0; CHUNK];
         let want = usize::try_from(length - done).map_or(CHUNK, |left| left.min(CHUNK));
         let (after, count) = call.kernel.console.lock().read(position, chunk.get_mut(..want).ok_or(XenError::Inval)?);

@@ -240,16 +240,17 @@ impl Memory for Fake {
         with(|s| s.arena.store32(at, value));
     }
 
-    fn cas32(at: Pa, old: u32, new: u32) -> u32 {
+    fn cas64(at: Pa, old: u64, new: u64) -> Result<u64, u64> {
         with(|s| {
             if let Some(value) = s.interference.get_mut(&at.raw()).and_then(VecDeque::pop_front) {
                 s.arena.store32(at, value);
             }
-            let found = s.arena.load32(at);
-            if found == old {
-                s.arena.store32(at, new);
+            let found = s.arena.load64(at);
+            if found != old {
+                return Err(found);
             }
-            found
+            s.arena.store64(at, new);
+            Ok(found)
         })
     }
 

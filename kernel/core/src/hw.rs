@@ -93,12 +93,12 @@ pub trait Memory {
     fn load32(at: Pa) -> u32;
     /// Stores an aligned word (release).
     fn store32(at: Pa, value: u32);
-    /// One attempt to replace `old` by `new` (acquire and release); returns the value found. The caller bounds its retries.
-    fn cas32(at: Pa, old: u32, new: u32) -> u32;
     /// Loads an aligned double word, once (acquire).
     fn load64(at: Pa) -> u64;
     /// Stores an aligned double word (release). Also how table entries are written.
     fn store64(at: Pa, value: u64);
+    /// One attempt to replace `old` by `new` (acquire and release); else the value found, which may be `old` all the same.
+    fn cas64(at: Pa, old: u64, new: u64) -> Result<u64, u64>;
     /// Atomically sets bits; returns the value before (acquire and release).
     fn set_bits64(at: Pa, bits: u64) -> u64;
     /// Atomically clears bits; returns the value before (acquire and release).

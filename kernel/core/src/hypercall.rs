@@ -56,10 +56,10 @@ impl From<XenError> for Stop {
 pub type CallResult = Result<u64, Stop>;
 
 impl<'a, H: Hw> Call<'a, H> {
-    /// Takes one unit of work off the call's budget; true when it is used up and the call should stop with what
-    /// it has done.
-    pub fn should_yield(&mut self) -> bool {
-        self.budget = self.budget.saturating_sub(1);
+    /// Takes `units` of work off the call's budget; true when it is used up and the call should stop with what it has
+    /// done.
+    pub fn spend(&mut self, units: u32) -> bool {
+        self.budget = self.budget.saturating_sub(units);
         self.budget == 0
     }
 
@@ -152,7 +152,7 @@ fn multicall<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         list.write(call.domain, guest::element(at, 1, size_of::<u64>())?, &entry.result)?;
         call.args[0] = at.raw().wrapping_add(size_of::<MulticallEntry>() as u64);
         call.args[1] -= 1;
-        if call.arg32(1) > 0 && (call.should_yield() || call.vcpu.held() != 0) {
+        if call.arg32(1) > 0 && (call.spend(1) || call.vcpu.held() != 0) {
             return Err(Stop::Again);
         }
     }

@@ -11,12 +11,12 @@ use hypercall_abi::memory::{
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
-use crate::frame::{FrameKind, FrameRef, MAX_ORDER};
+use crate::frame::{FrameKind, FrameRef};
 use crate::grant;
 use crate::guest::{self, Array};
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
-use crate::p2m::{self, IPA_PAGES, MapKind, check_range};
+use crate::p2m::{self, IPA_PAGES, MapKind, Mapping, check_range};
 
 /// Pages on their way out of a map, with the references that it held on them.
 type Removal<'a, H> = p2m::Removal<'a, H, Option<FrameRef>>;
@@ -28,8 +28,6 @@ const LONGEST_LIST: u64 = u64::MAX >> PROGRESS_SHIFT;
 
 /// Order of the largest extent (2 MiB; Xen's limit for guests, too).
 const MAX_EXTENT_ORDER: u32 = 9;
-/// Extents of more than 2^this pages end a round of the call each.
-const LONG_ORDER: u32 = 3;
 
 /// `memory_op(cmd, arg)`.
 #[inline(never)]
@@ -37,7 +35,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)? {
         MemoryOp::PopulatePhysmap => extents(call, |domain, _, ipa, order| give(domain, ipa, order)),
         MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| {
-            (0..1 << order).try_for_each(|n| take(domain, removal, ipa.add(n * PAGE_SIZE), |kind| kind == MapKind::Ram))
+            (0..1 << order).try_for_each(|n| take(domain, removal, ipa.add(n * PAGE_SIZE), true))
         }),
         // Frames without a place are of no use to a domain whose map is ours.
         MemoryOp::IncreaseReservation => extents(call, |_, _, _, _| Err(XenError::NoMem)),
@@ -45,7 +43,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         MemoryOp::AddToPhysmapBatch => add_batch(call),
         MemoryOp::RemoveFromPhysmap => {
             let arg: RemoveFromPhysmap = call.read(1)?;
-            clear(call.target(arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
+            empty(call.target(arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
             Ok(0)
         }
         MemoryOp::MaximumRamPage => Ok(H::frames().end().number()),
@@ -63,11 +61,11 @@ fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> Cal
 }
 
 /// Does the elements of a list from where the last round of the call has stopped, until one fails or the call has
-/// worked long enough; if they are `long`, each ends a round. Returns how many are done, and what stopped it.
+/// worked long enough, with so many `units` for each. Returns how many are done, and what stopped it.
 fn each<H: Hw>(
     call: &mut Call<'_, H>,
     count: u64,
-    long: bool,
+    units: u32,
     mut element: impl FnMut(&Call<'_, H>, u64) -> Result<(), XenError>,
 ) -> Result<(u64, Result<(), XenError>), Stop> {
     let mut done = call.args[0] >> PROGRESS_SHIFT;
@@ -76,7 +74,7 @@ fn each<H: Hw>(
             return Ok((done, Err(error)));
         }
         done += 1;
-        if (call.should_yield() || long) && done < count {
+        if call.spend(units) && done < count {
             call.args[0] = done << PROGRESS_SHIFT | call.args[0] & u64::from(MEMOP_CMD_MASK);
             return Err(Stop::Again);
         }
@@ -105,7 +103,7 @@ fn extents<H: Hw>(
     let Ok(domain) = call.target(arg.domid, &mut other) else { return nothing };
     let mut removal = domain.p2m.removal();
     let order = arg.extent_order;
-    let (done, _) = each(call, arg.nr_extents, order > LONG_ORDER, |call, n| {
+    let (done, _) = each(call, arg.nr_extents, 1 << order, |call, n| {
         let at = guest::element(GuestVa::new(arg.extent_start.0), n, size_of::<Gfn>())?;
         let gfn = list.read(call.domain, at)?;
         change(domain, &mut removal, place(gfn, order)?, order)
@@ -140,7 +138,7 @@ fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let at = |base: GuestPtr, n, size| guest::element(GuestVa::new(base.0), n, size);
     let (mut idxs, mut gpfns) = (Array::<H>::new(Access::Read), Array::<H>::new(Access::Read));
     let mut errs = Array::<H>::new(Access::Write);
-    let (_, result) = each(call, count, false, |call, n| {
+    let (_, result) = each(call, count, 1, |call, n| {
         let idx = idxs.read(call.domain, at(arg.idxs, n, size_of::<u64>())?)?;
         let gpfn = gpfns.read(call.domain, at(arg.gpfns, n, size_of::<Gfn>())?)?;
         let result = add_one(call, domain, space, arg.foreign_domid, idx, gpfn);
@@ -181,16 +179,27 @@ fn add_one<H: Hw>(
 
 /// Puts a page at `ipa` in place of what is there. RAM that is there goes back, as if ballooned out.
 fn replace<H: Hw>(domain: &Domain<H>, ipa: Ipa, pa: Pa, kind: MapKind) -> Result<(), XenError> {
-    match clear(domain, ipa) {
+    match empty(domain, ipa) {
         Ok(()) | Err(XenError::NoEnt) => domain.p2m.map(ipa, pa, 1, kind),
         Err(error) => Err(error),
     }
 }
 
-/// Empties the place at `ipa`. Mapped grants go by their handles, and devices not at all.
-fn clear<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
-    take(domain, &mut domain.p2m.removal(), ipa, |kind| {
-        !matches!(kind, MapKind::GrantRw | MapKind::GrantRo | MapKind::Device)
+fn empty<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
+    take(domain, &mut domain.p2m.removal(), ipa, false)
+}
+
+/// Empties the place at `ipa`; if it is to be RAM that is there, of nothing else. RAM goes back once no TLB knows it and
+/// nobody uses it, mapped grants go by their handles, and devices not at all.
+#[inline]
+fn take<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa, ram: bool) -> Result<(), XenError> {
+    removal.take(ipa, |Mapping { pa, kind }| match kind {
+        MapKind::Ram => H::frames().withdraw(pa, domain.id).map(Some).ok_or(XenError::Busy),
+        MapKind::Foreign if !ram => Ok(Some(H::frames().kept(pa))),
+        MapKind::Shared if !ram => Ok(None),
+        MapKind::Foreign | MapKind::Shared | MapKind::GrantRw | MapKind::GrantRo | MapKind::Device => {
+            Err(XenError::Busy)
+        }
     })
 }
 
@@ -201,7 +210,7 @@ pub fn populate<H: Hw>(domain: &Domain<H>, ipa: Ipa, pages: u64) -> (u64, Result
     if let Err(error) = check_range(ipa, pages) {
         return (0, Err(error));
     }
-    let (mut done, mut most) = (0, MAX_ORDER);
+    let (mut done, mut most) = (0, u32::MAX);
     while done < pages {
         let at = ipa.add(done * PAGE_SIZE);
         let order = most.min(at.number().trailing_zeros()).min((pages - done).ilog2());
@@ -221,22 +230,6 @@ fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u32) -> Result<(), XenError>
     H::zero_to_poc(block, pages * PAGE_SIZE);
     let mapped = domain.p2m.map(ipa, block, pages, MapKind::Ram);
     mapped.inspect_err(|_| (0..pages).for_each(|n| H::frames().put(block.add(n * PAGE_SIZE))))
-}
-
-/// Empties the place at `ipa`, if what is mapped there `may_go`. RAM goes back once no TLB knows it and nobody uses it.
-#[inline]
-fn take<H: Hw>(
-    domain: &Domain<H>,
-    removal: &mut Removal<'_, H>,
-    ipa: Ipa,
-    may_go: impl FnOnce(MapKind) -> bool,
-) -> Result<(), XenError> {
-    removal.take(ipa, |mapping| match mapping.kind {
-        kind if !may_go(kind) => Err(XenError::Busy),
-        MapKind::Ram => H::frames().withdraw(mapping.pa, domain.id).map(Some).ok_or(XenError::Busy),
-        MapKind::Foreign => Ok(Some(H::frames().kept(mapping.pa))),
-        _ => Ok(None),
-    })
 }
 
 /// Copies `count` bytes between the caller's memory at `va` and the domain's at `ipa`, which it reads or writes as

@@ -13,7 +13,7 @@ use crate::hw::{Hw, MAX_PCPUS, PcpuId};
 /// VMIDs, of 8 bits, which every core has; the difference of two generations, too.
 const VMIDS: usize = 1 << 8;
 
-/// A domain's VMID (7:0) and the generation in which it last ran (from 1 on); 0 before the domain first runs.
+/// A domain's VMID (7:0) and the generation in which it last ran; 0 before the domain first runs.
 #[derive(Debug, Default)]
 pub struct DomainVmid(AtomicU64);
 
@@ -33,9 +33,8 @@ impl DomainVmid {
 
 /// Who has which VMID.
 pub struct VmidAllocator {
-    /// Generations that began after the first, in the bits above the VMID: an unused allocator is all zeros, which
-    /// costs nothing in the image. Changed under the lock.
-    later: AtomicU64,
+    /// This generation, in the bits above the VMID. Changed under the lock.
+    generation: AtomicU64,
     /// What each pCPU runs with.
     active: [AtomicU64; MAX_PCPUS],
     /// Innermost.
@@ -53,7 +52,7 @@ impl VmidAllocator {
     /// All VMIDs free.
     pub(crate) const fn new() -> Self {
         VmidAllocator {
-            later: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             active: [const { AtomicU64::new(0) }; MAX_PCPUS],
             state: SpinMutex::new(State { given: [0; VMIDS], kept: [0; MAX_PCPUS] }),
         }
@@ -64,14 +63,9 @@ impl VmidAllocator {
     pub fn enter<H: Hw>(&self, domain: &DomainVmid, pcpu: PcpuId) -> u64 {
         let Some(active) = self.active.get(usize::from(pcpu.0)) else { return 0 };
         let value = domain.0.load(Ordering::Relaxed);
-        if self.is_current(value) {
-            active.store(value, Ordering::SeqCst);
-            // Either whoever begins a generation sees that we run with it, or we see the generation.
-            if self.is_current(value) {
-                return vmid(value).into();
-            }
-        }
-        self.renew::<H>(domain, active)
+        active.store(value, Ordering::SeqCst);
+        // Either whoever begins a generation sees that we run with it, or we see the generation.
+        if self.is_current(value) { vmid(value).into() } else { self.renew::<H>(domain, active) }
     }
 
     #[cold]
@@ -79,7 +73,9 @@ impl VmidAllocator {
         let mut state = self.state.lock();
         let mut value = domain.0.load(Ordering::Relaxed);
         if !self.is_current(value) {
-            value = self.assign::<H>(&mut state, value);
+            let new = self.assign::<H>(&mut state, value);
+            value = self.generation.load(Ordering::SeqCst) | u64::from(new);
+            state.given[usize::from(new)] = value;
             domain.0.store(value, Ordering::Relaxed);
             // Whoever changes this domain's tables from now on must see the new VMID before we walk with it.
             fence(Ordering::SeqCst);
@@ -89,27 +85,23 @@ impl VmidAllocator {
         vmid(value).into()
     }
 
-    fn generation(&self) -> u64 {
-        self.later.load(Ordering::SeqCst) + VMIDS as u64
-    }
-
+    /// Whether a value is of this generation; that of a domain that never ran is of none.
     fn is_current(&self, value: u64) -> bool {
-        value ^ u64::from(vmid(value)) == self.generation()
+        value != 0 && value - u64::from(vmid(value)) == self.generation.load(Ordering::SeqCst)
     }
 
-    /// Gives a VMID of this generation to the domain that has `old`: the same, if nobody was given it since.
-    fn assign<H: Hw>(&self, state: &mut State, old: u64) -> u64 {
-        let same = Some(vmid(old)).filter(|&same| old != 0 && state.given[usize::from(same)] == old);
-        let new = same.or_else(|| self.find_free(state)).unwrap_or_else(|| {
-            self.later.fetch_add(VMIDS as u64, Ordering::SeqCst);
+    /// A VMID of this generation for the domain that has `old`: the same, if nobody was given it since.
+    fn assign<H: Hw>(&self, state: &mut State, old: u64) -> u8 {
+        if old != 0 && state.given[usize::from(vmid(old))] == old {
+            return vmid(old);
+        }
+        self.find_free(state).unwrap_or_else(|| {
+            self.generation.fetch_add(VMIDS as u64, Ordering::SeqCst);
             state.kept = self.active.each_ref().map(|active| vmid(active.load(Ordering::SeqCst)));
             H::invalidate_all_vmids();
             // There are more VMIDs than pCPUs, so one is free.
             self.find_free(state).unwrap_or(0)
-        });
-        let value = self.generation() | u64::from(new);
-        state.given[usize::from(new)] = value;
-        value
+        })
     }
 
     /// A VMID that no domain has had in this generation.

@@ -157,16 +157,10 @@ fn word64<'a>(at: Pa) -> &'a AtomicU64 {
     unsafe { AtomicU64::from_ptr(at.raw() as *mut u64) }
 }
 
-/// One attempt, and if it fails [`contend`].
-#[inline(always)]
-fn change<T>(attempt: impl Fn() -> Option<T>, plain: impl FnOnce() -> T) -> T {
-    attempt().unwrap_or_else(|| contend(attempt, plain))
-}
-
 /// What follows a first attempt that failed: more of them, and in the end what always makes progress.
 #[cold]
 #[inline(never)]
-fn contend<T>(attempt: impl Fn() -> Option<T>, plain: impl FnOnce() -> T) -> T {
+fn contend(attempt: impl Fn() -> Option<u64>, plain: impl FnOnce() -> u64) -> u64 {
     for n in 0..ATTEMPTS {
         for _ in 0..1u32 << n.min(10) {
             barrier!("yield");
@@ -180,34 +174,32 @@ fn contend<T>(attempt: impl Fn() -> Option<T>, plain: impl FnOnce() -> T) -> T {
 
 /// Changes a double word by an instruction and, behind the bound, by the same in Rust. Core's own would try for ever.
 macro_rules! change64 {
-    ($at:ident, $bits:ident, $instruction:literal, $plain:expr) => {
-        change(
-            move || {
-                let (found, failed): (u64, u32);
-                // SAFETY: as for `word32`.
-                unsafe {
-                    asm!(
-                        "ldaxr {found}, [{at}]",
-                        concat!($instruction, " {changed}, {found}, {bits}"),
-                        "stlxr {failed:w}, {changed}, [{at}]",
-                        found = out(reg) found,
-                        changed = out(reg) _,
-                        failed = out(reg) failed,
-                        at = in(reg) $at.raw(),
-                        bits = in(reg) $bits,
-                        options(nostack, preserves_flags)
-                    );
-                }
-                (failed == 0).then_some(found)
-            },
-            move || {
-                let found = Arm::load64($at);
-                let change: fn(u64, u64) -> u64 = $plain;
-                Arm::store64($at, change(found, $bits));
-                found
-            },
-        )
-    };
+    ($at:ident, $bits:ident, $instruction:literal, $plain:expr) => {{
+        let attempt = move || {
+            let (found, failed): (u64, u32);
+            // SAFETY: as for `word32`.
+            unsafe {
+                asm!(
+                    "ldaxr {found}, [{at}]",
+                    concat!($instruction, " {changed}, {found}, {bits}"),
+                    "stlxr {failed:w}, {changed}, [{at}]",
+                    found = out(reg) found,
+                    changed = out(reg) _,
+                    failed = out(reg) failed,
+                    at = in(reg) $at.raw(),
+                    bits = in(reg) $bits,
+                    options(nostack, preserves_flags)
+                );
+            }
+            (failed == 0).then_some(found)
+        };
+        let plain = move || {
+            let (found, change): (u64, fn(u64, u64) -> u64) = (Arm::load64($at), $plain);
+            Arm::store64($at, change(found, $bits));
+            found
+        };
+        attempt().unwrap_or_else(|| contend(attempt, plain))
+    }};
 }
 
 impl Memory for Arm {
@@ -257,27 +249,16 @@ impl Memory for Arm {
         word32(at).store(value, Ordering::Release);
     }
 
-    fn cas32(at: Pa, old: u32, new: u32) -> u32 {
-        // "Weak" is one attempt: it may find `old` and fail all the same.
-        let attempt = move || match word32(at).compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire) {
-            Err(found) if found == old => None,
-            Ok(found) | Err(found) => Some(found),
-        };
-        change(attempt, move || {
-            let found = Self::load32(at);
-            if found == old {
-                Self::store32(at, new);
-            }
-            found
-        })
-    }
-
     fn load64(at: Pa) -> u64 {
         word64(at).load(Ordering::Acquire)
     }
 
     fn store64(at: Pa, value: u64) {
         word64(at).store(value, Ordering::Release);
+    }
+
+    fn cas64(at: Pa, old: u64, new: u64) -> Result<u64, u64> {
+        word64(at).compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Acquire)
     }
 
     fn set_bits64(at: Pa, bits: u64) -> u64 {

@@ -1,28 +1,25 @@
-//! The buddy allocator: blocks of 2^0 to 2^18 frames on lists that run through the entries of free frames.
+//! The free frames, as a tree: the block of 2^n frames at a multiple of its size has two halves, which are blocks too,
+//! and each block knows the largest one in it that is free. One way down finds a block, one way up returns it.
 //!
-//! Pages that were freed one by one rest first, unmerged: ballooning, grants and tables free a page and take one again
-//! right away, and should not pay for merging nine orders up and splitting them again.
+//! Pages that were freed one by one rest first, outside of the tree: ballooning, grants and tables free a page and take
+//! one again right away.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
 
 use heapless::Vec;
 
 use super::{Entries, FrameEntry, State};
 
-/// Order of the largest block: 1 GiB.
-pub const MAX_ORDER: u32 = 18;
-/// The end of a list.
-const NONE: u32 = u32::MAX;
-/// Mark of a frame that heads no block on a list.
-const INSIDE: u32 = 0xFF;
 /// Pages that rest at most.
 const MAX_RESTING: usize = 64;
 
 /// The free frames. Blocks and pages go by frame number, since they are aligned by address.
 pub(super) struct Buddy {
     entries: Entries,
-    heads: [u32; MAX_ORDER as usize + 1],
-    resting: Vec<u32, MAX_RESTING>,
+    /// Number and order of the smallest block that holds all frames.
+    root: (u64, u32),
+    resting: Vec<u64, MAX_RESTING>,
     /// Frames that are free.
     pub(super) free: u64,
     /// Frames that were ever released to the allocator.
@@ -31,106 +28,107 @@ pub(super) struct Buddy {
 
 impl Buddy {
     pub(super) const fn new(entries: Entries) -> Self {
-        Buddy { entries, heads: [NONE; MAX_ORDER as usize + 1], resting: Vec::new(), free: 0, total: 0 }
+        let last = entries.first + (entries.all.len() as u64).saturating_sub(1);
+        let order = u64::BITS - (entries.first ^ last).leading_zeros();
+        Buddy { entries, root: (entries.first >> order << order, order), resting: Vec::new(), free: 0, total: 0 }
     }
 
-    /// Takes a block; its entries are off all lists, and their states are for the caller to set.
-    pub(super) fn alloc(&mut self, order: u32) -> Option<u32> {
+    /// Takes a block, the lowest that there is; the states of its entries are for the caller to set.
+    pub(super) fn alloc(&mut self, order: u32) -> Option<u64> {
         let rested = if order == 0 { self.resting.pop() } else { None };
-        let number = match rested.or_else(|| self.split(order)) {
-            Some(number) => number,
-            None => {
-                // Resting pages may be what keeps a larger block apart; there are few.
-                while let Some(page) = self.resting.pop() {
-                    self.merge(page, 0);
-                }
-                self.split(order)?
+        let number = rested.or_else(|| self.take(order)).or_else(|| {
+            // Resting pages may be what keeps a larger block apart; there are few.
+            while let Some(page) = self.resting.pop() {
+                self.note(page, 0, 1);
             }
-        };
+            self.take(order)
+        })?;
         self.free -= 1 << order;
         Some(number)
     }
 
     /// Takes in a block of reserved frames, at a multiple of its size.
-    pub(super) fn release(&mut self, number: u32, order: u32) {
+    pub(super) fn release(&mut self, number: u64, order: u32) {
         let block = self.entries.block(number, 1 << order);
         if !block.is_empty() && block.iter().all(FrameEntry::is_reserved) {
-            block.iter().for_each(|entry| entry.state.store(State::free(INSIDE).0, Ordering::Relaxed));
+            block.iter().for_each(|entry| entry.state.store(State::FREE.0, Relaxed));
             self.free += 1 << order;
             self.total += 1 << order;
-            self.merge(number, order);
+            self.mark(number, order, true);
         }
     }
 
     /// Returns one frame.
     #[inline]
-    pub(super) fn free(&mut self, number: u32) {
+    pub(super) fn free(&mut self, number: u64) {
         self.free += 1;
-        self.mark(number, INSIDE);
         if let Err(number) = self.resting.push(number) {
-            self.merge(number, 0);
+            self.note(number, 0, 1);
         }
     }
 
-    /// The smallest block that is large enough, split down; lower halves go first, so that blocks taken one
-    /// after the other lie one after the other.
-    fn split(&mut self, order: u32) -> Option<u32> {
-        let mut found = (order..=MAX_ORDER).find(|&order| self.heads[order as usize] != NONE)?;
-        let number = self.heads[found as usize];
-        self.unlink(number, found);
-        // From here on it must not be taken for a free buddy, although its owner is only set later.
-        self.mark(number, INSIDE);
-        while found > order {
-            found -= 1;
-            self.link(number + (1 << found), found);
+    fn take(&mut self, order: u32) -> Option<u64> {
+        let (mut number, mut size) = self.root;
+        if self.largest(number, size) <= order {
+            return None;
         }
+        while size > order {
+            size -= 1;
+            if self.largest(number, size) <= order {
+                number += 1 << size;
+            }
+        }
+        self.mark(number, order, false);
         Some(number)
     }
 
-    /// Puts a block on its list, joined with its buddy as long as that is free too.
+    /// Notes that a block is free, or not, and all that is in it.
+    fn mark(&mut self, number: u64, order: u32, free: bool) {
+        let largest = |order| if free { order + 1 } else { 0 };
+        self.note(number, order, largest(order));
+        for (n, entry) in (0u64..).zip(self.entries.block(number, 1 << order)) {
+            entry.nodes[0].store(largest(0), Relaxed);
+            // The first frame starts the middle of a larger block.
+            if n > 0 {
+                entry.nodes[1].store(largest(n.trailing_zeros() + 1), Relaxed);
+            }
+        }
+    }
+
+    /// Where it is noted of a block that lies in RAM what [`largest`](Self::largest) returns: no other one has the same
+    /// middle.
+    fn node(&self, number: u64, order: u32) -> Option<&'static AtomicU32> {
+        let [page, block] = &self.entries.at(number + (1 << order) / 2)?.nodes;
+        Some(if order == 0 { page } else { block })
+    }
+
+    /// 1 + the order of the largest block in this one that is free, or 0.
+    fn largest(&self, mut number: u64, mut order: u32) -> u32 {
+        loop {
+            match self.node(number, order) {
+                Some(node) => return node.load(Relaxed),
+                None if order == 0 => return 0,
+                None => order -= 1,
+            }
+            // If the middle is not in RAM, one half is not either.
+            if number + (1 << order) < self.entries.first {
+                number += 1 << order;
+            }
+        }
+    }
+
+    /// Notes of a block what `largest` is to return, and of those that it lies in what follows.
     #[inline(never)]
-    fn merge(&mut self, mut number: u32, mut order: u32) {
-        while order < MAX_ORDER {
-            let buddy = number ^ (1 << order);
-            let state = self.entries.at(buddy).map(|entry| entry.state.load(Ordering::Relaxed));
-            if state != Some(State::free(order).0) {
+    fn note(&mut self, mut number: u64, mut order: u32, mut largest: u32) {
+        while self.node(number, order).is_none_or(|node| node.swap(largest, Relaxed) != largest) {
+            if order == self.root.1 {
                 break;
             }
-            self.unlink(buddy, order);
-            self.mark(number.max(buddy), INSIDE);
-            number = number.min(buddy);
+            let other = self.largest(number ^ (1 << order), order);
+            // Two halves that are free in whole are a block that is.
+            largest = if largest == other && largest > order { order + 2 } else { largest.max(other) };
+            number &= !(1 << order);
             order += 1;
-        }
-        self.link(number, order);
-    }
-
-    fn mark(&self, number: u32, mark: u32) {
-        if let Some(entry) = self.entries.at(number) {
-            entry.state.store(State::free(mark).0, Ordering::Relaxed);
-        }
-    }
-
-    fn link(&mut self, number: u32, order: u32) {
-        let Some(entry) = self.entries.at(number) else { return };
-        let next = self.heads[order as usize];
-        entry.next.store(next, Ordering::Relaxed);
-        entry.prev.store(NONE, Ordering::Relaxed);
-        entry.state.store(State::free(order).0, Ordering::Release);
-        if let Some(next) = self.entries.at(next) {
-            next.prev.store(number, Ordering::Relaxed);
-        }
-        self.heads[order as usize] = number;
-    }
-
-    fn unlink(&mut self, number: u32, order: u32) {
-        let Some(entry) = self.entries.at(number) else { return };
-        let (prev, next) = (entry.prev.load(Ordering::Relaxed), entry.next.load(Ordering::Relaxed));
-        match self.entries.at(prev) {
-            Some(prev) => prev.next.store(next, Ordering::Relaxed),
-            None => self.heads[order as usize] = next,
-        }
-        if let Some(next) = self.entries.at(next) {
-            next.prev.store(prev, Ordering::Relaxed);
         }
     }
 }

@@ -14,10 +14,9 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
-use crate::addr::{PAGE_SIZE, Pa};
+use crate::addr::Pa;
 use crate::quota::Quota;
 use buddy::Buddy;
-pub use buddy::MAX_ORDER;
 
 /// What a frame is used as. Bit 4 is set in those that a domain may reach through a pointer. Tables and objects are
 /// charged to a domain too, but its pointers must never lead there, not even in the moment between translation and use.
@@ -27,7 +26,7 @@ pub use buddy::MAX_ORDER;
 pub enum FrameKind {
     /// Not for use: a hole, the image, firmware.
     Reserved = 0,
-    /// Free, and on a free list of the allocator (or inside a block that is).
+    /// Free: the allocator's.
     Free = 1,
     /// A kernel object.
     Object = 2,
@@ -46,35 +45,27 @@ pub enum FrameKind {
 /// Far above what pools of tables let domains map, far below where the count would spill into the kind.
 const MAX_REFERENCES: u32 = 1 << 30;
 const KIND_SHIFT: u32 = 32;
-const ORDER_SHIFT: u32 = 40;
 const OWNER_SHIFT: u32 = 48;
 const SEEN_BY_GUESTS: u64 = 0x10 << KIND_SHIFT;
 const RAM: u64 = 0x08 << KIND_SHIFT;
 /// The owner of a frame that belongs to nobody: all ones, which is no domain's id.
 const NOBODY: DomId = DomId(u16::MAX);
 
-/// The word that says everything about a frame: owner (63:48), order of a free block (47:40), kind (39:32) and
-/// references (31:0).
+/// The word that says everything about a frame: owner (63:48), kind (39:32) and references (31:0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u64);
 
 impl State {
-    const RESERVED: State = State::new(NOBODY, 0, FrameKind::Reserved, 0);
+    const RESERVED: State = State::new(NOBODY, FrameKind::Reserved, 0);
+    const FREE: State = State::new(NOBODY, FrameKind::Free, 0);
 
-    const fn new(owner: DomId, order: u32, kind: FrameKind, references: u64) -> Self {
-        State(
-            (owner.0 as u64) << OWNER_SHIFT | (order as u64) << ORDER_SHIFT | (kind as u64) << KIND_SHIFT | references,
-        )
+    const fn new(owner: DomId, kind: FrameKind, references: u64) -> Self {
+        State((owner.0 as u64) << OWNER_SHIFT | (kind as u64) << KIND_SHIFT | references)
     }
 
     /// A frame just allocated.
     const fn live(owner: DomId, kind: FrameKind) -> Self {
-        State::new(owner, 0, kind, 1)
-    }
-
-    /// A free frame; `order` is that of the block it heads, or one of the allocator's marks.
-    const fn free(order: u32) -> Self {
-        State::new(NOBODY, order, FrameKind::Free, 0)
+        State::new(owner, kind, 1)
     }
 
     const fn owner(self) -> DomId {
@@ -106,16 +97,14 @@ impl State {
 pub struct FrameEntry {
     /// See [`State`]. Changed by anyone who holds a reference, or by the allocator under its lock.
     state: AtomicU64,
-    /// Next block on a free list; guarded by the allocator's lock.
-    next: AtomicU32,
-    /// Previous block on a free list; guarded by the allocator's lock.
-    prev: AtomicU32,
+    /// What the allocator's tree notes of the frame, and of the block whose middle it starts; guarded by its lock.
+    nodes: [AtomicU32; 2],
 }
 
 impl Default for FrameEntry {
     /// A frame that nobody may have: a hole in RAM, the image, firmware's memory.
     fn default() -> Self {
-        FrameEntry { state: AtomicU64::new(State::RESERVED.0), next: AtomicU32::new(0), prev: AtomicU32::new(0) }
+        FrameEntry { state: AtomicU64::new(State::RESERVED.0), nodes: Default::default() }
     }
 }
 
@@ -131,37 +120,32 @@ impl FrameEntry {
 #[derive(Clone, Copy)]
 struct Entries {
     all: &'static [FrameEntry],
-    first: u32,
+    first: u64,
 }
 
 impl Entries {
     #[inline]
-    fn at(&self, number: u32) -> Option<&'static FrameEntry> {
+    fn at(&self, number: u64) -> Option<&'static FrameEntry> {
         // A number below the first wraps around to an index far behind the end.
-        self.all.get(number.wrapping_sub(self.first) as usize)
+        self.all.get(usize::try_from(number.wrapping_sub(self.first)).ok()?)
     }
 
     /// The entries of `count` frames; none if there are not as many.
-    fn block(&self, number: u32, count: u32) -> &'static [FrameEntry] {
-        let index = number.wrapping_sub(self.first) as usize;
-        self.all.get(index..index + count as usize).unwrap_or(&[])
+    fn block(&self, number: u64, count: u64) -> &'static [FrameEntry] {
+        let index = |number: u64| usize::try_from(number.wrapping_sub(self.first)).unwrap_or(usize::MAX);
+        self.all.get(index(number)..index(number.saturating_add(count))).unwrap_or(&[])
     }
 
     #[inline]
     fn of(&self, pa: Pa) -> Option<&'static FrameEntry> {
-        self.at(number(pa)?)
+        self.at(pa.number())
     }
-}
-
-#[inline]
-fn number(pa: Pa) -> Option<u32> {
-    u32::try_from(pa.number()).ok()
 }
 
 /// All frames from the first to the last byte of RAM, and the allocator over those that are free.
 pub struct FrameTable {
     entries: Entries,
-    /// Guards the free lists and the links in the entries of free frames.
+    /// Guards the tree of the free frames, whose nodes are in the entries.
     buddy: SpinMutex<Buddy>,
     /// By the remainder of the owner's id, as domains are; an id in use has a quota of its own.
     quotas: &'static [Quota],
@@ -173,17 +157,16 @@ static NOBODYS: Quota = Quota::new(u64::MAX);
 impl FrameTable {
     /// A table whose first entry stands for the frame at `base`. All frames start out reserved.
     pub const fn new(all: &'static [FrameEntry], base: Pa, quotas: &'static [Quota]) -> Self {
-        let [a, b, c, d, ..] = base.number().to_le_bytes();
-        let entries = Entries { all, first: u32::from_le_bytes([a, b, c, d]) };
+        let entries = Entries { all, first: base.number() };
         FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)), quotas }
     }
 
     /// Hands reserved frames to the allocator, in the largest blocks that are aligned; a block that is not reserved in
     /// whole, or not RAM, is left as it is.
     pub fn release_range(&self, from: Pa, pages: u64) {
-        let (Some(mut at), Some(end)) = (number(from), number(from.add(pages * PAGE_SIZE))) else { return };
+        let (mut at, end) = (from.number(), from.number() + pages);
         while at < end {
-            let order = at.trailing_zeros().min((end - at).ilog2()).min(MAX_ORDER);
+            let order = at.trailing_zeros().min((end - at).ilog2());
             self.buddy.lock().release(at, order);
             at += 1 << order;
         }
@@ -203,24 +186,22 @@ impl FrameTable {
             quota.refund(live.is_ram(), pages.into());
             return Err(XenError::NoMem);
         };
-        (number + pages..number + (1 << order)).for_each(|extra| buddy.free(extra));
+        (number + u64::from(pages)..number + (1 << order)).for_each(|extra| buddy.free(extra));
         drop(buddy);
-        for entry in self.entries.block(number, pages) {
+        for entry in self.entries.block(number, pages.into()) {
             entry.state.store(live.0, Ordering::Release);
         }
-        Ok(Pa::from_number(number.into()))
+        Ok(Pa::from_number(number))
     }
 
     /// Makes reserved frames RAM of `owner` where they are, each with one reference of its own: Dom0's RAM is one piece,
     /// larger than any block. All of them or none (`ENOMEM`).
     pub fn adopt(&self, from: Pa, pages: u64, owner: DomId) -> Result<(), XenError> {
-        let no_memory = XenError::NoMem;
-        let (number, count) = (number(from).ok_or(no_memory)?, u32::try_from(pages).map_err(|_| no_memory)?);
         // Nobody but the allocator changes reserved frames.
         let mut buddy = self.buddy.lock();
-        let block = self.entries.block(number, count);
+        let block = self.entries.block(from.number(), pages);
         if block.is_empty() || !block.iter().all(FrameEntry::is_reserved) || !self.quota(owner).charge(true, pages) {
-            return Err(no_memory);
+            return Err(XenError::NoMem);
         }
         let live = State::live(owner, FrameKind::Ram).0;
         block.iter().for_each(|entry| entry.state.store(live, Ordering::Release));
@@ -279,9 +260,8 @@ impl FrameTable {
     fn free(&self, pa: Pa, entry: &FrameEntry) {
         let state = State(entry.state.load(Ordering::Relaxed));
         self.quota(state.owner()).refund(state.is_ram(), 1);
-        if let Some(number) = number(pa) {
-            self.buddy.lock().free(number);
-        }
+        entry.state.store(State::FREE.0, Ordering::Relaxed);
+        self.buddy.lock().free(pa.number());
     }
 
     /// First half of giving a page back, which nobody else may use: no new reference on it can be taken from now on. The
@@ -314,7 +294,7 @@ impl FrameTable {
 
     /// First byte behind the last frame.
     pub fn end(&self) -> Pa {
-        Pa::from_number(u64::from(self.entries.first) + self.entries.all.len() as u64)
+        Pa::from_number(self.entries.first + self.entries.all.len() as u64)
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::addr::PAGE_SIZE;
 
 const BASE: Pa = Pa::new(0x4000_0000);
 const A: DomId = DomId(1);

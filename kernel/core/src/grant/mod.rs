@@ -54,20 +54,19 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     }
 }
 
-/// Runs `work` on each element of the call's array, as far as the call's budget goes and on `at_most` of them; the
-/// rest is for the next round. What stands in an element from its byte `answer` on is written back.
+/// Runs `work` on each element of the call's array, as far as the call's budget goes; the rest is for the next round.
+/// What stands in an element from its byte `answer` on is written back.
 #[inline(always)]
 fn each<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &mut Call<'_, H>,
-    at_most: u64,
     answer: usize,
-    mut work: impl FnMut(&Call<'_, H>, &mut T) -> Result<(), XenError>,
+    mut work: impl FnMut(&mut Call<'_, H>, &mut T) -> Result<(), XenError>,
 ) -> CallResult {
     let (base, count) = (GuestVa::new(call.args[1]), u64::from(call.arg32(2)));
     let mut array = Array::new(Access::Write);
     let mut arg = T::new_zeroed();
     for done in 0..count {
-        if done > 0 && (call.should_yield() || done == at_most) {
+        if done > 0 && call.spend(1) {
             call.args[1] = base.add(done * size_of::<T>() as u64).raw();
             call.args[2] = count - done;
             return Err(Stop::Again);
@@ -85,9 +84,9 @@ fn each<H: Hw, T: FromBytes + IntoBytes + Immutable>(
 fn batch<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     call: &mut Call<'_, H>,
     status_at: usize,
-    mut work: impl FnMut(&Call<'_, H>, &mut T) -> Result<(), GrantStatus>,
+    mut work: impl FnMut(&mut Call<'_, H>, &mut T) -> Result<(), GrantStatus>,
 ) -> CallResult {
-    each(call, u64::MAX, status_at, |call, arg: &mut T| {
+    each(call, status_at, |call, arg: &mut T| {
         let status = work(call, arg).err().unwrap_or(GrantStatus::Okay).raw();
         let field = arg.as_mut_bytes().get_mut(status_at..).and_then(<[u8]>::first_chunk_mut);
         *field.ok_or(XenError::Inval)? = status.to_le_bytes();

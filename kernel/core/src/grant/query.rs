@@ -18,7 +18,7 @@ use crate::hypercall::{Call, CallResult};
 
 /// `GNTTABOP_setup_table`: grows the table, and says where its pages are mapped.
 pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 1, 0, |call, arg: &mut SetupTable| {
+    each(call, 0, |call, arg: &mut SetupTable| {
         let wanted = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
         let places = subject(call, arg.dom, &mut None).and_then(|domain| {
             let mut table = domain.grants.lock();
@@ -35,7 +35,7 @@ pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_query_size`.
 pub(super) fn query_size<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 1, 0, |call, arg: &mut QuerySize| {
+    each(call, 0, |call, arg: &mut QuerySize| {
         let size = subject(call, arg.dom, &mut None).map(|domain| domain.grants.lock().size());
         arg.status = size.err().unwrap_or(GrantStatus::Okay).raw();
         (arg.nr_frames, arg.max_nr_frames) = size.unwrap_or((arg.nr_frames, arg.max_nr_frames));
@@ -57,7 +57,7 @@ fn subject<'a, H: Hw>(
 
 /// `GNTTABOP_set_version`: there is only version 1.
 pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 1, 0, |_, arg: &mut SetVersion| match arg.version {
+    each(call, 0, |_, arg: &mut SetVersion| match arg.version {
         1 => Ok(()),
         2 => Err(XenError::NoSys),
         _ => Err(XenError::Inval),
@@ -66,7 +66,7 @@ pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_get_version`.
 pub(super) fn get_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 1, 0, |call, arg: &mut GetVersion| {
+    each(call, 0, |call, arg: &mut GetVersion| {
         arg.version = 1;
         call.target(arg.dom, &mut None).map(|_| ())
     })
@@ -84,8 +84,7 @@ pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 /// `GNTTABOP_cache_flush`: a back end cleans the caches over a page that a device without coherency will use.
 pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    // A peer's table may have to be searched, which is enough for one round.
-    each(call, 1, size_of::<CacheFlush>(), |call, arg: &mut CacheFlush| {
+    each(call, size_of::<CacheFlush>(), |call, arg: &mut CacheFlush| {
         let end = u64::from(arg.offset) + u64::from(arg.length);
         if end > PAGE_SIZE || arg.op & !(GNTTAB_CACHE_CLEAN | GNTTAB_CACHE_INVAL | GNTTAB_CACHE_SOURCE_GREF) != 0 {
             return Err(XenError::Inval);
@@ -95,6 +94,8 @@ pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
         let page = Pa::new(arg.addr).page();
         if arg.length != 0 && arg.op != 0 {
+            // A peer's table may have to be searched, which is enough for one round.
+            call.spend(u32::MAX);
             if !may_flush(call, page) {
                 return Err(XenError::Perm);
             }

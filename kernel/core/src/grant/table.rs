@@ -4,9 +4,10 @@ use core::marker::PhantomData;
 
 use heapless::Vec;
 use hypercall_abi::errno::XenError;
-use hypercall_abi::grant::{ENTRIES_V1_PER_PAGE, ENTRY_V1_SIZE, GTF_PERMIT_ACCESS};
+use hypercall_abi::grant::{ENTRIES_V1_PER_PAGE, ENTRY_V1_SIZE, GTF_PERMIT_ACCESS, GrantEntryV1};
 use hypercall_abi::ids::{DomId, Gfn, GrantRef};
 use hypercall_abi::memory::XENMAPIDX_GRANT_TABLE_STATUS;
+use zerocopy::transmute;
 
 use super::uses::Entry;
 use crate::addr::Pa;
@@ -100,9 +101,7 @@ pub fn seed<H: Hw>(domain: &Domain<H>, gref: GrantRef, gfn: Gfn, peer: DomId) ->
     let page = usize::try_from(gref.0).map_err(|_| XenError::Inval)? / ENTRIES_V1_PER_PAGE;
     let mut table = domain.grants.lock();
     table.grow::<H>(domain.id, page + 1)?;
-    // As the granter does: first the frame, then what makes it valid.
-    let at = table.entry::<H>(gref).ok_or(XenError::Inval)?.shared;
-    H::store32(at.add(4), frame);
-    H::store32(at, u32::from(GTF_PERMIT_ACCESS) | u32::from(peer.0) << 16);
+    let entry = table.entry::<H>(gref).ok_or(XenError::Inval)?;
+    H::store64(entry.shared, transmute!(GrantEntryV1 { flags: GTF_PERMIT_ACCESS, domid: peer, frame }));
     Ok(())
 }

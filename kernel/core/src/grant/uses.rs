@@ -5,8 +5,10 @@
 
 use core::marker::PhantomData;
 
-use hypercall_abi::grant::{GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_TYPE_MASK, GTF_WRITING, GrantStatus};
-use hypercall_abi::ids::{DomId, GrantRef};
+use hypercall_abi::grant::{
+    GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_TYPE_MASK, GTF_WRITING, GrantEntryV1, GrantStatus,
+};
+use hypercall_abi::ids::{DomId, Gfn, GrantRef};
 use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
 use crate::addr::{Ipa, Pa};
@@ -15,7 +17,7 @@ use crate::hw::Hw;
 use crate::hypercall::Call;
 
 /// Attempts to change a word that its granter changes at the same time. An honest granter writes it once or twice.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 64;
 
 /// Both halves of an entry: the granter's `grant_entry_v1`, which can change at any moment, and our [`Counts`].
 pub(super) struct Entry<H> {
@@ -66,21 +68,22 @@ impl<H: Hw> Entry<H> {
         free
     }
 
-    /// Checks that the entry permits the use, and sets the flags that show it, in one step against the granter.
+    /// Checks that the entry permits the use, and sets the flags that show it, in one step against the granter; returns
+    /// the frame that it grants.
     #[inline(always)]
-    fn show(&self, user: DomId, write: bool) -> Result<(), GrantStatus> {
-        let flags = u32::from(if write { GTF_READING | GTF_WRITING } else { GTF_READING });
-        let mut word = H::load32(self.shared);
+    fn show(&self, user: DomId, write: bool) -> Result<Gfn, GrantStatus> {
+        let mut found = H::load64(self.shared);
         for _ in 0..ATTEMPTS {
-            let permits = word & u32::from(GTF_TYPE_MASK) == u32::from(GTF_PERMIT_ACCESS);
-            if !permits || word >> 16 != u32::from(user.0) || write && word & u32::from(GTF_READONLY) != 0 {
+            let GrantEntryV1 { flags, domid, frame } = transmute!(found);
+            let permits = flags & GTF_TYPE_MASK == GTF_PERMIT_ACCESS && !(write && flags & GTF_READONLY != 0);
+            if !permits || domid != user {
                 return Err(GrantStatus::GeneralError);
             }
-            let found = H::cas32(self.shared, word, word | flags);
-            if found == word {
-                return Ok(());
+            let flags = if write { GTF_READING | GTF_WRITING } else { GTF_READING };
+            match H::cas64(self.shared, found, found | u64::from(flags)) {
+                Ok(_) => return Ok(Gfn(frame.into())),
+                Err(now) => found = now,
             }
-            word = found;
         }
         // A granter that never leaves its entry alone grants nothing.
         Err(GrantStatus::GeneralError)
@@ -124,15 +127,11 @@ impl<H: Hw> Use<H> {
             return Err(GrantStatus::GeneralError);
         }
         let more = counts.uses[usize::from(write)].checked_add(1).ok_or(GrantStatus::NoSpace)?;
-        if first || write && counts.uses[1] == 0 {
-            entry.show(user, write)?;
-        }
-        let page = if first {
-            // Looked up behind the flag that tells the granter to leave the entry alone.
-            let gfn = u64::from(H::load32(entry.shared.add(4)));
-            granter.p2m.pin(Ipa::from_number(gfn)).ok()
-        } else {
-            H::frames().get(counts.frame(), granter.id)
+        let shown = if first || write && counts.uses[1] == 0 { Some(entry.show(user, write)?) } else { None };
+        let page = match shown.filter(|_| first) {
+            Some(gfn) => granter.p2m.pin(Ipa::from_number(gfn.0)).ok(),
+            // An entry in use stays with its frame, whatever the granter writes.
+            None => H::frames().get(counts.frame(), granter.id),
         };
         let Some(page) = page else {
             entry.hide(counts);

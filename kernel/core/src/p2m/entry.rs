@@ -1,32 +1,30 @@
 //! Stage-2 entries (Arm ARM, section D8.3): where one is, what it says, and what we keep in its software bits.
 
+use zerocopy::TryFromBytes;
+
 use super::Mapping;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::hw::Hw;
 
-/// What is mapped at a place of a domain's physical map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is mapped at a place of a domain's physical map. Zero stands for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes)]
 #[repr(u8)]
 pub enum MapKind {
     /// RAM of the domain.
-    Ram = 0,
+    Ram = 1,
     /// A page that another domain granted; the mapping owns a use of it (`grant`), and so a reference on it.
-    GrantRw = 1,
+    GrantRw = 2,
     /// The same, granted or mapped for reading.
-    GrantRo = 2,
+    GrantRo = 3,
     /// RAM of another domain, mapped by privilege; the entry holds a reference on it.
-    Foreign = 3,
+    Foreign = 4,
     /// Registers of a device.
-    Device = 4,
+    Device = 5,
     /// A page of the microkernel that the domain shares, such as its grant table; it outlives the mapping.
-    Shared = 5,
+    Shared = 6,
 }
 
 impl MapKind {
-    /// All of them, by number.
-    const ALL: [MapKind; 6] =
-        [MapKind::Ram, MapKind::GrantRw, MapKind::GrantRo, MapKind::Foreign, MapKind::Device, MapKind::Shared];
-
     /// Valid, access flag, shareability, permissions, memory type, and our number. Only own RAM is executable.
     const fn attributes(self) -> u64 {
         let bits = match self {
@@ -134,9 +132,10 @@ impl Slot {
     }
 
     /// What a leaf maps at `ipa`; `None` of an empty entry.
+    #[inline]
     pub(super) fn mapping(self, ipa: Ipa) -> Option<Mapping> {
-        let number = usize::try_from(self.value >> KIND_SHIFT & 0xF).ok()?;
-        let kind = *MapKind::ALL.get(number).filter(|_| self.is_valid())?;
+        let [number, ..] = (self.value >> KIND_SHIFT & 0xF).to_le_bytes();
+        let kind = MapKind::try_read_from_bytes(&[number]).ok()?;
         let inside = ipa.page().raw() & (self.pages() * PAGE_SIZE - 1);
         Some(Mapping { pa: Pa::new(self.value & ADDRESS | inside), kind })
     }
@@ -146,6 +145,9 @@ impl Slot {
 mod tests {
     use super::*;
 
+    const KINDS: [MapKind; 6] =
+        [MapKind::Ram, MapKind::GrantRw, MapKind::GrantRo, MapKind::Foreign, MapKind::Device, MapKind::Shared];
+
     fn slot(order: u32, value: u64) -> Slot {
         Slot { at: Pa::new(0), order, value }
     }
@@ -154,7 +156,7 @@ mod tests {
     fn what_is_written_to_an_entry_is_read_from_it() {
         let (pa, inside) = (Pa::new(0xAB_C000_0000), Ipa::new(0x12_3456_7000));
         for order in [ROOT_ORDER, TABLE_ORDER, 0] {
-            for kind in MapKind::ALL {
+            for kind in KINDS {
                 let leaf = slot(order, leaf(pa, kind, order));
                 let part = pa.add(inside.raw() & (leaf.pages() * PAGE_SIZE - 1));
                 assert_eq!((leaf.table(), leaf.mapping(inside)), (None, Some(Mapping { pa: part, kind })));
@@ -170,8 +172,8 @@ mod tests {
     #[test]
     fn descriptors_have_the_bits_of_the_architecture() {
         let leaf = |pa, kind, order| leaf(Pa::new(pa), kind, order);
-        assert_eq!(leaf(0x4000_0000, MapKind::Ram, 0), 0x4000_07FF);
-        assert_eq!(leaf(0x4000_0000, MapKind::Ram, TABLE_ORDER), 0x4000_07FD);
+        assert_eq!(leaf(0x4000_0000, MapKind::Ram, 0), 1 << KIND_SHIFT | 0x4000_07FF);
+        assert_eq!(leaf(0x4000_0000, MapKind::Ram, TABLE_ORDER), 1 << KIND_SHIFT | 0x4000_07FD);
         let device = leaf(0x0900_0000, MapKind::Device, 0);
         assert_eq!(device & 0xFFFF_FFFF, 0x0900_04C7);
         assert_ne!(device & EXECUTE_NEVER, 0);
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn each_kind_says_what_the_domain_may_do_and_what_it_holds() {
-        let which = |of: fn(MapKind) -> bool| MapKind::ALL.map(of);
+        let which = |of: fn(MapKind) -> bool| KINDS.map(of);
         assert_eq!(which(MapKind::is_writable), [true, true, false, true, true, true]);
         assert_eq!(which(MapKind::is_grant), [false, true, true, false, false, false]);
     }
