@@ -29,21 +29,6 @@ impl TrapFrame {
         }
     }
 
-    /// Becomes a copy of `from`, in pieces so small that each is a few loads and stores: a larger one would be a call of
-    /// memcpy, which takes five times as long.
-    #[inline(always)]
-    pub fn copy_from(&mut self, from: &TrapFrame) {
-        self.x[0..4].copy_from_slice(&from.x[0..4]);
-        self.x[4..8].copy_from_slice(&from.x[4..8]);
-        self.x[8..12].copy_from_slice(&from.x[8..12]);
-        self.x[12..16].copy_from_slice(&from.x[12..16]);
-        self.x[16..20].copy_from_slice(&from.x[16..20]);
-        self.x[20..24].copy_from_slice(&from.x[20..24]);
-        self.x[24..28].copy_from_slice(&from.x[24..28]);
-        self.x[28..31].copy_from_slice(&from.x[28..31]);
-        (self.pc, self.pstate) = (from.pc, from.pstate);
-    }
-
     /// Goes on behind the instruction that trapped (A64 instructions and 32-bit A32 ones are 4 bytes).
     pub fn skip_instruction(&mut self) {
         self.pc = self.pc.wrapping_add(4);
@@ -69,6 +54,7 @@ macro_rules! el1_context {
     ($($register:ident)*) => {
         /// The registers of [`el1_registers`], each under its name, and the virtual timer's control.
         #[derive(Clone, Copy, Debug, Default)]
+        #[repr(C)]
         #[allow(missing_docs, reason = "the manual describes each register under the same name")]
         pub struct El1Context {
             $(pub $register: u64,)*

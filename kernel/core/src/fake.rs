@@ -16,7 +16,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::context::{El1Context, FpContext};
+use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::{FrameKind, FrameTable};
 use crate::hw::{Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, Vttbr};
 
@@ -400,6 +400,10 @@ impl Registers for Fake {
 
     fn load_el1(from: &El1Context) {
         with(|s| s.el1 = *from);
+    }
+
+    fn copy_frame(to: &mut TrapFrame, from: &TrapFrame) {
+        *to = *from;
     }
 
     fn save_fp(into: &mut FpContext) {

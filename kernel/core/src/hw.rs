@@ -9,7 +9,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::context::{El1Context, FpContext};
+use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::{FrameKind, FrameRef, FrameTable};
 
 /// A pCPU by its index; 0 booted the machine.
@@ -155,6 +155,8 @@ pub trait Registers {
     fn save_el1(into: &mut El1Context);
     /// Loads the EL1 state, the virtual timer included.
     fn load_el1(from: &El1Context);
+    /// Copies a frame: a copy in Rust would be a call of memcpy, which takes five times as long.
+    fn copy_frame(to: &mut TrapFrame, from: &TrapFrame);
     /// Saves FP and SIMD, whose next use traps.
     fn save_fp(into: &mut FpContext);
     /// Loads FP and SIMD, whose use does not trap from here on.

@@ -21,11 +21,12 @@ use crate::vmid::VmidAllocator;
 pub const MAX_VCPUS_TOTAL: usize = 1024;
 
 /// Everything that the microkernel knows.
+#[repr(C)]
 pub struct Kernel<H: Hw> {
+    /// The run queues and alarms. First, since every exit looks there.
+    pub sched: Scheduler<H>,
     /// The domains.
     pub domains: DomainTable<H>,
-    /// The run queues and alarms.
-    pub sched: Scheduler<H>,
     /// The log, and the way to the UART.
     pub console: SpinMutex<Log>,
     /// VMIDs of the domains.

@@ -38,7 +38,7 @@ impl<H: Hw> LocalCpu<H> {
 
     /// Takes the registers of the vCPU off this pCPU, but for its GIC.
     pub fn save(&mut self, frame: &TrapFrame, context: &mut VcpuContext) {
-        context.frame.copy_from(frame);
+        H::copy_frame(&mut context.frame, frame);
         H::save_el1(&mut context.el1);
         if self.fp_loaded {
             H::save_fp(&mut context.fp);
@@ -50,7 +50,7 @@ impl<H: Hw> LocalCpu<H> {
     pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame) {
         self.domain = Some(domain.id);
         let context = vcpu.context.lock();
-        frame.copy_from(&context.frame);
+        H::copy_frame(frame, &context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
         vcpu.gic.load::<H>(&context.el1);

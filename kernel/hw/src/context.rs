@@ -8,7 +8,7 @@
 use core::arch::asm;
 use core::mem::offset_of;
 
-use kernel_core::context::{El1Context, FpContext};
+use kernel_core::context::{El1Context, FpContext, TrapFrame};
 use kernel_core::el1_registers;
 use kernel_core::hw::Registers;
 
@@ -36,9 +36,16 @@ macro_rules! all_pairs {
 impl Registers for Arm {
     fn save_el1(into: &mut El1Context) {
         macro_rules! save {
-            ($($register:ident)*) => { $(into.$register = mrs!(stringify!($register));)* };
+            ($($a:ident $b:ident)*) => {
+                concat!($("mrs {a}, ", stringify!($a), "\nmrs {b}, ", stringify!($b), "\nstp {a}, {b}, [{at}], #16\n"),*)
+            };
         }
-        el1_registers!(save);
+        let at = &raw mut *into;
+        // SAFETY: writes the fields of `into` but the last one, which are the registers of the list in its order.
+        unsafe {
+            asm!(el1_registers!(save), a = out(reg) _, b = out(reg) _, at = inout(reg) at => _,
+                options(nostack, preserves_flags))
+        };
         into.cntv_ctl_el0 = mrs!("cntv_ctl_el0") & CTL_ENABLE_IMASK;
         // SAFETY: a stopped timer raises nothing.
         unsafe { msr!("cntv_ctl_el0", 0) };
@@ -46,13 +53,26 @@ impl Registers for Arm {
 
     fn load_el1(from: &El1Context) {
         macro_rules! load {
-            ($($register:ident)*) => { $(msr!(stringify!($register), from.$register);)* };
+            ($($a:ident $b:ident)*) => {
+                concat!($("ldp {a}, {b}, [{at}], #16\nmsr ", stringify!($a), ", {a}\nmsr ", stringify!($b), ", {b}\n"),*)
+            };
         }
-        // SAFETY: all of these belong to EL1 and EL0.
+        // SAFETY: reads the fields of `from` but the last one, as above; all of these registers belong to EL1 and EL0.
         unsafe {
-            el1_registers!(load);
+            asm!(el1_registers!(load), a = out(reg) _, b = out(reg) _, at = inout(reg) from => _,
+                options(nostack, preserves_flags, readonly));
             msr!("cntv_ctl_el0", from.cntv_ctl_el0);
         }
+    }
+
+    fn copy_frame(to: &mut TrapFrame, from: &TrapFrame) {
+        const { assert!(size_of::<TrapFrame>() == 17 * 16) };
+        let to = &raw mut *to;
+        // SAFETY: reads all of `from` and writes all of `to`.
+        unsafe {
+            asm!(".rept 17", "ldp {a}, {b}, [{from}], #16", "stp {a}, {b}, [{to}], #16", ".endr", a = out(reg) _,
+                b = out(reg) _, from = inout(reg) from => _, to = inout(reg) to => _, options(nostack, preserves_flags))
+        };
     }
 
     fn save_fp(into: &mut FpContext) {

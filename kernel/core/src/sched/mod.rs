@@ -73,10 +73,11 @@ impl<H: Hw> Pcpu<H> {
 }
 
 /// The queues of all pCPUs.
+#[repr(C)]
 pub struct Scheduler<H: Hw> {
-    pcpus: [Pcpu<H>; MAX_PCPUS],
-    /// Set by anyone who wants the pCPU to choose again before it returns to its guest. Apart, since every exit looks.
+    /// Set by anyone who wants the pCPU to choose again before it returns to its guest. First, since every exit looks.
     again: [AtomicBool; MAX_PCPUS],
+    pcpus: [Pcpu<H>; MAX_PCPUS],
     /// A bit for each pCPU that sleeps.
     idle: AtomicU32,
 }
