@@ -51,6 +51,19 @@ pub const GUEST_RAM1_SIZE: u64 = 0xFE_0000_0000;
 /// `GUEST_MAX_VCPUS`.
 pub const GUEST_MAX_VCPUS: u32 = 128;
 
+/// Affinity of a vCPU as in `MPIDR_EL1`: 16 to a cluster, as Xen numbers them (`vcpuid_to_vaffinity`), so that one write
+/// of `ICC_SGI1R_EL1` can name each.
+pub const fn vcpu_affinity(index: u32) -> u32 {
+    (index & 0xF) | (index >> 4 & 0xFF) << 8
+}
+
+/// The vCPU with this affinity, whether it exists or not; `None` if there cannot be one.
+pub const fn vcpu_of_affinity(affinity: u64) -> Option<u32> {
+    let [aff0, aff1, ..] = affinity.to_le_bytes();
+    let index = (aff1 as u32) << 4 | aff0 as u32;
+    if vcpu_affinity(index) as u64 == affinity { Some(index) } else { None }
+}
+
 /// `GUEST_TIMER_VIRT_PPI`: interrupt of the virtual timer.
 pub const GUEST_TIMER_VIRT_PPI: u32 = 27;
 /// `GUEST_TIMER_PHYS_S_PPI`: interrupt of the secure physical timer; named in the device tree only.
@@ -66,3 +79,19 @@ pub const GUEST_VPL011_SPI: u32 = 32;
 pub const PSR_GUEST64_INIT: u64 = 0x1C5;
 /// `SCTLR_GUEST_INIT`: SCTLR_EL1 of a new vCPU: MMU and caches off.
 pub const SCTLR_GUEST_INIT: u64 = 0x00C5_0078;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_vcpu_has_an_affinity_of_its_own_and_others_are_nobodys() {
+        for n in 0..GUEST_MAX_VCPUS {
+            assert_eq!(vcpu_of_affinity(vcpu_affinity(n).into()), Some(n));
+        }
+        assert_eq!(vcpu_affinity(18), 0x102);
+        for nobody in [0x10, 0xFF, 1 << 16, 1 << 31, 1 << 32, 1 << 40, u64::MAX] {
+            assert_eq!(vcpu_of_affinity(nobody), None, "{nobody:#x}");
+        }
+    }
+}

@@ -9,7 +9,6 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::VcpuId;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::domain::HOST_SPIS;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::machine::{Machine, Range};
@@ -79,7 +78,6 @@ impl<H: Hw> Kernel<H> {
         };
         let gic = GicLayout::of_host(machine.gicd, machine.gicr.first().copied().unwrap_or_default());
         let domain = self.create(&params, Some(gic))?;
-        (32..32 + HOST_SPIS).for_each(|intid| domain.dist.link(intid));
         H::frames().adopt(start, pages, domain.id)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);

@@ -26,10 +26,6 @@ use crate::vuart::Vuart;
 pub const MAX_VCPUS: usize = 64;
 /// The most domains at once.
 pub const MAX_DOMAINS: usize = 512;
-/// Shared interrupts of Dom0's GIC: QEMU's `virt` has 256, and most boards fewer.
-pub const HOST_SPIS: u32 = 288;
-/// Shared interrupts of a guest: the UART's, and room for a few more.
-const GUEST_SPIS: u32 = 32;
 
 /// How a domain's life stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +103,7 @@ impl<H: Hw> Domain<H> {
             p2m,
             grants: SpinMutex::new(GrantTable::new(params.max_grant_frames)),
             events: Events::new(id, params.max_ports),
-            dist: host.map_or(Distributor::new(GUEST_SPIS, GicLayout::GUEST), |gic| Distributor::new(HOST_SPIS, gic)),
+            dist: Distributor::new(host),
             vuart: (params.flags & CREATE_VUART != 0).then(SpinMutex::default),
             caps,
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],

@@ -4,7 +4,9 @@
 //! A function that is not here answers "not supported"; that is what TRNG and the services of vendors get, and it
 //! is what guests expect of a platform without them.
 
+use hypercall_abi::arm::{vcpu_affinity, vcpu_of_affinity};
 use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::VcpuId;
 use hypercall_abi::psci::{
     AFFINITY_OFF, AFFINITY_ON, MIGRATE_NOT_REQUIRED, PSCI_VERSION_1_1, PsciFn, PsciResult, SMCCC_VERSION_1_1,
 };
@@ -17,7 +19,7 @@ use crate::kernel::Kernel;
 use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
 use crate::runstate::OFFLINE;
-use crate::vgic::{affinity, index_of};
+use crate::vcpu::Vcpu;
 
 /// Affinity fields of `MPIDR_EL1`.
 const AFFINITY: u64 = 0xFF_00FF_FFFF;
@@ -104,8 +106,9 @@ fn carry_out<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, function: PsciFn, 
 }
 
 fn cpu_on<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, target: u64, entry: u64, context: u64) -> PsciResult {
-    let named = (target & !AFFINITY == 0).then(|| index_of(target)).flatten();
-    let Some(vcpu) = named.and_then(|index| domain.vcpus().get(index)) else { return PsciResult::InvalidParameters };
+    let Some(vcpu) = vcpu_of_affinity(target).and_then(|index| domain.vcpu(VcpuId(index))) else {
+        return PsciResult::InvalidParameters;
+    };
     if entry & 3 != 0 {
         return PsciResult::InvalidAddress;
     }
@@ -121,12 +124,13 @@ fn cpu_on<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, target: u64, entry: u64
 fn affinity_info<H: Hw>(domain: &Domain<H>, target: u64, level: u64) -> u64 {
     // Levels above the vCPU, up to 3, name a cluster, by fields of 8 bits: on if any vCPU of it is.
     let cluster = |mpidr: u64| (mpidr & AFFINITY) >> (8 * level.min(3));
-    let is_member = |n| level <= 3 && cluster(affinity(n)) == cluster(target);
-    let mut members = (0..).zip(domain.vcpus()).filter(|(n, _)| is_member(*n)).peekable();
+    let is_member =
+        |vcpu: &&H::Shared<Vcpu<H>>| level <= 3 && cluster(vcpu_affinity(vcpu.id.0).into()) == cluster(target);
+    let mut members = domain.vcpus().iter().filter(is_member).peekable();
     if members.peek().is_none() {
         return answer(PsciResult::InvalidParameters);
     }
     // One that has switched itself off counts once it has left its pCPU, so that it can be switched on again.
-    let on = members.any(|(_, vcpu)| vcpu.is_online() || vcpu.running_on().is_some());
+    let on = members.any(|vcpu| vcpu.is_online() || vcpu.running_on().is_some());
     u64::from(if on { AFFINITY_ON } else { AFFINITY_OFF })
 }

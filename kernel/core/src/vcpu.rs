@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT};
+use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT, vcpu_affinity};
 use hypercall_abi::ids::{DomId, VcpuId};
 use spin::mutex::SpinMutex;
 
@@ -11,7 +11,7 @@ use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::runstate::{OFFLINE, Run, earlier};
-use crate::vgic::{VcpuGic, affinity};
+use crate::vgic::VcpuGic;
 use crate::vtimer::{self, PhysicalTimer};
 
 /// Registers of a vCPU that is not on a pCPU.
@@ -32,7 +32,7 @@ impl VcpuContext {
         frame.set_register(0, x0);
         let el1 = El1Context {
             sctlr_el1: SCTLR_GUEST_INIT,
-            vmpidr_el2: affinity(id.0 as usize),
+            vmpidr_el2: u64::from(vcpu_affinity(id.0)),
             cntvoff_el2: counter_offset,
             ..El1Context::default()
         };

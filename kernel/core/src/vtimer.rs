@@ -6,16 +6,13 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hypercall_abi::arm::{GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
+
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::vcpu::Vcpu;
-
-/// Interrupt of the virtual timer (Arm BSA, section 3.8; the same at EL2 and in the guest).
-pub const VIRTUAL_PPI: u32 = 27;
-/// Interrupt of the physical timer of EL1.
-pub const PHYSICAL_PPI: u32 = 30;
 
 /// `CNT*_CTL_EL0.ENABLE`.
 const ENABLE: u64 = 1 << 0;
@@ -48,11 +45,11 @@ pub(crate) fn line<H: Hw>() -> bool {
 /// The physical interrupt of the virtual timer has come in. It stays active until the guest ends it.
 #[inline(never)]
 pub fn on_physical<H: Hw>(cpu: &LocalCpu<H>) {
-    match &cpu.current {
-        // It runs here, and looks before it goes on.
-        Some(current) => current.vcpu.gic.raise_here::<H>(VIRTUAL_PPI),
+    if let Some(current) = &cpu.current {
+        current.vcpu.gic.raise_if::<H>(GUEST_TIMER_VIRT_PPI, true, None);
+    } else {
         // The timer of a vCPU that has just been taken off; it stands in the kernel's queue already.
-        None => H::deactivate(IntId(VIRTUAL_PPI)),
+        H::deactivate(IntId(GUEST_TIMER_VIRT_PPI));
     }
 }
 
@@ -122,7 +119,7 @@ pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, regis
 fn update<H: Hw>(vcpu: &Vcpu<H>, now: Ticks) -> bool {
     let control = vcpu.ptimer.control(now);
     vcpu.ptimer.control.store(control, Ordering::Relaxed);
-    vcpu.gic.set_level::<H>(PHYSICAL_PPI, control & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS)
+    vcpu.gic.set_level::<H>(GUEST_TIMER_PHYS_NS_PPI, control & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS)
 }
 
 /// A deadline of the vCPU has passed: the line of its physical timer rises if that was it.

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use hypercall_abi::arm::{
     GUEST_EVTCHN_PPI, GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_PHYS_S_PPI, GUEST_TIMER_VIRT_PPI, GUEST_VPL011_SPI,
+    vcpu_affinity,
 };
 use node::Node;
 pub use partial::PartialError;
@@ -97,7 +98,7 @@ impl GuestTree<'_> {
         node.cells("#address-cells", &[1]);
         node.cells("#size-cells", &[0]);
         for vcpu in 0..self.max_vcpus {
-            let affinity = affinity(vcpu);
+            let affinity = vcpu_affinity(vcpu);
             let mut cpu = Node::new(alloc::format!("cpu@{affinity:x}"));
             cpu.text("device_type", "cpu");
             cpu.text("compatible", "arm,armv8");
@@ -119,11 +120,6 @@ impl GuestTree<'_> {
         node.cells("interrupts", &interrupt(GUEST_EVTCHN_PPI, Trigger::LevelLow));
         node
     }
-}
-
-/// MPIDR affinity of a vCPU: 16 to a cluster, the limit of a GICv3 SGI target list (Xen's vcpuid_to_vaffinity).
-pub const fn affinity(vcpu: u32) -> u32 {
-    (vcpu & 0xf) | ((vcpu >> 4) & 0xff) << 8
 }
 
 fn psci() -> Node {

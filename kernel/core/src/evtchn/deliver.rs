@@ -24,10 +24,9 @@ pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result
             let other =
                 if remote == domain.id { None } else { Some(kernel.domains.get(remote).ok_or(XenError::Inval)?) };
             let remote = other.as_deref().unwrap_or(domain);
-            let there = remote.events.port(far)?.load();
             // If it does not name us, it was closed just now, and it may be somebody else's already.
-            if there.binding == Binding::Interdomain(domain.id, port) {
-                pend(kernel, remote, far, there.vcpu);
+            if let Some(vcpu) = remote.events.port(far)?.bound_to(Binding::Interdomain(domain.id, port)) {
+                pend(kernel, remote, far, vcpu);
             }
         }
         Binding::Ipi => pend(kernel, domain, port, state.vcpu),

@@ -45,6 +45,7 @@ pub enum Binding {
 
 impl Binding {
     /// What the guest is told of it, as in `Status`: the state, and the two words of its union.
+    #[inline(always)]
     fn describe(self) -> (PortStatus, u16, u32) {
         match self {
             Binding::Free => (PortStatus::Closed, 0, 0),
@@ -53,6 +54,13 @@ impl Binding {
             Binding::Virq(virq) => (PortStatus::Virq, u16::try_from(virq).unwrap_or(u16::MAX), 0),
             Binding::Ipi => (PortStatus::Ipi, 0, 0),
         }
+    }
+
+    /// The description in one word: state (7:0), the union (31:16 and 63:32), and room for the vCPU (15:8).
+    #[inline(always)]
+    fn encode(self) -> u64 {
+        let (status, first, second) = self.describe();
+        u64::from(status as u32) | u64::from(first) << 16 | u64::from(second) << 32
     }
 }
 
@@ -69,15 +77,14 @@ impl PortState {
     /// The word of a free port.
     const FREE: u64 = 0;
 
-    /// State (7:0), vCPU (15:8), and the rest of the binding's description (31:16 and 63:32).
+    #[inline(always)]
     fn encode(self) -> u64 {
-        let (status, first, second) = self.binding.describe();
         let vcpu = self.vcpu.and_then(|vcpu| u8::try_from(vcpu.0).ok()).unwrap_or(UART);
-        u64::from(status as u32) | u64::from(vcpu) << 8 | u64::from(first) << 16 | u64::from(second) << 32
+        self.binding.encode() | u64::from(vcpu) << 8
     }
 
     fn decode(word: u64) -> Self {
-        let [status, vcpu, d0, d1, n0, n1, n2, n3] = word.to_le_bytes();
+        let [status, _, d0, d1, n0, n1, n2, n3] = word.to_le_bytes();
         let (first, second) = (u16::from_le_bytes([d0, d1]), u32::from_le_bytes([n0, n1, n2, n3]));
         let binding = match PortStatus::from_raw(u32::from(status)) {
             Some(PortStatus::Unbound) => Binding::Unbound(DomId(first)),
@@ -86,7 +93,12 @@ impl PortState {
             Some(PortStatus::Ipi) => Binding::Ipi,
             Some(PortStatus::Closed | PortStatus::Pirq) | None => Binding::Free,
         };
-        PortState { binding, vcpu: (vcpu != UART).then_some(VcpuId(u32::from(vcpu))) }
+        PortState { binding, vcpu: Self::vcpu(word) }
+    }
+
+    fn vcpu(word: u64) -> Option<VcpuId> {
+        let [_, vcpu, ..] = word.to_le_bytes();
+        (vcpu != UART).then_some(VcpuId(u32::from(vcpu)))
     }
 }
 
@@ -99,6 +111,13 @@ impl PortEntry {
     #[inline]
     pub fn load(&self) -> PortState {
         PortState::decode(self.0.load(Ordering::SeqCst))
+    }
+
+    /// Whom it notifies, if it is bound to this.
+    #[inline]
+    fn bound_to(&self, binding: Binding) -> Option<Option<VcpuId>> {
+        let word = self.0.load(Ordering::SeqCst);
+        (word & !0xFF00 == binding.encode()).then(|| PortState::vcpu(word))
     }
 
     /// Makes it free; returns what it was bound to.

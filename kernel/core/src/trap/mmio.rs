@@ -58,16 +58,14 @@ fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFra
     let size = 1 << (esr >> 22 & 3);
     #[allow(clippy::cast_possible_truncation, reason = "five bits")]
     let register = (esr >> 16 & 31) as u8;
-    let write = (esr & WRITE != 0).then(|| frame.register(register) & mask(size));
-    let value = match (domain.dist.layout.find(ipa), write) {
-        (Some(at), None) => vgic::read(domain, at, size)?,
-        (Some(at), Some(value)) => return vgic::write(kernel, domain, at, size, value),
-        (None, _) => vuart::access(kernel, domain, ipa, write)?,
-    };
-    if write.is_none() {
+    if esr & WRITE == 0 {
+        let value = vgic::access(kernel, domain, ipa, size, None);
+        let value = value.or_else(|| vuart::access(kernel, domain, ipa, None))?;
         frame.set_register(register, extend(value, esr));
+        return Some(());
     }
-    Some(())
+    let store = Some(frame.register(register) & mask(size));
+    vgic::access(kernel, domain, ipa, size, store).or_else(|| vuart::access(kernel, domain, ipa, store)).map(drop)
 }
 
 /// Nothing is there, or it cannot be told what the guest wants of it: true if it takes the abort.

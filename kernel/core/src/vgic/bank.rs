@@ -32,8 +32,14 @@ pub(super) struct Bank {
     /// Belongs to the physical interrupt of the same number.
     pub(super) linked: u32,
     priority: [u8; 32],
+    /// Of shared interrupts: `GICD_IROUTER`, the lower half. An affinity that no vCPU has leaves the interrupt pending.
+    pub(super) route: [u32; 32],
+    /// Of shared interrupts: the vCPU in whose list registers each may be, or that has not ended it.
+    pub(super) home: [Option<u8>; 32],
 }
 
+/// Software-generated interrupts are edges, always.
+const SGIS: u32 = 0xFFFF;
 /// Priorities have five bits, like those of the hardware's virtual interface; a register has four of them.
 const PRIORITIES: u64 = 0xF8F8_F8F8;
 
@@ -51,7 +57,8 @@ pub(super) const fn first_irq(offset: u64) -> u32 {
 impl Bank {
     /// Interrupts `base` to `base + 31`. They reset to group 1, so that a guest that takes itself for the
     /// non-secure side of a GIC, where the group cannot be seen, gets them as IRQs.
-    pub(super) fn new(base: u32, edge: u32, linked: u32) -> Self {
+    pub(super) fn new(base: u32, linked: u32) -> Self {
+        let edge = if base < PRIVATE { SGIS } else { 0 };
         Bank { base, edge, linked, group1: u32::MAX, ..Bank::default() }
     }
 
@@ -104,10 +111,12 @@ impl Bank {
         Lr::new(self.base | i & 31, self.priority[i as usize & 31], state, is(self.group1), end)
     }
 
-    /// Interrupt `i` goes into a list register like this.
+    /// An interrupt goes into a list register of vCPU `home`.
     #[inline]
-    pub(super) fn take(&mut self, i: u32, lr: Lr) {
-        let others = !(1 << (i & 31));
+    pub(super) fn take(&mut self, lr: Lr, home: Option<u8>) {
+        let i = lr.irq() & 31;
+        let others = !(1 << i);
+        self.home[i as usize] = home;
         self.latch &= if lr.is(Lr::PENDING) { others } else { u32::MAX };
         self.active &= others;
         self.not_pending &= others;
@@ -159,14 +168,8 @@ impl Bank {
         changed
     }
 
-    /// `ISENABLER` and `ICENABLER`.
-    fn toggle<H: Hw>(&mut self, mask: u32) -> u32 {
-        self.enabled ^= mask;
-        self.configure::<H>(mask);
-        mask
-    }
-
     /// A shared interrupt that is linked is enabled with the physical one, and signals as it does.
+    #[inline(always)]
     fn configure<H: Hw>(&self, changed: u32) {
         for i in bits(if self.base < PRIVATE { 0 } else { changed & self.linked }) {
             H::configure(IntId(self.base + i), self.enabled >> i & 1 != 0, self.edge >> i & 1 != 0);
@@ -199,8 +202,12 @@ impl Bank {
                 self.group1 = mask;
                 return self.set_groups(self.groups);
             }
-            (2, 4) => return self.toggle::<H>(mask & !self.enabled),
-            (3, 4) => return self.toggle::<H>(mask & self.enabled),
+            (enable @ (2 | 3), 4) => {
+                let changed = mask & if enable == 2 { !self.enabled } else { self.enabled };
+                self.enabled ^= changed;
+                self.configure::<H>(changed);
+                return changed;
+            }
             (4, 4) => self.latch |= mask,
             (6, 4) => self.active |= mask,
             (clear @ (5 | 7), 4) => {
@@ -225,7 +232,8 @@ impl Bank {
             (24 | 25, 4) => {
                 let shift = offset / 4 % 2 * 16;
                 let edges = (0..16).fold(0, |edges, i| edges | (mask >> (2 * i + 1) & 1) << i);
-                let changed = self.edge ^ (self.edge & !(0xFFFF << shift) | edges << shift);
+                let fixed = if self.base < PRIVATE { SGIS } else { 0 };
+                let changed = (self.edge ^ edges << shift) & 0xFFFF << shift & !fixed;
                 self.edge ^= changed;
                 self.configure::<H>(changed);
                 return 0;

@@ -56,8 +56,6 @@ pub(super) struct Lists {
     lrs: [Lr; MAX_LRS],
     /// List registers that hold an interrupt, as far as known.
     pub(super) used: u32,
-    /// Interrupts are left over, and the maintenance interrupt tells when there is room.
-    underflow: bool,
     /// Where the vCPU runs.
     pub(super) on: Option<PcpuId>,
 }
@@ -108,14 +106,6 @@ impl Lists {
             let lr = Lr(H::read_lr(n as usize));
             H::write_lr(n as usize, 0);
             back(lr);
-        }
-    }
-
-    /// Says whether interrupts are left over.
-    pub(super) fn notify_underflow<H: Hw>(&mut self, on: bool) {
-        if on != self.underflow {
-            self.underflow = on;
-            H::notify_underflow(on);
         }
     }
 }

@@ -26,17 +26,15 @@ use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
 use crate::machine::Range;
 
-pub use dist::{Distributor, flush, raise, set_level};
-pub use registers::{read, write};
+pub use dist::{Distributor, flush, set_level};
+pub use registers::access;
 pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
 const PRIVATE: u32 = 32;
-/// Banks of 32 shared interrupts that a distributor has at most.
+/// Banks of 32 shared interrupts of the host's distributor: QEMU's `virt` has 256 interrupts, and most boards fewer. A
+/// guest has one bank, for the UART's and a few more.
 const SPI_BANKS: usize = 9;
-/// Size of the distributor's register frame.
-const GICD_SIZE: u64 = 0x1_0000;
-
 /// Where the guest sees the GIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GicLayout {
@@ -60,41 +58,6 @@ impl GicLayout {
     pub fn of_host(gicd: Range, gicr: Range) -> GicLayout {
         GicLayout { dist: Ipa::new(gicd.start.raw()), redist: Ipa::new(gicr.start.raw()), redist_size: gicr.size }
     }
-
-    /// What lies at `ipa`, with the offset in it.
-    pub fn find(&self, ipa: Ipa) -> Option<Frame> {
-        let offset = ipa.raw().wrapping_sub(self.dist.raw());
-        if offset < GICD_SIZE {
-            return Some(Frame::Distributor(offset));
-        }
-        let offset = ipa.raw().wrapping_sub(self.redist.raw());
-        if offset < self.redist_size {
-            let vcpu = usize::try_from(offset / arm::GICV3_GICR_STRIDE).ok()?;
-            return Some(Frame::Redistributor(vcpu, offset % arm::GICV3_GICR_STRIDE));
-        }
-        None
-    }
-}
-
-/// A register frame of the GIC and an offset in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// The distributor.
-    Distributor(u64),
-    /// The redistributor of this vCPU, which need not exist.
-    Redistributor(usize, u64),
-}
-
-/// Affinity of a vCPU as in `MPIDR_EL1`: 16 to a cluster, as Xen numbers them, so that one `ICC_SGI1R_EL1` write
-/// can name each.
-pub const fn affinity(index: usize) -> u64 {
-    (index as u64 & 0xF) | (index as u64 >> 4) << 8
-}
-
-/// The vCPU with this affinity (`Aff3` to `Aff0`, as in `MPIDR_EL1`), whether it exists or not.
-pub const fn index_of(mpidr: u64) -> Option<usize> {
-    let (aff0, aff1, above) = (low(mpidr) & 0xFF, low(mpidr) >> 8 & 0xFF, mpidr & 0xFF_00FF_0000);
-    if aff0 < 16 && above == 0 { Some((aff1 << 4 | aff0) as usize) } else { None }
 }
 
 /// The vCPUs that a value of `ICC_SGI1R_EL1` or `ICC_SGI0R_EL1` names (Arm IHI 0069H, section 12.2.23), a bit each, if vCPU `sender` writes it. They need not exist.
@@ -120,7 +83,7 @@ pub fn send_sgi<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, value: u64, gro
     let targets = targets(value, sender);
     if targets == 1 << (sender & 63) {
         // It runs here, and looks before it goes on.
-        current.vcpu.gic.raise_sgi::<H>(irq, true, group1);
+        current.vcpu.gic.raise_if::<H>(irq, true, Some(group1));
     } else {
         send_to_others(kernel, current, targets, irq, group1);
     }
@@ -129,7 +92,7 @@ pub fn send_sgi<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, value: u64, gro
 #[inline(never)]
 fn send_to_others<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, targets: u64, irq: u32, group1: bool) {
     for vcpu in bits(targets).map_while(|index| current.domain.vcpus().get(index as usize)) {
-        if vcpu.gic.raise_sgi::<H>(irq, false, group1) {
+        if vcpu.gic.raise_if::<H>(irq, false, Some(group1)) {
             kernel.notify(vcpu);
         }
     }
@@ -140,7 +103,7 @@ fn send_to_others<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, targets: u64,
 #[inline(never)]
 pub fn on_physical_spi<H: Hw>(kernel: &Kernel<H>, intid: IntId) {
     if let Some(domain) = kernel.domains.get(DomId::DOM0) {
-        raise(kernel, &domain, intid.0);
+        dist::change(kernel, &domain, intid.0, |bank| bank.raise(intid.0));
     }
 }
 

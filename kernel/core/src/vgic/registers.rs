@@ -1,10 +1,13 @@
 //! The registers of the distributor, and of the redistributors in their RD and SGI frames of 64 KiB (Arm IHI 0069H,
 //! sections 12.8 to 12.11). Whatever is not listed reads as zero and ignores writes, at any offset and width.
 
+use hypercall_abi::arm::{GICV3_GICR_STRIDE, GUEST_GICV3_GICD_SIZE, vcpu_affinity};
+
 use super::bank::first_irq;
 use super::lists::Lr;
 use super::vcpu::VTIMER_BIT;
-use super::{Frame, PRIVATE, VcpuGic, affinity, dist, low};
+use super::{GicLayout, PRIVATE, VcpuGic, dist, low};
+use crate::addr::Ipa;
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -20,80 +23,58 @@ const IIDR: u64 = 0x43B;
 const PIDR2: u64 = 0x3B;
 /// Where the SGI frame of a redistributor starts.
 const SGI_FRAME: u64 = 0x1_0000;
-/// Software-generated interrupts are edges, always.
 const ISENABLER0: u64 = 0x100;
-const ICFGR0: u64 = 0xC00;
 
 /// The interrupt of the `IROUTER` at `offset`.
 const fn routed(offset: u64) -> u32 {
     low(offset - 0x6000) / 8
 }
 
-/// Reads `size` bytes of a register, which are the lowest of the result; `None` if it is of a vCPU that does not exist.
-#[inline]
-pub fn read<H: Hw>(domain: &Domain<H>, at: Frame, size: u8) -> Option<u64> {
-    Some(match at {
-        Frame::Distributor(offset) => match (offset, size) {
-            (0x0004, 4) => TYPER_FIXED | domain.dist.banks as u64,
-            (0x0008, 4) => IIDR,
-            (0xFFE8, 4) => PIDR2,
-            _ => read_state(domain, offset, size),
-        },
-        Frame::Redistributor(index, offset) => {
-            let gic = &domain.vcpus().get(index)?.gic;
-            match (offset, size) {
-                (0x0004, 4) => IIDR,
-                (0x0008 | 0x000C, 4 | 8) => {
-                    let last = index + 1 == domain.vcpus().len();
-                    let typer = affinity(index) << 32 | (index as u64) << 8 | u64::from(last) << 4;
-                    typer >> (offset % 8 * 8)
-                }
-                (0xFFE8 | 0x1_FFE8, 4) => PIDR2,
-                (SGI_FRAME.., _) => gic.read_private::<H>(offset - SGI_FRAME, size),
-                _ => 0,
-            }
+/// A load (`None`) or store of `size` bytes at `ipa`. What was loaded is in the lowest bytes; what a store answers has no
+/// meaning. `None` if no frame of registers is there.
+#[inline(always)]
+pub fn access<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, ipa: Ipa, size: u8, store: Option<u64>) -> Option<u64> {
+    let GicLayout { dist, redist, redist_size } = domain.dist.layout;
+    let offset = ipa.raw().wrapping_sub(dist.raw());
+    if offset < GUEST_GICV3_GICD_SIZE {
+        return Some(match (offset, size, store) {
+            (0x0004, 4, None) => TYPER_FIXED | domain.dist.banks as u64,
+            (0x0008, 4, None) => IIDR,
+            (0xFFE8, 4, None) => PIDR2,
+            _ => distributor(kernel, domain, offset, size, store),
+        });
+    }
+    let offset = ipa.raw().wrapping_sub(redist.raw());
+    let index = usize::try_from(offset / GICV3_GICR_STRIDE).ok().filter(|_| offset < redist_size)?;
+    let vcpu = domain.vcpus().get(index)?;
+    Some(match (offset % GICV3_GICR_STRIDE, size, store) {
+        (0x0004, 4, None) => IIDR,
+        (0x0008 | 0x000C, 4 | 8, None) => {
+            let last = index + 1 == domain.vcpus().len();
+            let typer = u64::from(vcpu_affinity(vcpu.id.0)) << 32 | (index as u64) << 8 | u64::from(last) << 4;
+            typer >> (offset % 8 * 8)
         }
+        (0xFFE8 | 0x1_FFE8, 4, None) => PIDR2,
+        (at @ SGI_FRAME.., _, None) => vcpu.gic.read_private::<H>(at - SGI_FRAME, size),
+        (at @ SGI_FRAME.., _, Some(value)) => {
+            if vcpu.gic.write_private::<H>(at - SGI_FRAME, size, value) {
+                kernel.notify(vcpu);
+            }
+            0
+        }
+        _ => 0,
     })
 }
 
-fn read_state<H: Hw>(domain: &Domain<H>, offset: u64, size: u8) -> u64 {
-    let (spis, vcpus) = (&mut *domain.dist.lock(), domain.vcpus());
-    match (offset, size) {
-        (0x0000, 4) => u64::from(CTLR_FIXED | vcpus.first().map_or(0, |vcpu| vcpu.gic.lock().bank.groups)),
-        (0x0080..0x0D00, _) => spis.bank(first_irq(offset)).map_or(0, |bank| {
-            bank.read(offset, size, |state| {
-                vcpus.iter().fold(0, |mask, vcpu| mask | vcpu.gic.lock().lists.held::<H>(bank.base, state))
-            })
-        }),
-        (0x6000..0x8000, 4 | 8) if offset.is_multiple_of(8) => {
-            spis.get(routed(offset)).map_or(0, |shared| u64::from(shared.route[routed(offset) as usize % 32]))
-        }
-        _ => 0,
-    }
-}
-
-/// Writes `size` bytes of a register; `None` if it is of a vCPU that does not exist.
-#[inline]
-pub fn write<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, at: Frame, size: u8, value: u64) -> Option<()> {
-    match at {
-        Frame::Distributor(offset) => write_state(kernel, domain, offset, size, value),
-        Frame::Redistributor(index, offset) => {
-            let vcpu = domain.vcpus().get(index)?;
-            if offset >= SGI_FRAME && vcpu.gic.write_private::<H>(offset - SGI_FRAME, size, value) {
-                kernel.notify(vcpu);
-            }
-        }
-    }
-    Some(())
-}
-
+/// The registers of the distributor that change.
 #[inline(never)]
-fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size: u8, value: u64) {
-    match (offset, size) {
-        (0x0000, 4) => {
-            for shared in domain.dist.lock().0.iter_mut() {
-                let touched = shared.bank.set_groups(low(value & 3));
-                shared.settle(kernel, domain, touched);
+fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size: u8, store: Option<u64>) -> u64 {
+    match (offset, size, store) {
+        (0x0000, 4, None) => return u64::from(CTLR_FIXED | domain.dist.lock().first().map_or(0, |bank| bank.groups)),
+        (0x0000, 4, Some(value)) => {
+            for bank in domain.dist.lock().iter_mut() {
+                let touched = bank.set_groups(low(value & 3));
+                bank.settle(kernel, domain, touched);
             }
             for vcpu in domain.vcpus() {
                 if vcpu.gic.change::<H>(|bank, _| bank.set_groups(low(value & 3))) {
@@ -101,15 +82,28 @@ fn write_state<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
                 }
             }
         }
-        (0x0080..0x0D00, _) => dist::change(kernel, domain, first_irq(offset), |shared| {
-            shared.bank.write::<H>(offset, size, value, || true)
-        }),
+        (0x0080..0x0D00, _, None) => {
+            return dist::bank(&mut domain.dist.lock(), first_irq(offset)).map_or(0, |bank| {
+                let held = |vcpu: &VcpuGic, state| vcpu.lock().lists.held::<H>(bank.base, state);
+                bank.read(offset, size, |state| {
+                    domain.vcpus().iter().fold(0, |mask, vcpu| mask | held(&vcpu.gic, state))
+                })
+            });
+        }
+        (0x0080..0x0D00, _, Some(value)) => {
+            dist::change(kernel, domain, first_irq(offset), |bank| bank.write::<H>(offset, size, value, || true));
+        }
         // The upper half is affinity 3, which is always 0.
-        (0x6000..0x8000, 4 | 8) if offset.is_multiple_of(8) => {
-            dist::change(kernel, domain, routed(offset), |shared| shared.set_route(routed(offset), low(value)))
+        (0x6000..0x8000, 4 | 8, None) if offset.is_multiple_of(8) => {
+            let route = |bank: &mut super::bank::Bank| u64::from(bank.route[routed(offset) as usize % 32]);
+            return dist::bank(&mut domain.dist.lock(), routed(offset)).map_or(0, route);
+        }
+        (0x6000..0x8000, 4 | 8, Some(value)) if offset.is_multiple_of(8) => {
+            dist::change(kernel, domain, routed(offset), |bank| bank.set_route(routed(offset), low(value)));
         }
         _ => {}
     }
+    0
 }
 
 impl VcpuGic {
@@ -126,7 +120,7 @@ impl VcpuGic {
 
     /// True if the vCPU must be notified.
     fn write_private<H: Hw>(&self, offset: u64, size: u8, value: u64) -> bool {
-        if first_irq(offset) >= PRIVATE || offset == ICFGR0 {
+        if first_irq(offset) >= PRIVATE {
             return false;
         }
         if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {

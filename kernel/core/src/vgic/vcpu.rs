@@ -2,11 +2,11 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use hypercall_abi::arm::GUEST_TIMER_VIRT_PPI;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::bank::Bank;
-use super::bits;
-use super::dist::Spis;
+use super::dist::refill;
 use super::lists::{Lists, Lr};
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId};
@@ -34,10 +34,8 @@ pub struct VcpuGic {
 pub(super) const OWN: u8 = 1;
 /// A shared interrupt of this vCPU has changed, or list registers have to be filled anew for another reason.
 pub(super) const ALL: u8 = 2;
-/// Software-generated interrupts are edges, always.
-const SGIS: u32 = 0xFFFF;
-const VTIMER: IntId = IntId(vtimer::VIRTUAL_PPI);
-pub(super) const VTIMER_BIT: u32 = 1 << vtimer::VIRTUAL_PPI;
+const VTIMER: IntId = IntId(GUEST_TIMER_VIRT_PPI);
+pub(super) const VTIMER_BIT: u32 = 1 << GUEST_TIMER_VIRT_PPI;
 
 impl VcpuGic {
     pub(super) fn lock(&self) -> SpinMutexGuard<'_, Private> {
@@ -76,26 +74,15 @@ impl VcpuGic {
     /// Makes a private interrupt pending, as an edge does. True if the caller must notify the vCPU.
     #[inline]
     pub fn raise<H: Hw>(&self, irq: u32) -> bool {
-        self.raise_if::<H>(irq, false, |_| true)
+        self.raise_if::<H>(irq, false, None)
     }
 
-    /// The same for the vCPU that runs here.
-    #[inline]
-    pub(crate) fn raise_here<H: Hw>(&self, irq: u32) {
-        self.raise_if::<H>(irq, true, |_| true);
-    }
-
-    /// A vCPU sends a software-generated interrupt to another or itself, if it is of this group here. True if the caller
-    /// must notify the vCPU, unless that runs here.
+    /// The same, if the interrupt is of this group, should one be given. A vCPU that is said to be `here` runs here, and need
+    /// not be notified.
     #[inline(always)]
-    pub(super) fn raise_sgi<H: Hw>(&self, irq: u32, here: bool, group1: bool) -> bool {
-        self.raise_if::<H>(irq, here, |bank| bank.is_group1(irq) == group1)
-    }
-
-    #[inline(always)]
-    fn raise_if<H: Hw>(&self, irq: u32, here: bool, condition: impl FnOnce(&Bank) -> bool) -> bool {
+    pub(crate) fn raise_if<H: Hw>(&self, irq: u32, here: bool, group1: Option<bool>) -> bool {
         let mut state = self.lock();
-        if !condition(&state.bank) {
+        if group1.is_some_and(|group1| state.bank.is_group1(irq) != group1) {
             return false;
         }
         state.bank.raise(irq);
@@ -143,7 +130,7 @@ impl VcpuGic {
         let Private { bank, lists } = &mut *self.lock();
         lists.on = Some(H::pcpu());
         if bank.enabled & VTIMER_BIT != 0 && !bank.is_in_flight(VTIMER_BIT) && vtimer::is_due(el1, H::now()) {
-            bank.raise(vtimer::VIRTUAL_PPI);
+            bank.raise(GUEST_TIMER_VIRT_PPI);
             self.mark(OWN);
         }
         if bank.is_in_flight(VTIMER_BIT) {
@@ -156,25 +143,14 @@ impl VcpuGic {
     /// goes to another one by now is handed on, since this one may never be back.
     pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
         let gic = &current.vcpu.gic;
-        let in_use = {
-            let lists = &mut gic.lock().lists;
-            lists.used &= !H::empty_lrs();
-            lists.used != 0
-        };
-        if in_use || gic.marks.load(Ordering::SeqCst) & ALL != 0 {
-            let spis = &mut *current.domain.dist.lock();
-            gic.lock().sync::<H>(spis);
-            for shared in &mut spis.0 {
-                for i in bits(shared.bank.ready()) {
-                    shared.claim(kernel, current, i);
-                }
-            }
-            gic.mark(ALL);
+        let mut state = gic.lock();
+        if gic.marks.load(Ordering::SeqCst) & ALL != 0 || !state.lists.is_idle::<H>() {
+            drop(state);
+            refill(kernel, current, 0);
+            state = gic.lock();
         }
-        let Private { bank, lists } = &mut *gic.lock();
-        lists.notify_underflow::<H>(false);
-        lists.on = None;
-        if bank.is_in_flight(VTIMER_BIT) {
+        (state.lists.used, state.lists.on) = (0, None);
+        if state.bank.is_in_flight(VTIMER_BIT) {
             // The next vCPU's timer must be able to interrupt.
             H::set_active(VTIMER, false);
         }
@@ -191,18 +167,12 @@ impl Private {
         }
         alone
     }
-
-    /// Takes everything out of the list registers of this pCPU, so that it is known again.
-    pub(super) fn sync<H: Hw>(&mut self, spis: &mut Spis) {
-        let Private { bank, lists } = self;
-        lists.drain::<H>(|lr| spis.bank(lr.irq()).unwrap_or(&mut *bank).fold::<H>(lr));
-    }
 }
 
 impl Default for VcpuGic {
     /// A GIC with everything disabled. The virtual timer is linked to the physical one.
     fn default() -> Self {
-        let bank = Bank::new(0, SGIS, VTIMER_BIT);
+        let bank = Bank::new(0, VTIMER_BIT);
         let state = Private { bank, lists: Lists::default() };
         VcpuGic { marks: AtomicU8::new(0), state: SpinMutex::new(state) }
     }
