@@ -18,7 +18,7 @@ fn xenolith_main(fdt: &'static [u8]) -> ! {
     boot::init_frames(&mut machine);
     let machine = KERNEL.set_machine(machine);
     boot::start_pcpus(machine);
-    let (pcpus, pages) = (Arm::online(), Arm::frames().total_pages());
+    let (pcpus, pages) = (Arm::online(), Arm::frames().pages().0);
     KERNEL.log(format_args!("{pcpus} pCPUs, {} MiB free in {} banks", pages >> 8, machine.ram.len()));
     KERNEL.log(format_args!("command line: {}", machine.cmdline));
     if let Err(error) = KERNEL.start_dom0() {

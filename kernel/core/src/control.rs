@@ -182,9 +182,10 @@ fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
     let machine = kernel.machine().ok_or(XenError::NoDev)?;
     #[allow(clippy::cast_possible_truncation, reason = "MIDR_EL1 has 32 bits")]
     let midr = H::id_register(MIDR.0, MIDR.1) as u32;
+    let (total_pages, free_pages) = H::frames().pages();
     Ok(PlatformInfo {
-        total_pages: H::frames().total_pages(),
-        free_pages: H::frames().free_pages(),
+        total_pages,
+        free_pages,
         dom0_base: machine.dom0_ram.start.raw(),
         dom0_size: machine.dom0_ram.size,
         window_base: machine.window().raw(),

@@ -10,7 +10,7 @@ use core::ops::Range;
 use hypercall_abi::errno::XenError;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::addr::{GuestVa, Pa};
+use crate::addr::{GuestVa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
 use crate::frame::FrameRef;
 use crate::hw::{Access, Hw};
@@ -30,45 +30,39 @@ pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) ->
     Ok(value)
 }
 
-/// Writes a value; no alignment is asked for.
-pub fn write<H: Hw, T: IntoBytes + Immutable>(domain: &Domain<H>, va: GuestVa, value: &T) -> Copied {
-    copy_out(domain, va, value.as_bytes())
-}
-
 /// Copies from the guest. On an error, what came before the bad page may have been copied.
 pub fn copy_in<H: Hw>(domain: &Domain<H>, va: GuestVa, into: &mut [u8]) -> Copied {
-    each_page(domain, va, into.len(), Access::Read, |at, part| {
-        if let Some(part) = into.get_mut(part) {
-            H::read_bytes(at, part);
-        }
+    each_part(domain, va, va.offset(), into.len(), Access::Read, |at, part| {
+        into.get_mut(part).map(|part| H::read_bytes(at, part)).ok_or(XenError::Fault)
     })
 }
 
 /// Copies to the guest. On an error, what came before the bad page may have been copied.
 pub fn copy_out<H: Hw>(domain: &Domain<H>, va: GuestVa, from: &[u8]) -> Copied {
-    each_page(domain, va, from.len(), Access::Write, |at, part| {
-        if let Some(part) = from.get(part) {
-            H::write_bytes(at, part);
-        }
+    each_part(domain, va, va.offset(), from.len(), Access::Write, |at, part| {
+        from.get(part).map(|part| H::write_bytes(at, part)).ok_or(XenError::Fault)
     })
 }
 
-/// Does `copy` for each part of a range that lies in one page, while that is pinned.
-fn each_page<H: Hw>(
+/// Does `copy` for each part of a range that crosses no page, neither there nor from byte `beside` of another one on,
+/// while the page is pinned.
+pub fn each_part<H: Hw>(
     domain: &Domain<H>,
     va: GuestVa,
+    beside: u64,
     bytes: usize,
     access: Access,
-    mut copy: impl FnMut(Pa, Range<usize>),
+    mut copy: impl FnMut(Pa, Range<usize>) -> Copied,
 ) -> Copied {
     // A range that wraps around the end of the address space is none.
     va.checked_add(bytes as u64).ok_or(XenError::Fault)?;
     let mut done = 0;
     while done < bytes {
         let at = va.add(done as u64);
-        let end = usize::try_from(at.left_in_page()).map_or(bytes, |left| bytes.min(done + left));
+        let left = at.left_in_page().min(PAGE_SIZE - (beside + done as u64) % PAGE_SIZE);
+        let end = usize::try_from(left).map_or(bytes, |left| bytes.min(done + left));
         let page = pin(domain, at, access)?;
-        copy(page.pa().add(at.offset()), done..end);
+        copy(page.pa().add(at.offset()), done..end)?;
         done = end;
     }
     Ok(())

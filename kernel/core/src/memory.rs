@@ -243,21 +243,14 @@ pub fn copy_foreign<H: Hw>(
     count: u64,
     access: Access,
 ) -> (u64, Result<(), XenError>) {
-    if va.checked_add(count).is_none() || ipa.checked_add(count).is_none() {
-        return (0, Err(XenError::Fault));
-    }
     let others = if access == Access::Write { Access::Read } else { Access::Write };
+    let Some(bytes) = usize::try_from(count).ok().filter(|_| ipa.checked_add(count).is_some()) else {
+        return (0, Err(XenError::Fault));
+    };
     let mut done = 0;
-    while done < count {
-        let (va, ipa) = (va.add(done), ipa.add(done));
-        // No part crosses a page on either side.
-        let bytes = va.left_in_page().min(ipa.left_in_page()).min(count - done);
-        let pages = domain.p2m.pin(ipa).and_then(|page| Ok((page, guest::pin(caller, va, others)?)));
-        // Both stay pinned until the end of the round.
-        let (inside, outside) = match &pages {
-            Ok((inside, outside)) => (inside.pa().add(ipa.offset()), outside.pa().add(va.offset())),
-            Err(error) => return (done, Err(*error)),
-        };
+    let copied = guest::each_part(caller, va, ipa.offset(), bytes, others, |outside, part| {
+        let page = domain.p2m.pin(ipa.add(done))?;
+        let (inside, bytes) = (page.pa().add(ipa.add(done).offset()), part.len() as u64);
         match access {
             Access::Write => {
                 H::copy(inside, outside, bytes);
@@ -266,8 +259,9 @@ pub fn copy_foreign<H: Hw>(
             Access::Read => H::copy(outside, inside, bytes),
         }
         done += bytes;
-    }
-    (done, Ok(()))
+        Ok(())
+    });
+    (done, copied)
 }
 
 #[cfg(test)]

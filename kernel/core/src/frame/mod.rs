@@ -282,14 +282,10 @@ impl FrameTable {
         self.put(pa);
     }
 
-    /// Frames that are RAM for use by domains and kernel objects.
-    pub fn total_pages(&self) -> u64 {
-        self.buddy.lock().total
-    }
-
-    /// Frames that are free.
-    pub fn free_pages(&self) -> u64 {
-        self.buddy.lock().free
+    /// Frames that are RAM for use by domains and kernel objects, and those of them that are free.
+    pub fn pages(&self) -> (u64, u64) {
+        let buddy = self.buddy.lock();
+        (buddy.total, buddy.free)
     }
 
     /// First byte behind the last frame.

@@ -9,7 +9,7 @@ use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF
 use hypercall_abi::ids::{DomId, GrantRef};
 
 use super::batch;
-use super::uses::Use;
+use super::table::Use;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};

@@ -12,7 +12,7 @@ use hypercall_abi::grant::{
 use hypercall_abi::ids::{GrantHandle, GrantRef};
 
 use super::batch;
-use super::uses::Use;
+use super::table::Use;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::domain::Domain;
 use crate::hw::Hw;

@@ -13,7 +13,6 @@ mod query;
 mod table;
 #[cfg(test)]
 mod tests;
-mod uses;
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::{GrantOp, GrantStatus};

@@ -8,6 +8,7 @@ use hypercall_abi::grant::{
     SetVersion, SetupTable, SwapGrantRef,
 };
 use hypercall_abi::ids::DomId;
+use zerocopy::IntoBytes;
 
 use super::{batch, each};
 use crate::addr::{GuestVa, PAGE_SIZE, Pa};
@@ -27,7 +28,7 @@ pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         arg.status = places.as_ref().err().unwrap_or(&GrantStatus::Okay).raw();
         for (index, gfn) in (0..arg.nr_frames).zip(places.into_iter().flatten()) {
             let at = guest::element(GuestVa::new(arg.frame_list.0), u64::from(index), size_of::<u64>())?;
-            guest::write(call.domain, at, &gfn.0)?;
+            guest::copy_out(call.domain, at, gfn.as_bytes())?;
         }
         Ok(())
     })

@@ -1,24 +1,34 @@
-//! The pages of a grant table: those that the granter writes, and ours beside them.
+//! A grant table: its pages, what an entry in them counts, and the uses that are counted.
+//!
+//! The granter writes entries into pages that it shares with us, and we keep our halves of them in pages beside those.
+//! A use is counted in our half, and shown to the granter in `GTF_reading` and `GTF_writing`. An entry that counts a use
+//! names a frame, and each use holds a reference on it. Counts and references change together under the table's lock, so
+//! a second user never meets a frame that the first one has just let go.
 
 use core::marker::PhantomData;
 
 use heapless::Vec;
 use hypercall_abi::errno::XenError;
-use hypercall_abi::grant::{ENTRIES_V1_PER_PAGE, ENTRY_V1_SIZE, GTF_PERMIT_ACCESS, GrantEntryV1};
+use hypercall_abi::grant::{
+    ENTRIES_V1_PER_PAGE, ENTRY_V1_SIZE, GTF_PERMIT_ACCESS, GTF_READING, GTF_READONLY, GTF_TYPE_MASK, GTF_WRITING,
+    GrantEntryV1, GrantStatus,
+};
 use hypercall_abi::ids::{DomId, Gfn, GrantRef};
 use hypercall_abi::memory::XENMAPIDX_GRANT_TABLE_STATUS;
-use zerocopy::transmute;
+use zerocopy::{FromBytes, Immutable, IntoBytes, transmute};
 
-use super::uses::Entry;
-use crate::addr::Pa;
+use crate::addr::{Ipa, Pa};
 use crate::domain::Domain;
 use crate::frame::{FrameKind, FrameRef};
 use crate::hw::Hw;
+use crate::hypercall::Call;
 
 /// Pages of a table at most (Xen's default for `max_grant_frames`).
 const MAX_PAGES: usize = 64;
 /// Where a page is that is not mapped (`INVALID_GFN`).
 const NOWHERE: Gfn = Gfn(u64::MAX);
+/// Attempts to change a word that its granter changes at the same time. An honest granter writes it once or twice.
+const ATTEMPTS: u32 = 64;
 
 /// One page of the table.
 struct Page {
@@ -104,4 +114,155 @@ pub fn seed<H: Hw>(domain: &Domain<H>, gref: GrantRef, gfn: Gfn, peer: DomId) ->
     let entry = table.entry::<H>(gref).ok_or(XenError::Inval)?;
     H::store64(entry.shared, transmute!(GrantEntryV1 { flags: GTF_PERMIT_ACCESS, domid: peer, frame }));
     Ok(())
+}
+
+/// Both halves of an entry: the granter's `grant_entry_v1`, which can change at any moment, and our [`Counts`].
+pub(super) struct Entry<H> {
+    shared: Pa,
+    ours: Pa,
+    hw: PhantomData<H>,
+}
+
+/// Who uses a reference, how often for reading and for writing (up to 255 times each, as with Xen), and which frame.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Counts {
+    uses: [u8; 2],
+    user: DomId,
+    /// The frame's number.
+    frame: u32,
+}
+
+impl Counts {
+    fn frame(self) -> Pa {
+        Pa::from_number(u64::from(self.frame))
+    }
+}
+
+impl<H: Hw> Entry<H> {
+    fn counts(&self) -> Counts {
+        transmute!(H::load64(self.ours))
+    }
+
+    fn set_counts(&self, counts: Counts) {
+        H::store64(self.ours, transmute!(counts));
+    }
+
+    /// Whether `user` uses `frame` through the entry, for reading or (if `write`) writing.
+    pub(super) fn is_used(&self, user: DomId, write: bool, frame: Pa) -> bool {
+        let counts = self.counts();
+        counts.user == user && counts.uses[usize::from(write)] > 0 && counts.frame() == frame
+    }
+
+    /// Exchanges the granter's halves of two entries that nobody uses; false if somebody does.
+    pub(super) fn swap(&self, other: &Self) -> bool {
+        let free = self.counts().uses == [0; 2] && other.counts().uses == [0; 2];
+        if free {
+            let (mine, others) = (H::load64(self.shared), H::load64(other.shared));
+            H::store64(self.shared, others);
+            H::store64(other.shared, mine);
+        }
+        free
+    }
+
+    /// Checks that the entry permits the use, and sets the flags that show it, in one step against the granter; returns
+    /// the frame that it grants.
+    #[inline(always)]
+    fn show(&self, user: DomId, write: bool) -> Result<Gfn, GrantStatus> {
+        let mut found = H::load64(self.shared);
+        for _ in 0..ATTEMPTS {
+            let GrantEntryV1 { flags, domid, frame } = transmute!(found);
+            let permits = flags & GTF_TYPE_MASK == GTF_PERMIT_ACCESS && !(write && flags & GTF_READONLY != 0);
+            if !permits || domid != user {
+                return Err(GrantStatus::GeneralError);
+            }
+            let flags = if write { GTF_READING | GTF_WRITING } else { GTF_READING };
+            match H::cas64(self.shared, found, found | u64::from(flags)) {
+                Ok(_) => return Ok(Gfn(frame.into())),
+                Err(now) => found = now,
+            }
+        }
+        // A granter that never leaves its entry alone grants nothing.
+        Err(GrantStatus::GeneralError)
+    }
+
+    /// Takes back the flags that no use stands for. Entries are aligned pairs of words, of which the second is
+    /// written back as it was.
+    fn hide(&self, counts: Counts) {
+        let flags = match counts.uses {
+            [0, 0] => GTF_READING | GTF_WRITING,
+            [_, 0] => GTF_WRITING,
+            [_, _] => return,
+        };
+        H::clear_bits64(self.shared, u64::from(flags));
+    }
+}
+
+/// A page in use, with a reference on its frame. Ends when it is dropped.
+pub(super) struct Use<H: Hw> {
+    /// Who granted the page and counts the use; `None` for a page of the user's own, or of a granter that is gone.
+    pub(super) granter: Option<H::Shared<Domain<H>>>,
+    /// By which reference. Uses of one frame through several references are alike: one may end in another's place.
+    pub(super) gref: GrantRef,
+    pub(super) user: DomId,
+    pub(super) write: bool,
+    pub(super) frame: Pa,
+}
+
+impl<H: Hw> Use<H> {
+    /// A use by the caller of what the domain `granter` grants.
+    #[inline]
+    pub(super) fn begin(call: &Call<'_, H>, granter: DomId, gref: GrantRef, write: bool) -> Result<Self, GrantStatus> {
+        let user = call.domain.id;
+        let granter = call.kernel.domains.get(granter).filter(|granter| !granter.is_dying());
+        let granter = granter.ok_or(GrantStatus::BadDomain)?;
+        let table = granter.grants.lock();
+        let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
+        let mut counts = entry.counts();
+        let first = counts.uses == [0; 2];
+        if !first && counts.user != user {
+            return Err(GrantStatus::GeneralError);
+        }
+        let more = counts.uses[usize::from(write)].checked_add(1).ok_or(GrantStatus::NoSpace)?;
+        let shown = if first || write && counts.uses[1] == 0 { Some(entry.show(user, write)?) } else { None };
+        let page = match shown.filter(|_| first) {
+            Some(gfn) => granter.p2m.pin(Ipa::from_number(gfn.0)).ok(),
+            // An entry in use stays with its frame, whatever the granter writes.
+            None => H::frames().get(counts.frame(), granter.id),
+        };
+        let Some(page) = page else {
+            entry.hide(counts);
+            return Err(GrantStatus::BadPage);
+        };
+        let frame = page.keep();
+        counts.uses[usize::from(write)] = more;
+        // The hypervisor's address space has 40 bits, so the number of a frame fits.
+        let number = u32::try_from(frame.number()).unwrap_or(u32::MAX);
+        entry.set_counts(Counts { user, frame: number, ..counts });
+        drop(table);
+        Ok(Use { granter: Some(granter), gref, user, write, frame })
+    }
+
+    /// Hands the use over to a mapping of the frame, which is what ends it.
+    pub(super) fn keep(mut self) {
+        self.granter = None;
+        core::mem::forget(self);
+    }
+}
+
+impl<H: Hw> Drop for Use<H> {
+    fn drop(&mut self) {
+        let Some(granter) = &self.granter else { return H::frames().put(self.frame) };
+        let table = granter.grants.lock();
+        H::frames().put(self.frame);
+        let counts_it = |entry: &Entry<H>| entry.is_used(self.user, self.write, self.frame);
+        let named = table.entry(self.gref).filter(counts_it);
+        let Some(entry) = named.or_else(|| table.find(counts_it)) else { return };
+        let mut counts = entry.counts();
+        counts.uses[usize::from(self.write)] -= 1;
+        entry.set_counts(counts);
+        if counts.uses[usize::from(self.write)] == 0 {
+            entry.hide(counts);
+        }
+    }
 }

@@ -17,6 +17,11 @@ fn running() -> (World, Shared<Domain<Fake>>) {
     (world, domain)
 }
 
+/// Writes as a call does that answers with a value.
+fn write(domain: &Domain<Fake>, va: GuestVa, value: u64) -> Result<(), XenError> {
+    copy_out(domain, va, value.as_bytes())
+}
+
 fn va(offset: u64) -> GuestVa {
     GuestVa::new(GUEST_RAM + offset)
 }
@@ -26,7 +31,7 @@ fn values_lie_at_any_alignment_and_across_page_ends() {
     let (_world, domain) = running();
     for offset in [0, 1, 7, PAGE_SIZE - 8, PAGE_SIZE - 7, PAGE_SIZE - 1, 2 * PAGE_SIZE - 3] {
         let value = 0x1122_3344_5566_7788 ^ offset;
-        write::<Fake, u64>(&domain, va(offset), &value).unwrap();
+        write(&domain, va(offset), value).unwrap();
         assert_eq!(peek::<u64>(&domain, GUEST_RAM + offset), value);
         assert_eq!(read::<Fake, u64>(&domain, va(offset)), Ok(value));
         let mut array = Array::<Fake>::new(Access::Write);
@@ -42,7 +47,7 @@ fn pointers_to_nothing_and_past_the_end_of_everything_are_faults() {
     for at in [0, GUEST_RAM - 1, GUEST_RAM + 4 * PAGE_SIZE, GUEST_RAM + 4 * PAGE_SIZE - 7, u64::MAX, u64::MAX - 7] {
         let at = GuestVa::new(at);
         assert_eq!(read::<Fake, u64>(&domain, at).map(drop), FAULT, "{at}");
-        assert_eq!(write::<Fake, u64>(&domain, at, &1), FAULT, "{at}");
+        assert_eq!(write(&domain, at, 1), FAULT, "{at}");
         assert_eq!(Array::<Fake>::new(Access::Read).read::<u64>(&domain, at).map(drop), FAULT, "{at}");
     }
     assert_eq!(copy_in::<Fake>(&domain, GuestVa::new(u64::MAX), &mut []), Ok(()), "nothing is nowhere");
@@ -56,8 +61,8 @@ fn what_the_guest_may_not_write_is_not_written_for_it() {
     fake::with(|s| s.read_only.insert(GUEST_RAM / PAGE_SIZE + 1));
     poke(&domain, GUEST_RAM + PAGE_SIZE, &7u64);
     assert_eq!(read::<Fake, u64>(&domain, va(PAGE_SIZE)), Ok(7));
-    assert_eq!(write::<Fake, u64>(&domain, va(PAGE_SIZE), &8), FAULT);
-    assert_eq!(write::<Fake, u64>(&domain, va(PAGE_SIZE - 4), &8), FAULT, "nor when only its end is");
+    assert_eq!(write(&domain, va(PAGE_SIZE), 8), FAULT);
+    assert_eq!(write(&domain, va(PAGE_SIZE - 4), 8), FAULT, "nor when only its end is");
     assert_eq!(peek::<u64>(&domain, GUEST_RAM + PAGE_SIZE), 7);
     fake::with(|s| s.unmapped.insert(GUEST_RAM / PAGE_SIZE + 1));
     assert_eq!(read::<Fake, u64>(&domain, va(PAGE_SIZE)).map(drop), FAULT);
@@ -77,7 +82,7 @@ fn pages_that_are_not_the_domains_own_are_not_reached_through_a_pointer() {
         let at = 0x8000_0000 + n as u64 * PAGE_SIZE;
         domain.p2m.map(Ipa::new(at), pa, 1, kind).unwrap();
         assert_eq!(read::<Fake, u64>(&domain, GuestVa::new(at)).map(drop), FAULT, "{kind:?}");
-        assert_eq!(write::<Fake, u64>(&domain, GuestVa::new(at), &1), FAULT, "{kind:?}");
+        assert_eq!(write(&domain, GuestVa::new(at), 1), FAULT, "{kind:?}");
     }
 }
 
