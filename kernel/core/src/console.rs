@@ -49,19 +49,6 @@ pub struct LineBuffer {
     dropped: u32,
 }
 
-impl LineBuffer {
-    /// Whether one more line may be printed now.
-    fn allow<H: Hw>(&mut self) -> bool {
-        let (now, period) = (H::now(), ticks::<H>(REFILL_NS));
-        let paid = self.paid.max(now).saturating_add(period);
-        let allowed = paid <= now.saturating_add(BURST * period);
-        if allowed {
-            self.paid = paid;
-        }
-        allowed
-    }
-}
-
 impl Log {
     /// Nothing yet.
     pub const EMPTY: Log = Log { ring: HistoryBuf::new(), end: 0, shown: 0 };
@@ -134,7 +121,10 @@ impl<H: Hw> Kernel<H> {
     }
 
     fn end_line(&self, id: DomId, line: &mut LineBuffer) {
-        if line.allow::<H>() {
+        let (now, period) = (H::now(), ticks::<H>(REFILL_NS));
+        let paid = line.paid.max(now).saturating_add(period);
+        if paid <= now.saturating_add(BURST * period) {
+            line.paid = paid;
             if line.dropped > 0 {
                 self.print(format_args!("(d{id}) {} lines dropped\n", line.dropped));
                 line.dropped = 0;

@@ -63,8 +63,7 @@ fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Resu
         Op::PcpuInfo => call.write(2, &pcpu_info(call.kernel, call.args[1])?),
         Op::ConsoleRead => console_read(call),
         Op::Power => match call.args[1] {
-            0 => H::power_off(),
-            1 => H::restart(),
+            how @ (0 | 1) => H::end_machine(how == 1),
             _ => Err(XenError::Inval),
         },
         Op::DeviceMap => device_map(call),

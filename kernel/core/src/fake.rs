@@ -199,12 +199,8 @@ impl Hw for Fake {
         with(|s| s.console.extend_from_slice(text));
     }
 
-    fn power_off() -> ! {
-        panic!("power off")
-    }
-
-    fn restart() -> ! {
-        panic!("restart")
+    fn end_machine(restart: bool) -> ! {
+        panic!("{}", if restart { "restart" } else { "power off" })
     }
 }
 

@@ -68,10 +68,8 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
     fn set_deadline(at: Option<Ticks>);
     /// Writes to the console at once.
     fn console(text: &[u8]);
-    /// Switches the machine off.
-    fn power_off() -> !;
-    /// Restarts the machine.
-    fn restart() -> !;
+    /// Switches the machine off, or restarts it.
+    fn end_machine(restart: bool) -> !;
 }
 
 /// Contents of frames. The caller holds a reference on the frame, and the range lies inside one page.

@@ -109,10 +109,7 @@ pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: ShutdownR
     if domain.id == DomId::DOM0 {
         kernel.log(format_args!("dom0 has ended ({reason:?}): the machine follows"));
         kernel.show_unread();
-        if reason == ShutdownReason::Reboot {
-            H::restart();
-        }
-        H::power_off();
+        H::end_machine(reason == ShutdownReason::Reboot);
     }
     send_global_virq(kernel, Virq::DomExc);
 }

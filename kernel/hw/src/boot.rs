@@ -144,10 +144,7 @@ pub fn init_frames(machine: &mut Machine) {
 /// The machine's frames, which nobody asks for before [`init_frames`].
 #[inline]
 pub fn frames() -> &'static FrameTable {
-    match FRAMES.get() {
-        Some(frames) => frames,
-        None => crash::park(),
-    }
+    FRAMES.get().unwrap_or_else(|| crash::park())
 }
 
 /// Sets the GIC up, for this pCPU too, and starts the others, one after the other.

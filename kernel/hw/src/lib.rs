@@ -73,15 +73,7 @@ impl Hw for Arm {
 
     fn set_deadline(at: Option<Ticks>) {
         // SAFETY: the timer only raises an interrupt. No ISB: the exception return that follows is one.
-        unsafe {
-            match at {
-                Some(ticks) => {
-                    msr!("cnthp_cval_el2", ticks);
-                    msr!("cnthp_ctl_el2", 1);
-                }
-                None => msr!("cnthp_ctl_el2", 0),
-            }
-        }
+        unsafe { msr!("cnthp_cval_el2", at.unwrap_or(Ticks::MAX)) };
     }
 
     fn console(text: &[u8]) {
@@ -89,13 +81,8 @@ impl Hw for Arm {
     }
 
     // The firmware below a hypervisor cannot be reached by HVC. One that refuses leaves nothing to do but to stop.
-    fn power_off() -> ! {
-        let _ = psci::system_off::<Smc>();
-        crash::park()
-    }
-
-    fn restart() -> ! {
-        let _ = psci::system_reset::<Smc>();
+    fn end_machine(restart: bool) -> ! {
+        let _ = if restart { psci::system_reset::<Smc>() } else { psci::system_off::<Smc>() };
         crash::park()
     }
 }
