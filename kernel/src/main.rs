@@ -8,10 +8,11 @@ use kernel_core::dom0;
 use kernel_core::hw::Hw;
 use kernel_hw::{Arm, KERNEL, boot, crash};
 
-/// Called by the entry code with the MMU on and, if the FDT names one, a console.
+/// Called by the entry code with the MMU on. The first guest follows.
 // SAFETY: the name is declared in kernel_hw::boot, with this signature.
 #[unsafe(no_mangle)]
-fn xenolith_main(fdt: &'static [u8]) -> ! {
+fn xenolith_main(fdt: &'static [u8]) {
+    boot::find_console(fdt);
     KERNEL.log(format_args!("Xenolith {}", env!("CARGO_PKG_VERSION")));
     let mut machine = boot::discover(fdt);
     crash::or_stop(dom0::take_ram::<Arm>(&mut machine));
@@ -24,7 +25,6 @@ fn xenolith_main(fdt: &'static [u8]) -> ! {
     if let Err(error) = KERNEL.start_dom0() {
         crash::boot_error(format_args!("dom0 cannot be made: {error}"));
     }
-    boot::run()
 }
 
 #[panic_handler]

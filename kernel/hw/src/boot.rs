@@ -5,6 +5,7 @@
 use core::sync::atomic::Ordering;
 
 use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
 use kernel_core::frame::{FrameEntry, FrameTable};
 use kernel_core::hw::{Hw, MAX_PCPUS};
@@ -18,7 +19,7 @@ use crate::crash::{self, or_stop};
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{Access, STAGE1};
 use crate::sysreg::mrs;
-use crate::{Arm, console, cpu, gic, vectors};
+use crate::{Arm, console, cpu, gic};
 
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
@@ -27,7 +28,7 @@ static QUOTAS: [Quota; MAX_DOMAINS] = [const { Quota::new(0) }; MAX_DOMAINS];
 
 unsafe extern "Rust" {
     /// The image's `main`.
-    safe fn xenolith_main(fdt: &'static [u8]) -> !;
+    safe fn xenolith_main(fdt: &'static [u8]);
 }
 
 // Places in the image, which the linker script marks, and where PSCI starts a pCPU.
@@ -60,26 +61,21 @@ pub unsafe extern "C" fn early(fdt: u64) {
     }
 }
 
-/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine; the others run guests as soon
-/// as there are any.
+/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine. On return `frame` holds the
+/// registers of the first guest; that there is one may take a while.
 ///
 /// # Safety
 ///
-/// Called by the entry code alone, on the stack that belongs to the block in `TPIDR_EL2`.
-pub unsafe extern "C" fn enter(fdt: u64) -> ! {
+/// Called by the entry code alone, with the frame on top of the stack that belongs to the block in `TPIDR_EL2`.
+pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) {
     percpu::this().mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
     cpu::init();
-    let Some(blob) = find_fdt(fdt) else {
-        init_interrupts();
-        run()
-    };
-    if let Some(uart) = fdt::console(blob) {
-        let page = Range { start: uart.page(), size: PAGE_SIZE };
-        if STAGE1.map(page, Access::Device).is_ok() {
-            console::init(uart);
-        }
+    match find_fdt(fdt) {
+        Some(blob) => xenolith_main(blob),
+        None => init_interrupts(),
     }
-    xenolith_main(blob)
+    // SAFETY: no guest has run here, so no entry of the vectors is active.
+    unsafe { percpu::with_local(|kernel, local| exit::first(kernel, local, frame)) };
 }
 
 /// Maps what the first steps need: instructions, constants, variables, stacks, and the FDT.
@@ -110,17 +106,23 @@ fn place(fdt: &[u8]) -> Range {
     Range { start: Pa::new(fdt.as_ptr() as u64), size: fdt.len() as u64 }
 }
 
+/// Finds the console, if the FDT names one.
+pub fn find_console(fdt: &[u8]) {
+    if let Some(uart) = fdt::console(fdt)
+        && STAGE1.map(Range { start: uart.page(), size: PAGE_SIZE }, Access::Device).is_ok()
+    {
+        console::init(uart);
+    }
+}
+
 /// Reads the FDT, and maps the GIC, all RAM that is free, and Dom0's image.
 pub fn discover(fdt: &'static [u8]) -> Machine {
     let found = or_stop(fdt::discover(fdt, place(fdt), image()));
-    or_stop(map_machine(&found));
+    let devices = found.gicr.iter().chain([&found.gicd]).map(|region| (*region, Access::Device));
+    let parts =
+        devices.chain([(found.dom0_image, Access::Read)]).chain(found.free().map(|ram| (ram, Access::ReadWrite)));
+    parts.for_each(|(part, access)| or_stop(STAGE1.map(part, access)));
     found
-}
-
-fn map_machine(found: &Machine) -> Result<(), &'static str> {
-    found.gicr.iter().chain([&found.gicd]).try_for_each(|region| STAGE1.map(*region, Access::Device))?;
-    STAGE1.map(found.dom0_image, Access::Read)?;
-    found.free().try_for_each(|part| STAGE1.map(part, Access::ReadWrite))
 }
 
 /// Builds the frame table, and hands all RAM that is still free to it.
@@ -187,15 +189,4 @@ fn init_interrupts() {
     own.redistributor.store(redistributor, Ordering::Relaxed);
     gic::init_pcpu();
     own.online.store(true, Ordering::Release);
-}
-
-/// Runs guests on this pCPU, as soon as there are any.
-pub fn run() -> ! {
-    let frame = percpu::this().frame;
-    // SAFETY: the stack starts below the frame, which nobody else uses; `with_local` names this caller, and no guest has
-    // run here, so no entry of the vectors is active.
-    unsafe {
-        percpu::with_local(|kernel, local| exit::first(kernel, local, &mut *frame));
-        vectors::enter_guest(frame)
-    }
 }

@@ -78,7 +78,6 @@ boot_start:
     ldr     x0, [x19, #{frame}]
     mov     sp, x0
     mov     x29, xzr
-    mov     x30, xzr
     mov     x0, x20
     bl      {early}
     b       mmu_on
@@ -122,11 +121,12 @@ mmu_on:
     ldr     x1, ={sctlr}
     msr     sctlr_el2, x1
     isb
+    // The first return to a guest; as in the vectors, SP is at its frame.
     mov     x29, xzr
-    mov     x30, xzr
-    mov     x0, x20
+    mov     x0, sp
+    mov     x1, x20
     bl      {enter}
-    b       boot_park
+    b       return_to_guest
 "#,
     blocks = sym percpu::BLOCKS,
     frame = const percpu::FRAME_OFFSET,

@@ -44,7 +44,7 @@ pub struct Percpu {
     /// First byte behind the emergency stack.
     emergency_top: *const u8,
     /// The frame on top of the stack.
-    pub frame: *mut TrapFrame,
+    frame: *const u8,
     /// Its redistributor's registers.
     pub redistributor: AtomicUsize,
     /// Affinity, as in `MPIDR_EL1`.
@@ -70,7 +70,7 @@ const fn block(id: u8) -> Percpu {
     let stacks = (&raw const image_stacks_start).wrapping_add(id as usize * STACK_STRIDE);
     Percpu {
         emergency_top: stacks.wrapping_add(EMERGENCY_TOP),
-        frame: stacks.wrapping_add(STACK_STRIDE - size_of::<TrapFrame>()).cast_mut().cast(),
+        frame: stacks.wrapping_add(STACK_STRIDE - size_of::<TrapFrame>()),
         redistributor: AtomicUsize::new(0),
         mpidr: AtomicU64::new(u64::MAX),
         online: AtomicBool::new(false),

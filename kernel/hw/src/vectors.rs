@@ -101,10 +101,7 @@ exception_vectors:
     .endr
 
     .balign 128
-    // x0 = the frame on top of this pCPU's stack.
-    .global enter_guest
-enter_guest:
-    mov     sp, x0
+    .global return_to_guest
 return_to_guest:
     ldp     x21, x22, [sp, #248]
     msr     elr_el2, x21
@@ -124,15 +121,6 @@ return_to_guest:
     serror = sym guest_exit::<SERROR>,
     own = sym crash::exception,
 );
-
-unsafe extern "C" {
-    /// Enters the guest whose registers are in `frame`.
-    ///
-    /// # Safety
-    ///
-    /// `frame` is the one on top of this pCPU's stack, whose contents are given up.
-    pub fn enter_guest(frame: *mut TrapFrame) -> !;
-}
 
 /// An exception while the guest ran.
 ///
