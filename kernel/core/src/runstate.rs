@@ -121,12 +121,11 @@ impl RunstateArea {
     }
 }
 
-/// The earlier of two times that may be never.
-pub fn earlier(a: Option<Ticks>, b: Option<Ticks>) -> Option<Ticks> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (only, None) | (None, only) => only,
-    }
+/// The earliest of times that may be never.
+#[inline(always)]
+pub fn earliest<const N: usize>(times: [Option<Ticks>; N]) -> Option<Ticks> {
+    let first = times.iter().fold(Ticks::MAX, |first, at| first.min(at.unwrap_or(Ticks::MAX)));
+    (first != Ticks::MAX).then_some(first)
 }
 
 /// Ticks of the system counter as nanoseconds.

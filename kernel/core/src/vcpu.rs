@@ -10,7 +10,7 @@ use crate::addr::Pa;
 use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
-use crate::runstate::{OFFLINE, Run, earlier};
+use crate::runstate::{OFFLINE, Run, earliest};
 use crate::vgic::VcpuGic;
 use crate::vtimer::{self, PhysicalTimer};
 
@@ -127,6 +127,6 @@ impl<H: Hw> Vcpu<H> {
     /// When it wants to be woken although nobody sends it anything: the earliest of its timers, and the end of a poll.
     pub fn deadline(&self, el1: &El1Context) -> Option<Ticks> {
         let poll = Some(self.poll_until.load(Ordering::Relaxed)).filter(|at| *at != 0);
-        earlier(earlier(vtimer::deadline(el1), self.ptimer.deadline()), poll)
+        earliest([vtimer::deadline(el1), self.ptimer.deadline(), poll])
     }
 }

@@ -11,15 +11,19 @@ use heapless::binary_heap::{BinaryHeap, Min};
 use super::Policy;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::MAX_VCPUS_TOTAL;
-use crate::runstate::{earlier, ticks};
+use crate::runstate::earliest;
 use crate::vcpu::Vcpu;
 
-/// The most that a vCPU's virtual runtime may differ from its queue's when it enters, in nanoseconds.
-const LAG_NS: u64 = 4_000_000;
-/// How far ahead of the running vCPU a waiting one must be to preempt it, in nanoseconds.
-const GRANULARITY_NS: u64 = 500_000;
-/// How long a turn is while others wait, in nanoseconds.
-pub(super) const SLICE_NS: u64 = 5_000_000;
+/// How long a turn is while others wait, and the most that a vCPU's virtual runtime may differ from its queue's when it
+/// enters: 5 ms.
+fn slice<H: Hw>() -> Ticks {
+    u64::from(H::frequency()) / 200
+}
+
+/// How far ahead of the running vCPU a waiting one must be to preempt it: 0.5 ms.
+fn granularity<H: Hw>() -> Ticks {
+    u64::from(H::frequency()) / 2000
+}
 
 struct Waiting<H: Hw> {
     key: u64,
@@ -79,8 +83,7 @@ impl<H: Hw> FairQueue<H> {
 
     /// Brings the virtual runtime of a vCPU that comes from sleep or from another pCPU within the lag of this queue's.
     fn adopt(&self, vcpu: &Vcpu<H>) -> u64 {
-        let lag = ticks::<H>(LAG_NS);
-        let own = vcpu.vruntime.load(Relaxed);
+        let (lag, own) = (slice::<H>(), vcpu.vruntime.load(Relaxed));
         let key = own.clamp(self.floor.saturating_sub(lag), self.floor.saturating_add(lag));
         vcpu.vruntime.store(key, Relaxed);
         key
@@ -89,18 +92,17 @@ impl<H: Hw> FairQueue<H> {
     /// Virtual time goes on to that of the vCPU, running or waiting, that has run least.
     fn advance(&mut self, now: Ticks) {
         let running = self.running.map(|turn| turn.key_at(now));
-        if let Some(least) = earlier(running, self.head()) {
+        if let Some(least) = earliest([running, self.head()]) {
             self.floor = self.floor.max(least);
         }
     }
 }
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
-    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool, now: Ticks) {
+    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, now: Ticks) {
         self.advance(now);
-        let key = if comes { self.adopt(&vcpu) } else { vcpu.vruntime.load(Relaxed) };
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
-        let _ = self.heap.push(Waiting { key, vcpu });
+        let _ = self.heap.push(Waiting { key: self.adopt(&vcpu), vcpu });
     }
 
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>> {
@@ -113,7 +115,7 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     }
 
     fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
-        let slice_end = now.saturating_add(ticks::<H>(SLICE_NS));
+        let slice_end = now.saturating_add(slice::<H>());
         self.running = Some(Turn { key: self.adopt(vcpu), since: now, slice_end });
         self.advance(now);
     }
@@ -137,7 +139,7 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     fn turn_end(&self, now: Ticks) -> Option<Ticks> {
         let head = self.head()?;
         let Some(turn) = self.running else { return Some(now) };
-        if head.saturating_add(ticks::<H>(GRANULARITY_NS)) < turn.key_at(now) {
+        if head.saturating_add(granularity::<H>()) < turn.key_at(now) {
             return Some(now);
         }
         // After its slice it goes on until it has run as much as the one that waits.

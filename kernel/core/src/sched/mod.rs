@@ -9,14 +9,14 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use hypercall_abi::vcpu::Runstate;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::Kernel;
-use crate::runstate::{BLOCKED, Run, earlier};
+use crate::runstate::{BLOCKED, Run, earliest};
 use crate::vcpu::Vcpu;
 
 pub use alarm::{Alarm, Alarms};
@@ -25,8 +25,8 @@ pub use switch::reschedule;
 
 /// A scheduling policy: the order within one pCPU's run queue, and how long each turn is.
 pub trait Policy<H: Hw> {
-    /// Adds a runnable vCPU; `comes` when it does so from sleep or elsewhere, and has not just run here.
-    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, comes: bool, now: Ticks);
+    /// Adds a runnable vCPU.
+    fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, now: Ticks);
     /// Takes the vCPU that should run next.
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
@@ -48,27 +48,14 @@ pub struct Queues<H: Hw> {
     ready: FairQueue<H>,
     /// Who wants to be told at which time.
     pub alarms: Alarms<H>,
+    /// Ticks spent idle.
+    idle: Ticks,
 }
 
 impl<H: Hw> Queues<H> {
     /// Sets this pCPU's timer to the earliest alarm, the end of the turn of who runs, or `own`, a timer of it.
     fn program(&self, now: Ticks, own: Option<Ticks>) {
-        H::set_deadline(earlier(earlier(self.ready.turn_end(now), self.alarms.earliest()), own));
-    }
-}
-
-/// What the scheduler keeps for each pCPU.
-struct Pcpu<H: Hw> {
-    /// Guards who waits. Nothing is taken under it.
-    queues: SpinMutex<Queues<H>>,
-    /// Ticks spent idle.
-    idle: AtomicU64,
-}
-
-impl<H: Hw> Pcpu<H> {
-    const fn new() -> Self {
-        let queues = SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new() });
-        Pcpu { queues, idle: AtomicU64::new(0) }
+        H::set_deadline(earliest([self.ready.turn_end(now), self.alarms.earliest(), own]));
     }
 }
 
@@ -77,7 +64,8 @@ impl<H: Hw> Pcpu<H> {
 pub struct Scheduler<H: Hw> {
     /// Set by anyone who wants the pCPU to choose again before it returns to its guest. First, since every exit looks.
     again: [AtomicBool; MAX_PCPUS],
-    pcpus: [Pcpu<H>; MAX_PCPUS],
+    /// Each guards who waits on one pCPU. Nothing is taken under it.
+    queues: [SpinMutex<Queues<H>>; MAX_PCPUS],
     /// A bit for each pCPU that sleeps.
     idle: AtomicU32,
 }
@@ -85,14 +73,11 @@ pub struct Scheduler<H: Hw> {
 impl<H: Hw> Scheduler<H> {
     pub(crate) const fn new() -> Self {
         Scheduler {
-            pcpus: [const { Pcpu::new() }; MAX_PCPUS],
             again: [const { AtomicBool::new(false) }; MAX_PCPUS],
+            queues: [const { SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new(), idle: 0 }) };
+                MAX_PCPUS],
             idle: AtomicU32::new(0),
         }
-    }
-
-    fn pcpu(&self, id: PcpuId) -> &Pcpu<H> {
-        &self.pcpus[usize::from(id.0) % MAX_PCPUS]
     }
 
     fn again(&self, id: PcpuId) -> &AtomicBool {
@@ -101,7 +86,7 @@ impl<H: Hw> Scheduler<H> {
 
     /// Locks what waits on a pCPU.
     pub fn queues(&self, id: PcpuId) -> SpinMutexGuard<'_, Queues<H>> {
-        self.pcpu(id).queues.lock()
+        self.queues[usize::from(id.0) % MAX_PCPUS].lock()
     }
 
     /// Whether this pCPU must choose again before it returns to a guest.
@@ -127,7 +112,8 @@ impl<H: Hw> Scheduler<H> {
     /// Ticks that a pCPU has been idle, and how many vCPUs it has.
     pub fn load(&self, id: PcpuId) -> (Ticks, usize) {
         let busy = usize::from(self.idle.load(Ordering::Relaxed) & (1 << id.0) == 0);
-        (self.pcpu(id).idle.load(Ordering::Relaxed), self.queues(id).ready.waiting() + busy)
+        let queues = self.queues(id);
+        (queues.idle, queues.ready.waiting() + busy)
     }
 
     /// Queues a vCPU that nothing holds and that stands in no run queue.
@@ -139,7 +125,7 @@ impl<H: Hw> Scheduler<H> {
         run.enter(Runstate::Runnable, now);
         let urgent = {
             let ready = &mut self.queues(id).ready;
-            ready.push(vcpu.clone(), comes, now);
+            ready.push(vcpu.clone(), now);
             // Whoever waits alone ends the others' time without a limit.
             comes && (ready.waiting() == 1 || ready.turn_end(now).is_some_and(|end| end <= now))
         };

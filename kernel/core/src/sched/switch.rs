@@ -16,14 +16,13 @@ use crate::vgic::VcpuGic;
 /// Chooses anew what this pCPU runs. On return a vCPU is on, `frame` holds its registers, and the timer is set.
 #[inline(never)]
 pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
-    let pcpu = kernel.sched.pcpu(cpu.id);
     kernel.sched.again(cpu.id).store(false, Ordering::SeqCst);
     let mut now = H::now();
     if let Some(Current { vcpu, .. }) = &cpu.current
         && vcpu.held() == 0
         && allows(vcpu, cpu.id)
     {
-        let queues = pcpu.queues.lock();
+        let queues = kernel.sched.queues(cpu.id);
         if queues.ready.turn_end(now).is_none_or(|end| end > now) {
             queues.program(now, vcpu.ptimer.deadline());
             return;
@@ -52,7 +51,7 @@ impl<H: Hw> Kernel<H> {
     /// Takes the next vCPU for this pCPU from its own queue, or from another one's.
     fn next(&self, id: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
         let own = self.sched.queues(id).ready.pop();
-        own.or_else(|| self.sched.pcpus.iter().find_map(|pcpu| pcpu.queues.lock().ready.steal(id)))
+        own.or_else(|| self.sched.queues.iter().find_map(|queues| queues.lock().ready.steal(id)))
     }
 
     /// Saves the vCPU that ran here, then lets it go: back into a run queue, or to sleep with an alarm for its timers,
@@ -114,10 +113,9 @@ impl<H: Hw> Kernel<H> {
     /// Sleeps until an interrupt comes, and handles it, if nobody waits; returns the time. The bit in the idle mask goes
     /// up before the look at the queue, so that whoever queues a vCPU either is seen or kicks.
     fn idle(&'static self, cpu: &mut LocalCpu<H>) -> Ticks {
-        let pcpu = self.sched.pcpu(cpu.id);
         let (bit, before) = (1u32 << cpu.id.0, H::now());
         self.sched.idle.fetch_or(bit, Ordering::SeqCst);
-        let queues = pcpu.queues.lock();
+        let queues = self.sched.queues(cpu.id);
         if queues.ready.waiting() == 0 {
             queues.program(before, None);
             drop(queues);
@@ -129,7 +127,7 @@ impl<H: Hw> Kernel<H> {
         self.sched.idle.fetch_and(!bit, Ordering::SeqCst);
         self.sched.again(cpu.id).store(false, Ordering::SeqCst);
         let now = H::now();
-        pcpu.idle.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+        self.sched.queues(cpu.id).idle += now.saturating_sub(before);
         now
     }
 }

@@ -8,7 +8,6 @@ use hypercall_abi::control::DomainParams;
 use hypercall_abi::ids::VcpuId;
 use hypercall_abi::vcpu::Runstate;
 
-use super::fair::SLICE_NS as SLICE;
 use crate::addr::Ipa;
 use crate::context::TrapFrame;
 use crate::domain::Domain;
@@ -20,6 +19,9 @@ use crate::local::LocalCpu;
 use crate::memory;
 use crate::runstate::{BLOCKED, OFFLINE, ticks};
 use crate::vcpu::Vcpu;
+
+/// A turn, in nanoseconds.
+const SLICE: u64 = 5_000_000;
 
 type Dom = Shared<Domain<Fake>>;
 
