@@ -380,7 +380,7 @@ impl Interrupts for Fake {
         });
     }
 
-    fn empty_lrs() -> u32 {
+    fn empty_lrs() -> u64 {
         with(|s| machine::empty_lrs(&s.lrs))
     }
 

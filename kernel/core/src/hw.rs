@@ -142,7 +142,7 @@ pub trait Interrupts {
     /// Writes `ICH_LR<n>_EL2`.
     fn write_lr(n: usize, value: u64);
     /// `ICH_ELRSR_EL2`: bit n is set when list register n is free.
-    fn empty_lrs() -> u32;
+    fn empty_lrs() -> u64;
     /// Sets or clears the underflow maintenance interrupt (`ICH_HCR_EL2.UIE`).
     fn notify_underflow(on: bool);
 }

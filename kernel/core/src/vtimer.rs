@@ -60,17 +60,6 @@ pub struct PhysicalTimer {
     compare: AtomicU64,
 }
 
-/// A register of the physical timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Register {
-    /// `CNTP_CTL_EL0`.
-    Control,
-    /// `CNTP_CVAL_EL0`.
-    Compare,
-    /// `CNTP_TVAL_EL0`.
-    Value,
-}
-
 impl PhysicalTimer {
     /// When it will interrupt; `None` if it is off, or has interrupted: the guest writes a register then.
     pub fn deadline(&self) -> Option<Ticks> {
@@ -84,34 +73,31 @@ impl PhysicalTimer {
         let met = control & ENABLE != 0 && now >= self.compare.load(Ordering::Relaxed);
         control | if met { ISTATUS } else { 0 }
     }
-
-    /// A trapped read.
-    pub(crate) fn read<H: Hw>(&self, register: Register) -> u64 {
-        let (compare, now) = (self.compare.load(Ordering::Relaxed), H::now());
-        match register {
-            Register::Control => self.control(now),
-            Register::Compare => compare,
-            Register::Value => compare.wrapping_sub(now) & 0xFFFF_FFFF,
-        }
-    }
 }
 
-/// A trapped write to the physical timer of the vCPU that runs here.
+/// A trapped access to the physical timer of the vCPU that runs here: to `CNTP_TVAL_EL0`, `CNTP_CTL_EL0` or
+/// `CNTP_CVAL_EL0`, told apart by the `op2` of their encodings. What a write answers has no meaning.
 #[inline(never)]
-pub fn write<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, register: Register, value: u64) {
-    let (timer, now) = (&vcpu.ptimer, H::now());
-    match register {
-        Register::Control => timer.control.store(value, Ordering::Relaxed),
-        Register::Compare => timer.compare.store(value, Ordering::Relaxed),
-        Register::Value => {
+pub fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, op2: u32, write: Option<u64>) -> u64 {
+    const TVAL: u32 = 0;
+    const CTL: u32 = 1;
+    let (PhysicalTimer { control, compare }, now) = (&vcpu.ptimer, H::now());
+    match (op2, write) {
+        (TVAL, None) => return compare.load(Ordering::Relaxed).wrapping_sub(now) & 0xFFFF_FFFF,
+        (CTL, None) => return vcpu.ptimer.control(now),
+        (_, None) => return compare.load(Ordering::Relaxed),
+        (TVAL, Some(value)) => {
             // The 32 bits count as signed.
             let distance = i64::from((value & 0xFFFF_FFFF) as u32 as i32);
-            timer.compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
+            compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
         }
+        (CTL, Some(value)) => control.store(value, Ordering::Relaxed),
+        (_, Some(value)) => compare.store(value, Ordering::Relaxed),
     }
     update(vcpu, now);
     // The pCPU sets its timer as it chooses.
     kernel.sched.poke(cpu.id);
+    0
 }
 
 /// Sets the line of the physical timer as it must be at `now`, and notes that, so that nobody waits for its time again.

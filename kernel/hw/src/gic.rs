@@ -57,13 +57,17 @@ fn sgi_frame() -> usize {
     percpu::this().redistributor.load(Ordering::Relaxed) + reg::SGI_FRAME
 }
 
-/// Resets 32 interrupts, a bit each in a word of most registers: disabled, in group 1, with the one priority.
+/// Resets 32 interrupts: disabled, in group 1, with the one priority, level-sensitive. Most registers have a bit for each,
+/// and the other two 8 and 2.
 fn reset(base: usize, word: usize) {
     for register in [reg::ICENABLER, reg::ICPENDR, reg::ICACTIVER, reg::IGROUPR] {
         mmio::write32(base + register + word * 4, u32::MAX);
     }
-    for quarter in 0..8 {
-        mmio::write32(base + reg::IPRIORITYR + word * 32 + quarter * 4, PRIORITY);
+    for n in 0..8 {
+        mmio::write32(base + reg::IPRIORITYR + (word * 8 + n) * 4, PRIORITY);
+    }
+    for n in 0..2 {
+        mmio::write32(base + reg::ICFGR + (word * 2 + n) * 4, 0);
     }
 }
 
@@ -75,18 +79,14 @@ fn wait_for_write(base: usize, pending: u32) {
     }
 }
 
-/// Sets the distributor up. Shared interrupts are level-sensitive and stay disabled.
+/// Sets the distributor up. Shared interrupts stay disabled.
 pub fn init_distributor(registers: Range) {
     let base = mmio::address(registers.start);
     DISTRIBUTOR.store(base, Ordering::Relaxed);
     mmio::write32(base + reg::GICD_CTLR, 0);
     wait_for_write(base + reg::GICD_CTLR, RWP);
     let words = (mmio::read32(base + reg::GICD_TYPER) as usize & 0x1f) + 1;
-    for word in 1..words.min(32) {
-        reset(base, word);
-        mmio::write32(base + reg::ICFGR + word * 8, 0);
-        mmio::write32(base + reg::ICFGR + word * 8 + 4, 0);
-    }
+    (1..words.min(32)).for_each(|word| reset(base, word));
     mmio::write32(base + reg::GICD_CTLR, ARE_AND_GROUP1);
     wait_for_write(base + reg::GICD_CTLR, RWP);
 }
@@ -239,8 +239,8 @@ impl Interrupts for Arm {
         unsafe { with_list_registers!(write) };
     }
 
-    fn empty_lrs() -> u32 {
-        (mrs!("ich_elrsr_el2") & 0xffff) as u32
+    fn empty_lrs() -> u64 {
+        mrs!("ich_elrsr_el2")
     }
 
     fn notify_underflow(on: bool) {

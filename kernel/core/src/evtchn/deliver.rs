@@ -89,15 +89,9 @@ pub fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
     H::load64(pending) & bit != 0
 }
 
-/// Clears the pending bit of a port that is being closed, and masks nothing.
-pub(super) fn forget<H: Hw>(domain: &Domain<H>, port: Port) {
-    let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
-    H::clear_bits64(pending, bit);
-}
-
 /// The word of a bitmap in the shared page that has the bit of a port, which the domain has, and the bit.
 #[inline]
-fn bit_of<H: Hw>(domain: &Domain<H>, bitmap: usize, port: Port) -> (Pa, u64) {
+pub(super) fn bit_of<H: Hw>(domain: &Domain<H>, bitmap: usize, port: Port) -> (Pa, u64) {
     let word = u64::from(port.0) / 64 % layout::EVTCHN_WORDS as u64;
     (domain.shared_info.pa().add(bitmap as u64 + 8 * word), 1u64.rotate_left(port.0))
 }

@@ -5,9 +5,10 @@ use hypercall_abi::evtchn::{
     AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Close, EvtchnOp, Reset, Send, Status, Unmask, Virq,
 };
 use hypercall_abi::ids::{DomId, Port, VcpuId};
+use hypercall_abi::shared_info::layout;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::deliver::{forget, pend, send, unmask};
+use super::deliver::{bit_of, pend, send, unmask};
 use super::{Binding, PortState};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
@@ -141,7 +142,8 @@ pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Resul
             return Err(XenError::Inval);
         }
         // Whoever opens it next has to wait for this, and finds nothing pending.
-        forget(domain, port);
+        let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
+        H::clear_bits64(pending, bit);
         *lowest = port.0.min(*lowest);
         binding
     };

@@ -71,7 +71,7 @@ pub fn reset() {
 
 /// Bit n is set when list register n is free: state (63:62) invalid, and no maintenance interrupt pending with
 /// HW clear and EOI (41) set (Arm IHI 0069, `ICH_ELRSR_EL2`).
-pub(super) fn empty_lrs(lrs: &[u64]) -> u32 {
+pub(super) fn empty_lrs(lrs: &[u64]) -> u64 {
     let reports = |lr: u64| lr >> 61 & 1 == 0 && lr >> 41 & 1 != 0;
     lrs.iter().enumerate().filter(|(_, lr)| **lr >> 62 == 0 && !reports(**lr)).map(|(n, _)| 1 << n).sum()
 }

@@ -9,8 +9,7 @@ use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
-use crate::vgic;
-use crate::vtimer::{self, Register};
+use crate::{vgic, vtimer};
 
 /// What a guest may set in `MDSCR_EL1`: software step, kernel debugging, monitor debugging and the trap of EL0's
 /// access to the debug channel.
@@ -46,13 +45,6 @@ pub(crate) fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut T
 fn other<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, iss: u32, general: u8) {
     let Some(current) = &cpu.current else { return };
     let write = (iss & 1 == 0).then(|| frame.register(general));
-    let timer = |register| match write {
-        None => current.vcpu.ptimer.read::<H>(register),
-        Some(value) => {
-            vtimer::write(kernel, cpu, &current.vcpu, register, value);
-            value
-        }
-    };
     let (op0, op1, crn, crm, op2) = (iss >> 20 & 3, iss >> 14 & 7, iss >> 10 & 15, iss >> 1 & 15, iss >> 17 & 7);
     let value = match ((op0, op1, crn, crm, op2), write) {
         // ICC_SGI0R_EL1. There is one security state, so nobody to send ICC_ASGI1R_EL1 to.
@@ -63,9 +55,7 @@ fn other<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, is
         ((3, 0, 12, 11, 6), _) => 0,
         // CNTPCT_EL0, CNTP_TVAL_EL0, CNTP_CTL_EL0, CNTP_CVAL_EL0.
         ((3, 3, 14, 0, 1), None) => H::now(),
-        ((3, 3, 14, 2, 0), _) => timer(Register::Value),
-        ((3, 3, 14, 2, 1), _) => timer(Register::Control),
-        ((3, 3, 14, 2, 2), _) => timer(Register::Compare),
+        ((3, 3, 14, 2, 0..=2), _) => vtimer::access(kernel, cpu, &current.vcpu, op2, write),
         // ICC_SRE_EL1: system registers, and no bypass of the GIC.
         ((3, 0, 12, 12, 5), _) => 7,
         // ACTLR_EL1.

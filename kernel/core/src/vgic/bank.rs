@@ -66,14 +66,9 @@ impl Bank {
         self.group1 >> (i & 31) & 1 != 0
     }
 
-    /// Interrupts that are pending because of their line.
-    fn lines(&self) -> u32 {
-        self.level & !self.edge
-    }
-
-    /// Pending, but for what list registers hold.
+    /// Pending, but for what list registers hold: by the latch, or because of the line.
     fn pending(&self) -> u32 {
-        self.latch | self.lines()
+        self.latch | self.level & !self.edge
     }
 
     /// Pending, and nothing keeps it from the guest.
@@ -87,11 +82,6 @@ impl Bank {
         self.deliverable() | self.active
     }
 
-    /// Whether this interrupt is pending or active, but for what list registers hold.
-    pub(super) fn is_in_flight(&self, bit: u32) -> bool {
-        (self.latch | self.active) & bit != 0
-    }
-
     /// The state of interrupt `i` in a list register. A linked one must not be both pending and active.
     pub(super) fn state(&self, i: u32) -> u64 {
         let is = |mask: u32| mask >> (i & 31) & 1 != 0;
@@ -99,16 +89,16 @@ impl Bank {
         if is(self.deliverable() & !(self.active & self.linked)) { active | Lr::PENDING } else { active }
     }
 
-    /// Interrupt `i` as a list register shall have it.
+    /// Interrupt `i` as a list register shall have it. The end of a linked one is that of the physical one too; that of one
+    /// which is pending because of its line makes EL2 look at the line.
     #[inline]
     pub(super) fn entry(&self, i: u32, state: u64) -> Lr {
         let is = |mask: u32| mask >> (i & 31) & 1 != 0;
-        let end = match (is(self.linked), is(self.lines())) {
-            (true, _) => Lr::HW,
-            (false, true) => Lr::EOI,
-            (false, false) => 0,
-        };
-        Lr::new(self.base | i & 31, self.priority[i as usize & 31], state, is(self.group1), end)
+        let number = u64::from(self.base | i & 31);
+        let eoi = if is(self.level & !self.edge) { Lr::EOI } else { 0 };
+        let end = if is(self.linked) { Lr::HW | number << 32 } else { eoi };
+        let group = if is(self.group1) { Lr::GROUP1 } else { 0 };
+        Lr(state | end | group | u64::from(self.priority[i as usize & 31]) << 48 | number)
     }
 
     /// An interrupt goes into a list register of vCPU `home`.

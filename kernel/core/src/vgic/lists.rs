@@ -8,7 +8,7 @@ use crate::hw::{Hw, PcpuId};
 
 /// An interrupt as `ICH_LR<n>_EL2` has it (Arm IHI 0069H, section 12.4.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Lr(u64);
+pub(super) struct Lr(pub(super) u64);
 
 impl Lr {
     /// It waits for the guest to take it.
@@ -17,19 +17,10 @@ impl Lr {
     pub(super) const ACTIVE: u64 = 1 << 63;
     /// The guest's deactivation ends the physical interrupt of the same number.
     pub(super) const HW: u64 = 1 << 61;
-    const GROUP1: u64 = 1 << 60;
+    pub(super) const GROUP1: u64 = 1 << 60;
     /// It is pending because of its line: the end raises a maintenance interrupt, so that the line is looked at.
     /// With `HW` this is bit 9 of the physical number, which no interrupt here has.
     pub(super) const EOI: u64 = 1 << 41;
-
-    /// Interrupt `irq` in this state, to be ended in one of the two ways, `HW` and `EOI`, or in none.
-    #[inline]
-    pub(super) fn new(irq: u32, priority: u8, state: u64, group1: bool, end: u64) -> Lr {
-        let number = u64::from(irq);
-        let physical = if end == Self::HW { number << 32 } else { 0 };
-        let group = if group1 { Self::GROUP1 } else { 0 };
-        Lr(state | end | physical | group | u64::from(priority) << 48 | number)
-    }
 
     pub(super) fn irq(self) -> u32 {
         low(self.0) & 0x3FF
@@ -55,7 +46,7 @@ pub(super) struct Lists {
     /// As last written.
     lrs: [Lr; MAX_LRS],
     /// List registers that hold an interrupt, as far as known.
-    pub(super) used: u32,
+    pub(super) used: u64,
     /// Where the vCPU runs.
     pub(super) on: Option<PcpuId>,
 }

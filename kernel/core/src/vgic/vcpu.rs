@@ -129,11 +129,11 @@ impl VcpuGic {
     pub fn load<H: Hw>(&self, el1: &El1Context) {
         let Private { bank, lists } = &mut *self.lock();
         lists.on = Some(H::pcpu());
-        if bank.enabled & VTIMER_BIT != 0 && !bank.is_in_flight(VTIMER_BIT) && vtimer::is_due(el1, H::now()) {
+        if bank.enabled & VTIMER_BIT != 0 && (bank.latch | bank.active) & VTIMER_BIT == 0 && vtimer::is_due(el1, H::now()) {
             bank.raise(GUEST_TIMER_VIRT_PPI);
             self.mark(OWN);
         }
-        if bank.is_in_flight(VTIMER_BIT) {
+        if (bank.latch | bank.active) & VTIMER_BIT != 0 {
             // The guest's deactivation ends the physical interrupt of the pCPU that it runs on by then.
             H::set_active(VTIMER, true);
         }
@@ -150,7 +150,7 @@ impl VcpuGic {
             state = gic.lock();
         }
         (state.lists.used, state.lists.on) = (0, None);
-        if state.bank.is_in_flight(VTIMER_BIT) {
+        if (state.bank.latch | state.bank.active) & VTIMER_BIT != 0 {
             // The next vCPU's timer must be able to interrupt.
             H::set_active(VTIMER, false);
         }
