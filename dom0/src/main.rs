@@ -16,6 +16,7 @@ mod hal;
 mod messages;
 mod shell;
 mod store;
+mod switch;
 mod sys;
 mod tasks;
 mod terminal;
@@ -32,6 +33,7 @@ use pv_guest_lib::irq::{Line, Mode};
 use pv_guest_lib::{BootInfo, control, entry, grant, heap, mmu, pages, time};
 use shell::Shell;
 use store::Hub;
+use switch::Switch;
 use tasks::Tasks;
 use terminal::Terminal;
 use toolstack::Toolstack;
@@ -91,7 +93,8 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
     let hub = Hub::new(Rc::clone(&tasks));
     let disks = Rc::new(Disks::find(boot.fdt(), &tasks).await);
     let seed = time::now_us() ^ platform.uptime_ns.rotate_left(20) ^ platform.free_pages.rotate_left(40);
-    let made = Toolstack::new(Rc::clone(&hub), disks, Rc::clone(&tasks), seed);
+    let switch = Switch::find(boot.fdt(), &tasks, seed.rotate_left(7));
+    let made = Toolstack::new(Rc::clone(&hub), disks, switch, Rc::clone(&tasks), seed);
     let (toolstack, store) = match made.and_then(|toolstack| Ok((toolstack, hub.client()?))) {
         Ok(made) => made,
         Err(error) => panic!("the store refuses its first connections: {}", error.wire_name()),
@@ -107,7 +110,9 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
     terminal
         .print(&alloc::format!("Dom0 is up: {pcpus} pCPUs, {free} MiB free for guests. `help` lists the commands.\n"))
         .await;
-    Shell::new(toolstack, terminal, store).run().await;
+    let shell = Shell::new(toolstack, terminal, store);
+    shell.set_up_networks().await;
+    shell.run().await;
 }
 
 /// Takes over the serial line. Without one there is nobody to talk to.

@@ -11,8 +11,10 @@ use hypercall_abi::grant::Copy;
 use pl011::{PL011Registers, UniqueMmioPointer};
 use pv_guest_lib::addr::IpaRange;
 use pv_guest_lib::grant::MappedGrant;
-use pv_guest_lib::hypercall;
+use pv_guest_lib::{hypercall, pages};
+use virtio_blk::Registers;
 use virtio_blk::sys::MmioRegion;
+use virtio_net::{BufferDirection, Hal, MmioTransport, PhysAddr, VirtIOHeader};
 
 /// An access to a mapped grant that lives no longer than the mapping: the caller keeps the two together.
 pub fn window_over(mapping: &MappedGrant) -> Window {
@@ -53,4 +55,49 @@ pub fn uart_registers(range: IpaRange) -> Option<UniqueMmioPointer<'static, PL01
     let base = NonNull::new(range.start().raw() as *mut PL011Registers)?;
     // SAFETY: the device tree names the range as a PL011; it is mapped as device memory, and this is called once.
     Some(unsafe { UniqueMmioPointer::new(base) })
+}
+
+/// The type of the device in a virtio-mmio slot, which `map_device` has made reachable; 0 for none. A [`MmioTransport`] would
+/// tell too, but resets whatever is in the slot when it goes.
+pub fn virtio_device_type(range: IpaRange) -> u32 {
+    /// Where the type stands (VIRTIO 1.2, 4.2.2).
+    const DEVICE_ID: usize = 0x008;
+    virtio_registers(range).map_or(0, |registers| registers.read32(DEVICE_ID))
+}
+
+/// A virtio-mmio slot, which `map_device` has made reachable, with the device in it.
+pub fn virtio_transport(range: IpaRange) -> Option<MmioTransport<'static>> {
+    let header = NonNull::new(range.start().raw() as *mut VirtIOHeader)?;
+    // SAFETY: the device tree names the range as a virtio-mmio device; it is mapped as device memory for good, and each
+    // slot is taken once.
+    unsafe { MmioTransport::new(header, usize::try_from(range.size()).unwrap_or(0)) }.ok()
+}
+
+/// Memory for the rings of `virtio-drivers`: Dom0's RAM lies at the same address for devices.
+pub struct DirectMemory;
+
+// SAFETY: pages come from the pool, zeroed and for good, so nothing else is ever there; addresses of RAM are the same for
+// devices, so that sharing is naming.
+unsafe impl Hal for DirectMemory {
+    fn dma_alloc(count: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+        // A ring takes a page or two while Dom0 starts, long before guests could have used the pool up.
+        let Some(range) = pages::take(count as u64) else { panic!("dom0 has no memory for a network device") };
+        let window = window_over_ram(range);
+        (range.start().raw(), window.base())
+    }
+
+    unsafe fn dma_dealloc(_: PhysAddr, _: NonNull<u8>, _: usize) -> i32 {
+        // The pool takes nothing back.
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(address: PhysAddr, _: usize) -> NonNull<u8> {
+        NonNull::new(address as *mut u8).unwrap_or(NonNull::dangling())
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> PhysAddr {
+        buffer.addr().get() as u64
+    }
+
+    unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
 }

@@ -16,6 +16,7 @@ pub mod fdt;
 pub mod format;
 pub mod image;
 pub mod layout;
+pub mod network;
 pub mod plan;
 pub mod shell;
 pub mod uuid;

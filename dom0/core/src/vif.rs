@@ -114,12 +114,13 @@ impl Vif {
 }
 
 /// A name that can stand in a path and in a column: at most 15 bytes, as Linux has for interfaces.
-fn name(text: &str) -> Result<String, VifError> {
+pub(crate) fn interface_name(text: &str) -> Option<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if text.is_empty() || text.len() > 15 || !text.bytes().all(fits) {
-        return Err(VifError::Name(text.to_owned()));
-    }
-    Ok(text.to_owned())
+    (!text.is_empty() && text.len() <= 15 && text.bytes().all(fits)).then(|| text.to_owned())
+}
+
+fn name(text: &str) -> Result<String, VifError> {
+    interface_name(text).ok_or_else(|| VifError::Name(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -108,11 +108,6 @@ impl<K: Kind> Backends<K> {
         Rc::new(Backends { kind, running: RefCell::default(), hub, tasks })
     }
 
-    /// What is particular to the kind.
-    pub fn kind(&self) -> &K {
-        &self.kind
-    }
-
     /// Starts a task for each device that appears. Never completes.
     pub async fn serve(self: Rc<Self>) {
         let Ok(store) = self.hub.client() else { return };

@@ -1,7 +1,6 @@
-//! Network interfaces (Xen public/io/netif.h), and the bridges that connect them.
+//! Network interfaces (Xen public/io/netif.h): guests' rings, and the bridges that they are connected to.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -9,60 +8,27 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use dom0_core::devices::{paths, vif_info};
-use dom0_core::format::BridgePort;
 use dom0_core::vif::Vif;
 use driver_api::sys::Window;
-use embassy_time::Instant;
 use hypercall_abi::ids::DomId;
 use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Params, Stats, advertise};
-use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES};
+use vswitch::PortConfig;
 
 use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
 use crate::hal::{GrantCopier, GrantsOf, GuestPort, device_memory};
-
-/// A bridge of Dom0's switch.
-type DomBridge = Bridge<GrantCopier, Window>;
+use crate::switch::{Network, Switch};
 
 /// The kind of network interfaces.
 pub struct Nets {
-    bridges: RefCell<BTreeMap<String, Rc<DomBridge>>>,
+    switch: Rc<Switch>,
     /// Memory that ended back ends have left, for the next ones.
     heads: Rc<RefCell<Vec<Window>>>,
-    seed: u64,
 }
 
 impl Nets {
-    /// No bridges yet; each exists from the first interface on that names it. `seed` is a number that guests do not know.
-    pub fn new(seed: u64) -> Self {
-        Nets { bridges: RefCell::default(), heads: Rc::default(), seed }
-    }
-
-    fn bridge(&self, name: &str) -> Result<Rc<DomBridge>, String> {
-        let mut bridges = self.bridges.borrow_mut();
-        if let Some(bridge) = bridges.get(name) {
-            return Ok(Rc::clone(bridge));
-        }
-        let scratch =
-            device_memory(SCRATCH_BYTES).ok_or_else(|| String::from("Dom0 has no memory for another bridge"))?;
-        let seed = self.seed.wrapping_mul(bridges.len() as u64 * 2 + 3);
-        let bridge = Bridge::new(GrantCopier, scratch, seed, || Instant::now().as_secs());
-        bridges.insert(name.into(), Rc::clone(&bridge));
-        Ok(bridge)
-    }
-
-    /// The bridges with their ports.
-    pub fn show(&self) -> Vec<(String, Vec<BridgePort>)> {
-        let port = |(name, stats): (String, PortStats)| BridgePort {
-            name,
-            frames: [stats.received, stats.sent, stats.refused, stats.dropped],
-        };
-        let bridges = self.bridges.borrow();
-        bridges.iter().map(|(name, bridge)| (name.clone(), bridge.ports().into_iter().map(port).collect())).collect()
-    }
-
-    /// The addresses that a bridge has seen: address, VLAN, interface, age in seconds. `None` if there is no such bridge.
-    pub fn addresses(&self, bridge: &str) -> Option<Vec<(Mac, u16, String, u64)>> {
-        self.bridges.borrow().get(bridge).map(|bridge| bridge.addresses())
+    /// Interfaces that are connected to bridges of `switch`.
+    pub fn new(switch: Rc<Switch>) -> Self {
+        Nets { switch, heads: Rc::default() }
     }
 
     /// Memory for the heads of a queue's frames.
@@ -75,7 +41,7 @@ impl Nets {
 pub struct Interface {
     vif: Vif,
     name: String,
-    bridge: Rc<DomBridge>,
+    network: Rc<Network>,
 }
 
 impl Kind for Nets {
@@ -86,9 +52,9 @@ impl Kind for Nets {
 
     async fn open(&self, (domid, number): DeviceId, nodes: &Nodes<'_>) -> Result<Interface, String> {
         let vif = vif_info(|key| nodes.read(key)).map_err(|error| format!("{error}"))?;
-        let bridge = self.bridge(&vif.bridge)?;
+        let network = self.switch.network(&vif.bridge).map_err(|error| format!("{error}"))?;
         let name = vif.name.clone().unwrap_or_else(|| format!("vif{domid}.{number}"));
-        Ok(Interface { vif, name, bridge })
+        Ok(Interface { vif, name, network })
     }
 
     fn offer(_: &Interface) -> Vec<(&'static str, String)> {
@@ -118,10 +84,13 @@ impl Kind for Nets {
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
         let config = PortConfig { vlan: interface.vif.vlan, only_from: None };
-        let plug = interface.bridge.attach(interface.name.clone(), back_end.cable(), config);
+        let plug = interface.network.bridge().attach(interface.name.clone(), back_end.cable(), config);
         let heads = Rc::clone(&self.heads);
+        let network = Rc::clone(&interface.network);
         let task = Box::pin(async move {
+            let number = plug.number();
             let (end, left) = back_end.run(plug).await;
+            network.forget(number);
             heads.borrow_mut().extend(left);
             match end {
                 End::Stopped => Ended::Stopped,

@@ -6,16 +6,13 @@ use alloc::vec::Vec;
 
 use driver_api::sys::Window;
 use driver_api::{Disk, DiskError, DiskInfo, SectorIo, Segment};
-use dtoolkit::Node;
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::standard::NodeStandard;
 use pv_guest_lib::addr::IpaRange;
-use pv_guest_lib::fdt::{interrupt, reg};
 use pv_guest_lib::irq::{Line, Mode};
 use virtio_blk::sys::MmioRegion;
 use virtio_blk::{InitError, VirtioBlk};
 
 use super::disk_name;
+use crate::fdt::virtio_slots;
 use crate::hal::{device_memory, map_device};
 use crate::sys;
 use crate::tasks::Tasks;
@@ -43,12 +40,8 @@ pub type Device = VirtioBlk<MmioRegion, Window>;
 
 /// Finds all disks. The one for `/store` comes first and is `vda`; the others follow in the order of their addresses.
 pub async fn find(fdt: &'static [u8], tasks: &Rc<Tasks>) -> Vec<Rc<PhysicalDisk>> {
-    let Ok(fdt) = Fdt::new(fdt) else { return Vec::new() };
-    let mut slots: Vec<_> =
-        fdt.root().children().filter(|node| node.is_compatible("virtio,mmio")).filter_map(slot).collect();
-    slots.sort_by_key(|(range, _)| range.start());
     let mut found = Vec::new();
-    for ((range, intid), line) in slots.into_iter().zip(&LINES) {
+    for ((range, intid), line) in virtio_slots(fdt).into_iter().zip(&LINES) {
         let Some(device) = open(range) else { continue };
         if let Err(error) = line.bind(intid, Mode::Edge) {
             log::error!("virtio-blk at {:?}: interrupt {intid}: {error:?}", range.start());
@@ -73,10 +66,6 @@ pub async fn find(fdt: &'static [u8], tasks: &Rc<Tasks>) -> Vec<Rc<PhysicalDisk>
             Some(Rc::new(PhysicalDisk { name: disk_name(index), is_store: serial == STORE_SERIAL, sectors }))
         })
         .collect()
-}
-
-fn slot(node: FdtNode<'static>) -> Option<(IpaRange, u32)> {
-    Some((reg(node).next()?, interrupt(node)?))
 }
 
 fn open(range: IpaRange) -> Option<Device> {

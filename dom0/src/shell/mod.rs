@@ -1,6 +1,7 @@
 //! The shell on the serial line: reads lines, runs commands, tells how each ended.
 
 mod blocks;
+mod bridges;
 mod console;
 mod devices;
 mod domains;
@@ -128,8 +129,7 @@ impl Shell {
             Command::Ls { paths, long } => self.ls(&paths, long).await,
             Command::Cat(paths) => self.cat(&paths).await,
             Command::Sleep(milliseconds) => self.sleep(milliseconds).await,
-            Command::Bridges(bridges) => self.bridges(&bridges).await,
-            Command::Addresses(bridge) => self.addresses(&bridge).await,
+            Command::Bridge(bridge) => self.bridge(bridge).await,
             Command::Poweroff => self.power(PowerAction::Off).await,
             Command::Reboot => self.power(PowerAction::Restart).await,
             Command::Help(topic) => match help(topic.as_deref()) {

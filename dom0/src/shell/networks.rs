@@ -1,11 +1,11 @@
-//! `xl network-attach`, `network-detach`, `network-list` and `bridge`: interfaces, and what connects them.
+//! `xl network-attach`, `network-detach`, and `network-list`: interfaces of domains.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use dom0_core::devices::{self, paths, vif_info};
-use dom0_core::format::{NetworkRow, address_list, bridge_list, network_list};
+use dom0_core::format::{NetworkRow, network_list};
 use dom0_core::shell::DomainRef;
 use dom0_core::vif::Vif;
 use hypercall_abi::ids::DomId;
@@ -89,26 +89,5 @@ impl Shell {
     fn vif_of(&self, domid: DomId, number: u32) -> Option<Vif> {
         let own = paths::device(paths::VIF, domid, number);
         vif_info(|key| self.store.read(&format!("{own}/{key}")).ok()).ok()
-    }
-
-    /// `bridge show`.
-    pub(super) async fn bridges(&self, names: &[String]) -> Outcome {
-        let all = self.toolstack.nets.kind().show();
-        if let Some(unknown) = names.iter().find(|name| !all.iter().any(|(bridge, _)| bridge == *name)) {
-            return Err(Failure(format!("bridge {unknown} does not exist")));
-        }
-        let chosen = all.iter().filter(|(bridge, _)| names.is_empty() || names.contains(bridge));
-        let mut text = String::new();
-        bridge_list(&mut text, chosen.map(|(bridge, ports)| (bridge.as_str(), ports.as_slice())))?;
-        self.say(&text).await
-    }
-
-    /// `bridge showmacs`.
-    pub(super) async fn addresses(&self, bridge: &str) -> Outcome {
-        let seen = self.toolstack.nets.kind().addresses(bridge);
-        let seen = seen.ok_or_else(|| Failure(format!("bridge {bridge} does not exist")))?;
-        let mut text = String::new();
-        address_list(&mut text, seen.iter().map(|(mac, vlan, port, age)| (*mac, *vlan, port.as_str(), *age)))?;
-        self.say(&text).await
     }
 }

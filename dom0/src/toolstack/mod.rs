@@ -22,6 +22,7 @@ use crate::backends::{Backends, Blocks, Nets};
 use crate::consoles::Consoles;
 use crate::disks::Disks;
 use crate::store::{Client, Hub};
+use crate::switch::Switch;
 use crate::tasks::Tasks;
 
 pub use error::Error;
@@ -36,6 +37,8 @@ pub struct Toolstack {
     pub blocks: Rc<Backends<Blocks>>,
     /// Their network interfaces.
     pub nets: Rc<Backends<Nets>>,
+    /// The bridges.
+    pub switch: Rc<Switch>,
     /// Dom0's disks and files.
     pub disks: Rc<Disks>,
     /// The toolstack's connection to the store.
@@ -48,12 +51,19 @@ pub struct Toolstack {
 
 impl Toolstack {
     /// A toolstack without domains. `seed` is whatever differs from one start to the next.
-    pub fn new(hub: Rc<Hub>, disks: Rc<Disks>, tasks: Rc<Tasks>, seed: u64) -> Result<Rc<Self>, xenstore::Error> {
+    pub fn new(
+        hub: Rc<Hub>,
+        disks: Rc<Disks>,
+        switch: Rc<Switch>,
+        tasks: Rc<Tasks>,
+        seed: u64,
+    ) -> Result<Rc<Self>, xenstore::Error> {
         Ok(Rc::new(Toolstack {
             register: RefCell::default(),
             consoles: Consoles::new(Rc::clone(&tasks)),
             blocks: Backends::new(Blocks(Rc::clone(&disks)), Rc::clone(&hub), Rc::clone(&tasks)),
-            nets: Backends::new(Nets::new(seed), Rc::clone(&hub), Rc::clone(&tasks)),
+            nets: Backends::new(Nets::new(Rc::clone(&switch)), Rc::clone(&hub), Rc::clone(&tasks)),
+            switch,
             disks,
             store: hub.client()?,
             hub,

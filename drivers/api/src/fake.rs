@@ -74,6 +74,11 @@ impl Machine {
         OwnMemory { machine: Rc::clone(self), base, len: pages * PAGE_SIZE }
     }
 
+    /// The same memory for a second party, such as a device.
+    pub fn view(self: &Rc<Self>, memory: &OwnMemory) -> OwnMemory {
+        OwnMemory { machine: Rc::clone(self), base: memory.base, len: memory.len }
+    }
+
     /// Mappings that exist.
     pub fn mapped(&self) -> usize {
         self.mapped.get()

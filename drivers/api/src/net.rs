@@ -77,6 +77,8 @@ pub struct Frame<'a> {
     pub len: u32,
     /// What was left to the receiver.
     pub offload: Offload,
+    /// By which of its ports the frame came into the bridge that passes it on; 0 before it has met a bridge.
+    pub source: u16,
 }
 
 /// Why a port did not take a frame.

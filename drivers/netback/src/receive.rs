@@ -294,7 +294,8 @@ impl<P: SharedPage> Inner<P> {
         let mut failed = 0;
         let mut done = self.done.iter();
         for Answer { mut response, copies } in self.answers.drain(..) {
-            if !done.by_ref().take(copies).all(|done| *done) {
+            // All of them are counted, so that the next answer is judged by its own copies.
+            if done.by_ref().take(copies).filter(|done| **done).count() != copies {
                 failed += 1;
                 response.status = NetStatus::Error.raw();
             }

@@ -282,7 +282,7 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             pieces.clear();
             pieces.push(Piece { page, offset, len: u16::try_from(have).unwrap_or(0) });
             behind(named, have, &mut pieces);
-            let frame = Frame { head, pieces: &pieces, len: packet.len, offload: packet.offload };
+            let frame = Frame { head, pieces: &pieces, len: packet.len, offload: packet.offload, source: 0 };
             match wire.put(&frame) {
                 Ok(()) => self.count(|stats| {
                     stats.tx_packets += 1;

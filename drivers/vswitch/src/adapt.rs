@@ -54,11 +54,12 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
         for index in 0..count {
             let start = layout.payload + index * unit;
             let end = (start + unit).min(bytes.len());
-            let segment = Segment { index, last: index + 1 == count, cut: frame.offload.gso.is_some() };
+            let (last, cut) = (index + 1 == count, frame.offload.gso.is_some());
+            let segment = Segment { index, last, cut, source: frame.source };
             let data = bytes.get(start..end).unwrap_or_default();
             let mut header: Vec<u8> = frame.head.get(..layout.payload).unwrap_or_default().into();
             segment.complete(&layout, &mut header, data, start - layout.payload);
-            match self.put_segment(port, index, &header, start, data) {
+            match self.put_segment(port, &segment, &header, start, data) {
                 // What is missing of a connection's bytes is sent again; what was put already must not be put twice.
                 Err(Refused::Full) if index > 0 => break,
                 outcome => outcome?,
@@ -101,13 +102,13 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
     fn put_segment(
         &self,
         port: &(impl Port + ?Sized),
-        index: usize,
+        segment: &Segment,
         header: &[u8],
         start: usize,
         data: &[u8],
     ) -> Result<(), Refused> {
         let base = self.scratch.bus_addr();
-        let at = FRAME_ROOM + index * HEADER_ROOM;
+        let at = FRAME_ROOM + segment.index * HEADER_ROOM;
         self.scratch.copy_in(at, header);
         let mut pieces = Vec::with_capacity(4);
         for (mut at, mut left) in [(at, header.len()), (start, data.len())] {
@@ -121,7 +122,7 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
         }
         let len = u32::try_from(header.len() + data.len()).map_err(|_| Refused::Unfit)?;
         let offload = Offload { checksum: Checksum::Valid, gso: None };
-        port.put(&Frame { head: header, pieces: &pieces, len, offload })
+        port.put(&Frame { head: header, pieces: &pieces, len, offload, source: segment.source })
     }
 }
 
@@ -137,6 +138,8 @@ struct Segment {
     last: bool,
     /// The frame is one of several.
     cut: bool,
+    /// Where the frame came from.
+    source: u16,
 }
 
 impl Segment {

@@ -110,11 +110,12 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             return Err(None);
         };
         let now = (self.clock)();
-        let (known, from16) = {
+        let from16 = u16::try_from(from).unwrap_or(u16::MAX);
+        let frame = &Frame { source: from16, ..*frame };
+        let known = {
             let mut table = self.table.borrow_mut();
-            let from16 = u16::try_from(from).unwrap_or(u16::MAX);
             table.learn(header.from, vlan, from16, now);
-            (if header.to.is_group() { None } else { table.find(header.to, vlan, now) }, from16)
+            if header.to.is_group() { None } else { table.find(header.to, vlan, now) }
         };
         match known {
             // The receiver is on the sender's side.
@@ -175,6 +176,13 @@ pub struct Plug<C: CopyGrants, M: DmaMemory> {
     index: usize,
     /// The port for whose room the last frame waits.
     full: Cell<Option<usize>>,
+}
+
+impl<C: CopyGrants, M: DmaMemory> Plug<C, M> {
+    /// The number of the port, by which [`Frame::source`] names it.
+    pub fn number(&self) -> u16 {
+        u16::try_from(self.index).unwrap_or(u16::MAX)
+    }
 }
 
 impl<C: CopyGrants, M: DmaMemory> Port for Plug<C, M> {

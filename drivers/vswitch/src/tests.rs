@@ -88,7 +88,7 @@ impl World {
             pieces.push(Piece { page, offset: 0, len: (bytes.len() - at).min(PAGE_SIZE) as u16 });
         }
         let head = &bytes[..bytes.len().min(HEAD)];
-        let sent = plug.put(&Frame { head, pieces: &pieces, len: bytes.len() as u32, offload });
+        let sent = plug.put(&Frame { head, pieces: &pieces, len: bytes.len() as u32, offload, source: 0 });
         plug.commit();
         sent
     }

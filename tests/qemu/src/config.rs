@@ -35,6 +35,14 @@ pub struct Disk {
     pub snapshot: bool,
 }
 
+/// A network device, whose wire leads to QEMU's user-mode network: the machine is behind an address translation of
+/// QEMU's own, where 10.0.2.2 is the host's loopback.
+#[derive(Clone, Debug, Default)]
+pub struct Nic {
+    /// TCP ports of the host's loopback that lead to ports of the machine's first address, 10.0.2.15.
+    pub forwards: Vec<(u16, u16)>,
+}
+
 /// Everything that decides the command line.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -58,6 +66,8 @@ pub struct Config {
     pub modules: Vec<Module>,
     /// The disks.
     pub disks: Vec<Disk>,
+    /// The network device, if there is one.
+    pub nic: Option<Nic>,
 }
 
 impl Config {
@@ -74,6 +84,7 @@ impl Config {
             cmdline: String::new(),
             modules: Vec::new(),
             disks: Vec::new(),
+            nic: None,
         }
     }
 
@@ -103,6 +114,11 @@ impl Config {
             let file = escape(&file.display().to_string());
             option("-drive", format!("if=none,id={serial},format=raw,discard=unmap{snapshot},file={file}"));
             option("-device", format!("virtio-blk-device,drive={serial},serial={serial}"));
+        }
+        if let Some(nic) = &self.nic {
+            let forwards = nic.forwards.iter().map(|(host, port)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{port}"));
+            option("-netdev", format!("user,id=net0{}", forwards.collect::<String>()));
+            option("-device", "virtio-net-device,netdev=net0".to_owned());
         }
         words.push("-nographic".to_owned());
         if self.gdb {
@@ -135,7 +151,7 @@ fn escape(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Disk, Module};
+    use super::{Config, Disk, Module, Nic};
 
     #[test]
     fn commas_in_file_names_and_boot_arguments_do_not_end_the_option() {
@@ -145,6 +161,16 @@ mod tests {
         let line = config.arguments().join(" ");
         assert!(line.contains("guest-loader,addr=0x49000000,kernel=dom0,bootargs=a=1,,2"), "{line}");
         assert!(line.contains("snapshot=on,file=a,,b.img"), "{line}");
+    }
+
+    #[test]
+    fn only_ports_that_are_asked_for_are_open_and_on_the_loopback_alone() {
+        let mut config = Config::new("xenolith".into());
+        assert!(!config.arguments().join(" ").contains("-netdev"));
+        config.nic = Some(Nic { forwards: vec![(8080, 80), (2222, 22)] });
+        let line = config.arguments().join(" ");
+        let wanted = "-netdev user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22";
+        assert!(line.contains(wanted), "{line}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use qemu_tests::config::{Config, Disk, Module};
+use qemu_tests::config::{Config, Disk, Module, Nic};
 use qemu_tests::machine::Machine;
 use qemu_tests::marks::Filter;
 
@@ -43,6 +43,13 @@ pub struct Options {
     /// A further disk for Dom0: a raw image that Dom0's writes change (may be given more than once)
     #[arg(long, value_name = "FILE")]
     pub disk: Vec<PathBuf>,
+    /// Leads a TCP port of this host's loopback to a port of Dom0's address outside, which `bridge forward` leads on to
+    /// a guest (may be given more than once)
+    #[arg(long, value_name = "HOST:PORT", value_parser = forward)]
+    pub forward: Vec<(u16, u16)>,
+    /// Leaves the network device out
+    #[arg(long, conflicts_with = "forward")]
+    pub no_net: bool,
     /// Folder of this host that Dom0 sees as /store, by way of a FAT32 image that is made anew when the
     /// folder has changed; what Dom0 writes goes to the image, not to the folder [default: the demo guests]
     #[arg(long, value_name = "DIR")]
@@ -82,6 +89,12 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         Some(lines) => run_script(&config, &lines, limit),
         None => interactive(&config, limit),
     }
+}
+
+/// Reads `8080:80`.
+fn forward(text: &str) -> Result<(u16, u16)> {
+    let ports = text.split_once(':').and_then(|(host, port)| Some((host.parse().ok()?, port.parse().ok()?)));
+    ports.filter(|(host, port)| *host != 0 && *port != 0).context("two ports with a colon between, such as 8080:80")
 }
 
 fn read_script(file: &Path) -> Result<Vec<String>> {
@@ -127,6 +140,7 @@ fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
     config.smp = options.smp;
     config.mem.clone_from(&options.mem);
     config.icount = options.icount;
+    config.nic = (!options.no_net).then(|| Nic { forwards: options.forward.clone() });
     config.gdb = options.gdb;
     config.modules.push(Module::Kernel(paths.image("dom0"), String::new()));
     config.disks.push(Disk { serial: "store".to_owned(), file: store.to_path_buf(), snapshot: false });

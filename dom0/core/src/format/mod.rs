@@ -20,7 +20,9 @@ pub use block::{BlockRow, block_list};
 pub use info::{HostInfo, info};
 pub use list::{DomainRow, domain_list};
 pub use long::{LongDomain, list_long};
-pub use network::{BridgePort, NetworkRow, address_list, bridge_list, network_list};
+pub use network::{
+    BridgeInfo, BridgePort, NatState, NetworkRow, address_list, bridge_info, bridge_list, nat_state, network_list,
+};
 pub use store::{StoreLine, sanitise, store_ls_line, store_read_line};
 pub use top::{TopRow, top};
 pub use uptime::{uptime_head, uptime_line, uptime_short};

@@ -1,9 +1,13 @@
 //! `xl network-list` and `bridge`.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use core::net::SocketAddrV4;
 
 use vswitch::Mac;
+
+use crate::network::Mode;
 
 /// A line of `xl network-list`. What XenStore does not hold (yet) is -1, as `xl` prints it.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +86,72 @@ pub fn bridge_list<'a>(
             let [from, to, refused, dropped] = port.frames;
             let shown = if index == 0 { bridge } else { "" };
             writeln!(out, "{shown:<16} {:<16} {from:>10} {to:>10} {refused:>10} {dropped:>10}", port.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// A line of `bridge info`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeInfo {
+    /// The bridge's name.
+    pub name: String,
+    /// How it is connected to the world.
+    pub mode: Mode,
+    /// Dom0's address on it: `None` if it is to have none, empty while it waits for one.
+    pub address: Option<String>,
+    /// What leads out of it: the physical device, or the bridge behind whose address its guests are.
+    pub via: Option<String>,
+}
+
+/// Writes what bridges are, a line each.
+///
+/// # Errors
+/// Those of `out`.
+pub fn bridge_info<'a>(out: &mut impl Write, bridges: impl IntoIterator<Item = &'a BridgeInfo>) -> fmt::Result {
+    writeln!(out, "{:<16} {:<10} {:<20} way out", "bridge name", "mode", "dom0")?;
+    for bridge in bridges {
+        let address = match bridge.address.as_deref() {
+            None => "-",
+            Some("") => "waiting for dhcp",
+            Some(address) => address,
+        };
+        let via = bridge.via.as_deref().unwrap_or("-");
+        writeln!(out, "{:<16} {:<10} {address:<20} {via}", bridge.name, bridge.mode)?;
+    }
+    Ok(())
+}
+
+/// What `bridge nat` shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NatState {
+    /// Connections that are known, and how many can be.
+    pub connections: [usize; 2],
+    /// Frames out, back, dropped.
+    pub frames: [u64; 3],
+    /// Ports that lead to guests: protocol, port outside, guest's end.
+    pub forwards: Vec<(&'static str, u16, SocketAddrV4)>,
+    /// Connections: protocol, guest's end, port outside, other end.
+    pub open: Vec<(&'static str, SocketAddrV4, u16, SocketAddrV4)>,
+}
+
+/// Writes the state of an address translation.
+///
+/// # Errors
+/// Those of `out`.
+pub fn nat_state(out: &mut impl Write, state: &NatState) -> fmt::Result {
+    let ([known, most], [to, back, dropped]) = (state.connections, state.frames);
+    writeln!(out, "connections {known} of {most}, frames out {to}, back {back}, dropped {dropped}")?;
+    if !state.forwards.is_empty() {
+        writeln!(out, "{:<8} {:<7} leads to", "protocol", "port")?;
+        for (protocol, port, to) in &state.forwards {
+            writeln!(out, "{protocol:<8} {port:<7} {to}")?;
+        }
+    }
+    if !state.open.is_empty() {
+        writeln!(out, "{:<8} {:<7} {:<21} remote", "protocol", "port", "guest")?;
+        for (protocol, inside, port, remote) in &state.open {
+            writeln!(out, "{protocol:<8} {port:<7} {:<21} {remote}", inside.to_string())?;
         }
     }
     Ok(())

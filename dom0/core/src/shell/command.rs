@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 
 use hypercall_abi::ids::DomId;
 
+use crate::network::{BridgeConfig, Forward, Transport};
+
 /// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -30,14 +32,33 @@ pub enum Command {
     Poweroff,
     /// Restarts the machine.
     Reboot,
-    /// `bridge show [bridge...]`
-    Bridges(Vec<String>),
-    /// `bridge showmacs bridge`
-    Addresses(String),
+    /// `bridge ...`
+    Bridge(Bridge),
     /// `help [command]`
     Help(Option<String>),
     /// `time command`: says how long it took.
     Timed(Box<Command>),
+}
+
+/// A subcommand of `bridge`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bridge {
+    /// `bridge show [bridge...]`: ports and their counters.
+    Show(Vec<String>),
+    /// `bridge showmacs bridge`: addresses that were seen.
+    Addresses(String),
+    /// `bridge info [bridge...]`: modes and addresses.
+    Info(Vec<String>),
+    /// `bridge add bridge mode [key=value...]`
+    Add(BridgeConfig),
+    /// `bridge del bridge`
+    Delete(String),
+    /// `bridge nat bridge`: connections, and ports that lead to guests.
+    Nat(String),
+    /// `bridge forward bridge protocol/port address:port`
+    Forward(String, Forward),
+    /// `bridge unforward bridge protocol/port`
+    Unforward(String, Transport, u16),
 }
 
 /// A domain as the user names it: by id or by name.

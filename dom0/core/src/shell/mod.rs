@@ -3,6 +3,7 @@
 //! Nothing is executed here. The names, options and messages are those of Xen's `xl` and `xenstore-*` tools, since
 //! people and scripts know them.
 
+mod bridge;
 mod command;
 mod complete;
 pub mod editor;
@@ -16,7 +17,7 @@ mod tests;
 mod words;
 mod xl;
 
-pub use command::{Command, ConsoleKind, DomainRef, Store, Target, Xl};
+pub use command::{Bridge, Command, ConsoleKind, DomainRef, Store, Target, Xl};
 pub use complete::{Completion, Source, completion};
 pub use help::{help, xl_help};
 pub use parse::{UsageError, parse};

@@ -10,7 +10,7 @@ use super::help::usage;
 use super::options::{Arguments, BadOption, Opt, flag};
 use super::table::{self, Spec};
 use super::words::{Unclosed, split};
-use super::{store, xl};
+use super::{bridge, store, xl};
 
 /// A command line that cannot be executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,23 +82,11 @@ fn command(words: &[String]) -> Result<Command, UsageError> {
             Command::Timed(inner) => Ok(Command::Timed(inner)),
             inner => Ok(Command::Timed(Box::new(inner))),
         },
-        "bridge" => bridge(spec, arguments(spec, "", rest, &[])?),
+        "bridge" => bridge::parse(spec, arguments(spec, "", rest, &[])?).map(Command::Bridge),
         "poweroff" => arguments(spec, "", rest, &[]).map(|_| Command::Poweroff),
         "reboot" => arguments(spec, "", rest, &[]).map(|_| Command::Reboot),
         "help" => Ok(Command::Help(arguments(spec, "", rest, &[])?.positional.into_iter().next())),
         _ => store::parse(spec, rest).map(Command::Store),
-    }
-}
-
-fn bridge(spec: &'static Spec, arguments: Arguments) -> Result<Command, UsageError> {
-    let mut words = arguments.positional.into_iter();
-    let what = words.next().unwrap_or_default();
-    let bridges: Vec<String> = words.collect();
-    match (what.as_str(), bridges.as_slice()) {
-        ("show", _) => Ok(Command::Bridges(bridges)),
-        ("showmacs", [bridge]) => Ok(Command::Addresses(bridge.clone())),
-        ("showmacs", _) => Err(bad(spec, "", "'bridge showmacs' takes the name of one bridge.")),
-        _ => Err(bad(spec, "", &alloc::format!("'bridge {what}': there is no such subcommand."))),
     }
 }
 

@@ -231,9 +231,18 @@ pub(super) const SHELL: [Spec; 17] = {
         spec("cat", "file [...]", "Print files", "", (1, ANY), (File, File)),
         spec(
             "bridge",
-            "<show [bridge ...] | showmacs bridge>",
-            "Show the bridges of the switch, or the addresses that one has seen",
-            "",
+            "<subcommand> [args]",
+            "Show, make and remove bridges, the networks of guests",
+            "show [bridge ...]       ports, with frames in, out, refused and dropped\n\
+             showmacs <bridge>       the addresses that a bridge has seen\n\
+             info [bridge ...]       modes and addresses\n\
+             add <bridge> <mode> [ip=<address/bits|dhcp|none>] [gateway=<ip>] [dns=<ip>] [nic=<name>]\n\
+                                     make a bridge; the mode is host-only, nat or bridge\n\
+             del <bridge>            remove a bridge that nobody uses\n\
+             nat <bridge>            connections of guests, and ports that lead to them\n\
+             forward <bridge> <tcp|udp>/<port> <ip>:<port>\n\
+                                     lead a port of Dom0's address outside to a guest\n\
+             unforward <bridge> <tcp|udp>/<port>",
             (1, ANY),
             (Nothing, Nothing),
         ),

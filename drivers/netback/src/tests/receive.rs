@@ -41,7 +41,7 @@ fn sent(memory: &fake::OwnMemory, len: usize) -> Sent {
 impl Sent {
     fn put(&self, world: &World, offload: Offload) -> Result<(), Refused> {
         let head = &self.bytes[..self.bytes.len().min(192)];
-        world.rx.put(&Frame { head, pieces: &self.pieces, len: self.bytes.len() as u32, offload })
+        world.rx.put(&Frame { head, pieces: &self.pieces, len: self.bytes.len() as u32, offload, source: 0 })
     }
 }
 

@@ -1,18 +1,24 @@
 //! Guests that talk to each other through Dom0's switch, each with its own kernel's network driver.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use super::case;
 use super::life::resources;
 use super::linux::{LONG, PROMPT, inside, leave, start};
+use crate::config::Nic;
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
     case("two_linux_guests_ping_each_other_and_send_32_mib_unharmed", talk),
     case("guests_of_different_vlans_do_not_hear_each_other", vlans),
+    case("dom0_and_a_bridged_guest_get_addresses_from_the_physical_network", bridged),
+    case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
     case("an_interface_comes_and_goes_during_a_transfer_and_leaves_nothing", come_and_go),
 ];
 
@@ -68,6 +74,107 @@ fn vlans(lab: &Lab) -> Result<()> {
     inside(&mut machine, "ping -c 3 -q 10.0.0.3 | grep ' 0% packet loss'")?;
     inside(&mut machine, "! ping -c 3 -W 1 -q 10.0.0.2 && grep -q '10.0.0.2 .*00:00:00:00:00:00' /proc/net/arp")?;
     leave(&mut machine)
+}
+
+/// A machine with a way out to the host.
+fn connected(lab: &Lab, forwards: Vec<(u16, u16)>) -> Result<Machine> {
+    let mut config = lab.config();
+    config.nic = Some(Nic { forwards });
+    Machine::boot(&config)
+}
+
+/// Waits until Dom0 has been given an address on the bridge that leads out.
+fn wait_for_address(machine: &mut Machine) -> Result<()> {
+    for _ in 0..100 {
+        if machine.ok("bridge info uplink")?.contains("10.0.2.15/24") {
+            return Ok(());
+        }
+        machine.ok("sleep 0.1")?;
+    }
+    bail!("no address after ten seconds: {}", machine.ok("bridge info")?)
+}
+
+fn bridged(lab: &Lab) -> Result<()> {
+    let mut machine = connected(lab, Vec::new())?;
+    wait_for_address(&mut machine)?;
+    start(&mut machine, "name=left disk=[] \"vif=['bridge=uplink']\"")?;
+    inside(&mut machine, "ip link set eth0 up && udhcpc -i eth0 -n -q -s /bin/true 2>&1 | grep 'lease of 10.0.2.16'")?;
+    inside(&mut machine, "ip addr add 10.0.2.16/24 dev eth0 && ping -c 3 -q 10.0.2.15 | grep ' 0% packet loss'")?;
+    let (port, served) = serve("from the host's loopback\n")?;
+    inside(&mut machine, &format!("nc 10.0.2.2 {port} < /dev/null | grep 'host.s loopback'"))?;
+    served.join().map_err(|_| anyhow!("the server failed"))??;
+    leave(&mut machine)?;
+    machine.fails("bridge add second bridge", &["eth0", "uplink"])?;
+    machine.fails("bridge del uplink", &["uplink", "in use"])?;
+    machine.ok("xl destroy left")?;
+    machine.fails("bridge del uplink", &["uplink", "in use"])?;
+    machine.ok("bridge del xenbr0")?;
+    machine.ok("bridge del uplink")?;
+    machine.ok("bridge add second bridge ip=10.0.2.77/24 gateway=10.0.2.2")?;
+    let info = machine.ok("bridge info second")?;
+    ensure!(info.contains("10.0.2.77/24") && info.contains("eth0"), "{info}");
+    Ok(())
+}
+
+/// Serves one connection on the host's loopback with `text`.
+fn serve(text: impl Into<Vec<u8>>) -> Result<(u16, JoinHandle<Result<()>>)> {
+    let (listener, bytes) = (TcpListener::bind("127.0.0.1:0")?, text.into());
+    let port = listener.local_addr()?.port();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.write_all(&bytes)?;
+        Ok(())
+    });
+    Ok((port, served))
+}
+
+/// Takes what one connection to the host's loopback brings.
+fn collect() -> Result<(u16, JoinHandle<Result<Vec<u8>>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let collected = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        listener.accept()?.0.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    });
+    Ok((port, collected))
+}
+
+/// A port of the loopback that is free now.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn behind_nat(lab: &Lab) -> Result<()> {
+    let knock = free_port()?;
+    let mut machine = connected(lab, vec![(knock, 8080)])?;
+    wait_for_address(&mut machine)?;
+    start(&mut machine, "name=left disk=[] \"vif=['']\"")?;
+    inside(&mut machine, "ip link set eth0 up && ip addr add 10.1.0.2/24 dev eth0")?;
+    inside(&mut machine, "ip route add default via 10.1.0.1 && ping -c 3 -q 10.1.0.1 | grep ' 0% packet loss'")?;
+    let data: Vec<u8> = (0..4u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let (from, served) = serve(data.clone())?;
+    inside(&mut machine, &format!("nc 10.0.2.2 {from} < /dev/null > /tmp/data && wc -c < /tmp/data | grep 4194304"))?;
+    served.join().map_err(|_| anyhow!("the server failed"))??;
+    let (to, collected) = collect()?;
+    inside(&mut machine, &format!("nc 10.0.2.2 {to} < /tmp/data"))?;
+    let back = collected.join().map_err(|_| anyhow!("the collector failed"))??;
+    ensure!(back == data, "{} bytes came back, and not those that were sent", back.len());
+    machine.send("(echo hello from the guest | nc -l -p 80) &\r")?;
+    inside(&mut machine, "ip route")?;
+    leave(&mut machine)?;
+    machine.ok("bridge forward xenbr0 tcp/8080 10.1.0.2:80")?;
+    machine.fails("bridge forward xenbr0 tcp/8080 10.1.0.3:80", &["leads to a guest already"])?;
+    machine.fails("bridge forward xenbr0 tcp/8081 10.2.0.3:80", &["not one of the bridge's network"])?;
+    let mut said = String::new();
+    TcpStream::connect(("127.0.0.1", knock))?.read_to_string(&mut said)?;
+    ensure!(said == "hello from the guest\n", "the guest said {said:?}");
+    let state = machine.ok("bridge nat xenbr0")?;
+    ensure!(state.contains("tcp      8080    10.1.0.2:80"), "no forward in:\n{state}");
+    machine.ok("bridge unforward xenbr0 tcp/8080")?;
+    machine.ok("xl destroy left")?;
+    machine.ok("bridge del xenbr0")?;
+    machine.ok("bridge del uplink").map(drop)
 }
 
 fn come_and_go(lab: &Lab) -> Result<()> {

@@ -1,0 +1,289 @@
+//! The networks of guests: bridges, what leads out of them, and Dom0's own place on them.
+
+mod nic;
+mod station;
+mod way_out;
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+use dom0_core::format::{BridgeInfo, BridgePort};
+use dom0_core::network::{BridgeConfig, Ip, Mode};
+use driver_api::sys::Window;
+use embassy_futures::select::select;
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::signal::Signal;
+use embassy_time::Instant;
+use nat::ForwardError;
+use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES};
+
+use crate::hal::{GrantCopier, device_memory};
+use crate::tasks::Tasks;
+use nic::Nic;
+use station::Station;
+use way_out::WayOut;
+
+/// A bridge of Dom0's switch.
+pub type DomBridge = Bridge<GrantCopier, Window>;
+
+/// Why a bridge cannot be made or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SwitchError {
+    /// It exists.
+    Exists(String),
+    /// It does not exist.
+    Unknown(String),
+    /// Interfaces of guests are connected to it, or a nat bridge leads out through it.
+    InUse(String),
+    /// The machine has no such network device.
+    NoNic(String),
+    /// Another bridge has the network device.
+    NicInUse(String, String),
+    /// There is no bridge with an address of Dom0's outside that serves no other nat bridge.
+    NoUplink,
+    /// It is not in mode `nat`.
+    NotNat(String),
+    /// A port cannot be led to a guest, or not be taken back.
+    Forward(ForwardError),
+    /// Dom0 has no memory for it.
+    Memory,
+}
+
+impl fmt::Display for SwitchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exists(name) => write!(f, "bridge {name} exists already"),
+            Self::Unknown(name) => write!(f, "bridge {name} does not exist"),
+            Self::InUse(name) => write!(f, "bridge {name} is in use"),
+            Self::NoNic(name) => write!(f, "the machine has no network device {name}"),
+            Self::NicInUse(nic, bridge) => write!(f, "network device {nic} is in use by bridge {bridge}"),
+            Self::NoUplink => f.write_str(
+                "mode nat needs a bridge in mode bridge that has an address of Dom0's and serves no other nat bridge",
+            ),
+            Self::NotNat(name) => write!(f, "bridge {name} is not in mode nat"),
+            Self::Forward(error) => error.fmt(f),
+            Self::Memory => f.write_str("Dom0 has no memory for another bridge"),
+        }
+    }
+}
+
+impl core::error::Error for SwitchError {}
+
+/// A bridge with what belongs to it.
+pub struct Network {
+    config: BridgeConfig,
+    bridge: Rc<DomBridge>,
+    station: Option<Rc<Station>>,
+    way_out: Option<Rc<WayOut>>,
+    /// Ends the tasks of the bridge.
+    stop: Rc<Signal<NoopRawMutex, ()>>,
+    /// They have ended.
+    ended: Rc<Signal<NoopRawMutex, ()>>,
+}
+
+impl Network {
+    /// Where interfaces are connected.
+    pub fn bridge(&self) -> &Rc<DomBridge> {
+        &self.bridge
+    }
+
+    /// An interface is gone, which had this number on the bridge.
+    pub fn forget(&self, port: u16) {
+        if let Some(way_out) = &self.way_out {
+            way_out.forget(port);
+        }
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.stop.signal(());
+    }
+}
+
+/// All bridges.
+pub struct Switch {
+    networks: RefCell<BTreeMap<String, Rc<Network>>>,
+    nics: Vec<Rc<Nic>>,
+    tasks: Rc<Tasks>,
+    random: Cell<u64>,
+}
+
+impl Switch {
+    /// Finds the machine's network devices; there are no bridges yet. `seed` is a number that guests do not know.
+    pub fn find(fdt: &'static [u8], tasks: &Rc<Tasks>, seed: u64) -> Rc<Self> {
+        let nics = nic::find(fdt, tasks);
+        let networks = RefCell::default();
+        Rc::new(Switch { networks, nics, tasks: Rc::clone(tasks), random: Cell::new(seed) })
+    }
+
+    /// Whether there is a way out of the machine.
+    pub fn has_nic(&self) -> bool {
+        !self.nics.is_empty()
+    }
+
+    /// The bridge of that name, which is made when nobody has: then it connects guests to each other alone.
+    pub fn network(&self, name: &str) -> Result<Rc<Network>, SwitchError> {
+        if let Some(network) = self.networks.borrow().get(name) {
+            return Ok(Rc::clone(network));
+        }
+        let (mode, ip) = (Mode::HostOnly, Ip::None);
+        self.make(BridgeConfig { name: name.to_string(), mode, ip, gateway: None, dns: None, nic: None })
+    }
+
+    /// Makes a bridge.
+    pub fn add(&self, config: BridgeConfig) -> Result<(), SwitchError> {
+        if self.networks.borrow().contains_key(&config.name) {
+            return Err(SwitchError::Exists(config.name));
+        }
+        self.make(config).map(drop)
+    }
+
+    /// Removes a bridge that nobody uses; when this returns, nothing of it is left.
+    pub async fn delete(&self, name: &str) -> Result<(), SwitchError> {
+        let network = self.networks.borrow_mut().remove(name).ok_or_else(|| SwitchError::Unknown(name.to_string()))?;
+        if Rc::strong_count(&network) > 1 {
+            self.networks.borrow_mut().insert(name.to_string(), network);
+            return Err(SwitchError::InUse(name.to_string()));
+        }
+        let ended = Rc::clone(&network.ended);
+        drop(network);
+        ended.wait().await;
+        Ok(())
+    }
+
+    fn make(&self, config: BridgeConfig) -> Result<Rc<Network>, SwitchError> {
+        let nic = config.nic.as_deref().map(|name| self.free_nic(name)).transpose()?;
+        let uplink = match config.mode {
+            Mode::Nat => Some(self.uplink().ok_or(SwitchError::NoUplink)?),
+            Mode::HostOnly | Mode::Bridge => None,
+        };
+        let scratch = device_memory(SCRATCH_BYTES).ok_or(SwitchError::Memory)?;
+        let bridge = Bridge::new(GrantCopier, scratch, self.random(), || Instant::now().as_secs());
+        let tasks = Tasks::default();
+        let station = self.start_station(&config, nic.as_deref(), &bridge, &tasks)?;
+        let way_out = match (uplink, config.ip, &station) {
+            (Some(uplink), Ip::Static(cidr), Some(station)) => {
+                let way_out = Rc::new(WayOut::open(station, cidr, uplink, self.random())?);
+                tasks.spawn(Rc::clone(&way_out).run(config.clone()));
+                Some(way_out)
+            }
+            _ => None,
+        };
+        if let Some(nic) = nic {
+            let plug = bridge.attach(nic.name.clone(), Rc::clone(&nic) as _, PortConfig::default());
+            tasks.spawn(async move { nic.device.run(plug).await });
+        }
+        let (stop, ended) = (Rc::new(Signal::new()), Rc::new(Signal::new()));
+        let (stopped, over) = (Rc::clone(&stop), Rc::clone(&ended));
+        self.tasks.spawn(async move {
+            select(stopped.wait(), tasks.run()).await;
+            drop(tasks);
+            over.signal(());
+        });
+        let name = config.name.clone();
+        let network = Rc::new(Network { config, bridge, station, way_out, stop, ended });
+        self.networks.borrow_mut().insert(name, Rc::clone(&network));
+        Ok(network)
+    }
+
+    fn start_station(
+        &self,
+        config: &BridgeConfig,
+        nic: Option<&Nic>,
+        bridge: &Rc<DomBridge>,
+        tasks: &Tasks,
+    ) -> Result<Option<Rc<Station>>, SwitchError> {
+        if config.ip == Ip::None {
+            return Ok(None);
+        }
+        // As a bridge of Linux does, Dom0 answers to the address of its device.
+        let mac = nic.map_or_else(|| self.random_mac(), |nic| Mac(nic.device.mac()));
+        let (station, link) = Station::connect(bridge, mac)?;
+        tasks.spawn(Rc::clone(&station).run(link, config.clone(), self.random()));
+        Ok(Some(station))
+    }
+
+    /// A bridge that leads out of the machine and on which Dom0 is a station that nobody else hides behind.
+    fn uplink(&self) -> Option<Rc<Network>> {
+        let networks = self.networks.borrow();
+        let free = |network: &&Rc<Network>| {
+            let station = network.station.as_ref();
+            network.config.mode == Mode::Bridge && station.is_some_and(|station| !station.gate.has_router())
+        };
+        networks.values().find(free).cloned()
+    }
+
+    /// The way out of a nat bridge.
+    pub fn way_out(&self, name: &str) -> Result<Rc<WayOut>, SwitchError> {
+        let networks = self.networks.borrow();
+        let network = networks.get(name).ok_or_else(|| SwitchError::Unknown(name.to_string()))?;
+        network.way_out.clone().ok_or_else(|| SwitchError::NotNat(name.to_string()))
+    }
+
+    fn free_nic(&self, name: &str) -> Result<Rc<Nic>, SwitchError> {
+        let nic = self.nics.iter().find(|nic| nic.name == name);
+        let nic = nic.ok_or_else(|| SwitchError::NoNic(name.to_string()))?;
+        let networks = self.networks.borrow();
+        match networks.values().find(|network| network.config.nic.as_deref() == Some(name)) {
+            Some(user) => Err(SwitchError::NicInUse(name.to_string(), user.config.name.clone())),
+            None => Ok(Rc::clone(nic)),
+        }
+    }
+
+    /// A number that guests do not know.
+    fn random(&self) -> u64 {
+        // SplitMix64's step and finaliser.
+        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(state);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+
+    fn random_mac(&self) -> Mac {
+        let [a, b, c, ..] = self.random().to_le_bytes();
+        Mac([0x00, 0x16, 0x3E, a & 0x7F, b, c])
+    }
+
+    /// The bridges with their ports.
+    pub fn show(&self) -> Vec<(String, Vec<BridgePort>)> {
+        let port = |(name, stats): (String, PortStats)| BridgePort {
+            name,
+            frames: [stats.received, stats.sent, stats.refused, stats.dropped],
+        };
+        let networks = self.networks.borrow();
+        let ports = |network: &Network| network.bridge.ports().into_iter().map(port).collect();
+        networks.iter().map(|(name, network)| (name.clone(), ports(network))).collect()
+    }
+
+    /// What the bridges are.
+    pub fn info(&self) -> Vec<BridgeInfo> {
+        let networks = self.networks.borrow();
+        let info = |network: &Rc<Network>| {
+            let station = network.station.as_ref();
+            BridgeInfo {
+                name: network.config.name.clone(),
+                mode: network.config.mode,
+                address: station
+                    .map(|station| station.place().map_or_else(String::new, |place| format!("{}", place.cidr))),
+                via: network
+                    .way_out
+                    .as_ref()
+                    .map(|way| way.uplink().to_string())
+                    .or_else(|| network.config.nic.clone()),
+            }
+        };
+        networks.values().map(info).collect()
+    }
+
+    /// The addresses that a bridge has seen: address, VLAN, interface, age in seconds. `None` if there is no such bridge.
+    pub fn addresses(&self, bridge: &str) -> Option<Vec<(Mac, u16, String, u64)>> {
+        self.networks.borrow().get(bridge).map(|network| network.bridge.addresses())
+    }
+}

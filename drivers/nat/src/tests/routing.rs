@@ -1,0 +1,195 @@
+//! A router between two wires that note what they hear.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use driver_api::fake::{Machine, OwnMemory};
+use driver_api::net::{Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::{DmaMemory, PAGE_SIZE};
+
+use super::frames::{checked, frame, packet};
+use super::{GUEST, HOST, OUTSIDE, SERVER, nat};
+use crate::neighbours::{question, sender};
+use crate::packet::{ACK, SYN};
+use crate::{Facing, Gate, MEMORY, Outside, Protocol, Router};
+
+const INNER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
+const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
+const GATEWAY: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);
+
+/// Takes frames and fetches them at the commit, as rings do.
+struct Wire {
+    machine: Rc<Machine>,
+    put: RefCell<Vec<Vec<Piece>>>,
+    heard: RefCell<Vec<Vec<u8>>>,
+    full: Cell<bool>,
+}
+
+impl Port for Wire {
+    fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+        if self.full.get() {
+            return Err(Refused::Full);
+        }
+        self.put.borrow_mut().push(frame.pieces.to_vec());
+        Ok(())
+    }
+
+    fn commit(&self) {
+        for pieces in self.put.borrow_mut().drain(..) {
+            let bytes = pieces.iter().map(|piece| self.machine.fetch(piece.page, piece.offset, piece.len).unwrap());
+            self.heard.borrow_mut().push(bytes.collect::<Vec<_>>().concat());
+        }
+    }
+
+    fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
+        if self.full.get() { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+type TestGate = Gate<Rc<Wire>, Wire, OwnMemory>;
+
+struct World {
+    memory: OwnMemory,
+    inner: Rc<Wire>,
+    outer: Rc<Wire>,
+    host: Rc<Wire>,
+    inside: Rc<TestGate>,
+    outside: Rc<TestGate>,
+    router: Rc<Router<Wire, OwnMemory>>,
+}
+
+fn world() -> World {
+    let machine = Machine::new();
+    let wire = || {
+        let machine = Rc::clone(&machine);
+        Rc::new(Wire { machine, put: RefCell::default(), heard: RefCell::default(), full: Cell::new(false) })
+    };
+    let (inner, outer, host) = (wire(), wire(), wire());
+    let router = Router::new(nat(), INNER, OUTER, machine.own(MEMORY), || 7);
+    router.connect(&inner, &outer);
+    router.set_outside(Some(Outside { address: OUTSIDE, mask: 0xFFFF_FF00, gateway: Some(GATEWAY) }));
+    let (inside, outside) = (Gate::new(Rc::clone(&host)), Gate::new(Rc::clone(&host)));
+    inside.set_router(Some((Facing::Inside, Rc::clone(&router))));
+    outside.set_router(Some((Facing::Outside, Rc::clone(&router))));
+    World { memory: machine.own(1 << 16), inner, outer, host, inside, outside, router }
+}
+
+impl World {
+    fn send(&self, gate: &TestGate, bytes: &[u8]) -> Result<(), Refused> {
+        self.memory.copy_in(0, bytes);
+        let mut pieces = Vec::new();
+        let head = bytes.len().min(HEAD);
+        let piece = |at: usize, len: usize| Piece {
+            page: PageRef::Own(self.memory.bus_addr().offset((at / PAGE_SIZE * PAGE_SIZE) as u64)),
+            offset: (at % PAGE_SIZE) as u16,
+            len: len as u16,
+        };
+        pieces.push(piece(0, head));
+        let mut at = head;
+        while at < bytes.len() {
+            let len = (bytes.len() - at).min(PAGE_SIZE - at % PAGE_SIZE);
+            pieces.push(piece(at, len));
+            at += len;
+        }
+        let offload = Offload::default();
+        let head = &bytes[..head];
+        let put = gate.put(&Frame { head, pieces: &pieces, len: bytes.len() as u32, offload, source: 5 });
+        gate.commit();
+        put
+    }
+
+    /// The outer side knows its gateway, the inner side its guest.
+    fn introduced() -> World {
+        let world = world();
+        world.send(&world.outside, &question(GATEWAY_MAC, GATEWAY, OUTSIDE)).unwrap();
+        world.send(&world.inside, &question(GUEST_MAC, GUEST, HOST)).unwrap();
+        world.host.heard.borrow_mut().clear();
+        world
+    }
+}
+
+#[test]
+fn a_long_frame_goes_out_to_the_gateway_whole_and_its_answer_comes_back_to_the_guest() {
+    let world = World::introduced();
+    let payload: Vec<u8> = (0..9000).map(|n| (n % 251) as u8).collect();
+    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Tcp, (GUEST, 40_000), (SERVER, 80), SYN, &payload));
+    assert_eq!(world.send(&world.inside, &sent), Ok(()));
+    let heard = world.outer.heard.borrow().concat();
+    assert_eq!((&heard[..6], &heard[6..12]), (&GATEWAY_MAC[..], &OUTER[..]));
+    assert_eq!(checked(&heard), ((OUTSIDE, 40_000), (SERVER, 80)));
+    assert_eq!(&heard[54..], &payload[..]);
+    assert_eq!(world.router.nat().connections_of(5), 1, "the guest's port of the bridge pays");
+    let answer = frame(OUTER, GATEWAY_MAC, &packet(Protocol::Tcp, (SERVER, 80), (OUTSIDE, 40_000), SYN | ACK, b"hi"));
+    assert_eq!(world.send(&world.outside, &answer), Ok(()));
+    let heard = world.inner.heard.borrow().concat();
+    assert_eq!((&heard[..6], &heard[6..12]), (&GUEST_MAC[..], &INNER[..]));
+    assert_eq!(checked(&heard), ((SERVER, 80), (GUEST, 40_000)));
+    assert!(world.host.heard.borrow().is_empty());
+    assert_eq!((world.router.stats().out, world.router.stats().back), (1, 1));
+}
+
+#[test]
+fn what_is_for_the_host_reaches_the_host() {
+    let world = World::introduced();
+    let own = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1), (HOST, 53), 0, b""));
+    let all = frame([0xFF; 6], GUEST_MAC, &packet(Protocol::Udp, (GUEST, 68), ([255; 4].into(), 67), 0, b""));
+    let stranger = frame(OUTER, GATEWAY_MAC, &packet(Protocol::Udp, (SERVER, 53), (OUTSIDE, 20_000), 0, b""));
+    world.send(&world.inside, &own).unwrap();
+    world.send(&world.inside, &all).unwrap();
+    world.send(&world.outside, &stranger).unwrap();
+    assert_eq!(*world.host.heard.borrow(), [own, all, stranger]);
+    assert!(world.outer.heard.borrow().is_empty() && world.inner.heard.borrow().is_empty());
+}
+
+#[test]
+fn an_unknown_station_is_asked_for_once_a_second_and_its_packets_are_lost_till_then() {
+    let world = world();
+    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (SERVER, 80), 0, b""));
+    for _ in 0..10 {
+        assert_eq!(world.send(&world.inside, &sent), Ok(()));
+    }
+    let heard = world.outer.heard.borrow();
+    assert_eq!((heard.len(), sender(&heard[0])), (1, Some((OUTSIDE, OUTER))));
+    assert_eq!(&heard[0][38..42], &GATEWAY.octets());
+    assert_eq!(world.router.stats().dropped, 10);
+}
+
+#[test]
+fn a_neighbour_outside_is_reached_without_the_gateway() {
+    let world = World::introduced();
+    let neighbour = "192.0.2.77".parse().unwrap();
+    world.send(&world.outside, &question([2, 7, 7, 7, 7, 7], neighbour, OUTSIDE)).unwrap();
+    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (neighbour, 80), 0, b""));
+    world.send(&world.inside, &sent).unwrap();
+    assert_eq!(world.outer.heard.borrow()[0][..6], [2, 7, 7, 7, 7, 7]);
+}
+
+#[test]
+fn a_full_wire_makes_the_sender_wait_and_the_frame_is_translated_again_alike() {
+    let world = World::introduced();
+    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (SERVER, 80), 0, b""));
+    world.outer.full.set(true);
+    let mut cx = Context::from_waker(Waker::noop());
+    for _ in 0..200 {
+        assert_eq!(world.send(&world.inside, &sent), Err(Refused::Full));
+        assert!(world.inside.poll_room(&mut cx).is_pending());
+    }
+    world.outer.full.set(false);
+    assert!(world.inside.poll_room(&mut cx).is_ready());
+    assert_eq!(world.send(&world.inside, &sent), Ok(()));
+    assert_eq!(world.router.nat().connections(), 1);
+    assert_eq!(checked(&world.outer.heard.borrow()[0]).1, (SERVER, 80));
+}
+
+#[test]
+fn a_guest_cannot_reach_addresses_inside_through_the_router() {
+    let world = World::introduced();
+    let other = "10.1.0.9".parse().unwrap();
+    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (other, 80), 0, b""));
+    world.send(&world.inside, &sent).unwrap();
+    assert!(world.outer.heard.borrow().is_empty());
+    assert_eq!(world.router.nat().connections(), 0);
+}

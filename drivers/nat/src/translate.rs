@@ -1,0 +1,394 @@
+//! Address translation: guests behind one address, and ports of that address that lead to guests (RFC 3022, RFC 5382,
+//! RFC 5508). What a packet says is changed in the head of its frame; nothing is allocated for it.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use crate::checksum::{Field, FieldKind, be16, replace16, replace32};
+use crate::packet::{ACK, Content, End, Packet, Protocol, RST, SYN, Unknown};
+use crate::table::{Connection, Owner, Side, Table};
+
+/// Connections that are known at most.
+pub const CONNECTIONS: u16 = 4096;
+/// The party to which connections are charged that begin outside.
+pub const STRANGERS: Owner = Owner::MAX;
+/// The first port of the outside address that guests get; those below are the host's.
+pub const FIRST_PORT: u16 = 32_768;
+/// Ports that are tried for a connection before it is refused.
+const TRIES: u32 = 32;
+/// The port of name servers.
+const DNS_PORT: u16 = 53;
+/// Forwards at most.
+const FORWARDS: usize = 64;
+
+/// Why a packet was not translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is of no kind that is translated.
+    Unknown(Unknown),
+    /// It says it comes from an address that the network inside does not have.
+    Source,
+    /// It has travelled long enough.
+    Expired,
+    /// There is no address outside now.
+    NoAddress,
+    /// All ports that were tried are taken.
+    NoPort,
+    /// It belongs to no connection.
+    Stranger,
+}
+
+/// Why a forward cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardError {
+    /// The port leads somewhere already.
+    Taken,
+    /// The address is not one of a guest of this network.
+    NotInside,
+    /// The port is one that guests get for their own connections.
+    Reserved,
+    /// There are too many.
+    Full,
+    /// There is none of that port.
+    Absent,
+}
+
+impl fmt::Display for ForwardError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken => f.write_str("the port leads to a guest already"),
+            Self::NotInside => f.write_str("the address is not one of the bridge's network"),
+            Self::Reserved => write!(f, "ports from {FIRST_PORT} on are for connections that guests begin"),
+            Self::Full => write!(f, "{FORWARDS} ports lead to guests already"),
+            Self::Absent => f.write_str("the port leads to no guest"),
+        }
+    }
+}
+
+impl core::error::Error for ForwardError {}
+
+/// A port of the address outside that leads to a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortForward {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port outside.
+    pub port: u16,
+    /// The guest's end.
+    pub to: End,
+}
+
+/// The addresses inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// The host's own.
+    pub host: Ipv4Addr,
+    /// Bits that all have in common with it.
+    pub mask: u32,
+}
+
+impl Inside {
+    /// Whether an address is one of a guest.
+    pub fn is_guest(self, address: Ipv4Addr) -> bool {
+        let (own, other) = (u32::from(self.host), u32::from(address));
+        let host = other & !self.mask;
+        own & self.mask == other & self.mask && own != other && host != 0 && host != !self.mask
+    }
+}
+
+/// The translation between a network inside and one address outside.
+pub struct Nat {
+    inside: Inside,
+    outside: Option<Ipv4Addr>,
+    /// The name server that the host is for guests.
+    resolver: Option<End>,
+    table: Table,
+    forwards: Vec<PortForward>,
+    random: u64,
+}
+
+impl Nat {
+    /// No connections, and no address outside yet. `seed` is a number that guests do not know.
+    pub fn new(inside: Inside, seed: u64) -> Self {
+        let table = Table::new(CONNECTIONS, seed);
+        let (outside, resolver) = (None, None);
+        Nat {
+            inside,
+            outside,
+            resolver,
+            table,
+            forwards: Vec::with_capacity(FORWARDS),
+            random: seed.rotate_left(32) | 1,
+        }
+    }
+
+    /// The addresses inside.
+    pub fn inside(&self) -> Inside {
+        self.inside
+    }
+
+    /// Which address is outside now. Connections under an earlier one are over.
+    pub fn set_outside(&mut self, address: Option<Ipv4Addr>) {
+        if self.outside != address {
+            self.table.clear();
+            self.outside = address;
+        }
+    }
+
+    /// Which name server is asked when a guest asks the host.
+    pub fn set_resolver(&mut self, resolver: Option<End>) {
+        self.resolver = resolver;
+    }
+
+    /// Whether packets for this end, one of the host's, are passed on to a name server.
+    fn relays(&self, to: End) -> bool {
+        self.resolver.is_some() && to == (self.inside.host, DNS_PORT)
+    }
+
+    /// Whether a frame for the host is one that is passed on to a name server.
+    pub(crate) fn is_relayed(&self, head: &[u8]) -> bool {
+        let packet = if self.resolver.is_some() { Content::parse(head) } else { Err(Unknown::NotIp) };
+        matches!(packet, Ok(Content::Packet(packet)) if packet.protocol != Protocol::Icmp && self.relays(packet.to))
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many of them are charged to a party.
+    pub fn connections_of(&self, owner: Owner) -> usize {
+        self.table.count(owner)
+    }
+
+    /// The ends of all connections: protocol, guest's end, port outside, other end.
+    pub fn list(&self) -> impl Iterator<Item = (Protocol, End, u16, End)> {
+        self.table.list().map(|c| (c.protocol, c.inside, c.port, c.remote))
+    }
+
+    /// A party is gone.
+    pub fn forget(&mut self, owner: Owner) {
+        self.table.forget(owner);
+    }
+
+    /// Forgets what is over among some of the places; call it every second.
+    pub fn sweep(&mut self, now: u64) {
+        self.table.sweep(usize::from(CONNECTIONS) / 16, now);
+    }
+
+    /// Leads a port outside to a guest.
+    ///
+    /// # Errors
+    /// See [`ForwardError`].
+    pub fn forward(&mut self, forward: PortForward) -> Result<(), ForwardError> {
+        if !self.inside.is_guest(forward.to.0) {
+            return Err(ForwardError::NotInside);
+        }
+        if forward.port >= FIRST_PORT {
+            return Err(ForwardError::Reserved);
+        }
+        if self.forward_of(forward.protocol, forward.port).is_some() {
+            return Err(ForwardError::Taken);
+        }
+        if self.forwards.len() >= FORWARDS {
+            return Err(ForwardError::Full);
+        }
+        self.forwards.push(forward);
+        Ok(())
+    }
+
+    /// Ends what [`Self::forward`] did; connections that are open stay so.
+    ///
+    /// # Errors
+    /// [`ForwardError::Absent`].
+    pub fn unforward(&mut self, protocol: Protocol, port: u16) -> Result<(), ForwardError> {
+        let before = self.forwards.len();
+        self.forwards.retain(|forward| (forward.protocol, forward.port) != (protocol, port));
+        if self.forwards.len() == before { Err(ForwardError::Absent) } else { Ok(()) }
+    }
+
+    /// The ports that lead to guests.
+    pub fn forwards(&self) -> &[PortForward] {
+        &self.forwards
+    }
+
+    fn forward_of(&self, protocol: Protocol, port: u16) -> Option<PortForward> {
+        self.forwards.iter().copied().find(|forward| (forward.protocol, forward.port) == (protocol, port))
+    }
+
+    /// Translates a frame of a guest, charged to `owner`. `blank` says that only the pseudo header's sum is in its transport
+    /// checksum. Returns where it goes to.
+    ///
+    /// # Errors
+    /// It goes nowhere, and was not changed.
+    pub fn outbound(&mut self, head: &mut [u8], blank: bool, owner: Owner, now: u64) -> Result<Ipv4Addr, Refusal> {
+        let outside = self.outside.ok_or(Refusal::NoAddress)?;
+        match Content::parse(head).map_err(Refusal::Unknown)? {
+            Content::Packet(packet) => {
+                if !self.inside.is_guest(packet.from.0) {
+                    return Err(Refusal::Source);
+                }
+                one_hop_less(head, packet.network, true)?;
+                let relayed = packet.protocol != Protocol::Icmp && self.relays(packet.to);
+                let to = self.resolver.filter(|_| relayed).unwrap_or(packet.to);
+                let slot = self.connection_out(&Packet { to, ..packet }, relayed, owner, now)?;
+                let connection = self.table.used(slot, Side::Inside, packet.flags, now).ok_or(Refusal::NoPort)?;
+                one_hop_less(head, packet.network, false)?;
+                let from = (outside, connection.port);
+                rewrite(head, &packet, packet.network + 12, packet.ports.0, from, blank);
+                if relayed {
+                    rewrite(head, &packet, packet.network + 16, packet.ports.1, to, blank);
+                }
+                Ok(to.0)
+            }
+            Content::Error { network, message, from, to, about } => {
+                if !self.inside.is_guest(from) {
+                    return Err(Refusal::Source);
+                }
+                // It quotes a packet that came in: the guest is its receiver.
+                let (inside, remote) = (about.to, remote_of(&about, about.from));
+                let slot = self.table.by_inside(about.protocol, inside, remote, now).ok_or(Refusal::Stranger)?;
+                let connection = self.table.look(slot).ok_or(Refusal::Stranger)?;
+                one_hop_less(head, network, false)?;
+                rewrite_quoted(head, message, &about, about.network + 16, about.ports.1, (outside, connection.port));
+                replace32(head, network + 12, u32::from(outside), &[ip_field(network)]);
+                Ok(to)
+            }
+        }
+    }
+
+    /// Translates a frame from outside back. Returns the guest's address.
+    ///
+    /// # Errors
+    /// It is for no guest, and was not changed.
+    pub fn inbound(&mut self, head: &mut [u8], blank: bool, now: u64) -> Result<Ipv4Addr, Refusal> {
+        let outside = self.outside.ok_or(Refusal::NoAddress)?;
+        match Content::parse(head).map_err(Refusal::Unknown)? {
+            Content::Packet(packet) if packet.to.0 == outside => {
+                let slot = self.connection_in(&packet, now)?;
+                one_hop_less(head, packet.network, true)?;
+                let connection = self.table.used(slot, Side::Outside, packet.flags, now).ok_or(Refusal::Stranger)?;
+                one_hop_less(head, packet.network, false)?;
+                rewrite(head, &packet, packet.network + 16, packet.ports.1, connection.inside, blank);
+                if connection.relayed {
+                    let host = (self.inside.host, DNS_PORT);
+                    rewrite(head, &packet, packet.network + 12, packet.ports.0, host, blank);
+                }
+                Ok(connection.inside.0)
+            }
+            Content::Error { network, message, to, about, .. } if to == outside && about.from.0 == outside => {
+                // It quotes a packet that went out: the guest is its sender.
+                let remote = remote_of(&about, about.to);
+                let slot = self.table.by_outside(about.protocol, about.from.1, remote, now).ok_or(Refusal::Stranger)?;
+                let connection = self.table.look(slot).ok_or(Refusal::Stranger)?;
+                one_hop_less(head, network, false)?;
+                rewrite_quoted(head, message, &about, about.network + 12, about.ports.0, connection.inside);
+                replace32(head, network + 16, u32::from(connection.inside.0), &[ip_field(network)]);
+                Ok(connection.inside.0)
+            }
+            Content::Packet(_) | Content::Error { .. } => Err(Refusal::Stranger),
+        }
+    }
+
+    /// The connection of a guest's packet, which may begin one.
+    fn connection_out(&mut self, packet: &Packet, relayed: bool, owner: Owner, now: u64) -> Result<u16, Refusal> {
+        let (inside, remote) = (packet.from, remote_of(packet, packet.to));
+        if let Some(slot) = self.table.by_inside(packet.protocol, inside, remote, now) {
+            return Ok(slot);
+        }
+        let begins = match packet.protocol {
+            Protocol::Icmp => packet.asks,
+            Protocol::Tcp => packet.flags & RST == 0,
+            Protocol::Udp => true,
+        };
+        if !begins {
+            return Err(Refusal::Stranger);
+        }
+        let mut port = inside.1;
+        for _ in 0..TRIES {
+            if port >= FIRST_PORT {
+                let connection = Connection::new(packet.protocol, inside, remote, port, owner, Side::Inside);
+                if let Some(slot) = self.table.insert(connection.relayed(relayed), now) {
+                    return Ok(slot);
+                }
+            }
+            port = self.random_port();
+        }
+        Err(Refusal::NoPort)
+    }
+
+    /// The connection of a packet from outside, which may begin one where a port is forwarded.
+    fn connection_in(&mut self, packet: &Packet, now: u64) -> Result<u16, Refusal> {
+        let remote = remote_of(packet, packet.from);
+        let port = packet.to.1;
+        if let Some(slot) = self.table.by_outside(packet.protocol, port, remote, now) {
+            return Ok(slot);
+        }
+        let forward = self.forward_of(packet.protocol, port).ok_or(Refusal::Stranger)?;
+        if packet.protocol == Protocol::Tcp && packet.flags & (SYN | ACK | RST) != SYN {
+            return Err(Refusal::Stranger);
+        }
+        let connection = Connection::new(packet.protocol, forward.to, remote, port, STRANGERS, Side::Outside);
+        self.table.insert(connection, now).ok_or(Refusal::NoPort)
+    }
+
+    /// One of the ports that guests get; xorshift, for a number that is hard to guess and quick to have.
+    fn random_port(&mut self) -> u16 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let [high, low, ..] = self.random.to_be_bytes();
+        FIRST_PORT | u16::from_be_bytes([high, low])
+    }
+}
+
+/// The end that is not the guest's; ICMP has no port there.
+fn remote_of(packet: &Packet, end: End) -> End {
+    match packet.protocol {
+        Protocol::Icmp => (end.0, 0),
+        Protocol::Tcp | Protocol::Udp => end,
+    }
+}
+
+fn ip_field(network: usize) -> Field {
+    Field { at: network + 10, kind: FieldKind::Plain }
+}
+
+/// Takes one off the number of hops that the packet may still make; with `ask` alone, only says whether it may.
+fn one_hop_less(head: &mut [u8], network: usize, ask: bool) -> Result<(), Refusal> {
+    let word = be16(head, network + 8);
+    if word >> 8 <= 1 {
+        return Err(Refusal::Expired);
+    }
+    if !ask {
+        replace16(head, network + 8, word - 0x100, &[ip_field(network)]);
+    }
+    Ok(())
+}
+
+/// Replaces one end of a packet: the address at `address_at`, the port at `port_at`.
+fn rewrite(head: &mut [u8], packet: &Packet, address_at: usize, port_at: usize, end: End, blank: bool) {
+    let transport = packet.transport_field(blank);
+    let address = u32::from(end.0);
+    match packet.protocol {
+        // Its checksum has no pseudo header.
+        Protocol::Icmp => replace32(head, address_at, address, &[packet.ip_field()]),
+        Protocol::Tcp | Protocol::Udp => replace32(head, address_at, address, &[packet.ip_field(), transport]),
+    }
+    // The pseudo header has no ports.
+    let fields: &[Field] = if blank { &[] } else { &[transport] };
+    replace16(head, port_at, end.1, fields);
+}
+
+/// The same for a packet that a message of ICMP quotes, whose own checksum covers the quoted bytes too. The quoted header's
+/// checksum is kept true, and takes the change of its address out of the message's sum again; a quoted transport checksum
+/// is left as it was sent, since what it covers is not all there.
+fn rewrite_quoted(head: &mut [u8], message: usize, quoted: &Packet, address_at: usize, port_at: usize, end: End) {
+    let whole = Field { at: message + 2, kind: FieldKind::Plain };
+    let before = be16(head, quoted.network + 10);
+    replace32(head, address_at, u32::from(end.0), &[quoted.ip_field(), whole]);
+    let after = be16(head, quoted.network + 10);
+    whole.adjust(head, before, after);
+    replace16(head, port_at, end.1, &[whole]);
+}

@@ -1,0 +1,143 @@
+//! Frames for the host, from the bridge to the stack.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::task::{Context, Poll, Waker};
+
+use driver_api::net::{Checksum, Copy, CopyGrants, Frame, PageRef, Piece, Port, Refused};
+use driver_api::{DmaMemory, PAGE_SIZE};
+
+use crate::link::MAX_FRAME;
+
+/// Frames that wait for the stack at most.
+const SLOTS: usize = 64;
+/// Bytes of memory for each.
+const SLOT: usize = 2048;
+/// Bytes of memory that the host's port needs; it starts at a page. The last slot is what the host sends from.
+pub const MEMORY: usize = (SLOTS * SLOT + SLOT).next_multiple_of(PAGE_SIZE);
+
+const _: () = assert!(MAX_FRAME <= SLOT && PAGE_SIZE.is_multiple_of(SLOT));
+
+/// A frame whose bytes are fetched at the next commit.
+struct Announced {
+    slot: usize,
+    len: usize,
+    copies: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    free: Vec<usize>,
+    announced: Vec<Announced>,
+    copies: Vec<Copy>,
+    done: Vec<bool>,
+    /// Slots that hold a frame, and its length.
+    ready: VecDeque<(usize, usize)>,
+    /// The stack, which waits for frames.
+    stack: Option<Waker>,
+    /// Senders, which wait for room.
+    senders: Vec<Waker>,
+}
+
+/// Frames for the host.
+pub struct Inbox<C, M> {
+    copier: C,
+    memory: M,
+    inner: RefCell<Inner>,
+}
+
+impl<C: CopyGrants, M: DmaMemory> Inbox<C, M> {
+    /// An empty one, with its frames in `memory`, which has [`MEMORY`] bytes.
+    pub fn new(copier: C, memory: M) -> Self {
+        let inner = Inner { free: (0..SLOTS).collect(), ..Inner::default() };
+        Inbox { copier, memory, inner: RefCell::new(inner) }
+    }
+
+    /// Copies the next frame into `buffer`; its length. Without one, `cx` is woken when there is.
+    pub(crate) fn take(&self, buffer: &mut [u8], cx: &Context<'_>) -> Option<usize> {
+        let mut inner = self.inner.borrow_mut();
+        let Some((slot, len)) = inner.ready.pop_front() else {
+            inner.stack = Some(cx.waker().clone());
+            return None;
+        };
+        self.memory.copy_out(slot * SLOT, buffer.get_mut(..len).unwrap_or_default());
+        inner.free.push(slot);
+        inner.senders.drain(..).for_each(Waker::wake);
+        Some(len)
+    }
+
+    /// Puts the host's own frame where others can fetch it.
+    pub(crate) fn place(&self, bytes: &[u8]) -> Piece {
+        self.memory.copy_in(SLOTS * SLOT, bytes);
+        self.piece(SLOTS, bytes.len())
+    }
+
+    fn piece(&self, slot: usize, len: usize) -> Piece {
+        let start = slot * SLOT;
+        let page = PageRef::Own(self.memory.bus_addr().offset((start / PAGE_SIZE * PAGE_SIZE) as u64));
+        let short = |value: usize| u16::try_from(value).unwrap_or(0);
+        Piece { page, offset: short(start % PAGE_SIZE), len: short(len) }
+    }
+}
+
+impl<C: CopyGrants, M: DmaMemory> Port for Inbox<C, M> {
+    fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+        let len = frame.len as usize;
+        let complete = frame.offload.checksum != Checksum::Blank && frame.offload.gso.is_none();
+        if !complete || len > MAX_FRAME {
+            return Err(Refused::Unfit);
+        }
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let slot = inner.free.pop().ok_or(Refused::Full)?;
+        let to = self.piece(slot, len);
+        let before = inner.copies.len();
+        let mut at = to.offset;
+        for from in frame.pieces {
+            inner.copies.push(Copy { from: *from, to: to.page, at });
+            at = at.saturating_add(from.len);
+        }
+        if at != to.offset + to.len {
+            inner.copies.truncate(before);
+            inner.free.push(slot);
+            return Err(Refused::Unfit);
+        }
+        inner.announced.push(Announced { slot, len, copies: inner.copies.len() - before });
+        Ok(())
+    }
+
+    fn commit(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { free, announced, copies, done, ready, stack, .. } = &mut *inner;
+        if announced.is_empty() {
+            return;
+        }
+        done.clear();
+        self.copier.copy(copies, done);
+        copies.clear();
+        let mut done = done.iter();
+        for Announced { slot, len, copies } in announced.drain(..) {
+            let fetched = done.by_ref().take(copies).filter(|done| **done).count() == copies;
+            if fetched {
+                ready.push_back((slot, len));
+            } else {
+                free.push(slot);
+            }
+        }
+        if let Some(waker) = stack.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.borrow_mut();
+        if !inner.free.is_empty() {
+            return Poll::Ready(());
+        }
+        if !inner.senders.iter().any(|waker| waker.will_wake(cx.waker())) {
+            inner.senders.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,25 @@
+//! The host domain's own place on a bridge: a [`Port`](driver_api::net::Port) for the bridge on one side, a driver for
+//! `embassy-net` on the other.
+//!
+//! ```text
+//! let inbox = Rc::new(Inbox::new(copier, memory));              // MEMORY bytes, page-aligned
+//! let plug = bridge.attach("dom0".into(), inbox.clone(), PortConfig::default());
+//! let (stack, runner) = embassy_net::new(Link::new(inbox, plug, mac), config, resources, seed);
+//! ```
+//!
+//! This is where the host talks to guests itself, and not how guests talk to each other: a frame is copied into memory of the
+//! host and from there to the stack. It takes complete frames only, so that nothing reaches the stack whose checksums nobody
+//! has made. Senders wait while the [`Inbox`] is full; the stack empties it whatever guests do.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod inbox;
+mod link;
+
+#[cfg(test)]
+mod tests;
+
+pub use inbox::{Inbox, MEMORY};
+pub use link::{Link, MAX_FRAME};

@@ -1,0 +1,95 @@
+//! The host's end as `embassy-net` sees it: an Ethernet device.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use core::task::Context;
+
+use driver_api::DmaMemory;
+use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Port};
+use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
+
+use crate::inbox::Inbox;
+
+/// The longest frame that the host sends or takes: 1500 bytes of payload and the Ethernet header.
+pub const MAX_FRAME: usize = 1514;
+
+/// The host's network device.
+pub struct Link<C, M, P> {
+    inbox: Rc<Inbox<C, M>>,
+    wire: P,
+    mac: [u8; 6],
+    incoming: Box<[u8; MAX_FRAME]>,
+    outgoing: Box<[u8; MAX_FRAME]>,
+}
+
+impl<C, M, P> Link<C, M, P> {
+    /// A device that sends to `wire`, a port of a bridge, what the stack sends from `mac`.
+    pub fn new(inbox: Rc<Inbox<C, M>>, wire: P, mac: [u8; 6]) -> Self {
+        Link { inbox, wire, mac, incoming: Box::new([0; MAX_FRAME]), outgoing: Box::new([0; MAX_FRAME]) }
+    }
+}
+
+/// A frame that has arrived.
+pub struct Received<'a>(&'a mut [u8]);
+
+impl RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+/// Room for a frame to send.
+pub struct Room<'a, C, M, P> {
+    inbox: &'a Inbox<C, M>,
+    wire: &'a P,
+    buffer: &'a mut [u8; MAX_FRAME],
+}
+
+impl<C: CopyGrants, M: DmaMemory, P: Port> TxToken for Room<'_, C, M, P> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let bytes = self.buffer.get_mut(..len).unwrap_or_default();
+        let result = f(bytes);
+        let head = bytes.get(..len.min(HEAD)).unwrap_or_default();
+        let piece = self.inbox.place(bytes);
+        let offload = Offload { checksum: Checksum::Valid, gso: None };
+        // A receiver without room loses the frame, as on any wire; the protocols above send again.
+        let _ = self.wire.put(&Frame { head, pieces: &[piece], len: u32::from(piece.len), offload, source: 0 });
+        self.wire.commit();
+        result
+    }
+}
+
+impl<C: CopyGrants, M: DmaMemory, P: Port> Driver for Link<C, M, P> {
+    type RxToken<'a>
+        = Received<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Room<'a, C, M, P>
+    where
+        Self: 'a;
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        let len = self.inbox.take(&mut *self.incoming, cx)?;
+        let received = Received(self.incoming.get_mut(..len).unwrap_or_default());
+        Some((received, Room { inbox: &self.inbox, wire: &self.wire, buffer: &mut self.outgoing }))
+    }
+
+    fn transmit(&mut self, _: &mut Context<'_>) -> Option<Self::TxToken<'_>> {
+        Some(Room { inbox: &self.inbox, wire: &self.wire, buffer: &mut self.outgoing })
+    }
+
+    fn link_state(&mut self, _: &mut Context<'_>) -> LinkState {
+        LinkState::Up
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.max_transmission_unit = MAX_FRAME;
+        capabilities
+    }
+
+    fn hardware_address(&self) -> HardwareAddress {
+        HardwareAddress::Ethernet(self.mac)
+    }
+}

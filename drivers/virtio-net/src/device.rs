@@ -1,0 +1,225 @@
+//! The device as a port of a bridge: frames to be sent, and the loop that passes on what arrives.
+
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::task::{Context, Poll, Waker};
+
+use driver_api::net::{Checksum, Copy, CopyGrants, Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::{DmaMemory, PAGE_SIZE, WaitQueue};
+use embassy_futures::yield_now;
+
+use crate::rings::{BUFFER, BUFFERS, Received, Rings};
+
+/// The longest frame: 1500 bytes of payload behind an Ethernet header with a VLAN tag.
+const MAX_FRAME: usize = 1518;
+/// The shortest frame: an Ethernet header.
+const MIN_FRAME: usize = 14;
+/// Frames that are passed on before others get their turn.
+const BURST: usize = 32;
+
+const _: () = assert!(PAGE_SIZE.is_multiple_of(BUFFER));
+
+/// Totals since the device was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NicStats {
+    /// Frames that were given to the device.
+    pub sent: u64,
+    /// Frames whose bytes could not be fetched.
+    pub errors: u64,
+    /// Frames that arrived.
+    pub received: u64,
+    /// Frames that arrived and that nobody took.
+    pub dropped: u64,
+}
+
+/// A frame whose bytes are fetched at the next commit.
+struct Outgoing {
+    buffer: u16,
+    len: usize,
+    copies: usize,
+}
+
+/// What waits for the next commit, and the buffers that are free.
+#[derive(Default)]
+struct Transmit {
+    free: Vec<u16>,
+    frames: Vec<Outgoing>,
+    copies: Vec<Copy>,
+    done: Vec<bool>,
+}
+
+/// A network device.
+pub struct VirtioNet<Q, C> {
+    rings: RefCell<Q>,
+    copier: C,
+    transmit: RefCell<Transmit>,
+    /// The task that waits for frames.
+    arrivals: WaitQueue,
+    /// Those who wait for a buffer to send from.
+    wakers: RefCell<Vec<Waker>>,
+    stats: Cell<NicStats>,
+}
+
+impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
+    /// Takes over a device that was started, and gives it all buffers to receive into.
+    pub fn new(mut rings: Q, copier: C) -> Self {
+        (0..BUFFERS).for_each(|buffer| rings.give(buffer));
+        let transmit = Transmit { free: (0..BUFFERS).collect(), ..Transmit::default() };
+        VirtioNet {
+            rings: RefCell::new(rings),
+            copier,
+            transmit: RefCell::new(transmit),
+            arrivals: WaitQueue::new(),
+            wakers: RefCell::default(),
+            stats: Cell::default(),
+        }
+    }
+
+    /// The device's own address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.rings.borrow().mac()
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> NicStats {
+        self.stats.get()
+    }
+
+    /// Takes the device's interrupt back. Must not preempt other calls.
+    pub fn on_interrupt(&self) {
+        self.rings.borrow_mut().acknowledge();
+        self.arrivals.wake();
+        if self.reclaim() {
+            self.wakers.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// Passes on what arrives, for ever. A receiver without room loses the frame: nobody else waits for it.
+    pub async fn run(&self, wire: impl Port) -> ! {
+        let mut held = Vec::with_capacity(BURST);
+        loop {
+            let first = self.arrivals.until(|| self.rings.borrow_mut().received()).await;
+            let mut next = Some(first);
+            while let Some(frame) = next {
+                self.pass_on(frame, &wire);
+                held.push(frame.buffer);
+                next = if held.len() < BURST { self.rings.borrow_mut().received() } else { None };
+            }
+            wire.commit();
+            // Nobody fetches from the buffers any more.
+            held.drain(..).for_each(|buffer| self.rings.borrow_mut().give(buffer));
+            yield_now().await;
+        }
+    }
+
+    fn pass_on(&self, frame: Received, wire: &impl Port) {
+        if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len) {
+            self.count(|stats| stats.dropped += 1);
+            return;
+        }
+        let mut head = [0; HEAD];
+        let head = head.get_mut(..frame.len.min(HEAD)).unwrap_or_default();
+        let start = usize::from(frame.buffer) * BUFFER + frame.offset;
+        let piece = {
+            let rings = self.rings.borrow();
+            rings.memory().copy_out(start, head);
+            piece(rings.memory(), start, frame.len)
+        };
+        let offload = Offload { checksum: Checksum::Unchecked, gso: None };
+        let len = u32::from(piece.len);
+        let taken = wire.put(&Frame { head, pieces: &[piece], len, offload, source: 0 });
+        self.count(|stats| match taken {
+            Ok(()) => stats.received += 1,
+            Err(Refused::Full | Refused::Unfit | Refused::Down) => stats.dropped += 1,
+        });
+    }
+
+    fn count(&self, change: impl FnOnce(&mut NicStats)) {
+        let mut stats = self.stats.get();
+        change(&mut stats);
+        self.stats.set(stats);
+    }
+
+    /// Takes back the buffers whose frames were sent. True if there are any free.
+    fn reclaim(&self) -> bool {
+        let mut transmit = self.transmit.borrow_mut();
+        let mut rings = self.rings.borrow_mut();
+        while let Some(buffer) = rings.sent() {
+            transmit.free.push(buffer);
+        }
+        !transmit.free.is_empty()
+    }
+}
+
+/// `len` bytes from byte `start` of the buffers on; they lie in one page.
+fn piece(memory: &impl DmaMemory, start: usize, len: usize) -> Piece {
+    let page = PageRef::Own(memory.bus_addr().offset((start / PAGE_SIZE * PAGE_SIZE) as u64));
+    let short = |value: usize| u16::try_from(value).unwrap_or(0);
+    Piece { page, offset: short(start % PAGE_SIZE), len: short(len) }
+}
+
+impl<Q: Rings, C: CopyGrants> Port for VirtioNet<Q, C> {
+    fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+        let len = frame.len as usize;
+        let whole = frame.offload.checksum != Checksum::Blank && frame.offload.gso.is_none();
+        if !whole || !(MIN_FRAME..=MAX_FRAME).contains(&len) {
+            return Err(Refused::Unfit);
+        }
+        if self.transmit.borrow().free.is_empty() && !self.reclaim() {
+            return Err(Refused::Full);
+        }
+        let mut transmit = self.transmit.borrow_mut();
+        let transmit = &mut *transmit;
+        let Some(buffer) = transmit.free.pop() else { return Err(Refused::Full) };
+        let rings = self.rings.borrow();
+        let start = (usize::from(BUFFERS) + usize::from(buffer)) * BUFFER + rings.header();
+        let to = piece(rings.memory(), start, len);
+        let before = transmit.copies.len();
+        let mut at = to.offset;
+        for from in frame.pieces {
+            transmit.copies.push(Copy { from: *from, to: to.page, at });
+            at = at.saturating_add(from.len);
+        }
+        if at != to.offset + to.len {
+            transmit.copies.truncate(before);
+            transmit.free.push(buffer);
+            return Err(Refused::Unfit);
+        }
+        transmit.frames.push(Outgoing { buffer, len, copies: transmit.copies.len() - before });
+        Ok(())
+    }
+
+    fn commit(&self) {
+        let mut transmit = self.transmit.borrow_mut();
+        let Transmit { free, frames, copies, done } = &mut *transmit;
+        if frames.is_empty() {
+            return;
+        }
+        done.clear();
+        self.copier.copy(copies, done);
+        copies.clear();
+        let mut done = done.iter();
+        for frame in frames.drain(..) {
+            // Not `all` on the shared iterator, which would stop at the first failure and shift the others.
+            let fetched = done.by_ref().take(frame.copies).filter(|done| **done).count() == frame.copies;
+            if fetched {
+                self.rings.borrow_mut().send(frame.buffer, frame.len);
+                self.count(|stats| stats.sent += 1);
+            } else {
+                free.push(frame.buffer);
+                self.count(|stats| stats.errors += 1);
+            }
+        }
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.reclaim() {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.wakers.borrow_mut();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
