@@ -151,7 +151,7 @@ pub fn frames() -> &'static FrameTable {
 
 /// Sets the GIC up, for this pCPU too, and starts the others, one after the other.
 pub fn start_pcpus(machine: &Machine) {
-    gic::init_distributor(machine.gicd);
+    gic::init_distributor();
     init_interrupts();
     let own = percpu::this().mpidr.load(Ordering::Relaxed);
     let others = machine.cpus.iter().filter(|mpidr| **mpidr != own);

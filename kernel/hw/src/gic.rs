@@ -3,7 +3,7 @@
 //! Our own since a hypervisor needs what arm-gic 0.10 does not offer: priority drop apart from deactivation, the
 //! active state of private interrupts, and list registers. Affinity routing is on; everything is group 1.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 use kernel_core::hw::{IntId, Interrupts, PcpuId};
 use kernel_core::machine::Range;
@@ -46,11 +46,8 @@ const OWN_PPIS: u32 = 1 << 25 | 1 << 26 | 1 << 27;
 const EN: u64 = 1 << 0;
 const UIE: u64 = 1 << 1;
 
-/// The distributor's registers. Written once, at boot.
-static DISTRIBUTOR: AtomicUsize = AtomicUsize::new(0);
-
 fn distributor() -> usize {
-    DISTRIBUTOR.load(Ordering::Relaxed)
+    percpu::KERNEL.machine().map_or(0, |machine| mmio::address(machine.gicd.start))
 }
 
 fn sgi_frame() -> usize {
@@ -80,9 +77,8 @@ fn wait_for_write(base: usize, pending: u32) {
 }
 
 /// Sets the distributor up. Shared interrupts stay disabled.
-pub fn init_distributor(registers: Range) {
-    let base = mmio::address(registers.start);
-    DISTRIBUTOR.store(base, Ordering::Relaxed);
+pub fn init_distributor() {
+    let base = distributor();
     mmio::write32(base + reg::GICD_CTLR, 0);
     wait_for_write(base + reg::GICD_CTLR, RWP);
     let words = (mmio::read32(base + reg::GICD_TYPER) as usize & 0x1f) + 1;
@@ -95,22 +91,17 @@ pub fn init_distributor(registers: Range) {
 pub fn find_redistributor(regions: &[Range], mpidr: u64) -> Option<usize> {
     // GICR_TYPER holds Aff3 to Aff0 in its upper half.
     let affinity = mpidr >> 8 & 0xff00_0000 | mpidr & 0x00ff_ffff;
-    for region in regions {
-        let mut at = mmio::address(region.start);
+    regions.iter().find_map(|region| {
         let end = mmio::address(region.end());
-        while at < end {
-            let typer = mmio::read64(at + reg::GICR_TYPER);
-            if typer >> 32 == affinity {
-                return Some(at);
-            }
-            // With virtual LPIs (bit 1) there are two more frames; bit 4 marks the last one of a region.
-            if typer & 1 << 4 != 0 {
-                break;
-            }
-            at += if typer & 1 << 1 == 0 { 0x2_0000 } else { 0x4_0000 };
-        }
-    }
-    None
+        let typer = |at: &usize| mmio::read64(at + reg::GICR_TYPER);
+        // With virtual LPIs (bit 1) there are two more frames; bit 4 marks the last one of a region.
+        let next = |at: &usize| {
+            let next = at + if typer(at) & 1 << 1 == 0 { 0x2_0000 } else { 0x4_0000 };
+            (typer(at) & 1 << 4 == 0 && next < end).then_some(next)
+        };
+        let first = Some(mmio::address(region.start)).filter(|at| *at < end);
+        core::iter::successors(first, next).find(|at| typer(at) >> 32 == affinity)
+    })
 }
 
 /// Sets up the redistributor and the CPU interface of this pCPU.
@@ -145,9 +136,9 @@ pub fn init_pcpu() {
     Arm::notify_underflow(false);
 }
 
-/// Makes all other pCPUs exit to EL2 (bit 40, IRM).
+/// Makes all other pCPUs exit to EL2 (bit 40, IRM), if this one can do so yet.
 pub fn kick_all_others() {
-    if distributor() != 0 {
+    if percpu::this().redistributor.load(Ordering::Relaxed) != 0 {
         send_kick(1 << 40);
     }
 }

@@ -4,7 +4,7 @@
 //! back from there ([`Bank::fold`]). Changes return which interrupts they concern, a bit each: for those the choice of what
 //! is in list registers may be another one now.
 
-use super::lists::Lr;
+use super::private::Lr;
 use super::{PRIVATE, bits, low};
 use crate::hw::{Hw, IntId};
 

@@ -5,8 +5,8 @@ use hypercall_abi::arm::vcpu_of_affinity;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::bank::Bank;
-use super::lists::{Lr, MAX_LRS};
-use super::vcpu::{ALL, Private};
+use super::private::{Lr, MAX_LRS};
+use super::vcpu::ALL;
 use super::{GicLayout, PRIVATE, SPI_BANKS, bits};
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -81,7 +81,7 @@ impl Bank {
             *home = home.filter(|home| {
                 domain.vcpus().get(usize::from(*home)).is_some_and(|vcpu| {
                     let state = vcpu.gic.lock();
-                    let held = state.lists.held::<H>(self.base, Lr::PENDING | Lr::ACTIVE);
+                    let held = state.held::<H>(self.base, Lr::PENDING | Lr::ACTIVE);
                     let at_home = (self.active | held) & bit != 0;
                     if at_home {
                         // Inside the lock, so that a vCPU that is being taken off has either given it back or sees this.
@@ -137,10 +137,14 @@ pub fn flush<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
 #[inline(never)]
 pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usize) {
     let (gic, index) = (&current.vcpu.gic, u8::try_from(current.vcpu.id.0).ok());
-    let (spis, Private { bank: own, lists }) = (&mut *current.domain.dist.lock(), &mut *gic.lock());
-    lists.drain::<H>(|lr| bank(spis, lr.irq()).unwrap_or(&mut *own).fold::<H>(lr));
+    let (spis, own) = (&mut *current.domain.dist.lock(), &mut *gic.lock());
+    for n in bits(core::mem::take(&mut own.used)) {
+        let lr = Lr(H::read_lr(n as usize));
+        H::write_lr(n as usize, 0);
+        bank(spis, lr.irq()).unwrap_or(&mut own.bank).fold::<H>(lr);
+    }
     let mut ready: Vec<Lr, { PRIVATE as usize + SPI_BANKS * 32 }> =
-        bits(own.ready()).map(|i| own.entry(i, own.state(i))).collect();
+        bits(own.bank.ready()).map(|i| own.bank.entry(i, own.bank.state(i))).collect();
     for shared in spis.iter_mut() {
         for i in bits(shared.ready()) {
             if shared.claim(kernel, current, i) {
@@ -154,11 +158,11 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
     // With a single list register the underflow condition would hold all the time.
     H::notify_underflow(again && room > 1);
     for (n, lr) in ready.into_iter().take(room).enumerate() {
-        let bank = bank(spis, lr.irq()).unwrap_or(&mut *own);
+        let bank = bank(spis, lr.irq()).unwrap_or(&mut own.bank);
         bank.take(lr, index);
         // A linked one that is active and pending again waits until the guest has ended it.
         again |= bank.ready() >> (lr.irq() & 31) & 1 != 0;
-        lists.put::<H>(n, lr);
+        own.put::<H>(n, lr);
     }
     if again {
         gic.mark(ALL);

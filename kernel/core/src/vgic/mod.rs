@@ -10,7 +10,7 @@
 
 mod bank;
 mod dist;
-mod lists;
+mod private;
 mod registers;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use hypercall_abi::arm::{GICV3_GICR_STRIDE, GUEST_GICV3_GICD_SIZE, vcpu_affinity};
 
 use super::bank::first_irq;
-use super::lists::Lr;
+use super::private::{Lr, Private};
 use super::vcpu::VTIMER_BIT;
 use super::{GicLayout, PRIVATE, VcpuGic, dist, low};
 use crate::addr::Ipa;
@@ -77,14 +77,14 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
                 bank.settle(kernel, domain, touched);
             }
             for vcpu in domain.vcpus() {
-                if vcpu.gic.change::<H>(|bank, _| bank.set_groups(low(value & 3))) {
+                if vcpu.gic.change::<H>(|state| state.bank.set_groups(low(value & 3))) {
                     kernel.notify(vcpu);
                 }
             }
         }
         (0x0080..0x0D00, _, None) => {
             return dist::bank(&mut domain.dist.lock(), first_irq(offset)).map_or(0, |bank| {
-                let held = |vcpu: &VcpuGic, state| vcpu.lock().lists.held::<H>(bank.base, state);
+                let held = |vcpu: &VcpuGic, state| vcpu.lock().held::<H>(bank.base, state);
                 bank.read(offset, size, |state| {
                     domain.vcpus().iter().fold(0, |mask, vcpu| mask | held(&vcpu.gic, state))
                 })
@@ -113,8 +113,8 @@ impl VcpuGic {
         }
         let state = &*self.lock();
         state.bank.read(offset, size, |kind| {
-            let timer = kind == Lr::PENDING && state.lists.is_here::<H>() && vtimer::line::<H>();
-            state.lists.held::<H>(0, kind) | if timer { VTIMER_BIT } else { 0 }
+            let timer = kind == Lr::PENDING && state.is_here::<H>() && vtimer::line::<H>();
+            state.held::<H>(0, kind) | if timer { VTIMER_BIT } else { 0 }
         })
     }
 
@@ -126,6 +126,6 @@ impl VcpuGic {
         if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {
             self.drop_late_timer::<H>();
         }
-        self.change::<H>(|bank, lists| bank.write::<H>(offset, size, value, || lists.is_here::<H>()))
+        self.change::<H>(|Private { bank, on, .. }| bank.write::<H>(offset, size, value, || *on == Some(H::pcpu())))
     }
 }

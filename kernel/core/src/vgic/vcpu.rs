@@ -5,22 +5,16 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use hypercall_abi::arm::GUEST_TIMER_VIRT_PPI;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-use super::bank::Bank;
 use super::dist::refill;
-use super::lists::{Lists, Lr};
+use super::private::{Lr, Private};
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
 use crate::local::Current;
 use crate::vtimer;
 
-/// Private interrupts and list registers, together under one lock.
-pub(super) struct Private {
-    pub(super) bank: Bank,
-    pub(super) lists: Lists,
-}
-
 /// The GIC of one vCPU.
+#[derive(Default)]
 pub struct VcpuGic {
     /// What the next return to the guest must look at, [`OWN`] or [`ALL`]. Set after what it is about has changed, and
     /// taken before that is looked at.
@@ -55,16 +49,17 @@ impl VcpuGic {
     /// Whether an interrupt is pending that the guest could take, or one may be after a look. A vCPU that goes to sleep
     /// says so before it asks, and whoever makes an interrupt pending marks it before waking it, so that one sees the other.
     pub fn deliverable<H: Hw>(&self) -> bool {
-        self.marks.load(Ordering::SeqCst) != 0 || self.lock().lists.is_deliverable::<H>()
+        self.marks.load(Ordering::SeqCst) != 0 || self.lock().is_deliverable::<H>()
     }
 
     /// Changes private interrupts; true if the vCPU must look, so that the caller must notify it.
     #[inline]
-    pub(super) fn change<H: Hw>(&self, change: impl FnOnce(&mut Bank, &Lists) -> u32) -> bool {
-        let Private { bank, lists } = &mut *self.lock();
-        let touched = change(bank, lists);
+    pub(super) fn change<H: Hw>(&self, change: impl FnOnce(&mut Private) -> u32) -> bool {
+        let state = &mut *self.lock();
+        let touched = change(state);
         let concerns = |mask: u32| touched & mask != 0;
-        let look = touched != 0 && (concerns(bank.ready()) || concerns(lists.held::<H>(0, Lr::PENDING | Lr::ACTIVE)));
+        let held = || state.held::<H>(0, Lr::PENDING | Lr::ACTIVE);
+        let look = touched != 0 && (concerns(state.bank.ready()) || concerns(held()));
         if look {
             self.mark(OWN);
         }
@@ -86,7 +81,7 @@ impl VcpuGic {
             return false;
         }
         state.bank.raise(irq);
-        if (here || state.lists.is_here::<H>()) && state.place_alone::<H>(irq) {
+        if (here || state.is_here::<H>()) && state.place_alone::<H>(irq) {
             return false;
         }
         let look = state.bank.ready() >> (irq & 31) & 1 != 0;
@@ -98,7 +93,7 @@ impl VcpuGic {
 
     /// Raises or lowers the line of a private interrupt. True if the caller must notify the vCPU.
     pub fn set_level<H: Hw>(&self, irq: u32, high: bool) -> bool {
-        self.change::<H>(|bank, _| bank.set_level(irq, high))
+        self.change::<H>(|state| state.bank.set_level(irq, high))
     }
 
     /// Brings the list registers of this pCPU, where the vCPU runs, up to date, if no more than one private interrupt is to
@@ -117,9 +112,9 @@ impl VcpuGic {
     #[cold]
     #[inline(never)]
     pub(super) fn drop_late_timer<H: Hw>(&self) {
-        let Private { bank, lists } = &mut *self.lock();
-        if VTIMER_BIT & bank.latch & !bank.enabled != 0 && lists.is_here::<H>() && !vtimer::line::<H>() {
-            bank.latch &= !VTIMER_BIT;
+        let state = &mut *self.lock();
+        if VTIMER_BIT & state.bank.latch & !state.bank.enabled != 0 && state.is_here::<H>() && !vtimer::line::<H>() {
+            state.bank.latch &= !VTIMER_BIT;
             H::deactivate(VTIMER);
         }
     }
@@ -127,8 +122,8 @@ impl VcpuGic {
     /// Puts the vCPU on this pCPU. `el1` is what is being loaded: a virtual timer that is due is delivered right away
     /// instead of by a physical interrupt after the entry.
     pub fn load<H: Hw>(&self, el1: &El1Context) {
-        let Private { bank, lists } = &mut *self.lock();
-        lists.on = Some(H::pcpu());
+        let Private { bank, on, .. } = &mut *self.lock();
+        *on = Some(H::pcpu());
         if bank.enabled & VTIMER_BIT != 0 && (bank.latch | bank.active) & VTIMER_BIT == 0 && vtimer::is_due(el1, H::now()) {
             bank.raise(GUEST_TIMER_VIRT_PPI);
             self.mark(OWN);
@@ -144,36 +139,15 @@ impl VcpuGic {
     pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
         let gic = &current.vcpu.gic;
         let mut state = gic.lock();
-        if gic.marks.load(Ordering::SeqCst) & ALL != 0 || !state.lists.is_idle::<H>() {
+        if gic.marks.load(Ordering::SeqCst) & ALL != 0 || !state.is_idle::<H>() {
             drop(state);
             refill(kernel, current, 0);
             state = gic.lock();
         }
-        (state.lists.used, state.lists.on) = (0, None);
+        (state.used, state.on) = (0, None);
         if (state.bank.latch | state.bank.active) & VTIMER_BIT != 0 {
             // The next vCPU's timer must be able to interrupt.
             H::set_active(VTIMER, false);
         }
-    }
-}
-
-impl Private {
-    /// Puts private interrupt `i` into the first list register, if nothing else is ready and nothing is there.
-    #[inline(always)]
-    fn place_alone<H: Hw>(&mut self, i: u32) -> bool {
-        let alone = self.bank.ready() == 1 << (i & 31) && self.bank.active == 0 && self.lists.is_idle::<H>();
-        if alone {
-            self.lists.put::<H>(0, self.bank.take_alone(i));
-        }
-        alone
-    }
-}
-
-impl Default for VcpuGic {
-    /// A GIC with everything disabled. The virtual timer is linked to the physical one.
-    fn default() -> Self {
-        let bank = Bank::new(0, VTIMER_BIT);
-        let state = Private { bank, lists: Lists::default() };
-        VcpuGic { marks: AtomicU8::new(0), state: SpinMutex::new(state) }
     }
 }

@@ -1,8 +1,10 @@
-//! The list registers of a vCPU.
+//! The private interrupts of a vCPU, and its list registers.
 //!
 //! While an interrupt is in one, only the hardware knows how far the guest is with it. What is kept here says no more than
 //! which interrupt is where.
 
+use super::bank::Bank;
+use super::vcpu::VTIMER_BIT;
 use super::{bits, low};
 use crate::hw::{Hw, PcpuId};
 
@@ -40,10 +42,10 @@ impl Lr {
 
 pub(super) const MAX_LRS: usize = 16;
 
-/// The list registers of a vCPU. They are all empty while it is on no pCPU.
-#[derive(Default)]
-pub(super) struct Lists {
-    /// As last written.
+/// What a vCPU has for itself: its private interrupts, and its list registers, which are all empty while it is on no pCPU.
+pub(super) struct Private {
+    pub(super) bank: Bank,
+    /// List registers as last written.
     lrs: [Lr; MAX_LRS],
     /// List registers that hold an interrupt, as far as known.
     pub(super) used: u64,
@@ -51,7 +53,14 @@ pub(super) struct Lists {
     pub(super) on: Option<PcpuId>,
 }
 
-impl Lists {
+impl Default for Private {
+    /// Everything disabled. The virtual timer is linked to the physical one.
+    fn default() -> Self {
+        Private { bank: Bank::new(0, VTIMER_BIT), lrs: [Lr::default(); MAX_LRS], used: 0, on: None }
+    }
+}
+
+impl Private {
     /// Whether the vCPU runs on this pCPU.
     pub(super) fn is_here<H: Hw>(&self) -> bool {
         self.on == Some(H::pcpu())
@@ -91,12 +100,14 @@ impl Lists {
         self.used = (2 << n) - 1;
     }
 
-    /// Empties the list registers of this pCPU; `back` gets what they held.
-    pub(super) fn drain<H: Hw>(&mut self, mut back: impl FnMut(Lr)) {
-        for n in bits(core::mem::take(&mut self.used)) {
-            let lr = Lr(H::read_lr(n as usize));
-            H::write_lr(n as usize, 0);
-            back(lr);
+    /// Puts private interrupt `i` into the first list register, if nothing else is ready and nothing is there.
+    #[inline(always)]
+    pub(super) fn place_alone<H: Hw>(&mut self, i: u32) -> bool {
+        let alone = self.bank.ready() == 1 << (i & 31) && self.bank.active == 0 && self.is_idle::<H>();
+        if alone {
+            let lr = self.bank.take_alone(i);
+            self.put::<H>(0, lr);
         }
+        alone
     }
 }
