@@ -64,8 +64,7 @@ pub fn init() {
         // CNTPCT may be read, the physical timer traps.
         msr!("cnthctl_el2", 1);
         msr!("cntv_ctl_el0", 0);
-        msr!("cnthp_cval_el2", u64::MAX);
-        msr!("cnthp_ctl_el2", 1);
+        msr!("cnthp_ctl_el2", 0);
         msr!("vtcr_el2", VTCR);
         msr!("vttbr_el2", 0);
         msr!("vpidr_el2", mrs!("midr_el1"));
