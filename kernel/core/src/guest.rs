@@ -129,10 +129,9 @@ impl<H: Hw> Array<H> {
         }
     }
 
-    /// Lets the page at hand go and takes the one at `va`.
+    /// Takes the page at `va` in place of the one at hand.
     #[inline(never)]
     fn turn_to(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
-        self.page = None;
         let pin = pin(domain, va, self.access)?;
         let at = pin.pa().add(va.offset());
         self.page = Some(Page { va: va.page(), pin });

@@ -22,8 +22,8 @@ thread_local! {
 impl State {
     fn new() -> Self {
         let entries: Vec<FrameEntry> = (0..RAM_PAGES).map(|_| FrameEntry::default()).collect();
-        let quotas: Vec<Quota> = (0..MAX_DOMAINS).map(|_| Quota::new(u64::MAX)).collect();
-        let frames = Box::leak(Box::new(FrameTable::new(entries.leak(), RAM_BASE, quotas.leak())));
+        let quotas = Box::leak(Box::new([const { Quota::new(u64::MAX) }; MAX_DOMAINS]));
+        let frames = Box::leak(Box::new(FrameTable::new(entries.leak(), RAM_BASE, quotas)));
         frames.release_range(RAM_BASE, RAM_PAGES);
         State {
             arena: Arena::new(),

@@ -15,6 +15,7 @@ use hypercall_abi::ids::DomId;
 use spin::mutex::SpinMutex;
 
 use crate::addr::Pa;
+use crate::domain::MAX_DOMAINS;
 use crate::quota::Quota;
 use buddy::Buddy;
 
@@ -148,7 +149,7 @@ pub struct FrameTable {
     /// Guards the tree of the free frames, whose nodes are in the entries.
     buddy: SpinMutex<Buddy>,
     /// By the remainder of the owner's id, as domains are; an id in use has a quota of its own.
-    quotas: &'static [Quota],
+    quotas: &'static [Quota; MAX_DOMAINS],
 }
 
 /// The frames of those who have no quota.
@@ -156,7 +157,7 @@ static NOBODYS: Quota = Quota::new(u64::MAX);
 
 impl FrameTable {
     /// A table whose first entry stands for the frame at `base`. All frames start out reserved.
-    pub const fn new(all: &'static [FrameEntry], base: Pa, quotas: &'static [Quota]) -> Self {
+    pub const fn new(all: &'static [FrameEntry], base: Pa, quotas: &'static [Quota; MAX_DOMAINS]) -> Self {
         let entries = Entries { all, first: base.number() };
         FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)), quotas }
     }
@@ -211,8 +212,7 @@ impl FrameTable {
 
     /// What a domain may have, and has.
     pub fn quota(&self, owner: DomId) -> &'static Quota {
-        let index = usize::from(owner.0).checked_rem(self.quotas.len()).filter(|_| owner.is_ordinary());
-        index.and_then(|index| self.quotas.get(index)).unwrap_or(&NOBODYS)
+        if owner.is_ordinary() { &self.quotas[usize::from(owner.0) % MAX_DOMAINS] } else { &NOBODYS }
     }
 
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.

@@ -54,8 +54,8 @@ impl FrameTable {
 
 fn table_at(base: Pa, pages: u64) -> &'static FrameTable {
     let entries: Vec<FrameEntry> = (0..pages).map(|_| FrameEntry::default()).collect();
-    let quotas: Vec<Quota> = (0..4).map(|_| Quota::new(u64::MAX)).collect();
-    Box::leak(Box::new(FrameTable::new(entries.leak(), base, quotas.leak())))
+    let quotas = Box::leak(Box::new([const { Quota::new(u64::MAX) }; MAX_DOMAINS]));
+    Box::leak(Box::new(FrameTable::new(entries.leak(), base, quotas)))
 }
 
 fn table(pages: u64) -> &'static FrameTable {

@@ -211,7 +211,8 @@ pub(super) struct Use<H: Hw> {
 
 impl<H: Hw> Use<H> {
     /// A use by the caller of what the domain `granter` grants.
-    #[inline]
+    // In line, since its result is large to hand over.
+    #[inline(always)]
     pub(super) fn begin(call: &Call<'_, H>, granter: DomId, gref: GrantRef, write: bool) -> Result<Self, GrantStatus> {
         let user = call.domain.id;
         let granter = call.kernel.domains.get(granter).filter(|granter| !granter.is_dying());

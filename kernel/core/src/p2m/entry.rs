@@ -136,8 +136,13 @@ impl Slot {
     pub(super) fn mapping(self, ipa: Ipa) -> Option<Mapping> {
         let [number, ..] = (self.value >> KIND_SHIFT & 0xF).to_le_bytes();
         let kind = MapKind::try_read_from_bytes(&[number]).ok()?;
-        let inside = ipa.page().raw() & (self.pages() * PAGE_SIZE - 1);
-        Some(Mapping { pa: Pa::new(self.value & ADDRESS | inside), kind })
+        Some(Mapping { pa: self.pa(ipa), kind })
+    }
+
+    /// The page that a leaf maps at `ipa`.
+    #[inline]
+    pub(super) const fn pa(self, ipa: Ipa) -> Pa {
+        Pa::new(self.value & ADDRESS | ipa.page().raw() & (self.pages() * PAGE_SIZE - 1))
     }
 }
 

@@ -84,9 +84,8 @@ impl<H: Hw> P2m<H> {
     pub fn pin(&self, ipa: Ipa) -> Result<FrameRef, XenError> {
         // The reference is taken under the lock: between look-up and use the page cannot be given away.
         let tables = self.tables.lock();
-        let found = self.find(&tables, ipa).filter(Slot::is_ram);
-        let found = found.and_then(|slot| slot.mapping(ipa)).ok_or(XenError::NoEnt)?;
-        H::frames().get(found.pa, self.owner).ok_or(XenError::Busy)
+        let found = self.find(&tables, ipa).filter(Slot::is_ram).ok_or(XenError::NoEnt)?;
+        H::frames().get(found.pa(ipa), self.owner).ok_or(XenError::Busy)
     }
 
     /// Maps `pages` pages from `pa` at `ipa`, where nothing may be mapped yet; all of them or none. Of RAM, the domain's or
@@ -214,13 +213,12 @@ impl<H: Hw, T> Removal<'_, H, T> {
         let mut tables = self.p2m.tables.lock();
         let slot = self.p2m.find(&tables, ipa).filter(|slot| slot.is_valid()).ok_or(XenError::NoEnt)?;
         // Split before anything is decided: after `accept` there is no way back.
-        let slot = self.p2m.refine(&mut tables, slot, ipa, 0)?;
+        let slot = if slot.order > 0 { self.p2m.refine(&mut tables, slot, ipa, 0)? } else { slot };
         let held = accept(slot.mapping(ipa).ok_or(XenError::NoEnt)?)?;
         slot.write::<H>(EMPTY);
         self.p2m.vacated(&mut tables, ipa);
         // There is room: a full batch was flushed above.
-        let _ = self.pending.push((ipa, held));
-        Ok(())
+        self.pending.push((ipa, held)).map_err(|_| XenError::NoSpc)
     }
 
     fn flush(&mut self) {

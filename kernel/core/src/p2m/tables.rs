@@ -58,7 +58,7 @@ impl<H: Hw> P2m<H> {
         if slot.is_valid() {
             return Err(XenError::Exist);
         }
-        let slot = self.refine(tables, slot, ipa, order)?;
+        let slot = if slot.order > order { self.refine(tables, slot, ipa, order)? } else { slot };
         slot.write::<H>(leaf(pa, kind, slot.order));
         tables.highest = tables.highest.max(ipa.number() + slot.pages() - 1);
         Ok(slot.pages())
@@ -67,7 +67,7 @@ impl<H: Hw> P2m<H> {
     /// The entry for `ipa` that stands for at most 2^`order` pages: tables that say the same take the place of a larger
     /// one, empty or a block. The TLBs forget the block before its parts appear (break-before-make): a walk never finds
     /// both.
-    #[inline]
+    #[cold]
     pub(super) fn refine(&self, tables: &mut Tables, mut slot: Slot, ipa: Ipa, order: u32) -> Result<Slot, XenError> {
         while slot.order > order {
             // If there is no frame, the table above may be new and empty.
@@ -76,7 +76,6 @@ impl<H: Hw> P2m<H> {
         Ok(slot)
     }
 
-    #[cold]
     fn split(&self, slot: Slot, ipa: Ipa) -> Result<Slot, XenError> {
         let below = slot.order - TABLE_ORDER;
         let table = H::frame(self.owner, FrameKind::Table)?.keep();
