@@ -55,7 +55,7 @@ impl Shell {
             Bridge::Delete(name) => Ok(switch.delete(&name).await?),
             Bridge::Nat(name) => {
                 let mut text = String::new();
-                nat_state(&mut text, &switch.way_out(&name)?.state())?;
+                nat_state(&mut text, &switch.nat_state(&name)?)?;
                 self.say(&text).await
             }
             Bridge::Forward(name, forward) => {

@@ -1,5 +1,6 @@
 //! The networks of guests: bridges, what leads out of them, and Dom0's own place on them.
 
+mod dhcp;
 mod nic;
 mod station;
 mod way_out;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 
-use dom0_core::format::{BridgeInfo, BridgePort};
+use dom0_core::format::{BridgeInfo, BridgePort, NatState};
 use dom0_core::network::{BridgeConfig, Ip, Mode};
 use driver_api::sys::Window;
 use embassy_futures::select::select;
@@ -24,6 +25,7 @@ use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES};
 
 use crate::hal::{GrantCopier, device_memory};
 use crate::tasks::Tasks;
+use dhcp::Dhcp;
 use nic::Nic;
 use station::Station;
 use way_out::WayOut;
@@ -80,6 +82,7 @@ pub struct Network {
     bridge: Rc<DomBridge>,
     station: Option<Rc<Station>>,
     way_out: Option<Rc<WayOut>>,
+    dhcp: Option<Rc<Dhcp>>,
     /// Ends the tasks of the bridge.
     stop: Rc<Signal<NoopRawMutex, ()>>,
     /// They have ended.
@@ -96,6 +99,9 @@ impl Network {
     pub fn forget(&self, port: u16) {
         if let Some(way_out) = &self.way_out {
             way_out.forget(port);
+        }
+        if let Some(dhcp) = &self.dhcp {
+            dhcp.server.borrow_mut().disown(port);
         }
     }
 }
@@ -166,7 +172,12 @@ impl Switch {
         let scratch = device_memory(SCRATCH_BYTES).ok_or(SwitchError::Memory)?;
         let bridge = Bridge::new(GrantCopier, scratch, self.random(), || Instant::now().as_secs());
         let tasks = Tasks::default();
-        let station = self.start_station(&config, nic.as_deref(), &bridge, &tasks)?;
+        let dhcp = match (config.mode, config.ip) {
+            (Mode::Nat, Ip::Static(cidr)) => Some(Dhcp::new(cidr, &bridge)),
+            _ => None,
+        };
+        let (station, running) = self.station(&config, nic.as_deref(), &bridge, dhcp.clone())?.unzip();
+        running.into_iter().for_each(|running| tasks.spawn(running));
         let way_out = match (uplink, config.ip, &station) {
             (Some(uplink), Ip::Static(cidr), Some(station)) => {
                 let way_out = Rc::new(WayOut::open(station, cidr, uplink, self.random())?);
@@ -187,26 +198,27 @@ impl Switch {
             over.signal(());
         });
         let name = config.name.clone();
-        let network = Rc::new(Network { config, bridge, station, way_out, stop, ended });
+        let network = Rc::new(Network { config, bridge, station, way_out, dhcp, stop, ended });
         self.networks.borrow_mut().insert(name, Rc::clone(&network));
         Ok(network)
     }
 
-    fn start_station(
+    /// Dom0's place on a bridge, if it is to have one, and the life that it leads there.
+    fn station(
         &self,
         config: &BridgeConfig,
         nic: Option<&Nic>,
         bridge: &Rc<DomBridge>,
-        tasks: &Tasks,
-    ) -> Result<Option<Rc<Station>>, SwitchError> {
+        dhcp: Option<Rc<Dhcp>>,
+    ) -> Result<Option<(Rc<Station>, impl Future<Output = ()> + 'static)>, SwitchError> {
         if config.ip == Ip::None {
             return Ok(None);
         }
         // As a bridge of Linux does, Dom0 answers to the address of its device.
         let mac = nic.map_or_else(|| self.random_mac(), |nic| Mac(nic.device.mac()));
         let (station, link) = Station::connect(bridge, mac)?;
-        tasks.spawn(Rc::clone(&station).run(link, config.clone(), self.random()));
-        Ok(Some(station))
+        let running = Rc::clone(&station).run(link, config.clone(), dhcp, self.random());
+        Ok(Some((station, running)))
     }
 
     /// A bridge that leads out of the machine and on which Dom0 is a station that nobody else hides behind.
@@ -224,6 +236,14 @@ impl Switch {
         let networks = self.networks.borrow();
         let network = networks.get(name).ok_or_else(|| SwitchError::Unknown(name.to_string()))?;
         network.way_out.clone().ok_or_else(|| SwitchError::NotNat(name.to_string()))
+    }
+
+    /// What goes on behind a nat bridge.
+    pub fn nat_state(&self, name: &str) -> Result<NatState, SwitchError> {
+        let state = self.way_out(name)?.state();
+        let dhcp = self.networks.borrow().get(name).and_then(|network| network.dhcp.clone());
+        let leases = dhcp.map(|dhcp| dhcp.server.borrow().leases(Instant::now().as_secs()).collect());
+        Ok(NatState { leases: leases.unwrap_or_default(), ..state })
     }
 
     fn free_nic(&self, name: &str) -> Result<Rc<Nic>, SwitchError> {

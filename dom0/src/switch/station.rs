@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use dom0_core::network::{BridgeConfig, Cidr, Ip};
 use driver_api::sys::Window;
+use embassy_futures::join::join;
 use embassy_futures::select::select;
 use embassy_net::{Config, DhcpConfig, Ipv4Cidr, Stack, StackResources, StaticConfigV4};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
@@ -14,6 +15,7 @@ use embassy_sync::signal::Signal;
 use netport::{Inbox, Link};
 use vswitch::{Mac, Plug, PortConfig};
 
+use super::dhcp::Dhcp;
 use super::{DomBridge, SwitchError};
 use crate::hal::{GrantCopier, device_memory};
 
@@ -76,11 +78,16 @@ impl Station {
         self.plug.upgrade()
     }
 
-    /// Runs the station's protocols, for ever. `seed` differs from one start to the next.
-    pub async fn run(self: Rc<Self>, link: HostLink, config: BridgeConfig, seed: u64) {
+    /// Runs the station's protocols, and the DHCP server if there is one, for ever. `seed` differs from one start to the next.
+    pub async fn run(self: Rc<Self>, link: HostLink, config: BridgeConfig, dhcp: Option<Rc<Dhcp>>, seed: u64) {
         let mut resources = StackResources::<SOCKETS>::new();
         let (stack, mut runner) = embassy_net::new(link, stack_config(&config), &mut resources, seed);
-        select(runner.run(), self.follow(stack, config.dns)).await;
+        let serve = async {
+            if let Some(dhcp) = dhcp {
+                dhcp.serve(stack).await;
+            }
+        };
+        select(runner.run(), join(self.follow(stack, config.dns), serve)).await;
     }
 
     /// Notes what the stack knows.

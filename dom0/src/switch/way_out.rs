@@ -89,6 +89,7 @@ impl WayOut {
             frames: [stats.out, stats.back, stats.dropped],
             forwards: forwards.collect(),
             open: open.take(SHOWN).collect::<Vec<_>>(),
+            ..NatState::default()
         }
     }
 }

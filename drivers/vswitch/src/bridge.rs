@@ -95,6 +95,11 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         table.entries((self.clock)()).map(|(mac, vlan, port, age)| (mac, vlan, name(port), age)).collect()
     }
 
+    /// The number of the port where a station was seen last that is no member of a VLAN.
+    pub fn port_of(&self, mac: Mac) -> Option<u16> {
+        self.table.borrow().find(mac, 0, (self.clock)())
+    }
+
     /// Takes a frame from port `from` to where it belongs. `Err` holds the port that has no room for it.
     fn forward(&self, from: usize, frame: &Frame<'_>) -> Result<(), Option<usize>> {
         let ports = self.ports.borrow();

@@ -49,6 +49,23 @@ done
 echo "linux: $(uname -r), $(nproc) vCPU, $(($(grep MemTotal /proc/meminfo | tr -dc 0-9) / 1024)) MiB"
 "#;
 
+/// What udhcpc does with what it is told.
+const DHCP: &str = r#"#!/bin/sh
+case $1 in
+deconfig)
+    ip addr flush dev $interface
+    ip link set $interface up
+    ;;
+bound|renew)
+    ip addr flush dev $interface
+    ip addr add $ip/$mask dev $interface
+    [ "$router" ] && ip route add default via $router
+    rm -f /etc/resolv.conf
+    for server in $dns; do echo nameserver $server >> /etc/resolv.conf; done
+    ;;
+esac
+"#;
+
 const PROFILE: &str = "\
 export PATH=/sbin:/bin:/usr/sbin:/usr/bin
 export PS1='linux# '
@@ -116,6 +133,7 @@ fn pack(packages: &Path, output: &Path) -> Result<()> {
     archive.file("etc/rc", RC.as_bytes())?;
     archive.file("etc/session", SESSION.as_bytes())?;
     archive.file("etc/profile", PROFILE.as_bytes())?;
+    archive.file("etc/udhcpc/default.script", DHCP.as_bytes())?;
     let folders = [packages];
     let mut packer = Packer::new(&mut archive, &folders);
     packer.program("bin/busybox")?;

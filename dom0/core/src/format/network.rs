@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use vswitch::Mac;
 
@@ -129,6 +129,8 @@ pub struct NatState {
     pub connections: [usize; 2],
     /// Frames out, back, dropped.
     pub frames: [u64; 3],
+    /// Addresses that were given: address, station, seconds left.
+    pub leases: Vec<(Ipv4Addr, Mac, u64)>,
     /// Ports that lead to guests: protocol, port outside, guest's end.
     pub forwards: Vec<(&'static str, u16, SocketAddrV4)>,
     /// Connections: protocol, guest's end, port outside, other end.
@@ -142,6 +144,12 @@ pub struct NatState {
 pub fn nat_state(out: &mut impl Write, state: &NatState) -> fmt::Result {
     let ([known, most], [to, back, dropped]) = (state.connections, state.frames);
     writeln!(out, "connections {known} of {most}, frames out {to}, back {back}, dropped {dropped}")?;
+    if !state.leases.is_empty() {
+        writeln!(out, "{:<15} {:<17} {:>10}", "address", "mac addr", "expires in")?;
+        for (address, mac, left) in &state.leases {
+            writeln!(out, "{:<15} {mac} {left:>10}", address.to_string())?;
+        }
+    }
     if !state.forwards.is_empty() {
         writeln!(out, "{:<8} {:<7} leads to", "protocol", "port")?;
         for (protocol, port, to) in &state.forwards {

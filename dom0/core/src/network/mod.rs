@@ -1,6 +1,8 @@
-//! What bridges are: the words of `bridge add` and `bridge forward`, at the prompt and in [`FILE`].
+//! What bridges are: the words of `bridge add` and `bridge forward`, at the prompt and in [`FILE`]; and the addresses that
+//! guests of a bridge get.
 
 mod bridge;
+mod dhcp;
 mod error;
 mod forward;
 
@@ -11,6 +13,7 @@ use alloc::string::String;
 use core::net::Ipv4Addr;
 
 pub use bridge::{BridgeConfig, DEFAULT_NIC, Ip, Mode};
+pub use dhcp::{ANSWER, Answer, CLIENT_PORT, DhcpServer, SERVER_PORT};
 pub use error::NetworkError;
 pub use forward::{Forward, Transport, outside};
 

@@ -1,7 +1,7 @@
 //! Guests that talk to each other through Dom0's switch, each with its own kernel's network driver.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
@@ -19,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     case("guests_of_different_vlans_do_not_hear_each_other", vlans),
     case("dom0_and_a_bridged_guest_get_addresses_from_the_physical_network", bridged),
     case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
+    case("linux_gets_its_address_by_dhcp_resolves_a_name_and_fetches_a_file_through_nat", dhcp_and_names),
     case("an_interface_comes_and_goes_during_a_transfer_and_leaves_nothing", come_and_go),
 ];
 
@@ -128,6 +129,21 @@ fn serve(text: impl Into<Vec<u8>>) -> Result<(u16, JoinHandle<Result<()>>)> {
     Ok((port, served))
 }
 
+/// Serves one HTTP request on the host's loopback with `body`.
+fn serve_http(body: String) -> Result<(u16, JoinHandle<Result<()>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept()?;
+        // What is not read before the end would end the connection early.
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        Ok(())
+    });
+    Ok((port, served))
+}
+
 /// Takes what one connection to the host's loopback brings.
 fn collect() -> Result<(u16, JoinHandle<Result<Vec<u8>>>)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -138,6 +154,58 @@ fn collect() -> Result<(u16, JoinHandle<Result<Vec<u8>>>)> {
         Ok(bytes)
     });
     Ok((port, collected))
+}
+
+/// Answers questions for names on the host's loopback: each has the address `address`, in version 4 alone.
+fn answer_names(address: [u8; 4]) -> Result<u16> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let port = socket.local_addr()?.port();
+    // It ends with the tests.
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((len, from)) = socket.recv_from(&mut message) {
+            let Some(question) = message.get(12..len) else { continue };
+            // The question is a name and four bytes of type and class (RFC 1035, section 4.1).
+            let Some(end) = question.iter().position(|byte| *byte == 0).map(|end| end + 5) else { continue };
+            let Some(question) = question.get(..end) else { continue };
+            let is_v4 = question.get(end - 4..end - 2) == Some(&[0, 1]);
+            let header = [message[0], message[1], 0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0];
+            let mut answer = [&header[..], question].concat();
+            if is_v4 {
+                answer.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(address);
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    Ok(port)
+}
+
+fn dhcp_and_names(lab: &Lab) -> Result<()> {
+    let names = answer_names([10, 0, 2, 2])?;
+    let mut machine = connected(lab, Vec::new())?;
+    wait_for_address(&mut machine)?;
+    machine.ok("bridge del xenbr0")?;
+    machine.ok(&format!("bridge add xenbr0 nat ip=10.7.0.1/24 dns=10.0.2.2:{names}"))?;
+    start(&mut machine, "name=left disk=[] \"vif=['mac=00:16:3e:00:00:0a']\"")?;
+    inside(&mut machine, "ip link set eth0 up && udhcpc -i eth0 -n -q 2>&1 | grep 'lease of 10.7.0.2'")?;
+    inside(&mut machine, "ip addr show eth0 | grep 'inet 10.7.0.2/24' && ip route | grep 'default via 10.7.0.1'")?;
+    inside(&mut machine, "grep 'nameserver 10.7.0.1' /etc/resolv.conf")?;
+    inside(&mut machine, "nslookup files.example 10.7.0.1 | grep 'Address.*10.0.2.2'")?;
+    let (port, served) = serve_http("a file of the host's\n".repeat(5_000))?;
+    inside(
+        &mut machine,
+        &format!("wget -q -O /tmp/file http://10.0.2.2:{port}/file && wc -l < /tmp/file | grep 5000"),
+    )?;
+    served.join().map_err(|_| anyhow!("the server failed"))??;
+    leave(&mut machine)?;
+    let state = machine.ok("bridge nat xenbr0")?;
+    ensure!(state.contains("10.7.0.2        00:16:3e:00:00:0a"), "no lease in:\n{state}");
+    ensure!(state.contains("10.7.0.2:"), "no connection in:\n{state}");
+    machine.ok("xl destroy left")?;
+    let state = machine.ok("bridge nat xenbr0")?;
+    ensure!(state.starts_with("connections 0 of"), "a guest that is gone has connections:\n{state}");
+    Ok(())
 }
 
 /// A port of the loopback that is free now.
