@@ -168,6 +168,8 @@ pub mod keys {
     pub const MULTI_QUEUE_MAX_QUEUES: &str = "multi-queue-max-queues";
     /// Front end: wants frames to be copied.
     pub const REQUEST_RX_COPY: &str = "request-rx-copy";
+    /// Front end: sends an event when it has given room again; back ends insist on it.
+    pub const FEATURE_RX_NOTIFY: &str = "feature-rx-notify";
     /// Front end, decimal: reference of the transmit ring.
     pub const TX_RING_REF: &str = "tx-ring-ref";
     /// Front end, decimal: reference of the receive ring.

@@ -51,6 +51,20 @@ pub enum BootError {
     Xen(hypercall_abi::errno::XenError),
 }
 
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fdt => f.write_str("the device tree cannot be parsed"),
+            Self::Missing(what) => write!(f, "no {what}"),
+            Self::Irq(error) => write!(f, "interrupts: {error}"),
+            Self::Map(error) => write!(f, "memory: {error}"),
+            Self::Xen(error) => write!(f, "a page of the hypervisor: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for BootError {}
+
 impl From<IrqError> for BootError {
     fn from(error: IrqError) -> Self {
         Self::Irq(error)
@@ -94,6 +108,14 @@ impl BootInfo {
         self.initrd
     }
 
+    /// Random bits from the tool stack (`/chosen/rng-seed`), 0 when it gave none, as Xen's does.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        let tree = Fdt::new(self.fdt).ok();
+        let seed = tree.and_then(|fdt| bytes(top_level(fdt, "chosen")?, "rng-seed")?.first_chunk());
+        seed.copied().map_or(0, u64::from_le_bytes)
+    }
+
     /// Address space that holds nothing, for pages of other domains. Only the control domain has it from the start.
     #[must_use]
     pub const fn window(&self) -> Option<IpaRange> {
@@ -101,7 +123,7 @@ impl BootInfo {
     }
 
     fn of_guest(fdt: Fdt<'static>, xen: FdtNode<'static>) -> Result<Self, BootError> {
-        let chosen = fdt.find_node("/chosen");
+        let chosen = top_level(fdt, "chosen");
         Ok(BootInfo {
             fdt: fdt.data(),
             arguments: chosen.and_then(|node| text(node, "bootargs")).unwrap_or(""),
@@ -120,7 +142,7 @@ impl BootInfo {
         let platform = control::platform_info().map_err(|_| BootError::Missing("xen,xen"))?;
         let range =
             |start, size| IpaRange::new(Ipa::new(start), size).ok_or(BootError::Missing("sense in PlatformInfo"));
-        let module = fdt.find_node("/chosen").and_then(|chosen| {
+        let module = top_level(fdt, "chosen").and_then(|chosen| {
             let mut children = chosen.children();
             children.find(|node| node.is_compatible("multiboot,kernel"))
         });
@@ -150,7 +172,7 @@ impl fmt::Debug for BootInfo {
 
 /// Starts the runtime; called with the MMU on and only the image and the FDT mapped.
 pub(crate) fn start(fdt: &'static [u8]) -> BootInfo {
-    try_start(fdt).unwrap_or_else(|error| panic!("cannot start: {error:?}"))
+    try_start(fdt).unwrap_or_else(|error| panic!("cannot start: {error}"))
 }
 
 fn try_start(bytes: &'static [u8]) -> Result<BootInfo, BootError> {
@@ -191,7 +213,7 @@ fn start_memory(fdt: Fdt<'static>, info: &BootInfo) -> Result<(), BootError> {
             cut(&mut free, range.page_cover())?;
         }
     }
-    if let Some(parent) = fdt.find_node("/reserved-memory") {
+    if let Some(parent) = top_level(fdt, "reserved-memory") {
         for node in parent.children() {
             for range in reg(node) {
                 cut(&mut free, range.page_cover())?;
@@ -252,6 +274,11 @@ fn initrd(chosen: FdtNode<'static>) -> Option<IpaRange> {
     let start = number(chosen, "linux,initrd-start")?;
     let end = number(chosen, "linux,initrd-end")?;
     IpaRange::new(Ipa::new(start), end.checked_sub(start)?)
+}
+
+/// A child of the root.
+fn top_level(fdt: Fdt<'static>, name: &str) -> Option<FdtNode<'static>> {
+    fdt.root().children().find(|node| node.name_without_address() == name)
 }
 
 fn bytes(node: FdtNode<'static>, name: &str) -> Option<&'static [u8]> {

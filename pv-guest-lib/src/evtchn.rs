@@ -36,7 +36,8 @@ pub(crate) fn init(page: Shared<'static>) {
     critical_section::with(|cs| SHARED_INFO.borrow(cs).set(Some(page)));
 }
 
-fn shared_info() -> Option<Shared<'static>> {
+/// The mapped shared information page.
+pub(crate) fn shared_info() -> Option<Shared<'static>> {
     critical_section::with(|cs| SHARED_INFO.borrow(cs).get())
 }
 

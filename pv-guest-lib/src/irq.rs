@@ -38,6 +38,19 @@ pub enum IrqError {
     NoSpace,
 }
 
+impl core::fmt::Display for IrqError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NoController => "no usable GICv3",
+            Self::BadNumber => "no such interrupt",
+            Self::Taken => "the interrupt is taken",
+            Self::NoSpace => "too many interrupts",
+        })
+    }
+}
+
+impl core::error::Error for IrqError {}
+
 #[derive(Clone, Copy)]
 enum Handler {
     Call(fn()),

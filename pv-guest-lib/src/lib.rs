@@ -13,6 +13,7 @@ extern crate alloc;
 mod sys;
 
 pub mod addr;
+pub mod arguments;
 pub mod blk;
 pub mod boot;
 pub mod console;
@@ -22,8 +23,10 @@ pub mod evtchn;
 pub mod executor;
 pub mod fdt;
 pub mod grant;
+pub mod guest;
 pub mod irq;
 pub mod mmu;
+pub mod net;
 pub mod shared;
 pub mod shutdown;
 pub mod time;
@@ -31,7 +34,9 @@ pub mod xenbus;
 pub mod xenstore;
 
 pub use boot::BootInfo;
+pub use guest::Guest;
 pub use hypercall_abi as abi;
+pub use pv_guest_macros::main;
 #[cfg(feature = "alloc")]
 pub use sys::heap;
 pub use sys::{hypercall, pages};
@@ -40,9 +45,11 @@ pub use sys::{hypercall, pages};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::console::print;
+    pub use crate::guest::start;
 }
 
-/// Names the function that the image starts with: `fn main(boot: BootInfo) -> !`.
+/// Names the function that the image starts with: `fn main(boot: BootInfo) -> !`. Most guests are better off with
+/// [`main`](macro@main), which brings the executor and the store.
 ///
 /// It runs on the boot vCPU with the MMU on, the stack guarded and interrupts masked until
 /// [`executor::run`] takes over.
@@ -54,5 +61,19 @@ macro_rules! entry {
             let main: fn($crate::BootInfo) -> ! = $main;
             main(boot)
         }
+    };
+}
+
+/// The entry of a guest with an async main; what [`main`](macro@main) adds to it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __start {
+    ($main:ident) => {
+        const _: () = {
+            fn start(boot: $crate::BootInfo) -> ! {
+                $crate::__private::start(boot, $main)
+            }
+            $crate::entry!(start);
+        };
     };
 }

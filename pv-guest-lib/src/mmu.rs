@@ -29,6 +29,18 @@ pub enum MapError {
     OutOfTables,
 }
 
+impl core::fmt::Display for MapError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::OutOfRange => "beyond 512 GiB",
+            Self::Conflict => "mapped already in another way",
+            Self::OutOfTables => "no page is free for a translation table",
+        })
+    }
+}
+
+impl core::error::Error for MapError {}
+
 /// Makes device registers reachable; the range grows to whole pages.
 ///
 /// # Errors

@@ -39,6 +39,23 @@ impl Request {
     }
 }
 
+/// Waits until the tool stack asks the domain to end, and returns the reason to end with: what most guests want to end
+/// their main with. A wish that the guest cannot fulfil is said on the console.
+///
+/// # Errors
+/// As the store refuses.
+pub async fn awaited(store: &XenStore) -> Result<ShutdownReason, XsError> {
+    loop {
+        match requested(store).await? {
+            Request::Poweroff => return Ok(ShutdownReason::Poweroff),
+            Request::Reboot => return Ok(ShutdownReason::Reboot),
+            Request::Suspend | Request::Unknown => {
+                crate::console::write(b"control/shutdown asks for what this guest cannot do\r\n");
+            }
+        }
+    }
+}
+
 /// Waits until the tool stack asks for something, and acknowledges that it was seen.
 ///
 /// # Errors
@@ -60,6 +77,5 @@ pub async fn requested(store: &XenStore) -> Result<Request, XsError> {
         }
     };
     store.write(NODE, b"").await?;
-    store.unwatch(watch).await?;
     Ok(request)
 }

@@ -1,13 +1,17 @@
 //! Time for embassy-time: the virtual counter, and the virtual timer's interrupt for the next deadline.
 
 use core::cell::RefCell;
+use core::sync::atomic::Ordering;
 use core::task::Waker;
+use core::time::Duration;
 
 use critical_section::Mutex;
 use embassy_time_driver::{Driver, TICK_HZ};
 use embassy_time_queue_utils::Queue;
 use hypercall_abi::arm::GUEST_TIMER_VIRT_PPI;
+use hypercall_abi::shared_info::layout;
 
+use crate::evtchn;
 use crate::irq::{self, IrqError, Mode};
 use crate::sys::cpu;
 
@@ -29,6 +33,29 @@ pub(crate) fn init() -> Result<(), IrqError> {
 #[must_use]
 pub fn now_us() -> u64 {
     TIMER.now()
+}
+
+/// Looks at a wall clock that is being written before it counts as absent.
+const PATIENCE: u32 = 1000;
+
+/// The time since the start of 1970 (UTC), or `None` when the hypervisor does not know it.
+///
+/// The shared information page says when the domain's time was zero, under a version that is odd while it is being
+/// written (Xen public/xen.h, `wc_version`); on Arm the virtual counter tells how long ago that was.
+#[must_use]
+pub fn wall_clock() -> Option<Duration> {
+    let page = evtchn::shared_info()?;
+    let read = |offset| page.u32(offset).load(Ordering::Acquire);
+    for _ in 0..PATIENCE {
+        let version = read(layout::WC_VERSION);
+        let seconds = u64::from(read(layout::WC_SEC_HI)) << 32 | u64::from(read(layout::WC_SEC));
+        let nanoseconds = read(layout::WC_NSEC);
+        if version.is_multiple_of(2) && version == read(layout::WC_VERSION) {
+            let zero = Duration::from_secs(seconds).checked_add(Duration::from_nanos(u64::from(nanoseconds)))?;
+            return if seconds == 0 { None } else { zero.checked_add(Duration::from_micros(now_us())) };
+        }
+    }
+    None
 }
 
 fn expired() {

@@ -2,7 +2,7 @@
 //!
 //! The fixed addresses are those of Xen public/arch-arm.h. Kernel, initrd and device tree are placed by the rules of
 //! Xen's domain builder: the two modules 128 MiB into RAM when they fit there, else at the top of the first bank, else
-//! below the kernel.
+//! below the kernel. Where Xen would give up, they may share the kernel's last 2 MiB, for guests smaller than that.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -197,13 +197,14 @@ fn module_base(bank: Region, kernel: Region, size: u64) -> Option<u64> {
         (Some(top), _) if top >= preferred && kernel_end <= preferred => Some(preferred),
         (Some(top), _) if top >= kernel_end => Some(top),
         (_, Some(below)) if below >= bank.start().get() => Some(below),
+        (Some(top), _) if top >= kernel.end().get() => Some(top),
         _ => None,
     }
 }
 
 /// The least `memory` that would do: kernel from the start of RAM, modules behind it.
 fn needed_mib(kernel: Region, initrd: Option<u64>, dtb: u64) -> u64 {
-    let kernel_end = align_up(kernel.end().get(), KERNEL_ALIGN).unwrap_or(u64::MAX);
+    let kernel_end = align_up(kernel.end().get(), PAGE).unwrap_or(u64::MAX);
     let (initrd, dtb) = module_sizes(initrd, dtb).unwrap_or((u64::MAX, 0));
     let bytes = kernel_end.saturating_sub(RAM0_BASE.get()).saturating_add(initrd).saturating_add(dtb);
     bytes.div_ceil(1 << 20)

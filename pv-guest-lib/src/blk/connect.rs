@@ -5,7 +5,7 @@ use hypercall_abi::xenbus::XenbusState;
 
 use super::ring::Ring;
 use super::{BlkError, Connected, Disk, DiskInfo, MultiWakerRegistration, Runner, Storage};
-use crate::xenbus::Device;
+use crate::xenbus::{Device, FrontEnd};
 use crate::xenstore::XenStore;
 
 impl Disk {
@@ -19,28 +19,16 @@ impl Disk {
         frontend: &str,
         storage: &'static Storage,
     ) -> Result<(Self, Runner), BlkError> {
-        let device = Device::open(store, frontend).await?;
-        let mut watch = device.watch_backend().await?;
-        let waits = |state| !matches!(state, XenbusState::Unknown | XenbusState::Initialising);
-        let state = device.wait_backend(&mut watch, waits).await?;
-        if matches!(state, XenbusState::Closing | XenbusState::Closed) {
-            return Err(BlkError::Closed);
-        }
-
+        let mut front = FrontEnd::begin(store, frontend).await?;
+        let device = front.device();
         let ring = Ring::new(device.backend_id(), handle(frontend)?)?;
         device.publish(keys::RING_REF, u64::from(ring.gref().0)).await?;
         device.publish(keys::EVENT_CHANNEL, u64::from(ring.port().0)).await?;
         device.publish_text(keys::PROTOCOL, keys::PROTOCOL_ARM).await?;
         device.publish(keys::FEATURE_PERSISTENT, 1).await?;
-        device.set_state(XenbusState::Initialised).await?;
+        front.connect(XenbusState::Initialised).await?;
 
-        let decided = |state| {
-            matches!(state, XenbusState::Connected | XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown)
-        };
-        if device.wait_backend(&mut watch, decided).await? != XenbusState::Connected {
-            return Err(BlkError::Closed);
-        }
-        let info = info(&device).await?;
+        let info = info(front.device()).await?;
         let connected = Connected { ring, info, waiting: MultiWakerRegistration::new() };
         critical_section::with(|cs| {
             let mut place = storage.connected.borrow(cs).borrow_mut();
@@ -50,8 +38,10 @@ impl Disk {
             *place = Some(connected);
             Ok(())
         })?;
-        device.set_state(XenbusState::Connected).await?;
-        Ok((Self { storage }, Runner { storage, device, watch }))
+        // A wish from before is not for this connection.
+        storage.close.reset();
+        front.device().set_state(XenbusState::Connected).await?;
+        Ok((Self { storage }, Runner { storage, front }))
     }
 }
 

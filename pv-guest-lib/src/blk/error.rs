@@ -2,6 +2,7 @@
 
 use hypercall_abi::errno::XenError;
 
+use crate::xenbus::HandshakeError;
 use crate::xenstore::XsError;
 
 /// Why a disk could not be connected, or a request failed.
@@ -40,6 +41,15 @@ impl From<XenError> for BlkError {
 impl From<XsError> for BlkError {
     fn from(error: XsError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<HandshakeError> for BlkError {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Closed => Self::Closed,
+            HandshakeError::Store(error) => Self::Store(error),
+        }
     }
 }
 

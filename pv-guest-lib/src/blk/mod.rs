@@ -14,15 +14,15 @@ use core::future::poll_fn;
 use core::task::Poll;
 
 use critical_section::Mutex;
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Either3, select3};
+use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
+use embassy_sync::signal::Signal;
 use embassy_sync::waitqueue::{AtomicWaker, MultiWakerRegistration};
 use heapless::Deque;
 use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::blkif::{BlkOp, MAX_SEGMENTS, SECTOR_SIZE};
-use hypercall_abi::xenbus::XenbusState;
 
-use crate::xenbus::Device;
-use crate::xenstore::Watch;
+use crate::xenbus::FrontEnd;
 pub use error::BlkError;
 use ring::{RING_SLOTS, Ring, SlotId};
 
@@ -58,6 +58,7 @@ struct Connected {
 pub struct Storage {
     connected: Mutex<RefCell<Option<Connected>>>,
     answered: [AtomicWaker; RING_SLOTS],
+    close: Signal<CriticalSectionRawMutex, ()>,
 }
 
 impl Storage {
@@ -65,7 +66,24 @@ impl Storage {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "for statics, where Default cannot be called")]
     pub const fn new() -> Self {
-        Self { connected: Mutex::new(RefCell::new(None)), answered: [const { AtomicWaker::new() }; RING_SLOTS] }
+        Self {
+            connected: Mutex::new(RefCell::new(None)),
+            answered: [const { AtomicWaker::new() }; RING_SLOTS],
+            close: Signal::new(),
+        }
+    }
+
+    /// The disk that is connected here.
+    ///
+    /// # Errors
+    /// [`BlkError::Closed`] without one.
+    pub fn disk(&'static self) -> Result<Disk, BlkError> {
+        self.with(|_| Ok(Disk { storage: self }))
+    }
+
+    /// Lets go of the disk: its [`Runner`] ends, and requests that are not answered by then fail.
+    pub fn close(&self) {
+        self.close.signal(());
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Connected) -> Result<R, BlkError>) -> Result<R, BlkError> {
@@ -87,8 +105,7 @@ pub struct Disk {
 /// in use.
 pub struct Runner {
     storage: &'static Storage,
-    device: Device,
-    watch: Watch,
+    front: FrontEnd,
 }
 
 impl Runner {
@@ -104,41 +121,29 @@ impl Runner {
         if let Some(connected) = &mut connected {
             connected.waiting.wake();
         }
-        self.device.set_state(XenbusState::Closed).await?;
         // The back end unmaps our pages before it says that it is closed; until then they are not ours to reuse.
-        let gone = |state| matches!(state, XenbusState::Closed | XenbusState::Unknown | XenbusState::InitWait);
-        self.device.wait_backend(&mut self.watch, gone).await?;
+        self.front.close().await?;
         drop(connected);
-        self.device.unwatch(self.watch).await?;
         outcome
     }
 
     async fn serve(&mut self) -> Result<(), BlkError> {
-        loop {
-            let storage = self.storage;
-            let answered = poll_fn(|context| {
-                let drained = storage.with(|connected| {
-                    let drained = connected.ring.drain(|slot| storage.wake(slot), context);
-                    connected.waiting.wake();
-                    drained
-                });
-                match drained {
-                    Ok(()) => Poll::Pending,
-                    Err(error) => Poll::Ready(error),
-                }
+        let storage = self.storage;
+        let answered = poll_fn(|context| {
+            let drained = storage.with(|connected| {
+                let drained = connected.ring.drain(|slot| storage.wake(slot), context);
+                connected.waiting.wake();
+                drained
             });
-            match select(answered, self.watch.changed()).await {
-                Either::First(error) => return Err(error),
-                Either::Second(()) => match self.device.backend_state().await? {
-                    XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown => return Ok(()),
-                    XenbusState::Initialising
-                    | XenbusState::InitWait
-                    | XenbusState::Initialised
-                    | XenbusState::Connected
-                    | XenbusState::Reconfiguring
-                    | XenbusState::Reconfigured => {}
-                },
+            match drained {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(error),
             }
+        });
+        match select3(answered, self.front.gone(), storage.close.wait()).await {
+            Either3::First(error) => Err(error),
+            Either3::Second(gone) => Ok(gone?),
+            Either3::Third(()) => Ok(()),
         }
     }
 }

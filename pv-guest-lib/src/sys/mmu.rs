@@ -53,6 +53,16 @@ pub enum FdtProblem {
     Size,
 }
 
+impl core::fmt::Display for FdtProblem {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Address => "bad address",
+            Self::Magic => "bad magic number",
+            Self::Size => "bad size",
+        })
+    }
+}
+
 /// First address of the image.
 pub fn image_base() -> u64 {
     (&raw const __image_start) as u64

@@ -27,6 +27,20 @@ pv_guest_entry:
     adrp    x20, __image_start
     add     x20, x20, :lo12:__image_start
 
+    // Data stands in the file where memory without content is to be: it goes to its place first.
+    adrp    x0, __data_load
+    add     x0, x0, :lo12:__data_load
+    adrp    x1, __data_start
+    add     x1, x1, :lo12:__data_start
+    adrp    x2, __data_end
+    add     x2, x2, :lo12:__data_end
+    sub     x2, x2, x1
+6:  cbz     x2, 7f                  // from the end, since the two may overlap
+    sub     x2, x2, #8
+    ldr     x3, [x0, x2]
+    str     x3, [x1, x2]
+    b       6b
+7:
     // Pointers that follow each other: an even word names one, an odd word tells of the 63 behind the last.
     adrp    x21, __relr_start
     add     x21, x21, :lo12:__relr_start
@@ -106,7 +120,7 @@ extern "C" fn pv_guest_start(fdt: u64) -> ! {
     let tree = unsafe { super::mmu::turn_on(fdt) };
     let boot = match tree {
         Ok(tree) => crate::boot::start(tree),
-        Err(error) => panic!("device tree at {fdt:#x}: {error:?}"),
+        Err(error) => panic!("device tree at {fdt:#x}: {error}"),
     };
     pv_guest_main(boot)
 }

@@ -18,12 +18,7 @@ global_asm!(
     b       pv_guest_fault
     .endm
 
-    .macro interrupt
-    .balign 128
-    b       pv_guest_irq_entry
-    .endm
-
-    .section .text.vectors, "ax"
+    .section .vectors, "ax"
     .balign 2048
     .global pv_guest_vectors
 pv_guest_vectors:
@@ -32,21 +27,9 @@ pv_guest_vectors:
     fault 2
     fault 3
     fault 4                         // current EL, SP_EL1: synchronous
-    interrupt
-    fault 6
-    fault 7
-    fault 8
-    fault 9
-    fault 10
-    fault 11
-    fault 12
-    fault 13
-    fault 14
-    fault 15
-
+    .balign 128                     // current EL, SP_EL1: interrupt
     // What the procedure call standard lets a callee change. ELR and SPSR stay in their registers: interrupts
     // are masked until the return, and a fault does not return.
-pv_guest_irq_entry:
     stp     x29, x30, [sp, #-176]!
     mov     x29, sp
     stp     x0, x1, [sp, #16]
@@ -72,6 +55,16 @@ pv_guest_irq_entry:
     ldr     x18, [sp, #160]
     ldp     x29, x30, [sp], #176
     eret
+    fault 6
+    fault 7
+    fault 8
+    fault 9
+    fault 10
+    fault 11
+    fault 12
+    fault 13
+    fault 14
+    fault 15
 "#
 );
 

@@ -13,6 +13,8 @@ pub enum XsError {
     Malformed,
     /// The store broke the protocol; the connection is given up.
     Broken,
+    /// The tool stack gave the domain no connection to a store.
+    NoStore,
 }
 
 impl XsError {
@@ -30,6 +32,7 @@ impl core::fmt::Display for XsError {
             Self::TooLong => f.write_str("too long"),
             Self::Malformed => f.write_str("malformed answer"),
             Self::Broken => f.write_str("the store broke the protocol"),
+            Self::NoStore => f.write_str("the domain has no store"),
         }
     }
 }

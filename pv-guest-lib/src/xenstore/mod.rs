@@ -4,6 +4,7 @@
 //! dropped at any await without tearing a message, and the answer of a dropped request is recognised by its
 //! number and skipped.
 
+mod abandoned;
 mod error;
 mod pump;
 mod watch;
@@ -35,11 +36,12 @@ pub struct XenStore {
     transaction: u32,
 }
 
-/// Opens the connection and spawns its pump; `None` when the domain has no store, or on a second call.
+/// Opens the connection, the first time that it is called, and spawns its tasks. Without a store every request fails
+/// with [`XsError::NoStore`].
 #[must_use]
-pub fn start(spawner: Spawner) -> Option<XenStore> {
-    pump::start(spawner)?;
-    Some(XenStore { transaction: 0 })
+pub fn start(spawner: Spawner) -> XenStore {
+    pump::start(spawner);
+    XenStore { transaction: 0 }
 }
 
 /// `directory` and `name` with a slash between.
@@ -57,15 +59,27 @@ pub fn join(directory: &str, name: &str) -> Result<Path, XsError> {
 
 impl XenStore {
     /// Makes a request and hands the answer's payload to `take`.
-    async fn request<R>(
-        &self,
-        op: XsOp,
-        parts: &[&[u8]],
-        take: impl FnOnce(&[u8]) -> Result<R, XsError>,
-    ) -> Result<R, XsError> {
+    async fn request(&self, op: XsOp, parts: &[&[u8]], take: pump::Take<'_>) -> Result<(), XsError> {
         let _turn = TURN.lock().await;
         let number = pump::send(op, self.transaction, parts).await?;
         pump::answer(number, op, take).await
+    }
+
+    /// Makes a request whose answer's payload goes to a buffer; returns how long it is.
+    async fn fetch(&self, op: XsOp, path: &str, buffer: &mut [u8]) -> Result<usize, XsError> {
+        let mut length = 0;
+        let mut take = |value: &[u8]| {
+            length = value.len();
+            buffer.get_mut(..length).ok_or(XsError::TooLong)?.copy_from_slice(value);
+            Ok(())
+        };
+        self.request(op, &[path.as_bytes(), b"\0"], &mut take).await?;
+        Ok(length)
+    }
+
+    /// Makes a request whose answer says nothing but that it was done.
+    async fn order(&self, op: XsOp, parts: &[&[u8]]) -> Result<(), XsError> {
+        self.request(op, parts, &mut |_| Ok(())).await
     }
 
     /// The value of a node, at most as long as the buffer.
@@ -74,11 +88,7 @@ impl XenStore {
     /// [`XsError::Refused`] with `ENOENT` without such a node, `EACCES` without the right to read it;
     /// [`XsError::TooLong`] when it does not fit.
     pub async fn read<'b>(&self, path: &str, buffer: &'b mut [u8]) -> Result<&'b [u8], XsError> {
-        let take = |value: &[u8]| {
-            buffer.get_mut(..value.len()).ok_or(XsError::TooLong)?.copy_from_slice(value);
-            Ok(value.len())
-        };
-        let length = self.request(XsOp::Read, &[path.as_bytes(), b"\0"], take).await?;
+        let length = self.fetch(XsOp::Read, path, buffer).await?;
         buffer.get(..length).ok_or(XsError::TooLong)
     }
 
@@ -96,7 +106,7 @@ impl XenStore {
     /// As for [`XenStore::read`]; [`XsError::Malformed`] when it cannot be parsed.
     pub async fn read_number<T: FromStr>(&self, path: &str) -> Result<T, XsError> {
         let mut buffer = [0; 32];
-        self.read_text(path, &mut buffer).await?.trim().parse().map_err(|_| XsError::Malformed)
+        self.read_text(path, &mut buffer).await?.trim_ascii().parse().map_err(|_| XsError::Malformed)
     }
 
     /// Sets the value of a node, which is made when it is missing.
@@ -104,7 +114,7 @@ impl XenStore {
     /// # Errors
     /// [`XsError::Refused`] with `EACCES` without the right, `ENOSPC` beyond the quota.
     pub async fn write(&self, path: &str, value: &[u8]) -> Result<(), XsError> {
-        self.request(XsOp::Write, &[path.as_bytes(), b"\0", value], done).await
+        self.order(XsOp::Write, &[path.as_bytes(), b"\0", value]).await
     }
 
     /// Sets the value of a node to a number in decimal.
@@ -122,7 +132,7 @@ impl XenStore {
     /// # Errors
     /// As for [`XenStore::write`].
     pub async fn mkdir(&self, path: &str) -> Result<(), XsError> {
-        self.request(XsOp::Mkdir, &[path.as_bytes(), b"\0"], done).await
+        self.order(XsOp::Mkdir, &[path.as_bytes(), b"\0"]).await
     }
 
     /// Removes a node and all below it; a missing node is no error as long as its parent is there.
@@ -130,7 +140,7 @@ impl XenStore {
     /// # Errors
     /// [`XsError::Refused`] with `ENOENT` or `EACCES`.
     pub async fn rm(&self, path: &str) -> Result<(), XsError> {
-        self.request(XsOp::Rm, &[path.as_bytes(), b"\0"], done).await
+        self.order(XsOp::Rm, &[path.as_bytes(), b"\0"]).await
     }
 
     /// The names of a node's children.
@@ -142,11 +152,7 @@ impl XenStore {
         path: &str,
         buffer: &'b mut [u8],
     ) -> Result<impl Iterator<Item = &'b str> + use<'b>, XsError> {
-        let take = |names: &[u8]| {
-            buffer.get_mut(..names.len()).ok_or(XsError::TooLong)?.copy_from_slice(names);
-            Ok(names.len())
-        };
-        let length = self.request(XsOp::Directory, &[path.as_bytes(), b"\0"], take).await?;
+        let length = self.fetch(XsOp::Directory, path, buffer).await?;
         let names = core::str::from_utf8(buffer.get(..length).ok_or(XsError::TooLong)?);
         Ok(names.map_err(|_| XsError::Malformed)?.split_terminator('\0'))
     }
@@ -158,17 +164,21 @@ impl XenStore {
     pub async fn watch(&self, path: &str) -> Result<Watch, XsError> {
         let watch = Watch::open(path)?;
         let (path, token) = (watch.path(), watch.token());
-        self.request(XsOp::Watch, &[path.as_bytes(), b"\0", token.as_bytes(), b"\0"], done).await?;
+        self.order(XsOp::Watch, &[path.as_bytes(), b"\0", token.as_bytes(), b"\0"]).await?;
         Ok(watch)
     }
 
-    /// Ends a watch.
+    /// Ends a watch, and says whether the store agrees; dropping the watch ends it as well.
     ///
     /// # Errors
     /// As the store refuses.
     pub async fn unwatch(&self, watch: Watch) -> Result<(), XsError> {
-        let (path, token) = (watch.path(), watch.token());
-        self.request(XsOp::Unwatch, &[path.as_bytes(), b"\0", token.as_bytes(), b"\0"], done).await
+        let (path, token) = watch.into_parts();
+        self.end_watch(&path, &token).await
+    }
+
+    async fn end_watch(&self, path: &str, token: &str) -> Result<(), XsError> {
+        self.order(XsOp::Unwatch, &[path.as_bytes(), b"\0", token.as_bytes(), b"\0"]).await
     }
 
     /// Starts a transaction: reads through it see one state, and writes become visible together.
@@ -176,17 +186,20 @@ impl XenStore {
     /// # Errors
     /// [`XsError::Refused`] with `ENOSPC` when the domain has too many open.
     pub async fn begin(&self) -> Result<Transaction, XsError> {
-        let transaction = self.request(XsOp::TransactionStart, &[b"\0"], |id| {
+        let mut transaction = 0;
+        let mut take = |id: &[u8]| {
             let text = core::str::from_utf8(id).map_err(|_| XsError::Malformed)?;
-            text.trim_end_matches('\0').parse().map_err(|_| XsError::Malformed)
-        });
-        Ok(Transaction { store: Self { transaction: transaction.await? } })
+            transaction = text.trim_end_matches('\0').parse().map_err(|_| XsError::Malformed)?;
+            Ok(())
+        };
+        self.request(XsOp::TransactionStart, &[b"\0"], &mut take).await?;
+        Ok(Transaction { store: Self { transaction } })
     }
 }
 
-/// A running transaction; to be ended by one of its two functions.
+/// A running transaction: [`commit`](Transaction::commit) makes its writes visible, and dropping it forgets them.
 #[derive(Debug)]
-#[must_use = "a transaction that is not ended stays open in the store"]
+#[must_use = "a transaction that is not committed changes nothing"]
 pub struct Transaction {
     store: XenStore,
 }
@@ -205,20 +218,35 @@ impl Transaction {
     /// # Errors
     /// [`XsError::Refused`] with [`XenError::Again`] when something that was read has changed: start over.
     pub async fn commit(self) -> Result<(), XsError> {
-        self.store.request(XsOp::TransactionEnd, &[b"T\0"], done).await
+        self.into_store().order(XsOp::TransactionEnd, &[b"T\0"]).await
     }
 
-    /// Forgets all writes.
+    /// Forgets all writes, and says whether the store agrees; dropping the transaction forgets them as well.
     ///
     /// # Errors
     /// [`XsError::Refused`] with [`XenError::NoEnt`] when the store has forgotten the transaction.
     pub async fn abort(self) -> Result<(), XsError> {
-        self.store.request(XsOp::TransactionEnd, &[b"F\0"], done).await
+        self.into_store().abort_transaction().await
+    }
+
+    /// The store within the transaction, which is the caller's to end.
+    fn into_store(self) -> XenStore {
+        let store = self.store;
+        core::mem::forget(self);
+        store
     }
 }
 
-fn done(_: &[u8]) -> Result<(), XsError> {
-    Ok(())
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        abandoned::leave(abandoned::Abandoned::Transaction(self.store));
+    }
+}
+
+impl XenStore {
+    async fn abort_transaction(&self) -> Result<(), XsError> {
+        self.order(XsOp::TransactionEnd, &[b"F\0"]).await
+    }
 }
 
 /// The error that the payload of an error message names.

@@ -60,7 +60,7 @@ fn with<R>(f: impl FnOnce(&mut Wire) -> R) -> R {
     critical_section::with(|cs| f(&mut WIRE.borrow(cs).borrow_mut()))
 }
 
-/// Finds the ring and spawns the pump; `None` when there is no ring, or when it was found before.
+/// Finds the ring and spawns the tasks of the connection; `None` when there is no ring, or when it was found before.
 pub(super) fn start(spawner: Spawner) -> Option<()> {
     let frame = hypercall::hvm_param(Param::StorePfn).ok().filter(|frame| *frame != 0)?;
     let port = hypercall::hvm_param(Param::StoreEvtchn).ok().filter(|port| *port != 0)?;
@@ -70,6 +70,7 @@ pub(super) fn start(spawner: Spawner) -> Option<()> {
         return None;
     }
     spawner.spawn(pump(EventChannel::given(port)).ok()?);
+    spawner.spawn(super::abandoned::end_each().ok()?);
     Some(())
 }
 
@@ -216,6 +217,7 @@ pub(super) async fn send(op: XsOp, transaction: u32, parts: &[&[u8]]) -> Result<
     poll_fn(|context| {
         CLIENT.register(context.waker());
         with(|wire| match wire.out_pos < wire.out_len {
+            _ if wire.page.is_none() => Poll::Ready(Err(XsError::NoStore)),
             _ if wire.broken => Poll::Ready(Err(XsError::Broken)),
             true => Poll::Pending,
             false => Poll::Ready(wire.compose(op, transaction, parts)),
@@ -225,12 +227,11 @@ pub(super) async fn send(op: XsOp, transaction: u32, parts: &[&[u8]]) -> Result<
     .inspect(|_| PUMP.wake())
 }
 
+/// What is to be done with an answer's payload. Dynamic, so that all requests share one future's code.
+pub(super) type Take<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), XsError>;
+
 /// Waits for the answer to a request and hands its payload to `take`.
-pub(super) async fn answer<R>(
-    number: u32,
-    op: XsOp,
-    take: impl FnOnce(&[u8]) -> Result<R, XsError>,
-) -> Result<R, XsError> {
+pub(super) async fn answer(number: u32, op: XsOp, take: Take<'_>) -> Result<(), XsError> {
     let answered = poll_fn(|context| {
         CLIENT.register(context.waker());
         with(|wire| match wire.answered {

@@ -5,17 +5,21 @@
 
 use core::cell::RefCell;
 use core::future::poll_fn;
-use core::task::{Poll, Waker};
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
 
 use critical_section::Mutex;
 
+use futures_core::Stream;
+
+use super::abandoned::{self, Abandoned};
 use super::{Path, XsError};
 
 /// Watches that can be open at once.
 const MAX_WATCHES: usize = 32;
 
 /// A token as text.
-type Token = heapless::String<12>;
+pub(super) type Token = heapless::String<12>;
 
 struct Slots {
     slots: [Slot; MAX_WATCHES],
@@ -43,8 +47,7 @@ impl Slots {
     }
 }
 
-/// An open watch. Dropping it ignores its events from then on; [`unwatch`](super::XenStore::unwatch) tells the
-/// store as well.
+/// An open watch, also a stream of changes without an end. Dropping it ends it.
 #[derive(Debug)]
 pub struct Watch {
     number: u32,
@@ -80,28 +83,51 @@ impl Watch {
 
     /// Waits until something changed since the last wait ended.
     pub async fn changed(&mut self) {
-        poll_fn(|context| {
-            critical_section::with(|cs| {
-                let mut slots = SLOTS.borrow(cs).borrow_mut();
-                let Some(slot) = slots.find(self.number) else { return Poll::Pending };
-                if core::mem::take(&mut slot.fired) {
-                    return Poll::Ready(());
-                }
-                slot.waker = Some(context.waker().clone());
-                Poll::Pending
-            })
-        })
-        .await;
+        poll_fn(|context| self.poll_changed(context)).await;
     }
-}
 
-impl Drop for Watch {
-    fn drop(&mut self) {
+    fn poll_changed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        critical_section::with(|cs| {
+            let mut slots = SLOTS.borrow(cs).borrow_mut();
+            let Some(slot) = slots.find(self.number) else { return Poll::Pending };
+            if core::mem::take(&mut slot.fired) {
+                return Poll::Ready(());
+            }
+            slot.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    /// Stops listening; the store is the caller's to tell.
+    pub(super) fn into_parts(mut self) -> (Path, Token) {
+        let parts = (core::mem::take(&mut self.path), self.token());
+        self.forget();
+        core::mem::forget(self);
+        parts
+    }
+
+    fn forget(&self) {
         critical_section::with(|cs| {
             if let Some(slot) = SLOTS.borrow(cs).borrow_mut().find(self.number) {
                 *slot = Slot::FREE;
             }
         });
+    }
+}
+
+/// Each item is one or more changes since the one before.
+impl Stream for Watch {
+    type Item = ();
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<()>> {
+        self.get_mut().poll_changed(context).map(Some)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.forget();
+        abandoned::leave(Abandoned::Watch(core::mem::take(&mut self.path), self.token()));
     }
 }
 

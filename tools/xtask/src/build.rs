@@ -20,7 +20,16 @@ pub const IMAGES: &[(&str, &str)] = &[
     ("dom0", "the control domain"),
     ("hello", "demo guest: console and XenStore"),
     ("blkcheck", "demo guest: writes and verifies a disk"),
+    ("blkbench", "demo guest: measures a disk"),
+    ("httpd", "demo guest: serves a page about itself"),
+    ("ping", "demo guest: asks another for echoes"),
+    ("netperf", "demo guest: source or sink of a TCP stream"),
 ];
+
+/// Those of them that guests boot from.
+pub fn guests() -> impl Iterator<Item = &'static str> {
+    IMAGES.iter().map(|(name, _)| *name).filter(|name| !matches!(*name, "xenolith" | "dom0"))
+}
 
 /// What only the tests boot.
 pub const TEST_IMAGES: &[(&str, &str)] = &[

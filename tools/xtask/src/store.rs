@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use fatfs::{Dir, FatType, FileSystem, FormatVolumeOptions, FsOptions};
 
+use crate::build;
 use crate::command;
 use crate::linux::LinuxGuest;
 use crate::paths::{Paths, write_if_changed};
@@ -46,6 +47,55 @@ const CONFIGS: &[(&str, &str)] = &[
          disk = [ \"/store/scratch.img,raw,xvda,w\" ]\n",
     ),
     (
+        "blkbench.cfg",
+        "# Measures its disk, whose start it overwrites.\n\
+         name = \"blkbench\"\n\
+         kernel = \"/store/blkbench\"\n\
+         memory = 16\n\
+         vcpus = 1\n\
+         disk = [ \"/store/scratch.img,raw,xvda,w\" ]\n",
+    ),
+    (
+        "httpd.cfg",
+        "# Serves a page about itself. Without ip= it asks a DHCP server for its address.\n\
+         name = \"httpd\"\n\
+         kernel = \"/store/httpd\"\n\
+         extra = \"ip=10.0.0.80/24\"\n\
+         memory = 4\n\
+         vcpus = 1\n\
+         vif = [ \"\" ]\n",
+    ),
+    (
+        "ping.cfg",
+        "# Asks httpd for echoes and ends.\n\
+         name = \"ping\"\n\
+         kernel = \"/store/ping\"\n\
+         extra = \"ip=10.0.0.81/24 to=10.0.0.80 count=10\"\n\
+         memory = 4\n\
+         vcpus = 1\n\
+         vif = [ \"\" ]\n",
+    ),
+    (
+        "sink.cfg",
+        "# Receives a TCP stream and checks every byte.\n\
+         name = \"sink\"\n\
+         kernel = \"/store/netperf\"\n\
+         extra = \"ip=10.0.0.82/24\"\n\
+         memory = 4\n\
+         vcpus = 1\n\
+         vif = [ \"\" ]\n",
+    ),
+    (
+        "source.cfg",
+        "# Sends a TCP stream to sink.\n\
+         name = \"source\"\n\
+         kernel = \"/store/netperf\"\n\
+         extra = \"ip=10.0.0.83/24 to=10.0.0.82 mib=16\"\n\
+         memory = 4\n\
+         vcpus = 1\n\
+         vif = [ \"\" ]\n",
+    ),
+    (
         "linux.cfg",
         "# Debian's kernel, unmodified, with a BusyBox user space and an ext4 disk at /dev/xvda.\n\
          name = \"linux\"\n\
@@ -70,7 +120,7 @@ pub fn demo(paths: &Paths, linux: &LinuxGuest, folder: &Path) -> Result<()> {
     for (name, text) in CONFIGS {
         write_if_changed(&folder.join(name), text.as_bytes())?;
     }
-    for name in ["hello", "blkcheck"] {
+    for name in build::guests() {
         copy(&paths.image(name), &folder.join(name))?;
     }
     copy(&linux.kernel, &folder.join("vmlinuz"))?;

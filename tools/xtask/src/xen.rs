@@ -32,6 +32,9 @@ mount -t tmpfs run /run
 mkdir -p /run/lock /run/xen /run/xenstored
 while read module; do insmod /modules/$module.ko; done < /modules/order
 mount -t xenfs xenfs /proc/xen
+brctl addbr xenbr0
+ip link set xenbr0 up
+ip addr add 10.0.0.254/24 dev xenbr0
 xenstored --pid-file /run/xenstored.pid
 xen-init-dom0
 xenconsoled --log=guest --log-dir=/var/log/xen/console --pid-file /run/xenconsoled.pid
@@ -53,6 +56,15 @@ xenstore-write "$XENBUS_PATH/physical-device" "$(stat -c %t:%T "$device")"
 xenstore-write "$XENBUS_PATH/hotplug-status" connected
 "#;
 
+/// Puts the back end's end of a cable on the bridge. The device goes by itself, and with it its port.
+const VIF_SCRIPT: &str = r#"#!/bin/sh
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin
+[ "$1" = online ] || exit 0
+brctl addif "$(xenstore-read "$XENBUS_PATH/bridge")" "$vif"
+ip link set "$vif" up
+xenstore-write "$XENBUS_PATH/hotplug-status" connected
+"#;
+
 const XL_CONF: &str = "autoballoon = \"off\"\nlockfile = \"/run/lock/xl\"\n";
 
 /// Creates the guest, waits for its end, shows what it left. It is a file because Xen's console drops what is
@@ -69,8 +81,18 @@ echo "-- store"
 xenstore-ls -f /local
 "#;
 
-const MODULES: &[&str] =
-    &["xen-evtchn", "xen-privcmd", "xenfs", "xen-gntdev", "xen-gntalloc", "xen-blkback", "loop", "brd"];
+const MODULES: &[&str] = &[
+    "xen-evtchn",
+    "xen-privcmd",
+    "xenfs",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-blkback",
+    "xen-netback",
+    "bridge",
+    "loop",
+    "brd",
+];
 
 /// The last one is no program: libc loads it when a thread is cancelled, and nothing names it as needed.
 const PROGRAMS: &[&str] = &[
@@ -137,6 +159,7 @@ fn dom0(packages: &[&Path]) -> Result<Vec<u8>> {
     archive.file("etc/profile", PROFILE.as_bytes())?;
     archive.file("etc/xen/xl.conf", XL_CONF.as_bytes())?;
     archive.file("etc/xen/scripts/block", BLOCK_SCRIPT.as_bytes())?;
+    archive.file("etc/xen/scripts/vif-bridge", VIF_SCRIPT.as_bytes())?;
     let mut packer = Packer::new(&mut archive, packages);
     for program in PROGRAMS {
         packer.program(program)?;

@@ -42,6 +42,12 @@ fn in_a_small_guest_modules_go_to_the_top_of_ram() {
 }
 
 #[test]
+fn a_guest_of_one_mib_has_its_modules_at_the_top_too() {
+    let layout = place(1, kernel(240 << 10), None, 9000).unwrap();
+    assert_eq!(layout.dtb, Region::new(Ipa::new(0x400f_d000), 9000).unwrap());
+}
+
+#[test]
 fn when_the_kernel_fills_the_top_modules_go_below_it() {
     let high = Region::new(Ipa::new(0x4000_0000 + 6 * MIB), 2 * MIB).unwrap();
     let layout = place(8, high, Some(MIB), 4096).unwrap();

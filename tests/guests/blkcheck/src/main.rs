@@ -13,11 +13,9 @@ mod pattern;
 use alloc::vec;
 
 use pv_guest_lib::blk::{BlkError, Disk, DiskInfo, Runner, Storage};
-use pv_guest_lib::executor::{self, Spawner};
-use pv_guest_lib::xenstore::{self, XenStore};
-use pv_guest_lib::{BootInfo, entry, heap, pages, println, shutdown, time, xenbus};
-
-entry!(main);
+use pv_guest_lib::executor::Spawner;
+use pv_guest_lib::xenstore::XenStore;
+use pv_guest_lib::{Guest, heap, pages, println, time, xenbus};
 
 /// Disks that are looked at.
 const MAX_DISKS: usize = 4;
@@ -25,18 +23,6 @@ const MAX_DISKS: usize = 4;
 const SIZES: [u64; 7] = [1, 3, 8, 9, 64, 88, 1000];
 
 static DISKS: [Storage; MAX_DISKS] = [const { Storage::new() }; MAX_DISKS];
-
-fn main(boot: BootInfo) -> ! {
-    if heap::init(pages::free_pages() / 2).is_err() {
-        println!("blkcheck: FAIL, no memory for a heap");
-        shutdown::poweroff();
-    }
-    executor::run(|spawner| {
-        if let Ok(task) = blkcheck(spawner, boot) {
-            spawner.spawn(task);
-        }
-    })
-}
 
 /// What was done to the disks.
 #[derive(Default)]
@@ -47,20 +33,20 @@ struct Tally {
     failures: u64,
 }
 
-#[embassy_executor::task]
-async fn blkcheck(spawner: Spawner, boot: BootInfo) {
-    let mib = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix("mib=")?.parse().ok());
+#[pv_guest_lib::main]
+async fn main(guest: Guest) {
     let mut tally = Tally::default();
-    match xenstore::start(spawner) {
-        Some(store) => check_all(spawner, &store, mib.unwrap_or(8), &mut tally).await,
-        None => println!("blkcheck: no store"),
+    match heap::init(pages::free_pages() / 2) {
+        Ok(_) => {
+            check_all(guest.spawner(), &guest.store(), guest.arguments().parsed("mib", 8), &mut tally).await;
+        }
+        Err(_) => println!("blkcheck: no memory for a heap"),
     }
     let verdict = if tally.failures == 0 && tally.disks > 0 { "PASS" } else { "FAIL" };
     println!(
         "blkcheck: {verdict} disks={} written={} verified={} failures={}",
         tally.disks, tally.written, tally.verified, tally.failures
     );
-    shutdown::poweroff()
 }
 
 async fn check_all(spawner: Spawner, store: &XenStore, mib: u64, tally: &mut Tally) {

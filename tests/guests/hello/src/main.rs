@@ -5,60 +5,32 @@
 #![no_main]
 #![forbid(unsafe_code)]
 
-use pv_guest_lib::executor::{self, Spawner};
-use pv_guest_lib::shutdown::{self, Request, ShutdownReason};
-use pv_guest_lib::xenstore::{self, XenStore, XsError};
-use pv_guest_lib::{BootInfo, entry, hypercall, println};
+use pv_guest_lib::shutdown::{self, ShutdownReason};
+use pv_guest_lib::xenstore::XsError;
+use pv_guest_lib::{Guest, hypercall, pages, println};
 
-entry!(main);
-
-fn main(boot: BootInfo) -> ! {
-    executor::run(|spawner| {
-        if let Ok(task) = hello(spawner, boot) {
-            spawner.spawn(task);
-        }
-    })
-}
-
-#[embassy_executor::task]
-async fn hello(spawner: Spawner, boot: BootInfo) {
-    let store = xenstore::start(spawner);
-    let domid = match &store {
-        Some(store) => store.read_number::<u16>("domid").await.ok(),
-        None => None,
-    };
-    match domid {
-        Some(domid) => println!("hello: domain {domid}"),
-        None => println!("hello: a domain without a store"),
+#[pv_guest_lib::main]
+async fn main(guest: Guest) -> Result<ShutdownReason, XsError> {
+    let store = guest.store();
+    match store.read_number::<u64>("domid").await {
+        Ok(domid) => println!("hello: domain {domid}"),
+        Err(XsError::NoStore) => println!("hello: a domain without a store"),
+        Err(error) => return Err(error),
     }
     if let Ok((major, minor)) = hypercall::version() {
         let extra = hypercall::extra_version().unwrap_or_default();
         let extra = core::str::from_utf8(&extra).unwrap_or("").trim_end_matches('\0');
         println!("hello: on Xen ABI {major}.{minor}{extra}");
     }
-    let bytes: u64 = boot.memory().iter().map(|bank| bank.size()).sum();
-    println!("hello: {} KiB of RAM, {} KiB free", bytes / 1024, pv_guest_lib::pages::free_pages() * 4);
+    let bytes: u64 = guest.boot().memory().iter().map(|bank| bank.size()).sum();
+    println!("hello: {} KiB of RAM, {} KiB free", bytes / 1024, pages::free_pages() * 4);
 
-    let mut words = boot.arguments().split_whitespace();
-    if words.clone().any(|word| word == "crash") {
+    if guest.arguments().has("crash") {
         panic!("told to crash");
     }
-    match store {
-        Some(store) if words.all(|word| word != "exit") => obey(&store).await,
-        Some(_) | None => shutdown::poweroff(),
+    if guest.arguments().has("exit") {
+        return Ok(ShutdownReason::Poweroff);
     }
-}
-
-/// Does what the tool stack asks, for ever.
-async fn obey(store: &XenStore) -> ! {
     println!("hello: waiting for control/shutdown");
-    loop {
-        let request: Result<Request, XsError> = shutdown::requested(store).await;
-        match request {
-            Ok(Request::Poweroff) => shutdown::poweroff(),
-            Ok(Request::Reboot) => shutdown::shutdown(ShutdownReason::Reboot),
-            Ok(request @ (Request::Suspend | Request::Unknown)) => println!("hello: cannot {request:?}"),
-            Err(error) => panic!("waiting for control/shutdown: {error}"),
-        }
-    }
+    shutdown::awaited(&store).await
 }

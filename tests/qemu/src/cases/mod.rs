@@ -7,6 +7,7 @@ use crate::suite::{Case, Lab, Needs};
 mod boot;
 mod disk;
 mod errors;
+mod guests;
 mod hostile;
 mod life;
 mod linux;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Case> {
         errors::CASES,
         hostile::CASES,
         disk::CASES,
+        guests::CASES,
         linux::CASES,
         net::CASES,
         many::CASES,

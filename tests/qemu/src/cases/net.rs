@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Starts a guest with the address 10.0.0.`number` on the switch and leaves its console.
-fn guest(machine: &mut Machine, name: &str, number: u8, vif: &str) -> Result<()> {
+pub(super) fn guest(machine: &mut Machine, name: &str, number: u8, vif: &str) -> Result<()> {
     let mac = format!("mac=00:16:3e:00:00:{number:02x}");
     start(machine, &format!("name={name} disk=[] \"vif=['{mac},{vif}']\""))?;
     inside(machine, &format!("ip link set eth0 up && ip addr add 10.0.0.{number}/24 dev eth0"))?;
@@ -32,7 +32,7 @@ fn guest(machine: &mut Machine, name: &str, number: u8, vif: &str) -> Result<()>
 }
 
 /// Goes to a guest's console, which first shows again what it has said: only what is new counts.
-fn enter(machine: &mut Machine, name: &str) -> Result<()> {
+pub(super) fn enter(machine: &mut Machine, name: &str) -> Result<()> {
     static VISITS: AtomicU32 = AtomicU32::new(1);
     let visit = VISITS.fetch_add(1, Ordering::Relaxed);
     machine.send(&format!("xl console {name}\r"))?;

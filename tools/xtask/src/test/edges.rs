@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("hypercall-abi", &[]),
     ("kernel/core", &["hypercall-abi"]),
     ("kernel", &["kernel/core", "kernel/hw", "hypercall-abi"]),
-    ("pv-guest-lib", &["hypercall-abi"]),
+    ("pv-guest-lib", &["pv-guest-lib", "hypercall-abi"]),
     ("drivers/api", &["hypercall-abi"]),
     ("drivers", &["drivers/api", "hypercall-abi"]),
     ("dom0", &["dom0", "drivers", "pv-guest-lib", "hypercall-abi"]),

@@ -12,14 +12,15 @@ use crate::xen;
 /// The disk of the guest that writes patterns, as a file of Dom0 on Xen.
 const SCRATCH: usize = 16 << 20;
 
-/// The configurations of the guests that run on Xen too.
-const ON_XEN: &[(&str, &str)] = &[
-    ("hello.cfg", "name = \"hello\"\nkernel = \"/guest/hello\"\nmemory = 16\nvcpus = 1\n"),
-    (
-        "blkcheck.cfg",
-        "name = \"blkcheck\"\nkernel = \"/guest/blkcheck\"\nmemory = 16\nvcpus = 1\n\
-         disk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n",
-    ),
+/// The guests that run on Xen too: name, image and what else their configuration says.
+const ON_XEN: &[(&str, &str, &str)] = &[
+    ("hello", "hello", ""),
+    ("blkcheck", "blkcheck", "disk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
+    ("blkbench", "blkbench", "extra = \"mib=4\"\ndisk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
+    ("httpd", "httpd", "extra = \"ip=10.0.0.80/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
+    ("ping", "ping", "extra = \"ip=10.0.0.81/24 to=10.0.0.80 count=100 every=10\"\nvif = [ \"bridge=xenbr0\" ]\n"),
+    ("sink", "netperf", "extra = \"ip=10.0.0.82/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
+    ("source", "netperf", "extra = \"ip=10.0.0.83/24 to=10.0.0.82 mib=16\"\nvif = [ \"bridge=xenbr0\" ]\n"),
 ];
 
 /// The guest that breaks rules has a second vCPU to race with, and a disk and an interface to break the rings of.
@@ -49,10 +50,11 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     store::prepare(&folder, &image)?;
     let peer = if with_xen {
         let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH])];
-        for (name, text) in ON_XEN {
-            files.push(((*name).to_owned(), text.as_bytes().to_vec()));
+        for (name, image, more) in ON_XEN {
+            let text = format!("name = \"{name}\"\nkernel = \"/guest/{image}\"\nmemory = 16\nvcpus = 1\n{more}");
+            files.push((format!("{name}.cfg"), text.into_bytes()));
         }
-        for name in ["hello", "blkcheck"] {
+        for name in build::guests() {
             files.push((name.to_owned(), std::fs::read(paths.image(name))?));
         }
         Some(xen::with_files(&xen::peer(paths)?, &files, &paths.image("xen-dom0.cpio"))?)

@@ -16,6 +16,9 @@ const KERNEL_LINES: usize = 10_663;
 /// Bytes of the hypervisor's image.
 const IMAGE_SIZE: u64 = 384 << 10;
 
+/// Bytes of the image of the smallest guest.
+const HELLO_SIZE: u64 = 64 << 10;
+
 /// Crates that are made of `unsafe`: all of the hardware layer, and the hypervisor's entry.
 const UNSAFE_CRATES: &[&str] = &["kernel/hw", "kernel"];
 
@@ -76,12 +79,14 @@ pub fn kernel_lines(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Checks the size of the hypervisor's image.
-pub fn image_size(paths: &Paths) -> Result<()> {
-    let image = paths.image("xenolith");
-    let size = image.metadata().with_context(|| format!("{} is missing", image.display()))?.len();
-    ui::say("test", &format!("the image has {} of {}", ui::size(size), ui::size(IMAGE_SIZE)));
-    ensure!(size <= IMAGE_SIZE, "the image has {size} bytes, {IMAGE_SIZE} are allowed");
+/// Checks the sizes of the hypervisor's image and of the smallest guest's.
+pub fn image_sizes(paths: &Paths) -> Result<()> {
+    for (name, allowed) in [("xenolith", IMAGE_SIZE), ("hello", HELLO_SIZE)] {
+        let image = paths.image(name);
+        let size = image.metadata().with_context(|| format!("{} is missing", image.display()))?.len();
+        ui::say("test", &format!("the image {name} has {} of {}", ui::size(size), ui::size(allowed)));
+        ensure!(size <= allowed, "the image {name} has {size} bytes, {allowed} are allowed");
+    }
     Ok(())
 }
 

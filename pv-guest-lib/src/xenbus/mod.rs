@@ -1,11 +1,27 @@
 //! XenBus: how a front end finds its back end and the two come to terms.
 //!
-//! Each side has a directory in the store and says in the node `state` how far it is; the other side watches it.
+//! Each side has a directory in the store and says in the node `state` how far it is; the other side watches it (Xen
+//! public/io/xenbus.h). [`FrontEnd`] is that handshake for any kind of device: the block and the network driver use it,
+//! and so can one for a protocol of your own.
+//!
+//! ```ignore
+//! let mut front = FrontEnd::begin(&guest.store(), "device/vmy/0").await?;
+//! let page = GrantedPage::new(front.device().backend_id(), Access::ReadWrite)?;
+//! front.device().publish("ring-ref", u64::from(page.gref().0)).await?;
+//! front.connect(XenbusState::Initialised).await?;
+//! front.gone().await?; // serve the ring beside this
+//! front.close().await?;
+//! drop(page);
+//! ```
 
+mod front_end;
+
+use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::xenbus::XenbusState;
 
 use crate::xenstore::{Path, Watch, XenStore, XsError, join};
+pub use front_end::{FrontEnd, HandshakeError};
 
 /// Devices of one kind that are looked at.
 pub const MAX_DEVICES: usize = 16;
@@ -101,12 +117,42 @@ impl Device {
         }
     }
 
-    /// Says how far this side is.
+    /// Reads a number from the directory of this side, where the tool stack leaves settings.
+    ///
+    /// # Errors
+    /// As the store refuses.
+    pub async fn setting<T: core::str::FromStr>(&self, key: &str) -> Result<T, XsError> {
+        self.store.read_number(&join(&self.frontend, key)?).await
+    }
+
+    /// Reads a text from the directory of this side.
+    ///
+    /// # Errors
+    /// As the store refuses.
+    pub async fn setting_text<'b>(&self, key: &str, buffer: &'b mut [u8]) -> Result<&'b str, XsError> {
+        self.store.read_text(&join(&self.frontend, key)?, buffer).await
+    }
+
+    /// Says how far this side is. Once the tool stack has removed the directory nothing is written, since that would
+    /// bring back a part of it.
     ///
     /// # Errors
     /// As the store refuses.
     pub async fn set_state(&self, state: XenbusState) -> Result<(), XsError> {
-        self.store.write(&join(&self.frontend, "state")?, state.as_str().as_bytes()).await
+        let path = join(&self.frontend, "state")?;
+        loop {
+            let transaction = self.store.begin().await?;
+            match transaction.read(&path, &mut [0; 16]).await {
+                Ok(_) => {}
+                Err(error) if error.is_missing() => return transaction.abort().await,
+                Err(error) => return Err(error),
+            }
+            transaction.write(&path, state.as_str().as_bytes()).await?;
+            match transaction.commit().await {
+                Err(XsError::Refused(XenError::Again)) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// A watch on how far the back end is.
@@ -115,14 +161,6 @@ impl Device {
     /// As the store refuses.
     pub async fn watch_backend(&self) -> Result<Watch, XsError> {
         self.store.watch(&join(&self.backend, "state")?).await
-    }
-
-    /// Ends a watch of [`Device::watch_backend`].
-    ///
-    /// # Errors
-    /// As the store refuses.
-    pub async fn unwatch(&self, watch: Watch) -> Result<(), XsError> {
-        self.store.unwatch(watch).await
     }
 
     /// How far the back end is.

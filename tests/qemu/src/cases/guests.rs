@@ -1,0 +1,110 @@
+//! What the library promises to those who write guests with it, and what the demo guests do.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::case;
+use super::life::{resources, wait_gone};
+use super::linux::{inside, leave};
+use super::net::{enter, guest};
+use crate::machine::Machine;
+use crate::suite::{Case, Lab};
+
+pub(super) const CASES: &[Case] = &[
+    case("hello_lives_in_1_mib_and_ends_when_asked", in_one_mib),
+    case("a_ping_of_ours_loses_nothing", ping),
+    case("a_stream_from_source_to_sink_arrives_unharmed", stream),
+    case("an_interface_that_is_detached_under_a_guest_of_ours_leaves_nothing", detach),
+    case("blkbench_measures_its_disk_to_the_end", blkbench),
+    case("httpd_in_4_mib_serves_linux_1000_pages_and_50_at_once", httpd),
+];
+
+/// Time for a step of a guest of ours on a busy host.
+const STEP: Duration = Duration::from_secs(120);
+
+/// Creates a domain with its console attached, waits for what it says, and returns all of that; leaves the console.
+fn watch(machine: &mut Machine, create: &str, word: &str) -> Result<String> {
+    machine.send(&format!("xl create -c /store/{create}\r"))?;
+    let said = machine.expect(word, STEP)?;
+    machine.send("\x1d")?;
+    machine.prompt(STEP)?;
+    Ok(said)
+}
+
+fn in_one_mib(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let said = watch(&mut machine, "hello.cfg memory=1", "hello: waiting for control/shutdown")?;
+    ensure!(said.contains("hello: 1024 KiB of RAM"), "hello has other memory:\n{said}");
+    machine.ok("xl shutdown -w hello")?;
+    wait_gone(&mut machine, "hello")
+}
+
+fn ping(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    watch(&mut machine, "httpd.cfg", "httpd: http://10.0.0.80:80/")?;
+    let extra = "extra=\"ip=10.0.0.81/24 to=10.0.0.80 count=100 every=10\"";
+    watch(&mut machine, &format!("ping.cfg {extra}"), "ping: PASS sent=100 received=100")?;
+    wait_gone(&mut machine, "ping")?;
+    machine.ok("xl shutdown -w httpd")?;
+    wait_gone(&mut machine, "httpd")
+}
+
+fn stream(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    machine.ok("xl create /store/sink.cfg")?;
+    watch(&mut machine, "source.cfg", "netperf: PASS sent=16777216")?;
+    machine.send("xl console sink\r")?;
+    machine.expect("netperf: PASS received=16777216", STEP)?;
+    machine.send("\x1d")?;
+    machine.prompt(STEP).map(drop)
+}
+
+fn detach(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let before = resources(&mut machine)?;
+    let mac = "00:16:3e:00:00:77";
+    machine.ok("xl create /store/sink.cfg")?;
+    machine.ok(&format!(
+        "xl create /store/source.cfg \"vif=['mac={mac}']\" extra=\"ip=10.0.0.83/24 to=10.0.0.82 mib=64\""
+    ))?;
+    machine.ok("sleep 2")?;
+    machine.ok(&format!("xl network-detach source {mac}"))?;
+    let left = machine.ok("xl network-list source")?;
+    ensure!(!left.contains(mac), "the interface is left:\n{left}");
+    for name in ["source", "sink"] {
+        machine.ok(&format!("xl destroy {name}"))?;
+    }
+    let after = resources(&mut machine)?;
+    ensure!(before.0 == after.0, "free memory was {} and is {}", before.0, after.0);
+    ensure!(before.1 == after.1, "XenStore was\n{}\nand is\n{}", before.1, after.1);
+    Ok(())
+}
+
+fn blkbench(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let said = watch(&mut machine, "blkbench.cfg extra=\"mib=4\"", "blkbench: PASS")?;
+    for what in ["read 4 KiB", "read 1 MiB", "write 4 KiB", "write 1 MiB"] {
+        ensure!(said.contains(&format!("what={what} requests=")), "{what} was not measured:\n{said}");
+    }
+    wait_gone(&mut machine, "blkbench")
+}
+
+fn httpd(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    watch(&mut machine, "httpd.cfg", "httpd: http://10.0.0.80:80/")?;
+    guest(&mut machine, "linux", 1, "")?;
+    enter(&mut machine, "linux")?;
+    inside(&mut machine, "ping -c 20 -i 0.05 -q 10.0.0.80 | grep ' 0% packet loss'")?;
+    inside(&mut machine, "wget -q -O - http://10.0.0.80/ | grep '<title>httpd</title>'")?;
+    let get = "wget -q -O /dev/null http://10.0.0.80/";
+    inside(&mut machine, &format!("for i in $(seq 1000); do {get} || break; done; [ $i = 1000 ]"))?;
+    // In a shell of its own, whose prompt does not tell of jobs.
+    let many = format!(
+        "sh -c 'for i in $(seq 50); do ({get} && echo >> /tmp/done) & done; wait; [ $(wc -l < /tmp/done) = 50 ]'"
+    );
+    inside(&mut machine, &many)?;
+    let stats = inside(&mut machine, "wget -q -O - http://10.0.0.80/stats")?;
+    ensure!(stats.contains("requests 1052") && stats.contains("rx_bad 0"), "httpd says of itself:\n{stats}");
+    leave(&mut machine)
+}
