@@ -23,6 +23,26 @@ const ON_XEN: &[(&str, &str, &str)] = &[
     ("source", "netperf", "extra = \"ip=10.0.0.83/24 to=10.0.0.82 mib=16\"\nvif = [ \"bridge=xenbr0\" ]\n"),
 ];
 
+/// What Dom0 on Xen does in the cases. They are files because Xen's console drops what is typed faster than Dom0 reads.
+const SCRIPTS: &[(&str, &str)] = &[("wait", WAIT), ("fetch", FETCH)];
+
+/// `wait NAME WORDS`: waits until a guest has said the words, and shows all that it said.
+const WAIT: &str = r#"log=/var/log/xen/console/guest-$1.log
+waited=0
+until grep -q "$2" $log || [ $waited = 90 ]; do sleep 1; waited=$((waited + 1)); done
+cat $log
+"#;
+
+/// `fetch`: asks httpd for echoes and a hundred pages, takes its interface away, and asks it to end.
+const FETCH: &str = r#"set -e
+ping -c 20 -i 0.05 -q 10.0.0.80 | grep ' 0% packet loss'
+for i in $(seq 100); do wget -q -O /dev/null http://10.0.0.80/; done
+wget -q -O - http://10.0.0.80/stats
+xl network-detach httpd 0
+xl shutdown -w httpd
+! xl domid httpd
+"#;
+
 /// The guest that breaks rules has a second vCPU to race with, and a disk and an interface to break the rings of.
 const HOSTILE: &str = "name = \"hostile\"\nkernel = \"/store/hostile\"\nmemory = 32\nvcpus = 2\n\
     disk = [ \"/store/scratch.img,raw,xvda,w\" ]\nvif = [ \"\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
@@ -53,6 +73,9 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
         for (name, image, more) in ON_XEN {
             let text = format!("name = \"{name}\"\nkernel = \"/guest/{image}\"\nmemory = 16\nvcpus = 1\n{more}");
             files.push((format!("{name}.cfg"), text.into_bytes()));
+        }
+        for (name, text) in SCRIPTS {
+            files.push(((*name).to_owned(), text.as_bytes().to_vec()));
         }
         for name in build::guests() {
             files.push((name.to_owned(), std::fs::read(paths.image(name))?));
