@@ -93,7 +93,7 @@ impl<H: Hw> Domain<H> {
         host: Option<GicLayout>,
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
     ) -> Result<Self, XenError> {
-        let shared_info = H::frame(id, FrameKind::SharedInfo)?;
+        let shared_info = H::frame(id, FrameKind::Shared)?;
         let p2m = P2m::new(id)?;
         let caps = if host.is_some() { Some(H::share(id, CapTable::with_platform())?) } else { None };
         Ok(Domain {

@@ -33,10 +33,17 @@ impl Buddy {
         Buddy { entries, root: (entries.first >> order << order, order), resting: Vec::new(), free: 0, total: 0 }
     }
 
-    /// Takes a block, the lowest that there is; the states of its entries are for the caller to set.
-    pub(super) fn alloc(&mut self, order: u32) -> Option<u64> {
-        let rested = if order == 0 { self.resting.pop() } else { None };
-        let number = rested.or_else(|| self.take(order)).or_else(|| {
+    /// Takes `pages` frames in a row, the lowest that there are, aligned to their number rounded up to a power of two. Their
+    /// states are for the caller to set.
+    pub(super) fn alloc(&mut self, pages: u32) -> Option<u64> {
+        if pages == 1
+            && let Some(page) = self.resting.pop()
+        {
+            self.free -= 1;
+            return Some(page);
+        }
+        let order = pages.checked_next_power_of_two()?.trailing_zeros();
+        let number = self.take(order).or_else(|| {
             // Resting pages may be what keeps a larger block apart; there are few.
             while let Some(page) = self.resting.pop() {
                 self.note(page, 0, 1);
@@ -44,6 +51,7 @@ impl Buddy {
             self.take(order)
         })?;
         self.free -= 1 << order;
+        (number + u64::from(pages)..number + (1 << order)).for_each(|extra| self.free(extra));
         Some(number)
     }
 

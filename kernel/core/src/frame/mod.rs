@@ -37,10 +37,8 @@ pub enum FrameKind {
     Leaving = 0x08,
     /// RAM of a domain.
     Ram = 0x18,
-    /// A page of a grant table, which its domain can map.
-    GrantTable = 0x10,
-    /// A shared information page, which its domain can map.
-    SharedInfo = 0x11,
+    /// A page that we share with a domain, which can map it: of its grant table, or for information.
+    Shared = 0x10,
 }
 
 /// Far above what pools of tables let domains map, far below where the count would spill into the kind.
@@ -177,18 +175,14 @@ impl FrameTable {
     /// reference of its own and is returned on its own. The contents are whatever the last owner left: the caller
     /// overwrites them. `ENOMEM` if no such block is left, for anybody or for this owner.
     pub fn alloc(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<Pa, XenError> {
-        let order = pages.checked_next_power_of_two().ok_or(XenError::NoMem)?.trailing_zeros();
         let (quota, live) = (self.quota(owner), State::live(owner, kind));
         if !quota.charge(live.is_ram(), pages.into()) {
             return Err(XenError::NoMem);
         }
-        let mut buddy = self.buddy.lock();
-        let Some(number) = buddy.alloc(order) else {
+        let Some(number) = self.buddy.lock().alloc(pages) else {
             quota.refund(live.is_ram(), pages.into());
             return Err(XenError::NoMem);
         };
-        (number + u64::from(pages)..number + (1 << order)).for_each(|extra| buddy.free(extra));
-        drop(buddy);
         for entry in self.entries.block(number, pages.into()) {
             entry.state.store(live.0, Ordering::Release);
         }

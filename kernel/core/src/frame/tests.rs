@@ -17,8 +17,7 @@ impl FrameKind {
             3 => FrameKind::Table,
             0x08 => FrameKind::Leaving,
             0x18 => FrameKind::Ram,
-            0x10 => FrameKind::GrantTable,
-            0x11 => FrameKind::SharedInfo,
+            0x10 => FrameKind::Shared,
             _ => FrameKind::Reserved,
         }
     }

@@ -84,7 +84,7 @@ impl GrantTable {
             return Err(XenError::Inval);
         }
         while self.pages.len() < pages {
-            let (shared, ours) = (H::frame(owner, FrameKind::GrantTable)?, H::frame(owner, FrameKind::Object)?);
+            let (shared, ours) = (H::frame(owner, FrameKind::Shared)?, H::frame(owner, FrameKind::Object)?);
             // There is room for `max` pages.
             let _ = self.pages.push(Page { shared, ours, gfn: NOWHERE });
         }

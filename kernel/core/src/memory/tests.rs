@@ -206,7 +206,7 @@ fn the_shared_information_page_takes_the_place_of_ram() {
     assert_eq!((domain.quota.owned(), Fake::frames().free_pages()), (7, free + 1));
     let arg = RemoveFromPhysmap { domid: DomId::SELF, gpfn: Gfn(FIRST + 3), ..RemoveFromPhysmap::default() };
     assert_eq!(op(&mut world, &domain, MemoryOp::RemoveFromPhysmap, &arg), 0);
-    assert_eq!(Fake::frames().kind(domain.shared_info.pa()), FrameKind::SharedInfo, "it outlives its mapping");
+    assert_eq!(Fake::frames().kind(domain.shared_info.pa()), FrameKind::Shared, "it outlives its mapping");
     assert_eq!(op(&mut world, &domain, MemoryOp::RemoveFromPhysmap, &arg), XenError::NoEnt.raw());
 }
 

@@ -222,7 +222,7 @@ fn teardown_returns_everything_in_bounded_steps() {
     let block = Fake::frames().alloc(OWNER, FrameKind::Ram, 512).unwrap();
     p2m.map(Ipa::new(GIB), block, 512, MapKind::Ram).unwrap();
     p2m.map(Ipa::new(0x5000), ram(OWNER), 1, MapKind::Ram).unwrap();
-    let shared = Fake::frames().alloc(OWNER, FrameKind::SharedInfo, 1).unwrap();
+    let shared = Fake::frames().alloc(OWNER, FrameKind::Shared, 1).unwrap();
     p2m.map(Ipa::new(0x9000), shared, 1, MapKind::Shared).unwrap();
     let foreign = ram(PEER);
     p2m.map(Ipa::new(0xA000), Fake::frames().get(foreign, PEER).unwrap().keep(), 1, MapKind::Foreign).unwrap();

@@ -124,7 +124,10 @@ impl VcpuGic {
     pub fn load<H: Hw>(&self, el1: &El1Context) {
         let Private { bank, on, .. } = &mut *self.lock();
         *on = Some(H::pcpu());
-        if bank.enabled & VTIMER_BIT != 0 && (bank.latch | bank.active) & VTIMER_BIT == 0 && vtimer::is_due(el1, H::now()) {
+        if bank.enabled & VTIMER_BIT != 0
+            && (bank.latch | bank.active) & VTIMER_BIT == 0
+            && vtimer::is_due(el1, H::now())
+        {
             bank.raise(GUEST_TIMER_VIRT_PPI);
             self.mark(OWN);
         }
