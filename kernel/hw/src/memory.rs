@@ -5,9 +5,9 @@
 //! the SAFETY comments below call "a frame".
 //!
 //! Without the atomic instructions of Armv8.1 there are only load-exclusive and store-exclusive, which a guest that
-//! stores to the same line in a loop can make fail for ever (the class of XSA-295). So attempts are bounded, and
-//! behind the bound comes a plain store, which may undo a store of the guest that fights for its own word, and harms
-//! nobody else. It is the same on all pCPUs, so that what is tested is what runs.
+//! stores to the same line in a loop can make fail for ever (the class of XSA-295). So attempts are bounded: `cas64` is
+//! one, and behind those at bits comes a plain store, which may undo a store of the guest that fights for its own word,
+//! and harms nobody else. It is the same on all pCPUs, so that what is tested is what runs.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
