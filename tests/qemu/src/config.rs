@@ -58,6 +58,8 @@ pub struct Config {
     pub icount: bool,
     /// True to wait for a debugger on QEMU's usual port before the first instruction.
     pub gdb: bool,
+    /// A Unix socket at which a debugger may come at any time.
+    pub debugger: Option<PathBuf>,
     /// The hypervisor.
     pub kernel: PathBuf,
     /// The hypervisor's command line.
@@ -80,6 +82,7 @@ impl Config {
             mem: "2G".to_owned(),
             icount: false,
             gdb: false,
+            debugger: None,
             kernel,
             cmdline: String::new(),
             modules: Vec::new(),
@@ -97,7 +100,9 @@ impl Config {
         option("-smp", self.smp.to_string());
         option("-m", self.mem.clone());
         if self.icount {
-            option("-icount", "shift=0,sleep=off".to_owned());
+            // QEMU 7.2 hangs in `sleep=off` once a debugger has stopped it.
+            let sleep = if self.debugger.is_some() { "" } else { ",sleep=off" };
+            option("-icount", format!("shift=0{sleep}"));
         }
         option("-nic", "none".to_owned());
         option("-global", "virtio-mmio.force-legacy=false".to_owned());
@@ -119,6 +124,9 @@ impl Config {
             let forwards = nic.forwards.iter().map(|(host, port)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{port}"));
             option("-netdev", format!("user,id=net0{}", forwards.collect::<String>()));
             option("-device", "virtio-net-device,netdev=net0".to_owned());
+        }
+        if let Some(socket) = &self.debugger {
+            option("-gdb", format!("unix:{},server=on,wait=off", escape(&socket.display().to_string())));
         }
         words.push("-nographic".to_owned());
         if self.gdb {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use addr2line::Loader;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use object::{Object, ObjectSegment};
+use object::{Object, ObjectSegment, ObjectSymbol};
 
 use crate::paths::Paths;
 
@@ -82,23 +82,35 @@ fn address(text: &str) -> Option<u64> {
     u64::from_str_radix(digits.get(..end)?, 16).ok()
 }
 
+/// The symbol at which the exception vectors begin.
+const VECTORS: &str = "exception_vectors";
+
 /// What an ELF knows about addresses.
-struct Symbols {
+pub struct Symbols {
     loader: Loader,
     base: u64,
+    vectors: Option<u64>,
 }
 
 impl Symbols {
-    fn open(elf: &Path) -> Result<Self> {
+    /// Reads an ELF.
+    pub fn open(elf: &Path) -> Result<Self> {
         let data = std::fs::read(elf).with_context(|| format!("cannot read {}", elf.display()))?;
         let file = object::File::parse(data.as_slice()).with_context(|| format!("{}", elf.display()))?;
         let base = file.segments().map(|segment| segment.address()).min().context("the ELF has nothing to load")?;
         let loader = Loader::new(elf).map_err(|error| anyhow!("{}: {error}", elf.display()))?;
-        Ok(Self { loader, base })
+        let vectors = file.symbol_by_name(VECTORS).map(|symbol| symbol.address().wrapping_sub(base));
+        Ok(Self { loader, base, vectors })
     }
 
-    /// The function at an offset, the ones inlined there first; the symbol alone when there are no lines.
-    fn frames(&self, offset: u64) -> Vec<String> {
+    /// The offset of the exception vectors, if it has any.
+    pub fn vectors(&self) -> Option<u64> {
+        self.vectors
+    }
+
+    /// The function at an offset, the ones inlined there first, as `NAME at FILE:LINE`; the symbol alone when there are no
+    /// lines.
+    pub fn frames(&self, offset: u64) -> Vec<String> {
         let probe = self.base.wrapping_add(offset);
         let mut names = Vec::new();
         if let Ok(mut frames) = self.loader.find_frames(probe) {

@@ -57,14 +57,16 @@ fn failed(scratch: Scratch, offset: u64) -> bool {
 fn copies(partner: &Partner, scratch: Scratch) {
     let argument = scratch.at(0);
     let copy = |count| grant_op::<true>(GrantOp::Copy, argument, count);
-    let ticks = |length, count| {
+    let ticks = |name, length, count| {
         write_copies(partner, scratch, length);
         sys::sleep(crate::SETTLE_MS);
-        let made = sys::fewest_ticks(ROUNDS, || copy(count));
-        let idle = sys::fewest_ticks(ROUNDS, || grant_op::<false>(GrantOp::Copy, argument, count));
+        let made = sys::fewest_ticks(name, ROUNDS, || copy(count));
+        let idle = sys::fewest_ticks("", ROUNDS, || grant_op::<false>(GrantOp::Copy, argument, count));
         made.saturating_sub(idle)
     };
-    let (short, long, batch) = (ticks(SHORT, 1), ticks(LONG, 1), ticks(SHORT, BATCH));
+    let short = ticks("grant_copy_fixed", SHORT, 1);
+    let long = ticks("grant_copy_byte", LONG, 1);
+    let batch = ticks("grant_copy_batch", SHORT, BATCH);
     if failed(scratch, 36) {
         println!("paths: grant_copy failed: {:#x}", scratch.get(32));
         return;

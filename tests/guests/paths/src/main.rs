@@ -4,7 +4,8 @@
 //! instructions. It uses Xen's ABI alone and runs on Xen as well. Two domains take part: one with `bench=ID` on its
 //! command line measures, and before it one with `partner=ID` is started, which is the other end of grants and events;
 //! each names the other's domain id. The result is a line for each path on the console:
-//! `paths: NAME TICKS ROUNDS`, where the ticks are those of all rounds without the empty loop.
+//! `paths: NAME TICKS ROUNDS`, where the ticks are those of all rounds without the empty loop. With the word `watched`
+//! it waits for a debugger and makes each path once between two marks, for the debugger to count what is done.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -32,14 +33,19 @@ fn main(boot: BootInfo) -> ! {
     };
     match (word("partner="), word("bench=")) {
         (Some(bench), _) => pair::serve(bench),
-        (None, Some(partner)) => measure(partner),
+        (None, Some(partner)) => measure(partner, boot.arguments().split_whitespace().any(|word| word == "watched")),
         (None, None) => println!("paths: neither bench=ID nor partner=ID is on the command line"),
     }
     poweroff()
 }
 
-fn measure(partner: DomId) {
-    println!("paths: hz {}", sys::frequency());
+/// Measures by the clock, or lets a debugger count.
+fn measure(partner: DomId, watched: bool) {
+    if watched {
+        sys::await_debugger();
+    } else {
+        println!("paths: hz {}", sys::frequency());
+    }
     sys::sleep(10 * SETTLE_MS);
     single::run();
     match pair::Partner::find(partner) {
@@ -58,12 +64,14 @@ fn measure(partner: DomId) {
 /// `once` makes it, `empty` does all the same but the instruction that enters the hypervisor.
 pub fn row<R>(name: &str, rounds: u64, once: impl FnMut() -> R, empty: impl FnMut() -> R) {
     sys::sleep(SETTLE_MS);
-    let made = sys::fewest_ticks(rounds, once);
-    let idle = sys::fewest_ticks(rounds, empty);
+    let made = sys::fewest_ticks(name, rounds, once);
+    let idle = sys::fewest_ticks("", rounds, empty);
     report(name, made.saturating_sub(idle), rounds);
 }
 
 /// Prints the line of a path.
 pub fn report(name: &str, ticks: u64, rounds: u64) {
-    println!("paths: {name} {ticks} {rounds}");
+    if !sys::watched() {
+        println!("paths: {name} {ticks} {rounds}");
+    }
 }

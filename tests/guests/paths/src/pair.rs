@@ -109,7 +109,7 @@ impl Partner {
         pair.shared.set(MODE, ANSWER);
         pair.there_and_back();
         sys::sleep(SETTLE_MS);
-        report("round_trip", sys::fewest_ticks(ROUNDS, || pair.there_and_back()), ROUNDS);
+        report("round_trip", sys::fewest_ticks("", ROUNDS, || pair.there_and_back()), ROUNDS);
         sys::sleep(SETTLE_MS);
         pair.shared.set(MODE, TIMED);
         pair.there_and_back();

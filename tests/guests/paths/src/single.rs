@@ -71,9 +71,9 @@ fn registers() {
 fn row_with_interrupt<R>(name: &str, once: impl Fn() -> R, empty: impl Fn() -> R) {
     sys::sleep(crate::SETTLE_MS);
     let start = sys::taken();
-    let made = sys::with_interrupts(|| sys::fewest_ticks(ROUNDS, once));
-    let (asked, came) = (ROUNDS * sys::BATCHES, sys::taken() - start);
-    let idle = sys::fewest_ticks(ROUNDS, empty);
+    let made = sys::with_interrupts(|| sys::fewest_ticks(name, ROUNDS, once));
+    let (asked, came) = (sys::times(ROUNDS), sys::taken() - start);
+    let idle = sys::fewest_ticks("", ROUNDS, empty);
     if asked == came {
         report(name, made.saturating_sub(idle), ROUNDS);
     } else {
@@ -92,8 +92,8 @@ fn in_flight() {
     sys::sleep(crate::SETTLE_MS);
     sys::sgi_to_self::<true>();
     let interrupt = sys::acknowledge::<true>();
-    let made = sys::fewest_ticks(ROUNDS, version::<true>);
-    let idle = sys::fewest_ticks(ROUNDS, version::<false>);
+    let made = sys::fewest_ticks("in_flight", ROUNDS, version::<true>);
+    let idle = sys::fewest_ticks("", ROUNDS, version::<false>);
     sys::end::<true>(interrupt);
     match interrupt {
         sys::NO_INTERRUPT => println!("paths: null_hypercall_in_flight failed: no interrupt came"),
@@ -161,8 +161,8 @@ fn multicall(scratch: Scratch) {
     }
     sys::sleep(crate::SETTLE_MS);
     let call = |count| sys::hypercall::<true>(u64::from(nr::MULTICALL), scratch.at(0), count, 0);
-    let long = sys::fewest_ticks(ROUNDS, || call(ENTRIES + 1));
-    let short = sys::fewest_ticks(ROUNDS, || call(1));
+    let long = sys::fewest_ticks("multicall_entry", ROUNDS, || call(ENTRIES + 1));
+    let short = sys::fewest_ticks("", ROUNDS, || call(1));
     report("multicall_entry", long - short, ROUNDS * ENTRIES);
     let version = sys::hypercall::<true>(u64::from(nr::XEN_VERSION), 0, 0, 0);
     expect("multicall_entry", scratch.get(ENTRIES * 64 + 8), version);
@@ -194,8 +194,8 @@ fn balloon(scratch: Scratch) {
         scratch.set(structure + 8, count);
         let rounds = ROUNDS / count;
         sys::sleep(crate::SETTLE_MS);
-        let made = sys::fewest_ticks(rounds, || balloon_once::<true>(argument));
-        let idle = sys::fewest_ticks(rounds, || balloon_once::<false>(argument));
+        let made = sys::fewest_ticks(name, rounds, || balloon_once::<true>(argument));
+        let idle = sys::fewest_ticks("", rounds, || balloon_once::<false>(argument));
         report(name, made - idle, rounds * count);
         for operation in [MemoryOp::DecreaseReservation, MemoryOp::PopulatePhysmap] {
             expect(name, memory_op::<true>(operation, argument), count);

@@ -1,11 +1,16 @@
 //! `cargo xtask bench gate`: no path through the hypervisor becomes longer unnoticed.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::counts::{Count, Counts};
 use super::record::{self, Record};
 use super::table::{Figures, figure};
-use super::{CPU, xenolith};
+use super::{CPU, watch, xenolith};
 use crate::paths::Paths;
 use crate::setup;
 use crate::ui;
@@ -23,14 +28,23 @@ pub struct Options {
 
 /// Builds what is measured, and does what the options say.
 pub fn command(paths: &Paths, options: &Options) -> Result<()> {
-    setup::qemu()?;
     xenolith::build(paths)?;
     if !options.update {
         return check(paths);
     }
-    let file = record::kept(paths);
+    update(paths, record::PATHS, xenolith::measure(paths, CPU)?.complete()?, changes)?;
+    update(paths, record::COUNTS, watch::counts(&xenolith::follow(paths, CPU)?), |_, _| "the counts are new".to_owned())
+}
+
+/// Writes what was found into a record, and says what has changed.
+fn update<T: Serialize + DeserializeOwned>(
+    paths: &Paths,
+    name: &str,
+    found: BTreeMap<String, T>,
+    changes: impl FnOnce(&BTreeMap<String, T>, &BTreeMap<String, T>) -> String,
+) -> Result<()> {
+    let file = record::kept(paths, name);
     let mut record = Record::read(&file)?;
-    let found = xenolith::measure(paths, CPU)?.complete()?;
     ui::say("bench", &changes(&record.xenolith, &found));
     (record.qemu, record.rustc, record.xenolith) = (setup::qemu_version()?, setup::rustc_version()?, found);
     record.write(&file)?;
@@ -38,9 +52,11 @@ pub fn command(paths: &Paths, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Measures the images as they are built, and fails when a figure is above the record's.
+/// Measures the images as they are built, and fails when a figure is above the record's, or when more is done on a path
+/// than before or than Xen does.
 pub fn check(paths: &Paths) -> Result<()> {
-    let record = Record::read(&record::kept(paths))?;
+    let record: Record<f64> = Record::read(&record::kept(paths, record::PATHS))?;
+    let counted: Record<Count> = Record::read(&record::kept(paths, record::COUNTS))?;
     let rustc = setup::rustc_version()?;
     if record.rustc != rustc {
         ui::say("bench", &format!("skipped: the record is of {}, this is {rustc}", record.rustc));
@@ -48,11 +64,29 @@ pub fn check(paths: &Paths) -> Result<()> {
     }
     let found = xenolith::measure(paths, CPU)?.complete()?;
     ui::say("bench", &changes(&record.xenolith, &found));
-    let longer = longer(&record.xenolith, &found);
-    if !longer.is_empty() {
-        bail!("{}\nif that is worth it: cargo xtask bench gate --update", longer.join("\n"));
+    let mut worse = longer(&record.xenolith, &found);
+    let counts = watch::counts(&xenolith::follow(paths, CPU)?);
+    worse.extend(more(&counted.xenolith, &counts, "before"));
+    worse.extend(more(&counted.xen, &counts, "on Xen"));
+    if !worse.is_empty() {
+        bail!("{}\nif that is worth it: cargo xtask bench gate --update", worse.join("\n"));
     }
     Ok(())
+}
+
+/// The paths on which more is done than in the record, as lines for a person. Instructions are compared elsewhere.
+fn more(record: &Counts, found: &Counts, whose: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, was) in record {
+        let Some(is) = found.get(name) else {
+            lines.push(format!("{name} was not followed"));
+            continue;
+        };
+        let pairs = was.kinds().into_iter().zip(is.kinds()).skip(1);
+        let grown = pairs.filter(|((_, was), (_, is))| is > was);
+        lines.extend(grown.map(|((kind, was), (_, is))| format!("{name}: {is} {kind}, {was} {whose}")));
+    }
+    lines
 }
 
 /// The figures that are more than the tolerance above the record, or are missing, as lines for a person.
@@ -83,7 +117,7 @@ fn changes(record: &Figures, found: &Figures) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figures, changes, longer};
+    use super::{Count, Counts, Figures, changes, longer, more};
 
     fn figures(pairs: &[(&str, f64)]) -> Figures {
         pairs.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect()
@@ -109,5 +143,15 @@ mod tests {
     #[test]
     fn the_changes_name_what_was_and_what_is() {
         assert_eq!(changes(&figures(&[("a", 2.0), ("b", 3.0)]), &figures(&[("a", 1.0), ("b", 3.0)])), "a 2 -> 1");
+    }
+
+    #[test]
+    fn no_path_may_do_more_than_before_but_other_instructions() {
+        let counts = |barriers, instructions| -> Counts {
+            [("a".to_owned(), Count { instructions, barriers, ..Count::default() })].into()
+        };
+        assert_eq!(more(&counts(2, 10), &counts(2, 11), "before"), Vec::<String>::new());
+        assert_eq!(more(&counts(2, 10), &counts(3, 10), "before"), ["a: 3 barriers, 2 before"]);
+        assert_eq!(more(&counts(2, 10), &Counts::new(), "before"), ["a was not followed"]);
     }
 }

@@ -1,18 +1,25 @@
-//! The figures that are kept in the repository: Xen's, so that it need not run each time, and Xenolith's, which may
-//! not grow.
+//! What is kept in the repository: Xen's figures, so that it need not run each time, and Xenolith's, which may not grow.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use super::table::Figures;
 use crate::command;
 use crate::paths::Paths;
 
-/// What was measured on the two hypervisors, and with what.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
+/// The record of what the paths take.
+pub const PATHS: &str = "paths.json";
+
+/// The record of what is done on them.
+pub const COUNTS: &str = "counts.json";
+
+/// What was measured on the two hypervisors, and with what; `T` is what is known of a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record<T> {
     /// QEMU's version.
     pub qemu: String,
     /// The CPU model.
@@ -21,58 +28,29 @@ pub struct Record {
     pub rustc: String,
     /// What Xen says about itself.
     pub about_xen: Vec<String>,
-    /// Xen's figures.
-    pub xen: Figures,
-    /// Xenolith's figures.
-    pub xenolith: Figures,
+    /// Xen's paths by name.
+    pub xen: BTreeMap<String, T>,
+    /// Xenolith's.
+    pub xenolith: BTreeMap<String, T>,
 }
 
-/// Where the record stands in the repository.
-pub fn kept(paths: &Paths) -> PathBuf {
-    paths.root().join("tests/bench/paths.json")
+/// Where a record stands in the repository.
+pub fn kept(paths: &Paths, name: &str) -> PathBuf {
+    paths.root().join("tests/bench").join(name)
 }
 
-impl Record {
+impl<T: Serialize + DeserializeOwned> Record<T> {
     /// Reads a record.
-    pub fn read(file: &std::path::Path) -> Result<Self> {
+    pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let value = serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))?;
-        Self::from_json(&value).with_context(|| format!("{} is no record of figures", file.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is no record of figures", file.display()))
     }
 
     /// Writes the record as JSON that a person can read.
-    pub fn write(&self, file: &std::path::Path) -> Result<()> {
+    pub fn write(&self, file: &Path) -> Result<()> {
         command::make_parent(file)?;
-        let text = serde_json::to_string_pretty(&self.to_json())? + "\n";
+        let text = serde_json::to_string_pretty(self)? + "\n";
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "qemu": self.qemu,
-            "cpu": self.cpu,
-            "rustc": self.rustc,
-            "about_xen": self.about_xen,
-            "xen": self.xen,
-            "xenolith": self.xenolith,
-        })
-    }
-
-    fn from_json(value: &Value) -> Option<Self> {
-        let text = |key: &str| value[key].as_str().map(str::to_owned);
-        let figures = |key: &str| {
-            let pairs = value[key].as_object()?.iter();
-            pairs.map(|(name, figure)| Some((name.clone(), figure.as_f64()?))).collect::<Option<Figures>>()
-        };
-        let lines = value["about_xen"].as_array()?.iter();
-        Some(Self {
-            qemu: text("qemu")?,
-            cpu: text("cpu")?,
-            rustc: text("rustc")?,
-            about_xen: lines.map(|line| line.as_str().map(str::to_owned)).collect::<Option<_>>()?,
-            xen: figures("xen")?,
-            xenolith: figures("xenolith")?,
-        })
     }
 }
 
@@ -81,16 +59,18 @@ mod tests {
     use super::Record;
 
     #[test]
-    fn what_is_written_is_read_again() {
-        let mut record = Record { cpu: "cortex-a72".to_owned(), about_xen: vec!["a".to_owned()], ..Record::default() };
-        record.xenolith.insert("grant_copy_byte".to_owned(), 0.0806);
-        assert_eq!(Record::from_json(&record.to_json()), Some(record));
+    fn what_is_written_is_read_again() -> anyhow::Result<()> {
+        let text = r#"{"qemu": "7.2", "cpu": "max", "rustc": "1", "about_xen": ["a"], "xen": {},
+            "xenolith": {"grant_copy_byte": 0.0806}}"#;
+        let record: Record<f64> = serde_json::from_str(text)?;
+        assert_eq!(serde_json::from_str::<Record<f64>>(&serde_json::to_string(&record)?)?, record);
+        assert_eq!(record.xenolith.get("grant_copy_byte"), Some(&0.0806));
+        Ok(())
     }
 
     #[test]
     fn a_record_with_a_figure_that_is_no_number_is_refused() {
-        let mut json = Record::default().to_json();
-        json["xen"]["yield"] = "many".into();
-        assert_eq!(Record::from_json(&json), None);
+        let text = r#"{"qemu": "", "cpu": "", "rustc": "", "about_xen": [], "xen": {"yield": "many"}, "xenolith": {}}"#;
+        assert!(serde_json::from_str::<Record<f64>>(text).is_err());
     }
 }

@@ -2,24 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use super::counts::{Count, Counts};
+
 /// Instructions by the name of the path.
 pub type Figures = BTreeMap<String, f64>;
 
 /// One line of the table.
-struct Path {
+pub struct Path {
     /// The name in the guest's output and in the files.
-    name: &'static str,
+    pub name: &'static str,
     /// In a person's words.
-    title: &'static str,
+    pub title: &'static str,
     /// Most instructions that it should cost, when there is such a number.
-    goal: Option<f64>,
+    pub goal: Option<f64>,
 }
 
 const fn path(name: &'static str, title: &'static str, goal: f64) -> Path {
     Path { name, title, goal: Some(goal) }
 }
 
-const PATHS: &[Path] = &[
+/// The paths, in the order of the table.
+pub const PATHS: &[Path] = &[
     path("null_hypercall", "null hypercall (xen_version)", 105.0),
     path("psci_version", "PSCI_VERSION", 130.0),
     path("trapped_register", "trapped system register", 130.0),
@@ -69,6 +72,23 @@ pub fn table(xen: &Figures, ours: &Figures) -> String {
             ratio.unwrap_or_else(|| "-".to_owned()),
             cell(path.goal),
         );
+    }
+    text
+}
+
+/// The table of what is done at EL2 on each path: for each kind Xen's number and Xenolith's.
+pub fn counts(xen: &Counts, ours: &Counts) -> String {
+    let width = PATHS.iter().map(|path| path.title.len()).max().unwrap_or_default();
+    let kinds = Count::default().kinds().map(|(kind, _)| format!("  {kind:>15}")).concat();
+    let mut text = format!("{:width$}{kinds}\n", "path (Xen/Xenolith)");
+    for path in PATHS {
+        let Some(own) = ours.get(path.name) else { continue };
+        let theirs = xen.get(path.name).map(Count::kinds);
+        let cells = own.kinds().into_iter().enumerate().map(|(index, (_, own))| {
+            let theirs = theirs.map_or("-".to_owned(), |kinds| kinds[index].1.to_string());
+            format!("  {:>15}", format!("{theirs}/{own}"))
+        });
+        text += &format!("{:width$}{}\n", path.title, cells.collect::<String>());
     }
     text
 }

@@ -7,11 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::paths::Paths;
 use crate::ui;
 
-/// Lines of Rust in `kernel/`, comments included, tests aside: what the design aims at.
-const KERNEL_GOAL: usize = 10_000;
-
-/// The same, as it stands: above the goal, and to be lowered with every line that goes. It never grows.
-const KERNEL_LINES: usize = 10_663;
+/// Lines of Rust in `kernel/`, comments included, tests aside.
+const KERNEL_LINES: usize = 10_000;
 
 /// Bytes of the hypervisor's image.
 const IMAGE_SIZE: u64 = 384 << 10;
@@ -74,7 +71,7 @@ pub fn kernel_lines(paths: &Paths) -> Result<()> {
     let tests: Vec<String> = files.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
     let counted = files.iter().filter(|(path, _)| !is_test_file(path, &tests));
     let lines: usize = counted.map(|(_, text)| lines_without_tests(text)).sum();
-    ui::say("test", &format!("kernel/ has {lines} lines of {KERNEL_LINES}; the goal is {KERNEL_GOAL}"));
+    ui::say("test", &format!("kernel/ has {lines} lines of {KERNEL_LINES}"));
     ensure!(lines <= KERNEL_LINES, "kernel/ has {lines} lines, {KERNEL_LINES} are allowed");
     Ok(())
 }
