@@ -109,7 +109,7 @@ fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port,
 
 /// Connects a new port of `domain` to the unbound `far` port of `remote`, and makes the new port pending, since the
 /// far end may have sent before (Xen does so too).
-fn bind_interdomain<H: Hw>(
+pub(super) fn bind_interdomain<H: Hw>(
     kernel: &Kernel<H>,
     domain: &Domain<H>,
     remote: &Domain<H>,
@@ -123,9 +123,9 @@ fn bind_interdomain<H: Hw>(
         close(kernel, domain, near)?;
         return Err(XenError::Inval);
     }
-    if domain.events.port(near)?.load().binding != there {
-        // Another vCPU has closed it before the far end could be seen to name it.
-        far_entry.rebind(here, Binding::Unbound(domain.id));
+    // If ours is another one by now, and the far end still names it, another vCPU has closed it before the far end did so.
+    // Else the far end was closed, and ours is what a closed channel leaves.
+    if domain.events.port(near)?.load().binding != there && far_entry.rebind(here, Binding::Unbound(domain.id)) {
         return Err(XenError::Inval);
     }
     pend(kernel, domain, near, FIRST_VCPU);

@@ -2,6 +2,7 @@
 
 mod calls;
 mod model;
+mod races;
 
 use hypercall_abi::control::DomainParams;
 use hypercall_abi::errno::XenError;
