@@ -14,7 +14,7 @@ use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::runstate::{OFFLINE, PAUSED, STOPPED};
-use crate::sched_op::{Watchdogs, change_watchdogs};
+use crate::sched_op::change_watchdogs;
 use crate::vcpu::{Vcpu, VcpuContext};
 use crate::vgic::GicLayout;
 
@@ -142,7 +142,7 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
         && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
     // Once only: through a capability that outlived the domain we may come here when its id is another's.
     if done && kernel.domains.remove(domain) {
-        change_watchdogs(kernel, domain, |due| *due = Watchdogs::default());
+        change_watchdogs(kernel, domain, |due| *due = [None; 2]);
         for vcpu in domain.vcpus() {
             kernel.sched.cancel_alarm(vcpu, &mut vcpu.run.lock());
         }

@@ -20,11 +20,9 @@ pub const POLL_ANY: u32 = u32::MAX;
 /// Most ports of a poll (Xen public/sched.h).
 const POLL_PORTS: u32 = 128;
 
-/// The pCPU that has the alarms of all watchdogs.
-const WATCHING: PcpuId = PcpuId(0);
-
-/// When each of the two watchdogs of a domain expires, if it is armed. An alarm is set for the earlier one.
-pub type Watchdogs = [Option<Ticks>; 2];
+/// When each of the two watchdogs of a domain expires, if it is armed, and the pCPU that has the alarm for the earlier
+/// one: the one where it was set, so that a guest makes no other pCPU work.
+pub type Watchdogs = ([Option<Ticks>; 2], PcpuId);
 
 /// `sched_op(cmd, arg)`. What takes an argument is out of line, so that yielding does not save registers for it.
 #[inline(never)]
@@ -103,28 +101,27 @@ fn watchdog<H: Hw>(call: &Call<'_, H>) -> Result<u64, XenError> {
 pub fn change_watchdogs<H: Hw, R>(
     kernel: &Kernel<H>,
     domain: &H::Shared<Domain<H>>,
-    change: impl FnOnce(&mut Watchdogs) -> R,
+    change: impl FnOnce(&mut [Option<Ticks>; 2]) -> R,
 ) -> R {
-    let mut due = domain.watchdogs.lock();
-    let mut queues = kernel.sched.queues(WATCHING);
+    let (due, home) = &mut *domain.watchdogs.lock();
     if let Some(first) = due.iter().flatten().min() {
         let is_it = |alarm: &Alarm<H>| matches!(alarm, Alarm::Watchdog(other) if core::ptr::eq(&**other, &**domain));
-        queues.alarms.cancel(*first, is_it);
+        kernel.sched.queues(*home).alarms.cancel(*first, is_it);
     }
-    let result = change(&mut due);
+    let result = change(due);
     if let Some(first) = due.iter().flatten().min() {
-        queues.alarms.set(*first, Alarm::Watchdog(domain.clone()));
+        *home = H::pcpu();
+        kernel.sched.queues(*home).alarms.set(*first, Alarm::Watchdog(domain.clone()));
+        // It sets its timer as it chooses.
+        kernel.sched.poke(*home);
     }
-    drop(queues);
-    // It sets its timer as it chooses.
-    kernel.sched.poke(WATCHING);
     result
 }
 
 /// The alarm for a domain's watchdogs: the domain has not poked one in time and ends.
 pub(crate) fn watchdog_expired<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, now: Ticks) {
     // One that has been poked meanwhile has set the alarm anew.
-    if domain.watchdogs.lock().iter().flatten().any(|at| *at <= now) {
+    if domain.watchdogs.lock().0.iter().flatten().any(|at| *at <= now) {
         kernel.log(format_args!("d{}: watchdog expired", domain.id));
         lifecycle::shutdown(kernel, domain, ShutdownReason::Watchdog);
     }

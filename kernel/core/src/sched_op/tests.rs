@@ -183,6 +183,25 @@ fn a_domain_has_two_watchdogs_which_are_armed_poked_and_disarmed_by_their_ids() 
 }
 
 #[test]
+fn a_watchdog_is_the_business_of_the_pcpu_where_it_was_set_last() {
+    let mut g = guest();
+    let kernel = g.world.kernel;
+    let alarms = || [0, 1].map(|id| kernel.sched.queues(PcpuId(id)).alarms.earliest().is_some());
+    assert_eq!(g.sched(SchedOp::Watchdog, [0, 10]), 1);
+    assert_eq!(alarms(), [true, false]);
+    with(|s| s.pcpu = PcpuId(1));
+    for id in [1, 0, 3, 9] {
+        g.sched(SchedOp::Watchdog, [id, 10]);
+        assert_eq!(alarms(), [false, true]);
+    }
+    for id in [1, 2] {
+        assert_eq!(g.sched(SchedOp::Watchdog, [id, 0]), 0);
+    }
+    assert_eq!(alarms(), [false; 2]);
+    assert_eq!(with(|s| s.kicks.clone()), [], "no guest makes another pCPU work this way");
+}
+
+#[test]
 fn a_shutdown_stops_every_vcpu_keeps_its_first_reason_and_knows_all_reasons() {
     let mut g = guest();
     assert_eq!(g.sched(SchedOp::Shutdown, [6, 0]), XenError::Inval as i64);
