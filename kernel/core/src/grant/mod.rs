@@ -73,7 +73,10 @@ fn each<H: Hw, T: FromBytes + IntoBytes + Immutable>(
         let at = guest::element(base, done, size_of::<T>())?;
         array.read_into(call.domain, at, &mut arg)?;
         work(call, &mut arg)?;
-        array.write(call.domain, at.add(answer as u64), arg.as_bytes().get(answer..).unwrap_or_default())?;
+        // Nothing is behind an element that has no answer, and that place need not be the guest's.
+        if let Some(bytes @ [_, ..]) = arg.as_bytes().get(answer..) {
+            array.write(call.domain, at.add(answer as u64), bytes)?;
+        }
     }
     Ok(0)
 }

@@ -92,6 +92,15 @@ fn caches_are_cleaned_over_pages_that_the_caller_uses() {
 }
 
 #[test]
+fn a_page_to_clean_may_be_named_at_the_very_end_of_memory() {
+    let mut t = pair();
+    let arg = CacheFlush { addr: page(&t.b, 1).raw(), offset: 0, length: 64, op: GNTTAB_CACHE_CLEAN };
+    let last = GUEST_RAM + 16 * PAGE_SIZE - 16;
+    poke(&t.b, last, &arg);
+    assert_eq!(t.world.call(&t.b, GRANT_TABLE_OP, &[12, last, 1]), 0);
+}
+
+#[test]
 fn a_list_of_pages_to_clean_goes_a_page_a_round() {
     let mut t = pair();
     grant(&t.a, 8, 3, t.b.id, false);
