@@ -58,6 +58,8 @@ impl<H: Hw> Alarms<H> {
 impl<H: Hw> Kernel<H> {
     /// This pCPU's timer has fired: an alarm, the physical timer of the vCPU that runs, or the end of its turn.
     pub fn timer_fired(&self, cpu: &LocalCpu<H>) {
+        // Or its line stays high until the pCPU chooses, and it fires again at once.
+        H::set_deadline(None);
         let now = H::now();
         for _ in 0..BATCH {
             let due = self.sched.queues(cpu.id).alarms.expire(now);

@@ -99,6 +99,7 @@ fn a_hundred_alarms_at_once_are_handled_a_few_at_a_time_and_the_timer_stays_due(
         assert_eq!(kernel.sched.queues(PcpuId(0)).alarms.earliest(), Some(due), "round {round}");
         assert!(deadline().is_some_and(|at| at <= due));
         kernel.timer_fired(&LocalCpu::new(PcpuId(0)));
+        assert_eq!(with(|s| s.deadline), None, "its line is low until the pCPU has chosen");
     }
     assert_eq!(kernel.sched.queues(PcpuId(0)).alarms.earliest(), None);
     assert!(vcpus.iter().all(|vcpu| vcpu.held() & BLOCKED == 0));
