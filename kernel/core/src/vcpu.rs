@@ -32,7 +32,8 @@ impl VcpuContext {
         frame.set_register(0, x0);
         let el1 = El1Context {
             sctlr_el1: SCTLR_GUEST_INIT,
-            vmpidr_el2: u64::from(vcpu_affinity(id.0)),
+            // Bit 31 is RES1.
+            vmpidr_el2: 1 << 31 | u64::from(vcpu_affinity(id.0)),
             cntvoff_el2: counter_offset,
             ..El1Context::default()
         };

@@ -1,5 +1,7 @@
 //! Tests of the frame table and its allocator.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -235,5 +237,37 @@ proptest! {
             table.put(page);
         }
         prop_assert_eq!(table.alloc(B, FrameKind::Ram, 256), Ok(BASE));
+    }
+}
+
+proptest! {
+    /// Wherever RAM starts and ends, and whatever holes it has, a block is found if there is one.
+    #[test]
+    fn a_block_is_found_if_there_is_one(
+        first in 0x4_0000u64..0x4_0046,
+        holes in prop::collection::vec(0u64..150, 0..4),
+        steps in prop::collection::vec((0u32..8, any::<prop::sample::Index>()), 1..60),
+    ) {
+        let table = table_at(Pa::from_number(first), 150);
+        let mut free: BTreeSet<u64> = (first..first + 150).filter(|n| !holes.contains(&(n - first))).collect();
+        free.iter().for_each(|n| table.release_range(Pa::from_number(*n), 1));
+        let mut held: Vec<u64> = Vec::new();
+        for (order, which) in steps {
+            if order == 7 && !held.is_empty() {
+                let page = held.swap_remove(which.index(held.len()));
+                table.put(Pa::from_number(page));
+                free.insert(page);
+            } else if order < 7 {
+                let block = |n: u64| n..n + (1 << order);
+                let is_free = |n: u64| n.is_multiple_of(1 << order) && block(n).all(|n| free.contains(&n));
+                let found = table.alloc(A, FrameKind::Ram, 1 << order).ok().map(Pa::number);
+                prop_assert_eq!(found.is_some(), free.iter().any(|n| is_free(*n)));
+                if let Some(found) = found {
+                    prop_assert!(is_free(found));
+                    free.retain(|n| !block(found).contains(n));
+                    held.extend(block(found));
+                }
+            }
+        }
     }
 }

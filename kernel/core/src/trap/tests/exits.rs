@@ -278,7 +278,7 @@ fn psci_switches_vcpus_on_and_tells_who_is_on() {
     assert_eq!(info(&mut guest, 1), 0);
     {
         let context = guest.domain.vcpus()[1].context.lock();
-        assert_eq!((context.frame.pc, context.frame.x[0], context.el1.vmpidr_el2 & 0xFF), (RAM + 0x40, 7, 1));
+        assert_eq!((context.frame.pc, context.frame.x[0], context.el1.vmpidr_el2), (RAM + 0x40, 7, 1 << 31 | 1));
     }
     // The first switches itself off; the second takes the pCPU.
     guest.smccc(PsciFn::CpuOff as u32, [0; 3]);
