@@ -6,7 +6,6 @@
 //! (`memory.rs`) borrows some of those registers.
 
 use core::arch::asm;
-use core::mem::offset_of;
 
 use kernel_core::context::{El1Context, FpContext, TrapFrame};
 use kernel_core::el1_registers;
@@ -15,21 +14,15 @@ use kernel_core::hw::Registers;
 use crate::sysreg::{mrs, msr};
 use crate::{Arm, cpu};
 
-/// `CNTV_CTL_EL0` without ISTATUS, which is read-only.
-const CTL_ENABLE_IMASK: u64 = 3;
-
-const _: () = assert!(offset_of!(FpContext, fpcr) == 512 && offset_of!(FpContext, fpsr) == 520);
-
-/// The instruction `$op` for all pairs of q registers and their places behind `{at}`.
+/// The instruction `$op` for all pairs of q registers, from or to `{at}` on.
 macro_rules! all_pairs {
     ($op:literal) => {
         all_pairs! {
-            $op: 0 1 0, 2 3 32, 4 5 64, 6 7 96, 8 9 128, 10 11 160, 12 13 192, 14 15 224, 16 17 256, 18 19 288,
-            20 21 320, 22 23 352, 24 25 384, 26 27 416, 28 29 448, 30 31 480
+            $op: 0 1, 2 3, 4 5, 6 7, 8 9, 10 11, 12 13, 14 15, 16 17, 18 19, 20 21, 22 23, 24 25, 26 27, 28 29, 30 31
         }
     };
-    ($op:literal: $($a:literal $b:literal $offset:literal),*) => {
-        concat!(".arch_extension fp\n.arch_extension simd\n", $($op, " q", $a, ", q", $b, ", [{at}, #", $offset, "]\n"),*)
+    ($op:literal: $($a:literal $b:literal),*) => {
+        concat!(".arch_extension fp\n.arch_extension simd\n", $($op, " q", $a, ", q", $b, ", [{at}], #32\n"),*)
     };
 }
 
@@ -40,13 +33,12 @@ impl Registers for Arm {
                 concat!($("mrs {a}, ", stringify!($a), "\nmrs {b}, ", stringify!($b), "\nstp {a}, {b}, [{at}], #16\n"),*)
             };
         }
-        let at = &raw mut *into;
         // SAFETY: writes the fields of `into` but the last one, which are the registers of the list in its order.
         unsafe {
-            asm!(el1_registers!(save), a = out(reg) _, b = out(reg) _, at = inout(reg) at => _,
+            asm!(el1_registers!(save), a = out(reg) _, b = out(reg) _, at = inout(reg) &raw mut *into => _,
                 options(nostack, preserves_flags))
         };
-        into.cntv_ctl_el0 = mrs!("cntv_ctl_el0") & CTL_ENABLE_IMASK;
+        into.cntv_ctl_el0 = mrs!("cntv_ctl_el0");
         // SAFETY: a stopped timer raises nothing.
         unsafe { msr!("cntv_ctl_el0", 0) };
     }
@@ -67,11 +59,11 @@ impl Registers for Arm {
 
     fn copy_frame(to: &mut TrapFrame, from: &TrapFrame) {
         const { assert!(size_of::<TrapFrame>() == 17 * 16) };
-        let to = &raw mut *to;
         // SAFETY: reads all of `from` and writes all of `to`.
         unsafe {
             asm!(".rept 17", "ldp {a}, {b}, [{from}], #16", "stp {a}, {b}, [{to}], #16", ".endr", a = out(reg) _,
-                b = out(reg) _, from = inout(reg) from => _, to = inout(reg) to => _, options(nostack, preserves_flags))
+                b = out(reg) _, from = inout(reg) from => _, to = inout(reg) &raw mut *to => _,
+                options(nostack, preserves_flags))
         };
     }
 
@@ -79,17 +71,17 @@ impl Registers for Arm {
         // By their encodings, since the assembler of a target without FP does not know the names.
         into.fpcr = mrs!("S3_3_C4_C4_0");
         into.fpsr = mrs!("S3_3_C4_C4_1");
-        // SAFETY: writes the first 512 bytes of `into`, whose layout is asserted above.
-        unsafe { asm!(all_pairs!("stp"), at = in(reg) into, options(nostack, preserves_flags)) };
+        // SAFETY: writes the first field of `into`, which is `repr(C)`: 512 bytes.
+        unsafe { asm!(all_pairs!("stp"), at = inout(reg) &raw mut *into => _, options(nostack, preserves_flags)) };
         cpu::trap_fp(true);
     }
 
     fn load_fp(from: &FpContext) {
         cpu::trap_fp(false);
-        // SAFETY: reads the first 512 bytes of `from`. No Rust code keeps values in the registers that are overwritten,
+        // SAFETY: reads the first field of `from`. No Rust code keeps values in the registers that are overwritten,
         // because the target has no FP.
         unsafe {
-            asm!("isb", all_pairs!("ldp"), at = in(reg) from, options(nostack, preserves_flags, readonly));
+            asm!("isb", all_pairs!("ldp"), at = inout(reg) from => _, options(nostack, preserves_flags, readonly));
             msr!("S3_3_C4_C4_0", from.fpcr);
             msr!("S3_3_C4_C4_1", from.fpsr);
         }
