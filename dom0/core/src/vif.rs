@@ -6,6 +6,8 @@ use core::fmt;
 
 use vswitch::Mac;
 
+use crate::rate::Rate;
+
 /// The bridge of interfaces that name none, as on Xen.
 pub const DEFAULT_BRIDGE: &str = "xenbr0";
 /// Bytes of payload in a frame, unless said otherwise.
@@ -30,6 +32,10 @@ pub struct Vif {
     pub ip: Option<String>,
     /// What the interface is called on the host's side.
     pub name: Option<String>,
+    /// How much the guest may send.
+    pub rate: Option<Rate>,
+    /// The guest sends from its own Ethernet address alone.
+    pub antispoof: bool,
 }
 
 /// Why a specification is refused.
@@ -43,6 +49,8 @@ pub enum VifError {
     Vlan(String),
     /// The MTU is out of range.
     Mtu(String),
+    /// The rate is none.
+    Rate(String),
     /// A parameter given twice.
     Repeated(String),
     /// A parameter that is unknown or has a value that is not honoured.
@@ -56,6 +64,7 @@ impl fmt::Display for VifError {
             Self::Name(text) => write!(f, "'{text}' cannot be the name of a bridge or interface"),
             Self::Vlan(text) => write!(f, "vlan '{text}' is not a number from {} to {}", VLANS.start(), VLANS.end()),
             Self::Mtu(text) => write!(f, "mtu '{text}' is not a number from {} to {}", MTUS.start(), MTUS.end()),
+            Self::Rate(text) => write!(f, "rate '{text}' is not one such as 10Mb/s, 250KB/s or 1MB/s@20ms"),
             Self::Repeated(key) => write!(f, "{key} respecified"),
             Self::Parameter(text) => write!(f, "parameter '{text}' is not supported"),
         }
@@ -70,8 +79,16 @@ impl Vif {
     /// # Errors
     /// The first pair that does not suit.
     pub fn parse(spec: &str) -> Result<Self, VifError> {
-        let mut vif =
-            Self { mac: None, bridge: DEFAULT_BRIDGE.to_owned(), vlan: 0, mtu: DEFAULT_MTU, ip: None, name: None };
+        let mut vif = Self {
+            mac: None,
+            bridge: DEFAULT_BRIDGE.to_owned(),
+            vlan: 0,
+            mtu: DEFAULT_MTU,
+            ip: None,
+            name: None,
+            rate: None,
+            antispoof: false,
+        };
         let mut had = alloc::vec::Vec::new();
         for pair in spec.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| VifError::Parameter(pair.to_owned()))?;
@@ -104,6 +121,11 @@ impl Vif {
                 let mtu = value.parse().ok().filter(|mtu| MTUS.contains(mtu));
                 self.mtu = mtu.ok_or_else(|| VifError::Mtu(value.to_owned()))?;
             }
+            ("rate", _) => {
+                let rate = Rate::parse(value);
+                self.rate = Some(rate.ok_or_else(|| VifError::Rate(value.to_owned()))?);
+            }
+            ("antispoof", "0" | "1") => self.antispoof = value == "1",
             ("ip", _) => self.ip = Some(value.to_owned()),
             // What there is one way of doing here, however it is called.
             ("type", "vif") | ("script", "vif-bridge") | ("backend", "0" | "Domain-0") => {}
@@ -145,6 +167,13 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_and_a_filter_can_be_asked_for() {
+        let vif = Vif::parse("rate=10Mb/s@50ms,antispoof=1").unwrap();
+        assert_eq!((vif.rate.unwrap().bytes, vif.antispoof), (62_500, true));
+        assert_eq!((Vif::parse("antispoof=0").unwrap().antispoof, Vif::parse("").unwrap().rate), (false, None));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let error = |spec: &str| Vif::parse(spec).unwrap_err().to_string();
         assert_eq!(error("mac=1"), "mac '1' is not the address of one station, such as 00:16:3e:01:02:03");
@@ -152,6 +181,8 @@ mod tests {
         assert_eq!(error("bridge=a/b"), "'a/b' cannot be the name of a bridge or interface");
         assert_eq!(error("vlan=4095"), "vlan '4095' is not a number from 1 to 4094");
         assert_eq!(error("mtu=64"), "mtu '64' is not a number from 1280 to 9216");
+        assert_eq!(error("rate=fast"), "rate 'fast' is not one such as 10Mb/s, 250KB/s or 1MB/s@20ms");
+        assert_eq!(error("antispoof=maybe"), "parameter 'antispoof=maybe' is not supported");
         assert_eq!(error("bridge=a,bridge=b"), "bridge respecified");
         assert_eq!(error("model=e1000"), "parameter 'model=e1000' is not supported");
         assert_eq!(error("xenbr0"), "parameter 'xenbr0' is not supported");

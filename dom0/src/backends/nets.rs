@@ -10,8 +10,9 @@ use core::cell::RefCell;
 use dom0_core::devices::{paths, vif_info};
 use dom0_core::vif::Vif;
 use driver_api::sys::Window;
+use embassy_time::Duration;
 use hypercall_abi::ids::DomId;
-use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Params, Stats, advertise};
+use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Limit, Limited, Params, Stats, advertise};
 use vswitch::PortConfig;
 
 use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
@@ -83,13 +84,18 @@ impl Kind for Nets {
         let back_end = BackEnd::connect(domid, GrantsOf(domid), GrantCopier, &params, parts)
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
-        let config = PortConfig { vlan: interface.vif.vlan, only_from: None };
+        let config =
+            PortConfig { vlan: interface.vif.vlan, only_from: interface.vif.mac.filter(|_| interface.vif.antispoof) };
         let plug = interface.network.bridge().attach(interface.name.clone(), back_end.cable(), config);
         let heads = Rc::clone(&self.heads);
         let network = Rc::clone(&interface.network);
+        let limit = interface.vif.rate.map(|rate| {
+            let interval = Duration::from_micros(rate.interval_us.into());
+            Limit { bytes: rate.bytes, interval }
+        });
         let task = Box::pin(async move {
             let number = plug.number();
-            let (end, left) = back_end.run(plug).await;
+            let (end, left) = back_end.run(Limited::new(plug, limit)).await;
             network.forget(number);
             heads.borrow_mut().extend(left);
             match end {

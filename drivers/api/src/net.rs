@@ -121,6 +121,20 @@ impl<P: Port + ?Sized> Port for alloc::rc::Rc<P> {
     }
 }
 
+impl<P: Port + ?Sized> Port for &P {
+    fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+        (**self).put(frame)
+    }
+
+    fn commit(&self) {
+        (**self).commit();
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_room(cx)
+    }
+}
+
 /// One copy of bytes from page to page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copy {

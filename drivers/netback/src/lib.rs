@@ -17,7 +17,7 @@
 //! # What the guest can do
 //!
 //! A frame that makes no sense is answered with an error and counted; a producer index that cannot be true ends the
-//! device and nothing else. A guest that gives no room for what others send to it loses it, after [`PATIENCE`] at first
+//! device and nothing else. One with a rate ([`Limited`]) sends no more than that. A guest that gives no room for what others send to it loses it, after [`PATIENCE`] at first
 //! and from then on at once. Each pass does a bounded amount of work and then yields.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@
 extern crate alloc;
 
 mod back_end;
+mod limit;
 mod negotiate;
 mod receive;
 mod stats;
@@ -35,6 +36,7 @@ mod transmit;
 mod tests;
 
 pub use back_end::{BackEnd, ConnectError, Control, End};
+pub use limit::{Limit, Limited};
 pub use negotiate::{Events, Features, Params, QueueParams, advertise};
 pub use receive::{PATIENCE, Receiver};
 pub use stats::Stats;

@@ -88,7 +88,7 @@ struct Ear {
     machine: Rc<Machine>,
 }
 
-impl Port for &Ear {
+impl Port for Ear {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
         if self.full.get() {
             return Err(Refused::Full);

@@ -7,6 +7,7 @@ use hypercall_abi::ids::DomId;
 use vswitch::Mac;
 
 use super::{Node, paths, split_device};
+use crate::rate::Rate;
 use crate::vif::{Vif, VifError};
 
 /// The nodes of interface `number` of a domain, which has the address `mac`.
@@ -23,6 +24,10 @@ pub fn vif(domid: DomId, number: u32, mac: Mac, vif: &Vif) -> Vec<Node> {
     ];
     back.extend(vif.ip.iter().map(|ip| ("ip", ip.clone())));
     back.extend(vif.name.iter().map(|name| ("vifname", name.clone())));
+    back.extend(vif.rate.iter().map(|rate| ("rate", rate.to_string())));
+    if vif.antispoof {
+        back.push(("antispoof", "1".to_string()));
+    }
     if vif.vlan != 0 {
         back.push(("vlan", vif.vlan.to_string()));
     }
@@ -36,12 +41,12 @@ pub fn vif(domid: DomId, number: u32, mac: Mac, vif: &Vif) -> Vec<Node> {
 /// A node does not say what [`vif()`] writes.
 pub fn vif_info(read: impl Fn(&str) -> Option<String>) -> Result<Vif, VifError> {
     let mut spec = String::new();
-    for (key, node) in
-        [("mac", "mac"), ("bridge", "bridge"), ("mtu", "mtu"), ("ip", "ip"), ("vifname", "vifname"), ("vlan", "vlan")]
-    {
-        if let Some(value) = read(node) {
+    for key in ["mac", "bridge", "mtu", "ip", "vifname", "vlan", "antispoof"] {
+        if let Some(value) = read(key) {
             spec.push_str(&alloc::format!("{key}={value},"));
         }
     }
-    Vif::parse(spec.trim_end_matches(','))
+    let vif = Vif::parse(spec.trim_end_matches(','))?;
+    let rate = |text: String| Rate::from_node(&text).ok_or(VifError::Rate(text));
+    Ok(Vif { rate: read("rate").map(rate).transpose()?, ..vif })
 }

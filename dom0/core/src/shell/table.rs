@@ -118,7 +118,8 @@ pub(super) const XL: [Spec; 23] = {
         spec("block-list", "<Domain(s)>", "List virtual block devices for a domain", "", (1, ANY), (Domain, Domain)),
         spec(
             "network-attach",
-            "<Domain> [mac=<mac>] [bridge=<bridge>] [vlan=<vlan>] [mtu=<mtu>] [ip=<ip>] [vifname=<name>]",
+            "<Domain> [mac=<mac>] [bridge=<bridge>] [vlan=<vlan>] [rate=<rate>] [antispoof=<0|1>] [mtu=<mtu>] \
+             [ip=<ip>] [vifname=<name>]",
             "Create a new virtual network device",
             "",
             (1, ANY),

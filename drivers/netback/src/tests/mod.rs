@@ -1,6 +1,7 @@
 //! The back end against a guest that behaves, and against one that does not.
 
 mod guest;
+mod limit;
 mod receive;
 mod transmit;
 

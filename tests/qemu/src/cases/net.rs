@@ -20,6 +20,7 @@ pub(super) const CASES: &[Case] = &[
     case("dom0_and_a_bridged_guest_get_addresses_from_the_physical_network", bridged),
     case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
     case("linux_gets_its_address_by_dhcp_resolves_a_name_and_fetches_a_file_through_nat", dhcp_and_names),
+    case("a_guest_with_a_rate_sends_no_faster_and_one_with_a_filter_from_no_other_address", limits),
     case("an_interface_comes_and_goes_during_a_transfer_and_leaves_nothing", come_and_go),
 ];
 
@@ -243,6 +244,31 @@ fn behind_nat(lab: &Lab) -> Result<()> {
     machine.ok("xl destroy left")?;
     machine.ok("bridge del xenbr0")?;
     machine.ok("bridge del uplink").map(drop)
+}
+
+fn limits(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    guest(&mut machine, "right", 2, "")?;
+    guest(&mut machine, "left", 1, "rate=8Mb/s,antispoof=1")?;
+    enter(&mut machine, "right")?;
+    machine.send("(nc -l -p 5000 > /dev/null) &\r")?;
+    inside(&mut machine, "true")?;
+    leave(&mut machine)?;
+    enter(&mut machine, "left")?;
+    // 4 MiB at 1 MB/s are 4.2 s of the guest's own time, less what sockets and one interval hold.
+    inside(
+        &mut machine,
+        "read start rest < /proc/uptime; dd if=/dev/zero bs=1M count=4 2>/dev/null | nc 10.0.0.2 5000",
+    )?;
+    inside(
+        &mut machine,
+        "read end rest < /proc/uptime; took=$((${end%.*} - ${start%.*})); echo $took s; [ $took -ge 3 ]",
+    )?;
+    inside(&mut machine, "ip link set eth0 down && ip link set eth0 address 00:16:3e:00:00:77 && ip link set eth0 up")?;
+    inside(&mut machine, "! ping -c 3 -W 1 -q 10.0.0.2")?;
+    inside(&mut machine, "ip link set eth0 down && ip link set eth0 address 00:16:3e:00:00:01 && ip link set eth0 up")?;
+    inside(&mut machine, "ping -c 3 -q 10.0.0.2 | grep ' 0% packet loss'")?;
+    leave(&mut machine)
 }
 
 fn come_and_go(lab: &Lab) -> Result<()> {
