@@ -154,7 +154,7 @@ pub struct PlatformInfo {
     pub window_base: u64,
     /// The window's length in bytes.
     pub window_size: u64,
-    /// Nanoseconds since the microkernel started.
+    /// Nanoseconds since the machine started, by the system counter.
     pub uptime_ns: u64,
     /// Where the microkernel's image lies.
     pub image_base: u64,

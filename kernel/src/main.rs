@@ -17,7 +17,7 @@ fn xenolith_main(fdt: &'static [u8]) {
     let mut machine = boot::discover(fdt);
     crash::or_stop(dom0::take_ram::<Arm>(&mut machine));
     boot::init_frames(&mut machine);
-    let machine = KERNEL.set_machine(machine);
+    let machine = KERNEL.machine.call_once(|| machine);
     boot::start_pcpus(machine);
     let (pcpus, pages) = (Arm::online(), Arm::frames().pages().0);
     KERNEL.log(format_args!("{pcpus} pCPUs, {} MiB free in {} banks", pages >> 8, machine.ram.len()));

@@ -39,7 +39,7 @@ fn more<H: Hw>(call: &Call<'_, H>, op: VersionOp) -> CallResult {
         VersionOp::Changeset => text::<H, CHANGESET_LEN>(call, env!("CARGO_PKG_VERSION"))?,
         VersionOp::Commandline if !call.domain.is_privileged() => return Err(XenError::Perm.into()),
         VersionOp::Commandline => {
-            text::<H, COMMANDLINE_LEN>(call, call.kernel.machine().map_or("", |machine| machine.cmdline))?;
+            text::<H, COMMANDLINE_LEN>(call, call.kernel.machine.get().map_or("", |machine| machine.cmdline))?;
         }
         VersionOp::PlatformParameters => call.write(1, &0u64)?,
         VersionOp::GuestHandle => call.write(1, &call.domain.uuid)?,

@@ -1,4 +1,6 @@
 //! The control calls: decoded here, authorised by the caller's capability before any argument is read.
+//!
+//! A capability is an index into the caller's own table: the index is the claim, the entry is the authority.
 
 #[cfg(test)]
 mod tests;
@@ -13,10 +15,10 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use hypercall_abi::vcpu::Runstate;
+use spin::mutex::SpinMutex;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::cap::{CapTable, Target};
-use crate::domain::{Domain, Life, MAX_DOMAINS};
+use crate::domain::{Domain, Known, Life, MAX_DOMAINS};
 use crate::evtchn::Binding;
 use crate::hw::{Access, Hw, PcpuId};
 use crate::hypercall::{Call, CallResult};
@@ -33,31 +35,63 @@ use crate::{about, grant, guest};
 const PAGES_PER_CALL: u64 = 1024;
 /// Bytes that one call copies before it returns with what it has done.
 const BYTES_PER_CALL: u64 = 256 * 1024;
-/// Bytes of the log that are copied at once.
-const CHUNK: usize = 256;
+/// Bytes of the log that one call reads.
+const BYTES_OF_LOG: usize = 1024;
 
 /// CRm and op2 of `MIDR_EL1` and `MPIDR_EL1`.
 const MIDR: (usize, usize) = (0, 0);
 const MPIDR: (usize, usize) = (0, 5);
 
+/// The capabilities of one domain. Whoever has a table has the machine, under [`Cap::PLATFORM`]; each other index names
+/// a domain, or nothing.
+pub struct Caps<H: Hw>(SpinMutex<[Known<H>; MAX_DOMAINS]>);
+
+impl<H: Hw> Caps<H> {
+    /// The machine only.
+    pub(crate) const fn of_machine() -> Self {
+        Caps(SpinMutex::new([const { None }; MAX_DOMAINS]))
+    }
+
+    /// The domain that `cap` names; `EPERM` if it names none.
+    fn domain(&self, cap: u64) -> Result<H::Shared<Domain<H>>, XenError> {
+        let known = usize::try_from(cap).ok().and_then(|at| self.0.lock().get(at).cloned());
+        known.flatten().ok_or(XenError::Perm)
+    }
+
+    /// Adds a capability for `domain`, under the lowest index that is free.
+    fn add(&self, domain: H::Shared<Domain<H>>) -> Result<Cap, XenError> {
+        let mut domains = self.0.lock();
+        let mut others = (0..).zip(domains.iter_mut()).filter(|(at, _)| *at != Cap::PLATFORM.index());
+        let (at, free) = others.find(|(_, known)| known.is_none()).ok_or(XenError::NoSpc)?;
+        *free = Some(domain);
+        Ok(Cap::new(at))
+    }
+
+    /// Forgets the capability for a domain. The machine's stays.
+    fn remove(&self, cap: u64) -> Result<(), XenError> {
+        let removed = usize::try_from(cap).ok().and_then(|at| self.0.lock().get_mut(at)?.take());
+        // The last reference to the domain may go here, behind the lock, which is innermost.
+        removed.map(drop).ok_or(XenError::Perm)
+    }
+}
+
 /// A control call; `number` is the hypercall's.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
     let op = Op::from_number(number).ok_or(XenError::NoSys)?;
-    let caps = call.domain.caps.clone().ok_or(XenError::Perm)?;
+    let caps = call.domain.caps.as_ref().ok_or(XenError::Perm)?;
     if op == Op::Version {
         call.args[1] = u64::from(VERSION);
-        return Ok(0);
-    }
-    match caps.get(call.args[0])? {
-        Target::Platform => of_machine(call, &caps, op)?,
-        Target::Domain(target) => of_domain(call, &caps, &target, op)?,
+    } else if call.args[0] == u64::from(Cap::PLATFORM.index()) {
+        of_machine(call, caps, op)?;
+    } else {
+        of_domain(call, caps, &caps.domain(call.args[0])?, op)?;
     }
     Ok(0)
 }
 
 /// What the platform's capability allows.
-fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Result<(), XenError> {
+fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>, op: Op) -> Result<(), XenError> {
     match op {
         Op::PlatformInfo => call.write(1, &platform_info(call.kernel)?),
         Op::PcpuInfo => call.write(2, &pcpu_info(call.kernel, call.args[1])?),
@@ -82,7 +116,7 @@ fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>, op: Op) -> Resu
 /// What the capability for a domain allows; little of it when that is being destroyed.
 fn of_domain<H: Hw>(
     call: &mut Call<'_, H>,
-    caps: &CapTable<H>,
+    caps: &Caps<H>,
     target: &H::Shared<Domain<H>>,
     op: Op,
 ) -> Result<(), XenError> {
@@ -113,7 +147,11 @@ fn of_domain<H: Hw>(
         }),
         Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3),
         Op::VcpuInfo => call.write(2, &vcpu_info(vcpu(target, x1)?)),
-        Op::VcpuAffinity => set_affinity(call.kernel, vcpu(target, x1)?, x2),
+        Op::VcpuAffinity if x2 & ((1 << H::online()) - 1) == 0 => Err(XenError::Inval),
+        Op::VcpuAffinity => {
+            call.kernel.pin(vcpu(target, x1)?, x2);
+            Ok(())
+        }
         Op::HvmParam => about::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
         Op::PortAlloc => port_for(call, target, x1, Some(VcpuId(0))).map(drop),
@@ -132,14 +170,14 @@ fn of_domain<H: Hw>(
 fn device_map<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
     let [_, at, pages, ..] = *call.args;
     let size = pages.checked_mul(PAGE_SIZE).ok_or(XenError::Inval)?;
-    let machine = call.kernel.machine().ok_or(XenError::NoDev)?;
+    let machine = call.kernel.machine.get().ok_or(XenError::NoDev)?;
     if !machine.may_be_device(Range { start: Pa::new(at), size }) {
         return Err(XenError::Perm);
     }
     call.domain.p2m.map(Ipa::new(at), Pa::new(at), pages, MapKind::Device)
 }
 
-fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenError> {
+fn create<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>) -> Result<(), XenError> {
     let params: DomainParams = call.read(1)?;
     let domain = call.kernel.create(&params, None)?;
     let cap = caps.add(domain.clone()).inspect_err(|_| {
@@ -150,35 +188,19 @@ fn create<H: Hw>(call: &mut Call<'_, H>, caps: &CapTable<H>) -> Result<(), XenEr
     Ok(())
 }
 
-fn set_affinity<H: Hw>(kernel: &Kernel<H>, vcpu: &Vcpu<H>, mask: u64) -> Result<(), XenError> {
-    if mask & ((1 << H::online()) - 1) == 0 {
-        return Err(XenError::Inval);
-    }
-    kernel.pin(vcpu, mask);
-    Ok(())
-}
-
 fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
-    let [_, mut position, into, length, ..] = *call.args;
-    let mut done = 0;
-    while done < length && !call.spend(1) {
-        let mut chunk = [0; CHUNK];
-        let want = usize::try_from(length - done).map_or(CHUNK, |left| left.min(CHUNK));
-        let (after, count) = call.kernel.console.lock().read(position, chunk.get_mut(..want).ok_or(XenError::Inval)?);
-        position = after;
-        if count == 0 {
-            break;
-        }
-        let part = chunk.get(..count).ok_or(XenError::Inval)?;
-        guest::copy_out(call.domain, GuestVa::new(into.wrapping_add(done)), part)?;
-        done += count as u64;
-    }
-    (call.args[1], call.args[2]) = (position, done);
+    let [_, position, into, length, ..] = *call.args;
+    let mut chunk = [0; BYTES_OF_LOG];
+    let wanted = usize::try_from(length).map_or(BYTES_OF_LOG, |length| length.min(BYTES_OF_LOG));
+    let part = chunk.get_mut(..wanted).unwrap_or_default();
+    let (after, count) = call.kernel.console.lock().read(position, part);
+    guest::copy_out(call.domain, GuestVa::new(into), part.get(..count).unwrap_or_default())?;
+    (call.args[1], call.args[2]) = (after, count as u64);
     Ok(())
 }
 
 fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
-    let machine = kernel.machine().ok_or(XenError::NoDev)?;
+    let machine = kernel.machine.get().ok_or(XenError::NoDev)?;
     #[allow(clippy::cast_possible_truncation, reason = "MIDR_EL1 has 32 bits")]
     let midr = H::id_register(MIDR.0, MIDR.1) as u32;
     let (total_pages, free_pages) = H::frames().pages();
@@ -189,7 +211,7 @@ fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
         dom0_size: machine.dom0_ram.size,
         window_base: machine.window().raw(),
         window_size: Machine::WINDOW_SIZE,
-        uptime_ns: nanoseconds::<H>(kernel.uptime()),
+        uptime_ns: nanoseconds::<H>(H::now()),
         image_base: machine.image.start.raw(),
         image_size: machine.image.size,
         counter_hz: H::frequency(),

@@ -67,7 +67,7 @@ pub fn take_ram<H: Hw>(machine: &mut Machine) -> Result<(), &'static str> {
 impl<H: Hw> Kernel<H> {
     /// Makes Dom0 in the RAM that [`take_ram`] has set aside, and starts it.
     pub fn start_dom0(&self) -> Result<(), XenError> {
-        let machine = self.machine().ok_or(XenError::NoDev)?;
+        let machine = self.machine.get().ok_or(XenError::NoDev)?;
         let Range { start, size } = machine.dom0_ram;
         let pages = size / PAGE_SIZE;
         let params = DomainParams {

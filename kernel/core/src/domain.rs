@@ -9,8 +9,8 @@ use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use spin::mutex::SpinMutex;
 
-use crate::cap::CapTable;
 use crate::console::LineBuffer;
+use crate::control::Caps;
 use crate::evtchn::Events;
 use crate::frame::{FrameKind, FrameRef};
 use crate::grant::GrantTable;
@@ -62,7 +62,7 @@ pub struct Domain<H: Hw> {
     /// it.
     pub vuart: Option<SpinMutex<Vuart>>,
     /// Its capabilities; only domains that were given some have a table.
-    pub caps: Option<H::Shared<CapTable<H>>>,
+    pub caps: Option<H::Shared<Caps<H>>>,
     /// Its HVM parameters, by index.
     pub params: [AtomicU64; NR_PARAMS as usize],
     /// Its watchdogs. Taken before the lock of a pCPU's queues.
@@ -94,8 +94,11 @@ impl<H: Hw> Domain<H> {
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
     ) -> Result<Self, XenError> {
         let shared_info = H::frame(id, FrameKind::Shared)?;
+        if let Some(first) = vcpus.first() {
+            first.set_info(shared_info.pa());
+        }
         let p2m = P2m::new(id)?;
-        let caps = if host.is_some() { Some(H::share(id, CapTable::with_platform())?) } else { None };
+        let caps = if host.is_some() { Some(H::share(id, Caps::of_machine())?) } else { None };
         Ok(Domain {
             id,
             uuid: params.uuid,
@@ -164,13 +167,14 @@ impl<H: Hw> Domain<H> {
     }
 }
 
-type Slot<H> = SpinMutex<Option<<H as Hw>::Shared<Domain<H>>>>;
+/// A domain that somebody knows, or nothing.
+pub(crate) type Known<H> = Option<<H as Hw>::Shared<Domain<H>>>;
 
 /// The domains by id. The slot of an id is its remainder, so that look-up costs the same with one domain and with
 /// hundreds; ids grow until they wrap, so that a dead domain's id rests before it is used again.
 pub struct DomainTable<H: Hw> {
     /// Each guards one slot of the domain list. Taken before any lock of a domain.
-    slots: [Slot<H>; MAX_DOMAINS],
+    slots: [SpinMutex<Known<H>>; MAX_DOMAINS],
     next: AtomicU64,
 }
 
@@ -180,32 +184,27 @@ impl<H: Hw> DomainTable<H> {
         DomainTable { slots: [const { SpinMutex::new(None) }; MAX_DOMAINS], next: AtomicU64::new(0) }
     }
 
-    fn slot(&self, id: DomId) -> &Slot<H> {
+    fn slot(&self, id: DomId) -> &SpinMutex<Known<H>> {
         &self.slots[usize::from(id.0) % MAX_DOMAINS]
     }
 
     /// The domain with this id.
-    pub fn get(&self, id: DomId) -> Option<H::Shared<Domain<H>>> {
+    pub fn get(&self, id: DomId) -> Known<H> {
         self.slot(id).lock().as_ref().filter(|domain| domain.id == id).cloned()
     }
 
-    /// An id that no domain has. Dom0's is the first.
-    pub fn free_id(&self) -> Option<DomId> {
+    /// Makes a domain with an id that no other has, and makes it known; `ENOSPC` if there is none. Dom0's is the first.
+    pub fn add(
+        &self,
+        make: impl FnOnce(DomId) -> Result<H::Shared<Domain<H>>, XenError>,
+    ) -> Result<H::Shared<Domain<H>>, XenError> {
         let ids = u64::from(DomId::FIRST_RESERVED.0);
-        (0..MAX_DOMAINS).find_map(|_| {
+        let free = (0..MAX_DOMAINS).find_map(|_| {
             let id = DomId(u16::try_from(self.next.fetch_add(1, Ordering::Relaxed) % ids).ok()?);
-            self.slot(id).lock().is_none().then_some(id)
-        })
-    }
-
-    /// Makes a domain known; `EEXIST` if its slot was taken meanwhile.
-    pub fn insert(&self, domain: H::Shared<Domain<H>>) -> Result<(), XenError> {
-        let mut slot = self.slot(domain.id).lock();
-        if slot.is_some() {
-            return Err(XenError::Exist);
-        }
-        *slot = Some(domain);
-        Ok(())
+            Some((id, self.slot(id).lock())).filter(|(_, slot)| slot.is_none())
+        });
+        let (id, mut slot) = free.ok_or(XenError::NoSpc)?;
+        Ok(slot.insert(make(id)?).clone())
     }
 
     /// Makes a domain unknown; false if it was. It lives on while somebody holds it, as the caller does.
@@ -214,8 +213,8 @@ impl<H: Hw> DomainTable<H> {
     }
 
     /// The live domain with the smallest id at or after `from`.
-    pub fn at_or_after(&self, from: DomId) -> Option<H::Shared<Domain<H>>> {
-        let known = |slot: &Slot<H>| slot.lock().as_ref().filter(|domain| domain.id >= from).cloned();
+    pub fn at_or_after(&self, from: DomId) -> Known<H> {
+        let known = |slot: &SpinMutex<Known<H>>| slot.lock().as_ref().filter(|domain| domain.id >= from).cloned();
         self.slots.iter().filter_map(known).min_by_key(|domain| domain.id)
     }
 }

@@ -82,6 +82,7 @@ impl<'a, H: Hw> Call<'a, H> {
 
     /// The domain that the call is to work on: the caller, or any live one (`ESRCH`) if the caller is privileged
     /// (`EPERM`). `other` keeps hold of the latter.
+    #[inline(always)]
     pub fn target(&self, id: DomId, other: &'a mut Option<H::Shared<Domain<H>>>) -> Result<&'a Domain<H>, XenError> {
         if self.domain.resolve(id) == self.domain.id {
             return Ok(self.domain);

@@ -3,7 +3,7 @@
 //! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; how a vCPU stands, then
 //! the queues of a pCPU. Each lock names what it guards where it is declared.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hypercall_abi::errno::XenError;
 use spin::Once;
@@ -11,7 +11,7 @@ use spin::mutex::SpinMutex;
 
 use crate::console::Log;
 use crate::domain::DomainTable;
-use crate::hw::{Hw, Ticks};
+use crate::hw::Hw;
 use crate::machine::Machine;
 use crate::sched::Scheduler;
 use crate::trap::IdRegisters;
@@ -35,8 +35,8 @@ pub struct Kernel<H: Hw> {
     pub ids: IdRegisters,
     /// vCPUs that exist, so that queues of a fixed size hold them all.
     vcpus: AtomicUsize,
-    machine: Once<Machine>,
-    started: AtomicU64,
+    /// The machine, once the boot code knows it.
+    pub machine: Once<Machine>,
 }
 
 impl<H: Hw> Kernel<H> {
@@ -50,24 +50,7 @@ impl<H: Hw> Kernel<H> {
             ids: IdRegisters::new(),
             vcpus: AtomicUsize::new(0),
             machine: Once::new(),
-            started: AtomicU64::new(0),
         }
-    }
-
-    /// Tells the microkernel on what machine it runs; the first telling counts.
-    pub fn set_machine(&self, machine: Machine) -> &Machine {
-        self.started.store(H::now(), Ordering::Relaxed);
-        self.machine.call_once(|| machine)
-    }
-
-    /// The machine; `None` before the boot code has told.
-    pub fn machine(&self) -> Option<&Machine> {
-        self.machine.get()
-    }
-
-    /// Ticks since the start.
-    pub fn uptime(&self) -> Ticks {
-        H::now().saturating_sub(self.started.load(Ordering::Relaxed))
     }
 
     /// Counts vCPUs that are to be made; `ENOSPC` if there would be too many.

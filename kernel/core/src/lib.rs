@@ -4,7 +4,6 @@
 
 pub mod about;
 pub mod addr;
-pub mod cap;
 pub mod console;
 pub mod context;
 pub mod control;

@@ -35,24 +35,12 @@ impl<H: Hw> Kernel<H> {
         let count = usize::try_from(params.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
         let count = count.ok_or(XenError::Inval)?;
         self.reserve_vcpus(count)?;
-        self.make(params, host).inspect_err(|_| self.return_vcpus(count))
-    }
-
-    fn make(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {
-        let id = self.domains.free_id().ok_or(XenError::NoSpc)?;
-        H::frames().quota(id).set_max(params.max_pages);
-        let vcpu = |n| {
-            let vcpu = Vcpu::new(id, VcpuId(n));
-            self.hold(&vcpu, PAUSED);
-            H::share(id, vcpu)
-        };
-        let vcpus = (0..params.vcpus).map(vcpu).collect::<Result<_, _>>()?;
-        let domain: H::Shared<Domain<H>> = H::share(id, Domain::new(id, params, host, vcpus)?)?;
-        if let Some(first) = domain.vcpus().first() {
-            first.set_info(domain.shared_info.pa());
-        }
-        self.domains.insert(domain.clone())?;
-        Ok(domain)
+        let made = self.domains.add(|id| {
+            H::frames().quota(id).set_max(params.max_pages);
+            let vcpus = (0..params.vcpus).map(|n| H::share(id, Vcpu::new(id, VcpuId(n))));
+            H::share(id, Domain::new(id, params, host, vcpus.collect::<Result<_, _>>()?)?)
+        });
+        made.inspect_err(|_| self.return_vcpus(count))
     }
 
     /// Starts a vCPU at `pc` with `x0`, MMU off; `EEXIST` if it is online already. PSCI `CPU_ON` comes here too.

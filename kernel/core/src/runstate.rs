@@ -45,14 +45,14 @@ pub struct RunstateArea {
 }
 
 impl Default for Run {
-    /// How a vCPU stands that has not been started.
+    /// How a new vCPU stands: it has not been started, and its domain is paused.
     fn default() -> Self {
         Run {
             state: Runstate::Offline,
             since: 0,
             spent: [0; 4],
             pcpu: PcpuId(0),
-            held: OFFLINE,
+            held: OFFLINE | PAUSED,
             alarm: None,
             area: None,
         }

@@ -181,7 +181,7 @@ fn start_pcpu(block: &'static Percpu, mpidr: u64) {
 fn init_interrupts() {
     let own = percpu::this();
     let mpidr = own.mpidr.load(Ordering::Relaxed);
-    let regions = KERNEL.machine().map_or(&[][..], |machine| &machine.gicr);
+    let regions = KERNEL.machine.get().map_or(&[][..], |machine| &machine.gicr);
     let Some(redistributor) = gic::find_redistributor(regions, mpidr) else {
         KERNEL.log(format_args!("FDT: GICv3: reg: no redistributor of pCPU {mpidr:#x}"));
         crash::park()

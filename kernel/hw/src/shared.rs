@@ -48,6 +48,18 @@ impl<T> Shared<T> {
         // SAFETY: initialised in `new`; the frames live until the last reference is gone, and this is one.
         unsafe { self.object.as_ref() }
     }
+
+    /// The end of the object, whose last reference this was. Apart, so that letting go of another one is short.
+    #[cold]
+    #[inline(never)]
+    fn end(&mut self) {
+        // SAFETY: the last reference is gone, so nobody else can reach the value, and it is dropped once.
+        unsafe { self.object.drop_in_place() };
+        let at = Pa::new(self.object.as_ptr() as u64);
+        for page in 0..Self::PAGES {
+            crate::boot::frames().put(at.add(page * PAGE_SIZE));
+        }
+    }
 }
 
 impl<T> Deref for Shared<T> {
@@ -68,17 +80,12 @@ impl<T> Clone for Shared<T> {
 }
 
 impl<T> Drop for Shared<T> {
+    #[inline(always)]
     fn drop(&mut self) {
         // Release: what this pCPU did with the object comes before its end; acquire: so does what others did.
-        if self.object().references.fetch_sub(1, Ordering::Release) != 1 {
-            return;
-        }
-        fence(Ordering::Acquire);
-        // SAFETY: the last reference is gone, so nobody else can reach the value, and it is dropped once.
-        unsafe { self.object.drop_in_place() };
-        let at = Pa::new(self.object.as_ptr() as u64);
-        for page in 0..Self::PAGES {
-            crate::boot::frames().put(at.add(page * PAGE_SIZE));
+        if self.object().references.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            self.end();
         }
     }
 }

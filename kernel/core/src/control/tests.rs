@@ -92,6 +92,28 @@ fn a_capability_opens_only_what_it_names() {
 }
 
 #[test]
+fn the_capabilities_of_a_table_are_its_own_and_run_out() {
+    let (mut world, _dom0) = World::new();
+    let domain = world.domain(1);
+    let table = Caps::<Fake>::of_machine();
+    for nothing in [0, 1, 511, 512, u64::MAX] {
+        assert_eq!(table.domain(nothing).err(), Some(XenError::Perm));
+        assert_eq!(table.remove(nothing), Err(XenError::Perm));
+    }
+    let caps: Vec<_> =
+        core::iter::from_fn(|| table.add(domain.clone()).ok()).map(|cap| u64::from(cap.index())).collect();
+    assert_eq!(caps, (1..512).collect::<Vec<_>>());
+    assert_eq!(table.add(domain.clone()), Err(XenError::NoSpc));
+    assert!(Fake::same(&table.domain(7).unwrap(), &domain));
+    assert_eq!(table.domain(0).err(), Some(XenError::Perm), "the machine is no domain");
+    for cap in [500, 3] {
+        table.remove(cap).unwrap();
+    }
+    let again = [(); 2].map(|()| table.add(domain.clone()).unwrap().index());
+    assert_eq!(again, [3, 500]);
+}
+
+#[test]
 fn a_domain_is_made_filled_started_looked_at_and_destroyed() {
     let (mut world, dom0) = World::new();
     let free = Fake::frames().free_pages();
@@ -231,12 +253,13 @@ fn an_emulated_uart_that_cannot_be_connected_leaves_no_port() {
 fn the_holder_of_the_machine_maps_registers_but_neither_ram_nor_the_gic() {
     let (mut world, dom0) = World::new();
     let at = |start, size| Range { start: Pa::new(start), size };
-    world.kernel.set_machine(Machine {
+    let machine = Machine {
         ram: heapless::Vec::from_iter([at(0x8000_0000, 0x1000_0000)]),
         gicd: at(0x800_0000, 0x1_0000),
         gicr: heapless::Vec::from_iter([at(0x80a_0000, 0x2_0000), at(0x90_0000_0000, 0x2_0000)]),
         ..Machine::default()
-    });
+    };
+    world.kernel.machine.call_once(|| machine);
     let mut map = |start, pages| control(&mut world, &dom0, Op::DeviceMap, &[0, start, pages]).0;
     assert_eq!(map(0x900_0000, 1), 0);
     assert_eq!(map(0x900_0000, 1), XenError::Exist as i64);

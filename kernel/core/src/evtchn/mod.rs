@@ -120,9 +120,10 @@ impl PortEntry {
         (word & !0xFF00 == binding.encode()).then(|| PortState::vcpu(word))
     }
 
-    /// Makes it free; returns what it was bound to.
-    fn free(&self) -> Binding {
-        PortState::decode(self.0.swap(PortState::FREE, Ordering::SeqCst)).binding
+    /// Makes it free; returns what it was bound to, unless it was free.
+    fn free(&self) -> Option<Binding> {
+        let word = self.0.swap(PortState::FREE, Ordering::SeqCst);
+        (word != PortState::FREE).then(|| PortState::decode(word).binding)
     }
 
     /// Changes the state to what `to` makes of it, unless that is nothing; returns the state before.
@@ -166,17 +167,17 @@ impl<H: Hw> Events<H> {
     #[inline]
     pub fn open(&self, binding: Binding, vcpu: Option<VcpuId>) -> Result<Port, XenError> {
         let mut lowest = self.lowest.lock();
-        for port in (*lowest..self.limit).map(Port) {
-            let index = port.0 as usize;
+        while *lowest < self.limit {
+            let index = *lowest as usize;
             let bucket = self.buckets.get(index / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
             let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(PortState::FREE)) }; BUCKET_PORTS]);
             let entries = bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
             let PortEntry(entry) = entries.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
-            *lowest = port.0;
             if entry.load(Ordering::SeqCst) == PortState::FREE {
                 entry.store(PortState { binding, vcpu }.encode(), Ordering::SeqCst);
-                return Ok(port);
+                return Ok(Port(*lowest));
             }
+            *lowest += 1;
         }
         Err(XenError::NoSpc)
     }

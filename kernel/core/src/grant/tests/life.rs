@@ -1,5 +1,7 @@
 //! Grants of domains that die, on either side.
 
+use hypercall_abi::errno::XenError;
+
 use super::super::seed;
 use super::*;
 use crate::frame::FrameKind;
@@ -70,7 +72,8 @@ fn a_later_domain_of_the_same_id_is_not_the_granter() {
     t.world.destroy(&a);
     // Ids are given out in turn: behind the last one comes the lowest that is free, which is A's.
     let last = DomId(DomId::FIRST_RESERVED.0 - 1);
-    while t.world.kernel.domains.free_id() != Some(last) {}
+    let made = |id| Err(if id == last { XenError::Exist } else { XenError::NoMem });
+    while t.world.kernel.domains.add(made).err() == Some(XenError::NoMem) {}
     t.a = t.world.domain(16);
     assert_eq!(t.a.id, a.id);
     grant(&t.a, 8, 3, t.b.id, false);
