@@ -13,7 +13,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;
@@ -45,8 +45,6 @@ pub enum Op {
     Version = 0,
     /// `(platform, *mut PlatformInfo)`.
     PlatformInfo = 1,
-    /// `(platform, pcpu, *mut PcpuInfo)`; `ENOENT` past the last pCPU.
-    PcpuInfo = 2,
     /// `(platform, position, *mut u8, length) -> x1 = position after, x2 = bytes`. The log is a ring with an
     /// ever-growing byte position; a position that has been overwritten moves up to the oldest byte kept.
     ConsoleRead = 3,
@@ -99,10 +97,9 @@ pub enum Op {
 
 impl Op {
     /// Every operation, for tables and tests.
-    pub const ALL: [Op; 25] = [
+    pub const ALL: [Op; 24] = [
         Op::Version,
         Op::PlatformInfo,
-        Op::PcpuInfo,
         Op::ConsoleRead,
         Op::Power,
         Op::DeviceMap,
@@ -158,30 +155,10 @@ pub struct PlatformInfo {
     pub uptime_ns: u64,
     /// Where the microkernel's image lies.
     pub image_base: u64,
-    /// Size of the image in memory.
-    pub image_size: u64,
     /// Frequency of the system counter.
     pub counter_hz: u32,
     /// pCPUs online.
     pub pcpus: u32,
-    /// The most domains that can exist at once.
-    pub max_domains: u32,
-    /// `MIDR_EL1` of the boot pCPU.
-    pub midr: u32,
-}
-
-/// One pCPU.
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct PcpuInfo {
-    /// `MPIDR_EL1` of the pCPU.
-    pub mpidr: u64,
-    /// Nanoseconds spent idle.
-    pub idle_ns: u64,
-    /// vCPUs that are running or ready here.
-    pub load: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 /// Give the domain an emulated SBSA UART (`vuart="sbsa_uart"`).
@@ -256,8 +233,7 @@ pub struct VcpuInfo {
     pub state: u32,
 }
 
-const _: () = assert!(size_of::<PlatformInfo>() == 88);
-const _: () = assert!(size_of::<PcpuInfo>() == 24);
+const _: () = assert!(size_of::<PlatformInfo>() == 72);
 const _: () = assert!(size_of::<DomainParams>() == 40);
 const _: () = assert!(size_of::<DomainInfo>() == 64);
 const _: () = assert!(size_of::<VcpuInfo>() == 24);

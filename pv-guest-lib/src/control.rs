@@ -5,7 +5,7 @@
 //! caller may want to do something else in between ([`destroy`]).
 
 use hypercall_abi::control::Op;
-pub use hypercall_abi::control::{Cap, DomainInfo, DomainParams, PcpuInfo, PlatformInfo, VcpuInfo};
+pub use hypercall_abi::control::{Cap, DomainInfo, DomainParams, PlatformInfo, VcpuInfo};
 use hypercall_abi::errno::{XenError, decode};
 use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
@@ -83,14 +83,6 @@ pub fn version() -> Result<u32> {
 /// `EPERM` without the platform's capability.
 pub fn platform_info() -> Result<PlatformInfo> {
     fill(Op::PlatformInfo, [cap(Cap::PLATFORM), 0], 1)
-}
-
-/// One pCPU.
-///
-/// # Errors
-/// `ENOENT` past the last one.
-pub fn pcpu_info(pcpu: u32) -> Result<PcpuInfo> {
-    fill(Op::PcpuInfo, [cap(Cap::PLATFORM), u64::from(pcpu)], 2)
 }
 
 /// Reads the log from the byte position `position`; returns the position after what was read, and how many bytes

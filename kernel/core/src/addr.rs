@@ -67,12 +67,6 @@ macro_rules! address {
                 Self(self.0.wrapping_add(bytes))
             }
         }
-
-        impl core::fmt::Display for $name {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                write!(f, "{:#x}", self.0)
-            }
-        }
     };
 }
 

@@ -8,8 +8,7 @@ mod tests;
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::control::{
-    Cap, DomainInfo, DomainParams, Op, PcpuInfo, PlatformInfo, STATE_BLOCKED, STATE_DYING, STATE_PAUSED, STATE_RUNNING,
-    STATE_SHUTDOWN, VERSION, VcpuInfo,
+    Cap, DomainInfo, DomainParams, Op, PlatformInfo, STATE_BLOCKED, STATE_PAUSED, STATE_RUNNING, VERSION, VcpuInfo,
 };
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
@@ -18,9 +17,9 @@ use hypercall_abi::vcpu::Runstate;
 use spin::mutex::SpinMutex;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::domain::{Domain, Known, Life, MAX_DOMAINS};
+use crate::domain::{Domain, Known, MAX_DOMAINS};
 use crate::evtchn::Binding;
-use crate::hw::{Access, Hw, PcpuId};
+use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::lifecycle;
@@ -37,10 +36,6 @@ const PAGES_PER_CALL: u64 = 1024;
 const BYTES_PER_CALL: u64 = 256 * 1024;
 /// Bytes of the log that one call reads.
 const BYTES_OF_LOG: usize = 1024;
-
-/// CRm and op2 of `MIDR_EL1` and `MPIDR_EL1`.
-const MIDR: (usize, usize) = (0, 0);
-const MPIDR: (usize, usize) = (0, 5);
 
 /// The capabilities of one domain. Whoever has a table has the machine, under [`Cap::PLATFORM`]; each other index names
 /// a domain, or nothing.
@@ -94,7 +89,6 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
 fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>, op: Op) -> Result<(), XenError> {
     match op {
         Op::PlatformInfo => call.write(1, &platform_info(call.kernel)?),
-        Op::PcpuInfo => call.write(2, &pcpu_info(call.kernel, call.args[1])?),
         Op::ConsoleRead => console_read(call),
         Op::Power => match call.args[1] {
             how @ (0 | 1) => H::end_machine(how == 1),
@@ -104,10 +98,7 @@ fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>, op: Op) -> Result<(
         Op::DomainCreate => create(call, caps),
         Op::DomainLookup => {
             let from = DomId(u16::try_from(call.args[1]).map_err(|_| XenError::Srch)?);
-            let domain = call.kernel.domains.at_or_after(from).ok_or(XenError::NoEnt)?;
-            let id = domain.id;
-            name(call, caps.add(domain)?, id);
-            Ok(())
+            name(call, caps, call.kernel.domains.at_or_after(from).ok_or(XenError::NoEnt)?)
         }
         _ => Err(XenError::Perm),
     }
@@ -180,12 +171,10 @@ fn device_map<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
 fn create<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>) -> Result<(), XenError> {
     let params: DomainParams = call.read(1)?;
     let domain = call.kernel.create(&params, None)?;
-    let cap = caps.add(domain.clone()).inspect_err(|_| {
+    name(call, caps, domain.clone()).inspect_err(|_| {
         // It has neither memory nor ports yet, so one stretch is enough.
         lifecycle::destroy(call.kernel, &domain);
-    })?;
-    name(call, cap, domain.id);
-    Ok(())
+    })
 }
 
 fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
@@ -201,8 +190,6 @@ fn console_read<H: Hw>(call: &mut Call<'_, H>) -> Result<(), XenError> {
 
 fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
     let machine = kernel.machine.get().ok_or(XenError::NoDev)?;
-    #[allow(clippy::cast_possible_truncation, reason = "MIDR_EL1 has 32 bits")]
-    let midr = H::id_register(MIDR.0, MIDR.1) as u32;
     let (total_pages, free_pages) = H::frames().pages();
     Ok(PlatformInfo {
         total_pages,
@@ -213,32 +200,14 @@ fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
         window_size: Machine::WINDOW_SIZE,
         uptime_ns: nanoseconds::<H>(H::now()),
         image_base: machine.image.start.raw(),
-        image_size: machine.image.size,
         counter_hz: H::frequency(),
         pcpus: u32::try_from(H::online()).unwrap_or(0),
-        max_domains: u32::try_from(MAX_DOMAINS).unwrap_or(0),
-        midr,
-    })
-}
-
-fn pcpu_info<H: Hw>(kernel: &Kernel<H>, id: u64) -> Result<PcpuInfo, XenError> {
-    let id = u8::try_from(id).ok().filter(|id| usize::from(*id) < H::online()).ok_or(XenError::NoEnt)?;
-    let (idle, load) = kernel.sched.load(PcpuId(id));
-    Ok(PcpuInfo {
-        mpidr: H::id_register(MPIDR.0, MPIDR.1),
-        idle_ns: nanoseconds::<H>(idle),
-        load: u32::try_from(load).unwrap_or(u32::MAX),
-        reserved: 0,
     })
 }
 
 fn domain_info<H: Hw>(target: &Domain<H>) -> DomainInfo {
     let (vcpus, now) = (target.vcpus(), H::now());
-    let (life, shutdown_reason) = match target.life() {
-        Life::Alive => (0, 0),
-        Life::ShutDown(reason) => (STATE_SHUTDOWN, reason),
-        Life::Dying => (STATE_DYING, 0),
-    };
+    let (life, shutdown_reason) = target.life();
     let paused = if *target.pauses.lock() > 0 { STATE_PAUSED } else { 0 };
     let activity = if vcpus.iter().any(|vcpu| vcpu.running_on().is_some()) {
         STATE_RUNNING
@@ -279,9 +248,11 @@ fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
     }
 }
 
-/// Answers with a domain's new capability and its id.
-fn name<H: Hw>(call: &mut Call<'_, H>, cap: Cap, id: DomId) {
-    (call.args[1], call.args[2]) = (u64::from(cap.index()), u64::from(id.0));
+/// Answers with a new capability for a domain, and its id.
+fn name<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>, domain: H::Shared<Domain<H>>) -> Result<(), XenError> {
+    let id = domain.id;
+    (call.args[1], call.args[2]) = (u64::from(caps.add(domain)?.index()), u64::from(id.0));
+    Ok(())
 }
 
 /// One stretch of a call that has `total` to do, `most` at once: progress in x1; `EAGAIN` while something is left.

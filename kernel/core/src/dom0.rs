@@ -88,7 +88,7 @@ impl<H: Hw> Kernel<H> {
         copy::<H>(machine.fdt, fdt);
         let first = domain.vcpu(VcpuId(0)).ok_or(XenError::NoEnt)?;
         self.start_vcpu(&domain, first, entry.raw(), fdt.raw())?;
-        self.log(format_args!("dom0: {} MiB at {start}, entry {entry}", size >> 20));
+        self.log(format_args!("dom0: {} MiB at {:#x}, entry {:#x}", size >> 20, start.raw(), entry.raw()));
         self.unpause(&domain)
     }
 }

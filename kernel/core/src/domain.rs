@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams};
+use hypercall_abi::control::{CREATE_VUART, DomainParams, STATE_DYING, STATE_SHUTDOWN};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::NR_PARAMS;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -27,20 +27,8 @@ pub const MAX_VCPUS: usize = 64;
 /// The most domains at once.
 pub const MAX_DOMAINS: usize = 512;
 
-/// How a domain's life stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    /// It runs, or is paused.
-    Alive,
-    /// It has shut down for this reason (a number of Xen public/sched.h) and waits for the toolstack.
-    ShutDown(u32),
-    /// It is being destroyed; nothing of it comes back.
-    Dying,
-}
-
-/// Numbers for [`Life`] that no reason for a shutdown has.
-const ALIVE: u32 = u32::MAX;
-const DYING: u32 = u32::MAX - 1;
+/// Where the reason of a shutdown stands in [`Domain::life`], above the state.
+const REASON_SHIFT: u32 = 8;
 
 /// A domain.
 pub struct Domain<H: Hw> {
@@ -80,7 +68,7 @@ pub struct Domain<H: Hw> {
     pub runstate_flag: AtomicBool,
     /// Where the counter stood when the domain was made; what its virtual counter lacks.
     pub counter_offset: u64,
-    /// [`ALIVE`], [`DYING`], or why it has shut down.
+    /// `STATE_SHUTDOWN` and why, `STATE_DYING`, or zero while it lives.
     life: AtomicU32,
     vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
 }
@@ -117,7 +105,7 @@ impl<H: Hw> Domain<H> {
             pauses: SpinMutex::new(1),
             runstate_flag: AtomicBool::new(false),
             counter_offset: H::now(),
-            life: AtomicU32::new(ALIVE),
+            life: AtomicU32::new(0),
             vcpus,
         })
     }
@@ -137,28 +125,27 @@ impl<H: Hw> Domain<H> {
         self.caps.is_some()
     }
 
-    /// How its life stands.
-    pub fn life(&self) -> Life {
-        match self.life.load(Ordering::Acquire) {
-            ALIVE => Life::Alive,
-            DYING => Life::Dying,
-            reason => Life::ShutDown(reason),
-        }
+    /// How its life stands, in the words of `DomainInfo`: its state, and why it has shut down if it has.
+    pub fn life(&self) -> (u32, u32) {
+        let life = self.life.load(Ordering::Acquire);
+        (life & ((1 << REASON_SHIFT) - 1), life >> REASON_SHIFT)
     }
 
     /// Whether it is being destroyed: its pages must not be taken hold of any more.
     pub fn is_dying(&self) -> bool {
-        self.life.load(Ordering::Acquire) == DYING
+        self.life.load(Ordering::Acquire) == STATE_DYING
     }
 
     /// Alive to shut down; false if it was not alive.
     pub fn begin_shutdown(&self, reason: ShutdownReason) -> bool {
-        self.life.compare_exchange(ALIVE, reason.raw(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.life
+            .compare_exchange(0, STATE_SHUTDOWN | reason.raw() << REASON_SHIFT, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Anything to dying.
     pub fn begin_dying(&self) {
-        self.life.store(DYING, Ordering::Release);
+        self.life.store(STATE_DYING, Ordering::Release);
     }
 
     /// The domain that `id` means when this one says it.

@@ -41,7 +41,7 @@ pub struct Kernel<H: Hw> {
 
 impl<H: Hw> Kernel<H> {
     /// A microkernel without domains, for a static.
-    pub const fn new() -> Self {
+    pub const fn empty() -> Self {
         Kernel {
             domains: DomainTable::new(),
             sched: Scheduler::new(),
@@ -63,11 +63,5 @@ impl<H: Hw> Kernel<H> {
     /// Counts vCPUs no more: their domain is gone.
     pub fn return_vcpus(&self, count: usize) {
         self.vcpus.fetch_sub(count, Ordering::Relaxed);
-    }
-}
-
-impl<H: Hw> Default for Kernel<H> {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -34,9 +34,7 @@ impl Quota {
 
     /// Takes frames off the count again.
     pub(crate) fn refund(&self, ram: bool, frames: u64) {
-        // Never below zero: a count that wrapped would lift the limit.
-        let less = |now: u64| Some(now.saturating_sub(frames));
-        let _ = self.count(ram).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.count(ram).fetch_sub(frames, Ordering::Relaxed);
     }
 
     fn count(&self, ram: bool) -> &AtomicU64 {

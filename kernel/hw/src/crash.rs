@@ -83,7 +83,7 @@ fn write_report(reason: Arguments<'_>, registers: Option<&TrapFrame>) -> core::f
             write!(out, "  x{n:<2} {x:#018x}{end}")?;
         }
     }
-    writeln!(out, "image base {}", boot::image().start)?;
+    writeln!(out, "image base {:#x}", boot::image().start.raw())?;
     backtrace(out, registers)
 }
 

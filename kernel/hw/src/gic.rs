@@ -47,7 +47,7 @@ const EN: u64 = 1 << 0;
 const UIE: u64 = 1 << 1;
 
 fn distributor() -> usize {
-    percpu::KERNEL.machine().map_or(0, |machine| mmio::address(machine.gicd.start))
+    percpu::KERNEL.machine.get().map_or(0, |machine| mmio::address(machine.gicd.start))
 }
 
 fn sgi_frame() -> usize {

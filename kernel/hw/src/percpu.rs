@@ -36,7 +36,7 @@ unsafe extern "C" {
 }
 
 /// The microkernel.
-pub static KERNEL: Kernel<Arm> = Kernel::new();
+pub static KERNEL: Kernel<Arm> = Kernel::empty();
 
 /// A pCPU's own block.
 #[repr(C, align(64))]

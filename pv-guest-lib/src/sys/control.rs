@@ -9,7 +9,7 @@ use super::hvc::hypercall;
 /// A call without a buffer; returns x0, x1 and x2.
 pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
     let with_buffer = match op {
-        Op::PlatformInfo | Op::PcpuInfo | Op::ConsoleRead | Op::DomainCreate => true,
+        Op::PlatformInfo | Op::ConsoleRead | Op::DomainCreate => true,
         Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo => true,
         Op::Version | Op::Power | Op::DeviceMap | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
         Op::DomainPause | Op::DomainUnpause | Op::DomainShutdown | Op::DomainMaxPages | Op::Populate => false,

@@ -35,7 +35,8 @@ impl World {
     /// A fresh machine with a privileged domain that has 16 pages.
     pub fn new() -> (World, Shared<Domain<Fake>>) {
         super::reset();
-        let mut world = World { kernel: Box::leak(Box::new(Kernel::new())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
+        let mut world =
+            World { kernel: Box::leak(Box::new(Kernel::empty())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
         let dom0 = world.domain_on(&params(16), Some(GicLayout::GUEST), 16);
         (world, dom0)
     }

@@ -46,9 +46,9 @@ fn pointers_to_nothing_and_past_the_end_of_everything_are_faults() {
     let (_world, domain) = running();
     for at in [0, GUEST_RAM - 1, GUEST_RAM + 4 * PAGE_SIZE, GUEST_RAM + 4 * PAGE_SIZE - 7, u64::MAX, u64::MAX - 7] {
         let at = GuestVa::new(at);
-        assert_eq!(read::<Fake, u64>(&domain, at).map(drop), FAULT, "{at}");
-        assert_eq!(write(&domain, at, 1), FAULT, "{at}");
-        assert_eq!(Array::<Fake>::new(Access::Read).read::<u64>(&domain, at).map(drop), FAULT, "{at}");
+        assert_eq!(read::<Fake, u64>(&domain, at).map(drop), FAULT, "{at:?}");
+        assert_eq!(write(&domain, at, 1), FAULT, "{at:?}");
+        assert_eq!(Array::<Fake>::new(Access::Read).read::<u64>(&domain, at).map(drop), FAULT, "{at:?}");
     }
     assert_eq!(copy_in::<Fake>(&domain, GuestVa::new(u64::MAX), &mut []), Ok(()), "nothing is nowhere");
     assert_eq!(element(GuestVa::new(8), u64::MAX, 8), Err(XenError::Fault));

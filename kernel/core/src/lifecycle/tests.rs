@@ -1,11 +1,10 @@
 //! Tests of the life of a domain: what its making and its end leave behind.
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams};
+use hypercall_abi::control::{CREATE_VUART, DomainParams, STATE_DYING, STATE_SHUTDOWN};
 use hypercall_abi::ids::{GrantRef, Port};
 
 use super::*;
 use crate::addr::PAGE_SIZE;
-use crate::domain::Life;
 use crate::evtchn;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, params, peek, poke, pretend, with};
 use crate::frame::FrameKind;
@@ -132,7 +131,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     assert_eq!(world.call(&domain, hypercall_abi::nr::SCHED_OP, &[6, GUEST_RAM]), 1);
 
     world.destroy(&domain);
-    assert_eq!(domain.life(), Life::Dying);
+    assert_eq!(domain.life(), (STATE_DYING, 0));
     assert_eq!(evtchn::send(kernel, &dom0, Port(1)), Ok(()), "dom0's end waits for nobody");
     drop(domain);
     let unmap = hypercall_abi::grant::UnmapGrantRef { host_addr: 0x8000_0000, handle, ..Default::default() };
@@ -204,8 +203,8 @@ fn a_domain_that_has_shut_down_can_only_die() {
     let domain = world.domain(1);
     shutdown(world.kernel, &domain, ShutdownReason::Crash);
     shutdown(world.kernel, &domain, ShutdownReason::Poweroff);
-    assert_eq!(domain.life(), Life::ShutDown(3));
+    assert_eq!(domain.life(), (STATE_SHUTDOWN, 3));
     world.destroy(&domain);
     shutdown(world.kernel, &domain, ShutdownReason::Poweroff);
-    assert_eq!(domain.life(), Life::Dying);
+    assert_eq!(domain.life(), (STATE_DYING, 0));
 }

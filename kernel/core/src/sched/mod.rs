@@ -48,8 +48,6 @@ pub struct Queues<H: Hw> {
     ready: FairQueue<H>,
     /// Who wants to be told at which time.
     pub alarms: Alarms<H>,
-    /// Ticks spent idle.
-    idle: Ticks,
 }
 
 impl<H: Hw> Queues<H> {
@@ -74,8 +72,7 @@ impl<H: Hw> Scheduler<H> {
     pub(crate) const fn new() -> Self {
         Scheduler {
             again: [const { AtomicBool::new(false) }; MAX_PCPUS],
-            queues: [const { SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new(), idle: 0 }) };
-                MAX_PCPUS],
+            queues: [const { SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new() }) }; MAX_PCPUS],
             idle: AtomicU32::new(0),
         }
     }
@@ -107,13 +104,6 @@ impl<H: Hw> Scheduler<H> {
         if self.queues(H::pcpu()).ready.give_way(H::now()) {
             self.again(H::pcpu()).store(true, Ordering::Release);
         }
-    }
-
-    /// Ticks that a pCPU has been idle, and how many vCPUs it has.
-    pub fn load(&self, id: PcpuId) -> (Ticks, usize) {
-        let busy = usize::from(self.idle.load(Ordering::Relaxed) & (1 << id.0) == 0);
-        let queues = self.queues(id);
-        (queues.idle, queues.ready.waiting() + busy)
     }
 
     /// Queues a vCPU that nothing holds and that stands in no run queue.

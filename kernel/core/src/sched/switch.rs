@@ -113,11 +113,11 @@ impl<H: Hw> Kernel<H> {
     /// Sleeps until an interrupt comes, and handles it, if nobody waits; returns the time. The bit in the idle mask goes
     /// up before the look at the queue, so that whoever queues a vCPU either is seen or kicks.
     fn idle(&'static self, cpu: &mut LocalCpu<H>) -> Ticks {
-        let (bit, before) = (1u32 << cpu.id.0, H::now());
+        let bit = 1u32 << cpu.id.0;
         self.sched.idle.fetch_or(bit, Ordering::SeqCst);
         let queues = self.sched.queues(cpu.id);
         if queues.ready.waiting() == 0 {
-            queues.program(before, None);
+            queues.program(H::now(), None);
             drop(queues);
             H::wait_for_interrupt();
             exit::interrupts(self, cpu);
@@ -126,8 +126,6 @@ impl<H: Hw> Kernel<H> {
         }
         self.sched.idle.fetch_and(!bit, Ordering::SeqCst);
         self.sched.again(cpu.id).store(false, Ordering::SeqCst);
-        let now = H::now();
-        self.sched.queues(cpu.id).idle += now.saturating_sub(before);
-        now
+        H::now()
     }
 }

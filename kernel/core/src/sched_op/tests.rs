@@ -1,13 +1,12 @@
 //! Tests of `sched_op` as a guest calls it: polls, watchdogs, the end.
 
-use hypercall_abi::control::DomainParams;
+use hypercall_abi::control::{DomainParams, STATE_SHUTDOWN};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, GuestPtr};
 use hypercall_abi::nr::SCHED_OP;
 use hypercall_abi::shared_info::layout;
 
 use super::*;
-use crate::domain::Life;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, params, poke, pretend, with};
 use crate::hw::{Memory, PcpuId};
 use crate::local::LocalCpu;
@@ -177,7 +176,7 @@ fn a_domain_has_two_watchdogs_which_are_armed_poked_and_disarmed_by_their_ids() 
     assert_eq!(g.sched(SchedOp::Watchdog, [1, 0]), inval);
     with(|s| s.now += 1_000_000_000);
     kernel.timer_fired(&LocalCpu::new(PcpuId(0)));
-    assert_eq!(g.domain.life(), Life::Alive, "the other one takes longer");
+    assert_eq!(g.domain.life(), (0, 0), "the other one takes longer");
     assert_eq!(g.sched(SchedOp::Watchdog, [2, 0]), 0);
     assert_eq!(alarm(), None);
 }
@@ -205,10 +204,10 @@ fn a_watchdog_is_the_business_of_the_pcpu_where_it_was_set_last() {
 fn a_shutdown_stops_every_vcpu_keeps_its_first_reason_and_knows_all_reasons() {
     let mut g = guest();
     assert_eq!(g.sched(SchedOp::Shutdown, [6, 0]), XenError::Inval as i64);
-    assert_eq!(g.domain.life(), Life::Alive);
+    assert_eq!(g.domain.life(), (0, 0));
     assert_eq!(g.sched(SchedOp::Shutdown, [1, 0]), 0);
     assert_eq!(g.sched(SchedOp::Shutdown, [3, 0]), 0);
-    assert_eq!(g.domain.life(), Life::ShutDown(1));
+    assert_eq!(g.domain.life(), (STATE_SHUTDOWN, 1));
     assert!(g.domain.vcpus().iter().all(|vcpu| vcpu.held() & crate::runstate::STOPPED != 0));
 }
 

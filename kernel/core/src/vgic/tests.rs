@@ -37,7 +37,7 @@ impl Gic {
     /// Everything is enabled at the distributor; vCPU 0 is on this pCPU.
     fn new(vcpus: u32) -> Gic {
         reset();
-        let kernel = Box::new(Kernel::new());
+        let kernel = Box::new(Kernel::empty());
         let domain = kernel.create(&DomainParams { vcpus, ..params(1) }, None).unwrap();
         let gic = Gic { kernel, domain };
         gic.write(0x0, 4, 3);

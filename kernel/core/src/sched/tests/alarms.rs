@@ -81,7 +81,7 @@ proptest! {
 #[test]
 fn a_hundred_alarms_at_once_are_handled_a_few_at_a_time_and_the_timer_stays_due() {
     let vcpus = vcpus(100);
-    let kernel: &'static Kernel<Fake> = Box::leak(Box::new(Kernel::new()));
+    let kernel: &'static Kernel<Fake> = Box::leak(Box::new(Kernel::empty()));
     let due = Fake::now() + 10;
     for vcpu in &vcpus {
         pretend(vcpu, None);

@@ -1,6 +1,6 @@
 //! Whole exits of a guest on the fake machine: what it did, and what it finds when it goes on.
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams};
+use hypercall_abi::control::{CREATE_VUART, DomainParams, STATE_SHUTDOWN};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::psci::{PsciFn, PsciResult};
 use hypercall_abi::xencons;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
 use crate::context::TrapFrame;
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::exit;
 use crate::fake::{Fake, Shared, reset, with};
 use crate::hw::{IntId, Memory, PcpuId};
@@ -34,7 +34,7 @@ struct Guest {
 impl Guest {
     fn new() -> Guest {
         reset();
-        let kernel: &'static Kernel<Fake> = Box::leak(Box::new(Kernel::new()));
+        let kernel: &'static Kernel<Fake> = Box::leak(Box::new(Kernel::empty()));
         // Takes the id of Dom0, whose end would be the machine's.
         create(kernel);
         let domain = create(kernel);
@@ -296,7 +296,7 @@ fn psci_ends_the_domain() {
         frame.x[0] = u64::from(function as u32);
         frame.x[1..4].copy_from_slice(&args);
         smccc::call(guest.kernel, &guest.cpu, &mut frame);
-        assert_eq!(guest.domain.life(), Life::ShutDown(reason));
+        assert_eq!(guest.domain.life(), (STATE_SHUTDOWN, reason));
     }
 }
 
@@ -375,17 +375,17 @@ fn the_uart_sends_and_receives_through_its_ring() {
 fn an_serror_ends_the_domain_that_was_running_and_says_so() {
     let mut guest = Guest::new();
     exit::serror(guest.kernel, &mut guest.cpu, &mut guest.frame, 0xBE00_0000);
-    assert_eq!(guest.domain.life(), Life::ShutDown(3));
+    assert_eq!(guest.domain.life(), (STATE_SHUTDOWN, 3));
 }
 
 #[test]
 fn a_domain_whose_vectors_cannot_be_fetched_ends_and_one_that_strays_elsewhere_goes_on() {
     let mut guest = Guest::new();
     guest.trap(0x20, 7, 0x1000);
-    assert_eq!(guest.domain.life(), Life::Alive);
+    assert_eq!(guest.domain.life(), (0, 0));
     with(|s| s.fault = (GuestVa::new(VECTORS), Ipa::new(VECTORS)));
     exit::exception(guest.kernel, &mut guest.cpu, &mut guest.frame, 0x20 << 26 | 1 << 25 | 7);
-    assert_eq!(guest.domain.life(), Life::ShutDown(3));
+    assert_eq!(guest.domain.life(), (STATE_SHUTDOWN, 3));
 }
 
 proptest! {
@@ -411,7 +411,7 @@ proptest! {
             };
             let status = if kind & 0x80 != 0 { iss & !0x3F | 7 | 1 << 24 } else { iss };
             guest.trap(class, status & 0x1FF_FFFF, ipa);
-            prop_assert_eq!(guest.domain.life(), Life::Alive);
+            prop_assert_eq!(guest.domain.life(), (0, 0));
         }
     }
 
@@ -422,6 +422,6 @@ proptest! {
         let mut guest = Guest::new();
         with(|s| s.fault = (GuestVa::new(far), Ipa::new(ipa)));
         guest.exit::<{ exit::SYNC }>(esr);
-        prop_assert_eq!(guest.domain.life(), Life::Alive);
+        prop_assert_eq!(guest.domain.life(), (0, 0));
     }
 }
