@@ -87,7 +87,7 @@ fn profile(package: &str) -> &'static str {
 }
 
 /// Writes the flat image and keeps the ELF beside it, touching neither when nothing changed.
-fn convert(linked: &Path, elf: &Path, image: &Path) -> Result<()> {
+pub fn convert(linked: &Path, elf: &Path, image: &Path) -> Result<()> {
     let data = std::fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
     command::make_parent(elf)?;
     write_if_changed(elf, &data)?;

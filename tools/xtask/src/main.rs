@@ -6,6 +6,7 @@
 
 mod bench;
 mod build;
+mod c;
 mod command;
 mod cpio;
 mod flat;

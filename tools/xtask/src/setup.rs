@@ -100,6 +100,12 @@ pub fn mkfs() -> Result<()> {
     program("mkfs.ext4", &["e2fsprogs"])
 }
 
+/// Makes sure that guests in C can be built.
+pub fn clang() -> Result<()> {
+    program("clang", &["clang"])?;
+    program("ld.lld", &["lld"])
+}
+
 /// Makes sure that packages made for another architecture can be unpacked.
 pub fn dpkg() -> Result<()> {
     if command::find("apt-get").is_none() || command::find("dpkg-deb").is_none() {
@@ -124,6 +130,7 @@ pub fn doctor() -> Result<()> {
     report("compiler", toolchain().map(|route| route.describe().to_owned()));
     report("QEMU", qemu().and_then(|()| qemu_version()));
     report("mkfs.ext4", mkfs().map(|()| "present".to_owned()));
+    report("clang and ld.lld", clang().map(|()| "present".to_owned()));
     report("apt", dpkg().map(|()| "present".to_owned()));
     if missing > 0 {
         bail!("{missing} missing; the lines above say what to type");

@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     case("a_stream_from_source_to_sink_arrives_unharmed", stream),
     case("an_interface_that_is_detached_under_a_guest_of_ours_leaves_nothing", detach),
     case("blkbench_measures_its_disk_to_the_end", blkbench),
+    case("a_guest_in_c_uses_console_store_disk_and_events", in_c),
     case("httpd_in_4_mib_serves_linux_1000_pages_and_50_at_once", httpd),
 ];
 
@@ -88,6 +89,14 @@ fn blkbench(lab: &Lab) -> Result<()> {
         ensure!(said.contains(&format!("what={what} requests=")), "{what} was not measured:\n{said}");
     }
     wait_gone(&mut machine, "blkbench")
+}
+
+fn in_c(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let said = watch(&mut machine, "c-hello.cfg", "c-hello: PASS")?;
+    ensure!(said.contains("my name is c-hello") && said.contains("an event on port"), "c-hello says:\n{said}");
+    machine.ok("xl shutdown -w c-hello")?;
+    wait_gone(&mut machine, "c-hello")
 }
 
 fn httpd(lab: &Lab) -> Result<()> {

@@ -4,6 +4,7 @@ use anyhow::Result;
 use qemu_tests::suite::Lab;
 
 use crate::build;
+use crate::c;
 use crate::linux;
 use crate::paths::{Paths, write_if_changed};
 use crate::store;
@@ -47,6 +48,14 @@ xl shutdown -w httpd
 const HOSTILE: &str = "name = \"hostile\"\nkernel = \"/store/hostile\"\nmemory = 32\nvcpus = 2\n\
     disk = [ \"/store/scratch.img,raw,xvda,w\" ]\nvif = [ \"\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
 
+/// A guest in C has a disk, as those in Rust have.
+fn in_c(name: &str) -> String {
+    format!(
+        "name = \"{name}\"\nkernel = \"/store/{name}\"\nmemory = 4\nvcpus = 1\n\
+         disk = [ \"/store/scratch.img,raw,xvda,w\" ]\n"
+    )
+}
+
 /// A disk for each of the guests that run at once.
 const DISKS: u32 = 8;
 const DISK_SIZE: &str = "16M";
@@ -59,6 +68,10 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
         store::copy(&paths.image(image), &folder.join(image))?;
     }
     write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
+    for name in c::guests() {
+        store::copy(&paths.image(name), &folder.join(name))?;
+        write_if_changed(&folder.join(format!("{name}.cfg")), in_c(name).as_bytes())?;
+    }
     for index in 0..DISKS {
         let disk = folder.join(format!("disk{index}.ext4"));
         if !disk.is_file() {

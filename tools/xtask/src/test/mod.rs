@@ -8,6 +8,7 @@ use qemu_tests::suite::{self, Needs, Tally};
 
 use crate::bench;
 use crate::build;
+use crate::c;
 use crate::command;
 use crate::paths::Paths;
 use crate::setup::{self, Toolchain};
@@ -51,7 +52,10 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         host(paths, toolchain, &mut tally)?;
     }
     let wanted = [build::IMAGES, build::TEST_IMAGES].concat();
-    let built = check(&mut tally, "the images build", || build::images(paths, &wanted).map(drop));
+    let built = check(&mut tally, "the images build", || {
+        build::images(paths, &wanted)?;
+        c::images(paths)
+    });
     check(&mut tally, "the images are small", || rules::image_sizes(paths));
     if !options.host && built {
         setup::qemu()?;
@@ -74,6 +78,7 @@ fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
     check(tally, "dependencies point one way", || edges::check(paths));
     check(tally, "unsafe is where it may be", || rules::unsafe_code(paths));
     check(tally, "the kernel stays within its lines", || rules::kernel_lines(paths));
+    check(tally, "the header for C has what its library has", || rules::c_header(paths));
     if setup::lints() {
         lints(paths, toolchain, tally);
     } else {
@@ -91,7 +96,8 @@ fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
     });
     check(tally, "clippy on the bare-metal crates", || {
         // Each on its own, as they are built: together, the hypervisor's crates would get features that it must not have.
-        build::IMAGES.iter().chain(build::TEST_IMAGES).try_for_each(|(package, _)| {
+        let images = build::IMAGES.iter().chain(build::TEST_IMAGES).map(|(package, _)| *package);
+        images.chain([c::PACKAGE]).try_for_each(|package| {
             let mut clippy = toolchain.cargo("clippy");
             quietly(paths, clippy.args(["--quiet", "--package", package, "--", "-D", "warnings"]))
         })
