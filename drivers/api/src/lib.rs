@@ -14,7 +14,8 @@
 //! | [`net::CopyGrants`] | the host domain, over its grant hypercalls | `netback`, the switch |
 //! | [`DmaMemory`] | the host domain, over memory of its own | [`SectorIo`], `virtio-blk` |
 //!
-//! [`BackRing`] and [`Handshake`] are the parts of a back end that are the same for every kind of device.
+//! [`BackRing`] and [`Handshake`] are the parts of a back end that are the same for every kind of device, and
+//! [`gather::Gather`] the part of a port that fetches frames into buffers.
 //!
 //! Everything here is for one thread (one vCPU, one executor): futures are not `Send`, and interior
 //! state sits in `Cell`s. What an interrupt handler may call says so.
@@ -30,6 +31,7 @@ mod dma;
 mod event;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod gather;
 mod grants;
 mod handshake;
 pub mod net;

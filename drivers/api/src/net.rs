@@ -81,6 +81,13 @@ pub struct Frame<'a> {
     pub source: u16,
 }
 
+impl Frame<'_> {
+    /// Whether nothing of it was left to its receiver.
+    pub fn is_complete(&self) -> bool {
+        self.offload.checksum != Checksum::Blank && self.offload.gso.is_none()
+    }
+}
+
 /// Why a port did not take a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {

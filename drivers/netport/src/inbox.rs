@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::task::{Context, Poll, Waker};
 
-use driver_api::net::{Checksum, Copy, CopyGrants, Frame, PageRef, Piece, Port, Refused};
+use driver_api::gather::Gather;
+use driver_api::net::{CopyGrants, Frame, PageRef, Piece, Port, Refused};
 use driver_api::{DmaMemory, PAGE_SIZE};
 
 use crate::link::MAX_FRAME;
@@ -19,19 +20,11 @@ pub const MEMORY: usize = (SLOTS * SLOT + SLOT).next_multiple_of(PAGE_SIZE);
 
 const _: () = assert!(MAX_FRAME <= SLOT && PAGE_SIZE.is_multiple_of(SLOT));
 
-/// A frame whose bytes are fetched at the next commit.
-struct Announced {
-    slot: usize,
-    len: usize,
-    copies: usize,
-}
-
 #[derive(Default)]
 struct Inner {
     free: Vec<usize>,
-    announced: Vec<Announced>,
-    copies: Vec<Copy>,
-    done: Vec<bool>,
+    /// What is fetched into slots at the next commit.
+    gather: Gather<usize>,
     /// Slots that hold a frame, and its length.
     ready: VecDeque<(usize, usize)>,
     /// The stack, which waits for frames.
@@ -84,46 +77,23 @@ impl<C: CopyGrants, M: DmaMemory> Inbox<C, M> {
 impl<C: CopyGrants, M: DmaMemory> Port for Inbox<C, M> {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
         let len = frame.len as usize;
-        let complete = frame.offload.checksum != Checksum::Blank && frame.offload.gso.is_none();
-        if !complete || len > MAX_FRAME {
+        if !frame.is_complete() || len > MAX_FRAME {
             return Err(Refused::Unfit);
         }
         let mut inner = self.inner.borrow_mut();
-        let inner = &mut *inner;
         let slot = inner.free.pop().ok_or(Refused::Full)?;
-        let to = self.piece(slot, len);
-        let before = inner.copies.len();
-        let mut at = to.offset;
-        for from in frame.pieces {
-            inner.copies.push(Copy { from: *from, to: to.page, at });
-            at = at.saturating_add(from.len);
-        }
-        if at != to.offset + to.len {
-            inner.copies.truncate(before);
+        inner.gather.take(frame, self.piece(slot, len), slot).map_err(|slot| {
             inner.free.push(slot);
-            return Err(Refused::Unfit);
-        }
-        inner.announced.push(Announced { slot, len, copies: inner.copies.len() - before });
-        Ok(())
+            Refused::Unfit
+        })
     }
 
     fn commit(&self) {
         let mut inner = self.inner.borrow_mut();
-        let Inner { free, announced, copies, done, ready, stack, .. } = &mut *inner;
-        if announced.is_empty() {
+        let Inner { free, gather, ready, stack, .. } = &mut *inner;
+        gather.fetch(&self.copier, |slot, len, came| if came { ready.push_back((slot, len)) } else { free.push(slot) });
+        if ready.is_empty() {
             return;
-        }
-        done.clear();
-        self.copier.copy(copies, done);
-        copies.clear();
-        let mut done = done.iter();
-        for Announced { slot, len, copies } in announced.drain(..) {
-            let fetched = done.by_ref().take(copies).filter(|done| **done).count() == copies;
-            if fetched {
-                ready.push_back((slot, len));
-            } else {
-                free.push(slot);
-            }
         }
         if let Some(waker) = stack.take() {
             waker.wake();

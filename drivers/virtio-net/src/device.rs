@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::task::{Context, Poll, Waker};
 
-use driver_api::net::{Checksum, Copy, CopyGrants, Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::gather::Gather;
+use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
 use driver_api::{DmaMemory, PAGE_SIZE, WaitQueue};
 use embassy_futures::yield_now;
 
@@ -32,20 +33,11 @@ pub struct NicStats {
     pub dropped: u64,
 }
 
-/// A frame whose bytes are fetched at the next commit.
-struct Outgoing {
-    buffer: u16,
-    len: usize,
-    copies: usize,
-}
-
 /// What waits for the next commit, and the buffers that are free.
 #[derive(Default)]
 struct Transmit {
     free: Vec<u16>,
-    frames: Vec<Outgoing>,
-    copies: Vec<Copy>,
-    done: Vec<bool>,
+    gather: Gather<u16>,
 }
 
 /// A network device.
@@ -161,55 +153,34 @@ fn piece(memory: &impl DmaMemory, start: usize, len: usize) -> Piece {
 impl<Q: Rings, C: CopyGrants> Port for VirtioNet<Q, C> {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
         let len = frame.len as usize;
-        let whole = frame.offload.checksum != Checksum::Blank && frame.offload.gso.is_none();
-        if !whole || !(MIN_FRAME..=MAX_FRAME).contains(&len) {
+        if !frame.is_complete() || !(MIN_FRAME..=MAX_FRAME).contains(&len) {
             return Err(Refused::Unfit);
         }
         if self.transmit.borrow().free.is_empty() && !self.reclaim() {
             return Err(Refused::Full);
         }
         let mut transmit = self.transmit.borrow_mut();
-        let transmit = &mut *transmit;
-        let Some(buffer) = transmit.free.pop() else { return Err(Refused::Full) };
+        let buffer = transmit.free.pop().ok_or(Refused::Full)?;
         let rings = self.rings.borrow();
         let start = (usize::from(BUFFERS) + usize::from(buffer)) * BUFFER + rings.header();
-        let to = piece(rings.memory(), start, len);
-        let before = transmit.copies.len();
-        let mut at = to.offset;
-        for from in frame.pieces {
-            transmit.copies.push(Copy { from: *from, to: to.page, at });
-            at = at.saturating_add(from.len);
-        }
-        if at != to.offset + to.len {
-            transmit.copies.truncate(before);
+        transmit.gather.take(frame, piece(rings.memory(), start, len), buffer).map_err(|buffer| {
             transmit.free.push(buffer);
-            return Err(Refused::Unfit);
-        }
-        transmit.frames.push(Outgoing { buffer, len, copies: transmit.copies.len() - before });
-        Ok(())
+            Refused::Unfit
+        })
     }
 
     fn commit(&self) {
         let mut transmit = self.transmit.borrow_mut();
-        let Transmit { free, frames, copies, done } = &mut *transmit;
-        if frames.is_empty() {
-            return;
-        }
-        done.clear();
-        self.copier.copy(copies, done);
-        copies.clear();
-        let mut done = done.iter();
-        for frame in frames.drain(..) {
-            // Not `all` on the shared iterator, which would stop at the first failure and shift the others.
-            let fetched = done.by_ref().take(frame.copies).filter(|done| **done).count() == frame.copies;
-            if fetched {
-                self.rings.borrow_mut().send(frame.buffer, frame.len);
+        let Transmit { free, gather } = &mut *transmit;
+        gather.fetch(&self.copier, |buffer, len, came| {
+            if came {
+                self.rings.borrow_mut().send(buffer, len);
                 self.count(|stats| stats.sent += 1);
             } else {
-                free.push(frame.buffer);
+                free.push(buffer);
                 self.count(|stats| stats.errors += 1);
             }
-        }
+        });
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
