@@ -21,14 +21,20 @@ impl Disk {
     ) -> Result<(Self, Runner), BlkError> {
         let mut front = FrontEnd::begin(store, frontend).await?;
         let device = front.device();
-        let ring = Ring::new(device.backend_id(), handle(frontend)?)?;
+        let mut ring = Ring::new(device.backend_id(), handle(frontend)?)?;
         device.publish(keys::RING_REF, u64::from(ring.gref().0)).await?;
         device.publish(keys::EVENT_CHANNEL, u64::from(ring.port().0)).await?;
         device.publish_text(keys::PROTOCOL, keys::PROTOCOL_ARM).await?;
         device.publish(keys::FEATURE_PERSISTENT, 1).await?;
         front.connect(XenbusState::Initialised).await?;
 
-        let info = info(front.device()).await?;
+        let device = front.device();
+        let info = info(device).await?;
+        match device.backend_number(keys::FEATURE_MAX_INDIRECT_SEGMENTS).await {
+            Ok(segments) => ring.allow_indirect(segments),
+            Err(error) if error.is_missing() => {}
+            Err(error) => return Err(error.into()),
+        }
         let connected = Connected { ring, info, waiting: MultiWakerRegistration::new() };
         critical_section::with(|cs| {
             let mut place = storage.connected.borrow(cs).borrow_mut();
@@ -52,7 +58,8 @@ fn handle(frontend: &str) -> Result<u16, BlkError> {
     Ok(u16::try_from(number & 0xFFFF).unwrap_or_default())
 }
 
-async fn info(device: &Device) -> Result<DiskInfo, BlkError> {
+/// What the back end's directory says of the disk.
+pub(super) async fn info(device: &Device) -> Result<DiskInfo, BlkError> {
     let sectors = device.backend_number(keys::SECTORS).await.map_err(|_| BlkError::Incomplete)?;
     let sector_size = device.backend_number(keys::SECTOR_SIZE).await.unwrap_or(512);
     if !(512..=4096).contains(&sector_size) || !u32::is_power_of_two(sector_size) {
@@ -64,6 +71,7 @@ async fn info(device: &Device) -> Result<DiskInfo, BlkError> {
         sector_size,
         read_only: flags & VDISK_READONLY != 0,
         flush: device.backend_feature(keys::FEATURE_FLUSH_CACHE).await?,
+        barrier: device.backend_feature(keys::FEATURE_BARRIER).await?,
         discard: device.backend_feature(keys::FEATURE_DISCARD).await?,
     })
 }

@@ -1,5 +1,7 @@
 //! The block front end: a disk of another domain, with several requests in flight.
 //!
+//! Where the back end takes indirect requests, one carries up to 1 MiB; else 44 KiB (Xen public/io/blkif.h).
+//!
 //! Data travels through pages of the front end's own that stay granted (`feature-persistent`): a copy costs less
 //! than a grant and its end, and a caller that drops a request half-way leaves the back end with pages that
 //! belong to the driver, not with the caller's buffer.
@@ -7,6 +9,7 @@
 mod connect;
 mod device;
 mod error;
+mod pages;
 mod ring;
 
 use core::cell::RefCell;
@@ -19,15 +22,13 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_sync::waitqueue::{AtomicWaker, MultiWakerRegistration};
 use heapless::Deque;
-use hypercall_abi::PAGE_SIZE;
-use hypercall_abi::blkif::{BlkOp, MAX_SEGMENTS, SECTOR_SIZE};
+use hypercall_abi::blkif::{BlkOp, SECTOR_SIZE};
+use hypercall_abi::xenbus::XenbusState;
 
-use crate::xenbus::FrontEnd;
+use crate::xenbus::{self, FrontEnd};
 pub use error::BlkError;
-use ring::{RING_SLOTS, Ring, SlotId};
+use ring::{RING_SLOTS, Ring, SlotId, Started};
 
-/// Bytes of one request.
-const CHUNK: usize = MAX_SEGMENTS * PAGE_SIZE;
 /// Requests that one call keeps in flight.
 const DEPTH: usize = 4;
 /// Tasks that can wait for a free slot without polling.
@@ -44,6 +45,8 @@ pub struct DiskInfo {
     pub read_only: bool,
     /// Whether the disk has a cache to flush.
     pub flush: bool,
+    /// Whether the back end takes barriers.
+    pub barrier: bool,
     /// Whether sectors can be discarded.
     pub discard: bool,
 }
@@ -140,10 +143,29 @@ impl Runner {
                 Err(error) => Poll::Ready(error),
             }
         });
-        match select3(answered, self.front.gone(), storage.close.wait()).await {
+        match select3(answered, follow(&mut self.front, storage), storage.close.wait()).await {
             Either3::First(error) => Err(error),
-            Either3::Second(gone) => Ok(gone?),
+            Either3::Second(gone) => gone,
             Either3::Third(()) => Ok(()),
+        }
+    }
+}
+
+/// Follows the back end until it leaves. One that says again that it is connected has a new size to tell, as Linux's
+/// does when its disk is resized.
+async fn follow(front: &mut FrontEnd, storage: &Storage) -> Result<(), BlkError> {
+    loop {
+        match front.changed().await? {
+            XenbusState::Connected => {
+                let info = connect::info(front.device()).await?;
+                storage.with(|connected| {
+                    connected.info = info;
+                    connected.waiting.wake();
+                    Ok(())
+                })?;
+            }
+            state if xenbus::is_leaving(state) => return Ok(()),
+            _ => {}
         }
     }
 }
@@ -199,6 +221,14 @@ impl Disk {
         self.storage.with(|connected| Ok(connected.info))
     }
 
+    /// Waits until the disk has another size than `info` says, and returns what it is now.
+    ///
+    /// # Errors
+    /// [`BlkError::Closed`] when the back end has closed it.
+    pub async fn resized(&self, info: DiskInfo) -> Result<DiskInfo, BlkError> {
+        self.wait_until(|connected| (connected.info.sectors != info.sectors).then_some(connected.info)).await
+    }
+
     /// Reads from the 512-byte sector `sector`; the buffer's length is a multiple of the disk's sector size.
     ///
     /// # Errors
@@ -206,35 +236,24 @@ impl Disk {
     pub async fn read(&self, sector: u64, buffer: &mut [u8]) -> Result<(), BlkError> {
         self.check(sector, buffer.len())?;
         let mut flights: Deque<(Ticket, &mut [u8]), DEPTH> = Deque::new();
-        let mut at = sector;
-        for chunk in buffer.chunks_mut(CHUNK) {
-            let ticket = loop {
-                let started = self.try_start(|ring| ring.read(at, chunk.len()))?;
-                match (started, flights.is_full()) {
-                    (Some(ticket), false) => break ticket,
-                    (Some(ticket), true) => {
-                        Self::land(&mut flights).await?;
-                        break ticket;
-                    }
-                    (None, _) if flights.is_empty() => self.free_slot().await?,
-                    (None, _) => Self::land(&mut flights).await?,
-                }
-            };
-            at += (chunk.len() / SECTOR_SIZE) as u64;
-            // There is room: a full queue has just landed one.
-            let _ = flights.push_back((ticket, chunk));
+        let (mut at, mut rest) = (sector, buffer);
+        while !rest.is_empty() {
+            let started = if flights.is_full() { None } else { self.try_start(|ring| ring.read(at, rest.len()))? };
+            if let Some((ticket, bytes)) = started {
+                let (now, later) = core::mem::take(&mut rest).split_at_mut(bytes);
+                // There is room: a full queue starts nothing.
+                let _ = flights.push_back((ticket, now));
+                (at, rest) = (at + sectors(bytes), later);
+            } else if let Some((ticket, now)) = flights.pop_front() {
+                ticket.wait(Some(now)).await?;
+            } else {
+                self.room().await?;
+            }
         }
-        while !flights.is_empty() {
-            Self::land(&mut flights).await?;
+        for (ticket, now) in flights {
+            ticket.wait(Some(now)).await?;
         }
         Ok(())
-    }
-
-    async fn land(flights: &mut Deque<(Ticket, &mut [u8]), DEPTH>) -> Result<(), BlkError> {
-        match flights.pop_front() {
-            Some((ticket, chunk)) => ticket.wait(Some(chunk)).await,
-            None => Ok(()),
-        }
     }
 
     /// Writes from the 512-byte sector `sector`; the data's length is a multiple of the disk's sector size.
@@ -247,26 +266,19 @@ impl Disk {
             return Err(BlkError::ReadOnly);
         }
         let mut flights: Deque<Ticket, DEPTH> = Deque::new();
-        let mut at = sector;
-        for chunk in data.chunks(CHUNK) {
-            if flights.is_full()
-                && let Some(ticket) = flights.pop_front()
-            {
+        let (mut at, mut rest) = (sector, data);
+        while !rest.is_empty() {
+            let started = if flights.is_full() { None } else { self.try_start(|ring| ring.write(at, rest))? };
+            if let Some((ticket, bytes)) = started {
+                let _ = flights.push_back(ticket);
+                (at, rest) = (at + sectors(bytes), rest.get(bytes..).unwrap_or_default());
+            } else if let Some(ticket) = flights.pop_front() {
                 ticket.wait(None).await?;
+            } else {
+                self.room().await?;
             }
-            let ticket = loop {
-                if let Some(ticket) = self.try_start(|ring| ring.write(at, chunk))? {
-                    break ticket;
-                }
-                match flights.pop_front() {
-                    Some(ticket) => ticket.wait(None).await?,
-                    None => self.free_slot().await?,
-                }
-            };
-            at += (chunk.len() / SECTOR_SIZE) as u64;
-            let _ = flights.push_back(ticket);
         }
-        while let Some(ticket) = flights.pop_front() {
+        for ticket in flights {
             ticket.wait(None).await?;
         }
         Ok(())
@@ -281,6 +293,20 @@ impl Disk {
             return Ok(());
         }
         self.one(|ring| ring.control(BlkOp::FlushDiskcache)).await
+    }
+
+    /// Sends a barrier: what was asked for before it is on the disk itself before anything that is asked for after it
+    /// starts, other tasks' requests included.
+    ///
+    /// # Errors
+    /// [`BlkError::NotSupported`] when the back end takes none; see [`BlkError`].
+    pub async fn barrier(&self) -> Result<(), BlkError> {
+        let info = self.info()?;
+        match (info.barrier, info.read_only) {
+            (_, true) => Err(BlkError::ReadOnly),
+            (false, false) => Err(BlkError::NotSupported),
+            (true, false) => self.one(|ring| ring.control(BlkOp::WriteBarrier)).await,
+        }
     }
 
     /// Tells the disk that `count` sectors of 512 bytes from `sector` are not needed any more.
@@ -298,11 +324,13 @@ impl Disk {
         self.one(|ring| ring.discard(sector, count)).await
     }
 
-    async fn one(&self, mut start: impl FnMut(&mut Ring) -> Result<Option<SlotId>, BlkError>) -> Result<(), BlkError> {
+    /// Carries out a request that moves no data.
+    async fn one(&self, start: impl Fn(&mut Ring) -> Option<SlotId>) -> Result<(), BlkError> {
         loop {
-            match self.try_start(&mut start)? {
-                Some(ticket) => return ticket.wait(None).await,
-                None => self.free_slot().await?,
+            let started = |ring: &mut Ring| Ok(start(ring).map(|slot| Started { slot, bytes: 0 }));
+            match self.try_start(started)? {
+                Some((ticket, _)) => return ticket.wait(None).await,
+                None => self.room().await?,
             }
         }
     }
@@ -312,37 +340,47 @@ impl Disk {
         if !bytes.is_multiple_of(info.sector_size as usize) {
             return Err(BlkError::Unaligned);
         }
-        let count = (bytes / SECTOR_SIZE) as u64;
-        if sector.checked_add(count).is_none_or(|end| end > info.sectors) {
+        if sector.checked_add(sectors(bytes)).is_none_or(|end| end > info.sectors) {
             return Err(BlkError::OutOfRange);
         }
         Ok(())
     }
 
+    /// Starts a request; `None` when it has to wait for others to end. Says how many bytes it is about.
     fn try_start(
         &self,
-        start: impl FnOnce(&mut Ring) -> Result<Option<SlotId>, BlkError>,
-    ) -> Result<Option<Ticket>, BlkError> {
-        let slot = self.storage.with(|connected| start(&mut connected.ring))?;
-        Ok(slot.map(|slot| Ticket { storage: self.storage, slot }))
+        start: impl FnOnce(&mut Ring) -> Result<Option<Started>, BlkError>,
+    ) -> Result<Option<(Ticket, usize)>, BlkError> {
+        let started = self.storage.with(|connected| start(&mut connected.ring))?;
+        Ok(started.map(|started| (Ticket { storage: self.storage, slot: started.slot }, started.bytes)))
     }
 
-    /// Waits until a slot may be free.
-    async fn free_slot(&self) -> Result<(), BlkError> {
+    /// Waits until a request may be started.
+    async fn room(&self) -> Result<(), BlkError> {
+        self.wait_until(|connected| connected.ring.has_room().then_some(())).await
+    }
+
+    /// Waits until a look at the connection finds what it looks for; it looks again when a request has ended.
+    async fn wait_until<R>(&self, look: impl Fn(&Connected) -> Option<R>) -> Result<R, BlkError> {
         poll_fn(|context| {
-            let free = self.storage.with(|connected| {
-                if connected.ring.has_free() {
-                    return Ok(true);
+            let found = self.storage.with(|connected| {
+                let found = look(connected);
+                if found.is_none() {
+                    connected.waiting.register(context.waker());
                 }
-                connected.waiting.register(context.waker());
-                Ok(false)
+                Ok(found)
             });
-            match free {
-                Ok(true) => Poll::Ready(Ok(())),
-                Ok(false) => Poll::Pending,
+            match found {
+                Ok(Some(found)) => Poll::Ready(Ok(found)),
+                Ok(None) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             }
         })
         .await
     }
+}
+
+/// Sectors of 512 bytes in so many bytes.
+const fn sectors(bytes: usize) -> u64 {
+    (bytes / SECTOR_SIZE) as u64
 }

@@ -3,15 +3,16 @@
 use core::sync::atomic::Ordering;
 use core::task::Context;
 
-use heapless::Vec;
 use hypercall_abi::blkif::{
-    BlkOp, BlkStatus, DiscardRequest, MAX_SEGMENTS, Request, Response, SECTOR_SIZE, SLOT_SIZE, Segment,
+    BlkOp, BlkStatus, DiscardRequest, IndirectRequest, MAX_SEGMENTS, Request, Response, SECTOR_SIZE, SECTORS_PER_PAGE,
+    SEGMENTS_PER_INDIRECT_PAGE, SLOT_SIZE, Segment,
 };
 use hypercall_abi::ids::{DomId, GrantRef, Port};
 use hypercall_abi::{PAGE_SIZE, ring};
 use zerocopy::{Immutable, IntoBytes};
 
 use super::BlkError;
+use super::pages::{Chain, Pages};
 use crate::evtchn::EventChannel;
 use crate::grant::{Access, GrantedPage};
 use crate::sys::cpu::full_barrier;
@@ -19,6 +20,9 @@ use crate::sys::cpu::full_barrier;
 /// Slots of a ring of one page.
 pub(super) const RING_SLOTS: usize = ring::slots(1, SLOT_SIZE) as usize;
 const SLOTS: u32 = ring::slots(1, SLOT_SIZE);
+/// Most segments of an indirect request of ours: 1 MiB, listed in one page.
+const MAX_INDIRECT: usize = 256;
+const _: () = assert!(MAX_INDIRECT <= SEGMENTS_PER_INDIRECT_PAGE);
 
 /// A slot in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub(super) struct SlotId(u8);
 impl SlotId {
     pub(super) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    const fn on_wire(self) -> u64 {
+        self.0 as u64
     }
 }
 
@@ -43,19 +51,31 @@ enum State {
 
 struct Slot {
     state: State,
-    /// Pages that this slot's requests use; they stay granted.
-    pages: Vec<GrantedPage, MAX_SEGMENTS>,
+    /// The pages of the request that has the slot: its data, and behind that the list of an indirect request.
+    pages: Chain,
+}
+
+impl Slot {
+    const FREE: Self = Self { state: State::Free, pages: Chain::EMPTY };
+}
+
+/// A transfer that was started, and how many of the bytes that were asked for it is about.
+pub(super) struct Started {
+    pub(super) slot: SlotId,
+    pub(super) bytes: usize,
 }
 
 /// One disk's ring. Private indices are the truth; the shared ones are published copies of them.
 pub(super) struct Ring {
     page: GrantedPage,
     channel: EventChannel,
-    backend: DomId,
     handle: u16,
     req_prod: u32,
     rsp_cons: u32,
     slots: [Slot; RING_SLOTS],
+    pages: Pages,
+    /// Segments that one request may have; more than [`MAX_SEGMENTS`] when the back end takes indirect ones.
+    max_segments: usize,
 }
 
 impl Ring {
@@ -65,8 +85,13 @@ impl Ring {
         // The page is zeroed; an event index of 1 asks for the first item (`SHARED_RING_INIT`).
         page.shared().u32(ring::REQ_EVENT).store(1, Ordering::Relaxed);
         page.shared().u32(ring::RSP_EVENT).store(1, Ordering::Release);
-        let slots = [const { Slot { state: State::Free, pages: Vec::new() } }; RING_SLOTS];
-        Ok(Self { page, channel, backend, handle, req_prod: 0, rsp_cons: 0, slots })
+        let (slots, pages) = ([const { Slot::FREE }; RING_SLOTS], Pages::new(backend));
+        Ok(Self { page, channel, handle, req_prod: 0, rsp_cons: 0, slots, pages, max_segments: MAX_SEGMENTS })
+    }
+
+    /// The back end takes requests of up to `segments` segments in a page of their own.
+    pub(super) fn allow_indirect(&mut self, segments: usize) {
+        self.max_segments = segments.clamp(MAX_SEGMENTS, MAX_INDIRECT);
     }
 
     pub(super) const fn gref(&self) -> GrantRef {
@@ -77,79 +102,117 @@ impl Ring {
         self.channel.port()
     }
 
-    pub(super) fn has_free(&self) -> bool {
-        self.slots.iter().any(|slot| slot.state == State::Free)
+    /// Whether a request could be started.
+    pub(super) fn has_room(&self) -> bool {
+        self.free_slot().is_some() && self.pages.has_some()
     }
 
-    /// Starts a read; `None` when no slot is free.
-    pub(super) fn read(&mut self, sector: u64, bytes: usize) -> Result<Option<SlotId>, BlkError> {
-        let Some((id, segments)) = self.prepare(bytes)? else { return Ok(None) };
-        self.transfer(BlkOp::Read, id, sector, segments);
-        Ok(Some(id))
+    /// Starts a read of as much as one request can carry; `None` when it has to wait for others to end.
+    pub(super) fn read(&mut self, sector: u64, bytes: usize) -> Result<Option<Started>, BlkError> {
+        self.start(BlkOp::Read, sector, bytes, |_| ())
     }
 
-    /// Starts a write; `None` when no slot is free.
-    pub(super) fn write(&mut self, sector: u64, data: &[u8]) -> Result<Option<SlotId>, BlkError> {
-        let Some((id, segments)) = self.prepare(data.len())? else { return Ok(None) };
-        if let Some(slot) = self.slots.get(id.index()) {
-            for (page, bytes) in slot.pages.iter().zip(data.chunks(PAGE_SIZE)) {
+    /// Starts a write of as much as one request can carry; `None` when it has to wait for others to end.
+    pub(super) fn write(&mut self, sector: u64, data: &[u8]) -> Result<Option<Started>, BlkError> {
+        self.start(BlkOp::Write, sector, data.len(), |pages| {
+            for (page, bytes) in pages.zip(data.chunks(PAGE_SIZE)) {
                 page.shared().write_bytes(0, bytes);
             }
-        }
-        self.transfer(BlkOp::Write, id, sector, segments);
-        Ok(Some(id))
+        })
     }
 
     /// Starts a request without data; `None` when no slot is free.
-    pub(super) fn control(&mut self, op: BlkOp) -> Result<Option<SlotId>, BlkError> {
-        let Some((id, segments)) = self.prepare(0)? else { return Ok(None) };
-        self.transfer(op, id, 0, segments);
-        Ok(Some(id))
+    pub(super) fn control(&mut self, op: BlkOp) -> Option<SlotId> {
+        let id = self.free_slot()?;
+        self.push(
+            op,
+            id,
+            &Request { operation: op.raw(), handle: self.handle, id: id.on_wire(), ..Default::default() },
+        );
+        Some(id)
     }
 
     /// Starts a discard; `None` when no slot is free.
-    pub(super) fn discard(&mut self, sector_number: u64, nr_sectors: u64) -> Result<Option<SlotId>, BlkError> {
-        let Some((id, _)) = self.prepare(0)? else { return Ok(None) };
-        let operation = BlkOp::Discard.raw();
-        let (handle, id_on_wire) = (self.handle, u64::from(id.0));
-        let request = DiscardRequest { operation, flag: 0, handle, pad: 0, id: id_on_wire, sector_number, nr_sectors };
+    pub(super) fn discard(&mut self, sector_number: u64, nr_sectors: u64) -> Option<SlotId> {
+        let id = self.free_slot()?;
+        let (operation, handle) = (BlkOp::Discard.raw(), self.handle);
+        let request =
+            DiscardRequest { operation, flag: 0, handle, pad: 0, id: id.on_wire(), sector_number, nr_sectors };
         self.push(BlkOp::Discard, id, &request);
-        Ok(Some(id))
+        Some(id)
     }
 
-    /// Finds a free slot and gives it the pages that `bytes` need.
-    fn prepare(&mut self, bytes: usize) -> Result<Option<(SlotId, Vec<Segment, MAX_SEGMENTS>)>, BlkError> {
-        let Some(index) = self.slots.iter().position(|slot| slot.state == State::Free) else { return Ok(None) };
-        let (Ok(number), Some(slot)) = (u8::try_from(index), self.slots.get_mut(index)) else { return Ok(None) };
-        let mut segments = Vec::new();
-        let mut left = bytes;
-        while left > 0 {
-            if slot.pages.len() == segments.len() {
-                let page = GrantedPage::new(self.backend, Access::ReadWrite)?;
-                slot.pages.push(page).map_err(|_| BlkError::Unaligned)?;
-            }
-            let gref = slot.pages.get(segments.len()).ok_or(BlkError::Unaligned)?.gref();
-            let sectors = u8::try_from(left.min(PAGE_SIZE) / SECTOR_SIZE).map_err(|_| BlkError::Unaligned)?;
-            let last_sect = sectors.checked_sub(1).ok_or(BlkError::Unaligned)?;
-            segments.push(Segment { gref, first_sect: 0, last_sect, pad: 0 }).map_err(|_| BlkError::Unaligned)?;
-            left -= left.min(PAGE_SIZE);
+    fn free_slot(&self) -> Option<SlotId> {
+        let index = self.slots.iter().position(|slot| slot.state == State::Free)?;
+        u8::try_from(index).ok().map(SlotId)
+    }
+
+    /// Starts a transfer between the disk and pages that `fill` prepares.
+    fn start(
+        &mut self,
+        op: BlkOp,
+        sector: u64,
+        bytes: usize,
+        fill: impl FnOnce(&mut dyn Iterator<Item = &GrantedPage>),
+    ) -> Result<Option<Started>, BlkError> {
+        let Some(id) = self.free_slot() else { return Ok(None) };
+        let wanted = bytes.div_ceil(PAGE_SIZE).min(self.max_segments);
+        let indirect = |data| usize::from(data > MAX_SEGMENTS);
+        let pages = self.pages.lend(wanted + indirect(wanted))?;
+        // With fewer pages than were wanted, the request is shorter.
+        let data = if pages.len() > MAX_SEGMENTS + 1 { pages.len() - 1 } else { pages.len().min(MAX_SEGMENTS) };
+        let data = data.min(wanted);
+        if data == 0 {
+            self.pages.give_back(pages);
+            return Ok(None);
         }
-        Ok(Some((SlotId(number), segments)))
+        let bytes = bytes.min(data * PAGE_SIZE);
+        fill(&mut self.pages.of(&pages).take(data));
+        if indirect(data) == 0 {
+            let request = self.direct(op, id, sector, &pages, bytes);
+            self.push(op, id, &request);
+        } else {
+            let request = self.indirect(op, id, sector, &pages, bytes);
+            self.push(op, id, &request);
+        }
+        if let Some(slot) = self.slots.get_mut(id.index()) {
+            slot.pages = pages;
+        }
+        Ok(Some(Started { slot: id, bytes }))
     }
 
-    fn transfer(&mut self, op: BlkOp, id: SlotId, sector_number: u64, segments: Vec<Segment, MAX_SEGMENTS>) {
-        let mut request = Request {
-            operation: op.raw(),
-            handle: self.handle,
-            id: u64::from(id.0),
-            sector_number,
-            ..Default::default()
-        };
-        for (to, from) in request.seg.iter_mut().zip(&segments) {
-            *to = *from;
+    /// The segments of a transfer: whole pages, but for the end of the last one.
+    fn segments(&self, pages: &Chain, bytes: usize) -> impl Iterator<Item = Segment> {
+        let starts = (0..bytes).step_by(PAGE_SIZE);
+        self.pages.of(pages).zip(starts).map(move |(page, start)| {
+            let sectors = u8::try_from((bytes - start).div_ceil(SECTOR_SIZE)).unwrap_or(SECTORS_PER_PAGE);
+            Segment { gref: page.gref(), first_sect: 0, last_sect: sectors.clamp(1, SECTORS_PER_PAGE) - 1, pad: 0 }
+        })
+    }
+
+    fn direct(&self, op: BlkOp, id: SlotId, sector_number: u64, pages: &Chain, bytes: usize) -> Request {
+        let (operation, handle) = (op.raw(), self.handle);
+        let mut request = Request { operation, handle, id: id.on_wire(), sector_number, ..Default::default() };
+        for (to, from) in request.seg.iter_mut().zip(self.segments(pages, bytes)) {
+            *to = from;
             request.nr_segments += 1;
         }
-        self.push(op, id, &request);
+        request
+    }
+
+    /// Lists the segments in the last page of the chain.
+    fn indirect(&self, op: BlkOp, id: SlotId, sector_number: u64, pages: &Chain, bytes: usize) -> IndirectRequest {
+        let (operation, indirect_op, handle) = (BlkOp::Indirect.raw(), op.raw(), self.handle);
+        let mut request =
+            IndirectRequest { operation, indirect_op, handle, id: id.on_wire(), sector_number, ..Default::default() };
+        if let (Some(list), [gref, ..]) = (self.pages.of(pages).last(), &mut request.indirect_grefs) {
+            *gref = list.gref();
+            for (number, segment) in self.segments(pages, bytes).enumerate() {
+                list.shared().write(number * size_of::<Segment>(), &segment);
+                request.nr_segments += 1;
+            }
+        }
+        request
     }
 
     /// Publishes a request. There is room: the ring has as many entries as there are slots.
@@ -203,7 +266,10 @@ impl Ring {
                     slot.state = State::Answered(response.status);
                     answered(SlotId(number));
                 }
-                State::Abandoned(op) if op.raw() == response.operation => slot.state = State::Free,
+                State::Abandoned(op) if op.raw() == response.operation => {
+                    let pages = core::mem::replace(slot, Slot::FREE).pages;
+                    self.pages.give_back(pages);
+                }
                 State::InFlight(_) | State::Abandoned(_) | State::Free | State::Answered(_) => {
                     return Err(BlkError::Broken);
                 }
@@ -221,7 +287,7 @@ impl Ring {
             Some(BlkStatus::OpNotSupp) => return Err(BlkError::NotSupported),
             Some(BlkStatus::Error) | None => return Err(BlkError::Failed),
         }
-        for (page, bytes) in slot.pages.iter().zip(read_to.unwrap_or_default().chunks_mut(PAGE_SIZE)) {
+        for (page, bytes) in self.pages.of(&slot.pages).zip(read_to.unwrap_or_default().chunks_mut(PAGE_SIZE)) {
             page.shared().read_bytes(0, bytes);
         }
         Ok(Some(()))
@@ -230,10 +296,13 @@ impl Ring {
     /// Gives a slot up, now or when its answer comes.
     pub(super) fn release(&mut self, id: SlotId) {
         if let Some(slot) = self.slots.get_mut(id.index()) {
-            slot.state = match slot.state {
-                State::InFlight(op) | State::Abandoned(op) => State::Abandoned(op),
-                State::Answered(_) | State::Free => State::Free,
-            };
+            match slot.state {
+                State::InFlight(op) | State::Abandoned(op) => slot.state = State::Abandoned(op),
+                State::Answered(_) | State::Free => {
+                    let pages = core::mem::replace(slot, Slot::FREE).pages;
+                    self.pages.give_back(pages);
+                }
+            }
         }
     }
 }

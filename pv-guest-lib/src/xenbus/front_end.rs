@@ -110,7 +110,7 @@ impl FrontEnd {
 }
 
 /// Whether a connected back end that says this does not serve any more.
-const fn is_leaving(state: XenbusState) -> bool {
+pub(crate) const fn is_leaving(state: XenbusState) -> bool {
     match state {
         XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown => true,
         XenbusState::Initialising

@@ -21,6 +21,7 @@ use hypercall_abi::ids::DomId;
 use hypercall_abi::xenbus::XenbusState;
 
 use crate::xenstore::{Path, Watch, XenStore, XsError, join};
+pub(crate) use front_end::is_leaving;
 pub use front_end::{FrontEnd, HandshakeError};
 
 /// Devices of one kind that are looked at.

@@ -1,7 +1,8 @@
 //! Opens every disk it was given, writes and verifies patterns, and says whether all was as it should be.
 //!
 //! The last line is `blkcheck: PASS` or `blkcheck: FAIL` with the numbers; then the guest powers itself off. A
-//! writable disk is overwritten. `mib=N` on the command line sets how much of each disk is used (default 8).
+//! writable disk is overwritten. `mib=N` on the command line sets how much of each disk is used (default 8); with
+//! `resize` it waits until the first disk has got another size before it goes.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -19,8 +20,9 @@ use pv_guest_lib::{Guest, heap, pages, println, time, xenbus};
 
 /// Disks that are looked at.
 const MAX_DISKS: usize = 4;
-/// Request sizes in sectors, from the smallest to one that needs several requests.
-const SIZES: [u64; 7] = [1, 3, 8, 9, 64, 88, 1000];
+/// Request sizes in sectors, from the smallest, over those around the most that the ring itself holds, to one that needs
+/// several indirect requests.
+const SIZES: [u64; 9] = [1, 3, 8, 9, 64, 88, 96, 1000, 2504];
 
 static DISKS: [Storage; MAX_DISKS] = [const { Storage::new() }; MAX_DISKS];
 
@@ -39,6 +41,12 @@ async fn main(guest: Guest) {
     match heap::init(pages::free_pages() / 2) {
         Ok(_) => {
             check_all(guest.spawner(), &guest.store(), guest.arguments().parsed("mib", 8), &mut tally).await;
+            if guest.arguments().has("resize")
+                && let Err(error) = resize().await
+            {
+                println!("blkcheck: resize: {error}");
+                tally.failures += 1;
+            }
         }
         Err(_) => println!("blkcheck: no memory for a heap"),
     }
@@ -97,6 +105,9 @@ async fn check(path: &str, disk: Disk, mib: u64, tally: &mut Tally) -> Result<()
             round_trip(path, disk, info, end, size, round as u64, tally).await?;
         }
         disk.flush().await?;
+        if info.barrier {
+            disk.barrier().await?;
+        }
     }
     edges(path, disk, info, tally).await;
     let micros = (time::now_us() - start).max(1);
@@ -140,6 +151,17 @@ async fn round_trip(
         sector += size;
     }
     Ok(())
+}
+
+/// Waits for another size of the first disk, and reads its new last sector.
+async fn resize() -> Result<(), BlkError> {
+    let [first, ..] = &DISKS;
+    let disk = first.disk()?;
+    println!("blkcheck: waiting for another size");
+    let info = disk.resized(disk.info()?).await?;
+    println!("blkcheck: {} sectors now", info.sectors);
+    let unit = u64::from(info.sector_size / 512);
+    disk.read(info.sectors - unit, &mut vec![0; info.sector_size as usize]).await
 }
 
 async fn read_all(disk: Disk, end: u64, tally: &mut Tally) -> Result<(), BlkError> {

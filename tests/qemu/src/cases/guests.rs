@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
 const STEP: Duration = Duration::from_secs(120);
 
 /// Creates a domain with its console attached, waits for what it says, and returns all of that; leaves the console.
-fn watch(machine: &mut Machine, create: &str, word: &str) -> Result<String> {
+pub(super) fn watch(machine: &mut Machine, create: &str, word: &str) -> Result<String> {
     machine.send(&format!("xl create -c /store/{create}\r"))?;
     let said = machine.expect(word, STEP)?;
     machine.send("\x1d")?;
