@@ -1,7 +1,7 @@
 //! The DHCP server of a nat bridge, on Dom0's own port of it.
 
 use alloc::rc::{Rc, Weak};
-use core::cell::RefCell;
+use core::cell::{OnceCell, RefCell};
 
 use dom0_core::network::{ANSWER, CLIENT_PORT, Cidr, DhcpServer, SERVER_PORT};
 use embassy_net::udp::{PacketMetadata, UdpSocket};
@@ -9,6 +9,7 @@ use embassy_net::{IpAddress, Stack};
 use embassy_time::Instant;
 
 use super::DomBridge;
+use super::way_out::WayOut;
 
 /// Messages of clients that wait.
 const MESSAGES: usize = 16;
@@ -20,12 +21,20 @@ pub struct Dhcp {
     /// What it has given to whom.
     pub server: RefCell<DhcpServer>,
     bridge: Weak<DomBridge>,
+    /// Who is told of guests that have got an address.
+    way_out: OnceCell<Rc<WayOut>>,
 }
 
 impl Dhcp {
     /// A server that has given nothing yet.
     pub fn new(network: Cidr, bridge: &Rc<DomBridge>) -> Rc<Self> {
-        Rc::new(Dhcp { server: RefCell::new(DhcpServer::new(network)), bridge: Rc::downgrade(bridge) })
+        let server = RefCell::new(DhcpServer::new(network));
+        Rc::new(Dhcp { server, bridge: Rc::downgrade(bridge), way_out: OnceCell::new() })
+    }
+
+    /// Tells `way_out` of guests that get an address from now on.
+    pub fn tell(&self, way_out: &Rc<WayOut>) {
+        let _ = self.way_out.set(Rc::clone(way_out));
     }
 
     /// Answers clients, for ever.
@@ -48,6 +57,9 @@ impl Dhcp {
             if let Some((said, bytes)) = said.and_then(|said| Some((said, answer.get(..said.len)?))) {
                 // A client that does not hear asks again.
                 let _ = socket.send_to(bytes, (IpAddress::Ipv4(said.to), CLIENT_PORT)).await;
+                if let Some(((address, mac), way_out)) = said.given.zip(self.way_out.get()) {
+                    way_out.introduce(address, mac);
+                }
             }
         }
     }

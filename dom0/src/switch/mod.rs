@@ -182,6 +182,7 @@ impl Switch {
             (Some(uplink), Ip::Static(cidr), Some(station)) => {
                 let way_out = Rc::new(WayOut::open(station, cidr, uplink, self.random())?);
                 tasks.spawn(Rc::clone(&way_out).run(config.clone()));
+                dhcp.iter().for_each(|dhcp| dhcp.tell(&way_out));
                 Some(way_out)
             }
             _ => None,

@@ -2,7 +2,7 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::net::SocketAddrV4;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 use dom0_core::format::NatState;
 use dom0_core::network::{BridgeConfig, Cidr, Forward, Transport};
@@ -10,10 +10,11 @@ use driver_api::sys::Window;
 use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};
 use nat::{CONNECTIONS, End, Facing, ForwardError, Inside, Nat, Outside, PortForward, Protocol, Router};
+use vswitch::Mac;
 
 use super::station::{DomPlug, Station};
 use super::{Network, SwitchError};
-use crate::hal::device_memory;
+use crate::hal::{GrantCopier, device_memory};
 
 /// Connections that are shown at most.
 const SHOWN: usize = 100;
@@ -30,9 +31,10 @@ impl WayOut {
     pub fn open(inner: &Station, cidr: Cidr, uplink: Rc<Network>, seed: u64) -> Result<Self, SwitchError> {
         let outer =
             uplink.station.as_ref().filter(|station| !station.gate.has_router()).ok_or(SwitchError::NoUplink)?;
-        let heads = device_memory(nat::MEMORY).ok_or(SwitchError::Memory)?;
+        let memory = device_memory(nat::MEMORY).ok_or(SwitchError::Memory)?;
         let nat = Nat::new(Inside { host: cidr.address, mask: cidr.mask() }, seed);
-        let router = Router::new(nat, inner.mac.0, outer.mac.0, heads, || Instant::now().as_secs());
+        let macs = [inner.mac.0, outer.mac.0];
+        let router = Router::new(nat, macs, memory, Rc::new(GrantCopier), || Instant::now().as_secs());
         let (Some(inside), Some(outside)) = (inner.plug(), outer.plug()) else { return Err(SwitchError::NoUplink) };
         router.connect(&inside, &outside);
         inner.gate.set_router(Some((Facing::Inside, Rc::clone(&router))));
@@ -64,7 +66,12 @@ impl WayOut {
 
     /// An interface is gone, which had this number on the bridge inside.
     pub fn forget(&self, port: u16) {
-        self.router.nat().forget(port);
+        self.router.forget(port);
+    }
+
+    /// A guest has been given an address.
+    pub fn introduce(&self, address: Ipv4Addr, mac: Mac) {
+        self.router.introduce(address, mac.0);
     }
 
     /// Leads a port outside to a guest.

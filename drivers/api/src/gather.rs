@@ -25,22 +25,32 @@ impl<B> Default for Gather<B> {
 }
 
 impl<B> Gather<B> {
-    /// Takes a frame, whose bytes are to go to `to`, in `buffer`.
+    /// Takes a frame, whose bytes are to go to the pieces `to`, in `buffer`.
     ///
     /// # Errors
     /// Its pieces are not as long as the buffer's; the buffer is given back.
-    pub fn take(&mut self, frame: &Frame<'_>, to: Piece, buffer: B) -> Result<(), B> {
+    pub fn take(&mut self, frame: &Frame<'_>, mut to: impl Iterator<Item = Piece>, buffer: B) -> Result<(), B> {
         let before = self.copies.len();
-        let mut at = to.offset;
-        for from in frame.pieces {
-            self.copies.push(Copy { from: *from, to: to.page, at });
-            at = at.saturating_add(from.len);
+        let (mut len, mut room) = (0, None);
+        for piece in frame.pieces {
+            let mut from = *piece;
+            while from.len > 0 {
+                let Some(place) = room.take().or_else(|| to.next()) else {
+                    self.copies.truncate(before);
+                    return Err(buffer);
+                };
+                let part = from.len.min(place.len);
+                self.copies.push(Copy { from: Piece { len: part, ..from }, to: place.page, at: place.offset });
+                from = from.behind(part);
+                room = Some(place.behind(part)).filter(|rest| rest.len > 0);
+                len += usize::from(part);
+            }
         }
-        if at != to.offset.saturating_add(to.len) {
+        if room.is_some() || to.next().is_some() {
             self.copies.truncate(before);
             return Err(buffer);
         }
-        self.frames.push(Taken { buffer, len: to.len.into(), copies: self.copies.len() - before });
+        self.frames.push(Taken { buffer, len, copies: self.copies.len() - before });
         Ok(())
     }
 
@@ -84,7 +94,7 @@ mod tests {
 
     fn take(gather: &mut Gather<u8>, pieces: &[Piece], len: u16, buffer: u8) -> Result<(), u8> {
         let frame = Frame { head: &[], pieces, len: len.into(), offload: Offload::default(), source: 0 };
-        gather.take(&frame, piece(0, len), buffer)
+        gather.take(&frame, [piece(0, len)].into_iter(), buffer)
     }
 
     #[test]
@@ -96,6 +106,17 @@ mod tests {
         gather.fetch(&Unlucky, |buffer, len, whole| came.push((buffer, len, whole)));
         assert_eq!(came, [(1, 40, false), (2, 30, true)]);
         gather.fetch(&Unlucky, |_, _, _| panic!("they were fetched already"));
+    }
+
+    #[test]
+    fn pieces_that_end_elsewhere_than_those_of_the_buffer_are_copied_in_parts() {
+        let mut gather = Gather::default();
+        let from = [piece(100, 50), piece(200, 20), piece(300, 5)];
+        let frame = Frame { head: &[], pieces: &from, len: 75, offload: Offload::default(), source: 0 };
+        assert_eq!(gather.take(&frame, [piece(0, 60), piece(1000, 15)].into_iter(), 1), Ok(()));
+        let parts: Vec<_> = gather.copies.iter().map(|copy| (copy.from.offset, copy.from.len, copy.at)).collect();
+        assert_eq!(parts, [(100, 50, 0), (200, 10, 50), (210, 10, 1000), (300, 5, 1010)]);
+        gather.fetch(&Unlucky, |buffer, len, whole| assert_eq!((buffer, len, whole), (1, 75, true)));
     }
 
     #[test]

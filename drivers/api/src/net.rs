@@ -10,7 +10,7 @@ use core::task::{Context, Poll};
 use hypercall_abi::ids::{DomId, GrantRef};
 use hypercall_abi::netif::GsoType;
 
-use crate::BusAddr;
+use crate::{BusAddr, DmaMemory, PAGE_SIZE};
 
 /// A page that holds bytes of a frame, or takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,27 @@ pub struct Piece {
     pub offset: u16,
     /// How many bytes; they do not cross the page's end.
     pub len: u16,
+}
+
+impl Piece {
+    /// What lies behind its first `len` bytes.
+    pub fn behind(self, len: u16) -> Self {
+        let len = len.min(self.len);
+        Piece { page: self.page, offset: self.offset + len, len: self.len - len }
+    }
+}
+
+/// `len` bytes of the host's memory from byte `start` of it on, page by page; `memory` starts at a page.
+pub fn own_pieces(memory: &impl DmaMemory, start: usize, len: usize) -> impl Iterator<Item = Piece> {
+    let (base, end) = (memory.bus_addr(), start + len);
+    let mut at = start;
+    core::iter::from_fn(move || {
+        let offset = at % PAGE_SIZE;
+        let here = end.checked_sub(at).filter(|left| *left > 0)?.min(PAGE_SIZE - offset);
+        let page = PageRef::Own(base.offset((at - offset) as u64));
+        at += here;
+        Some(Piece { page, offset: u16::try_from(offset).ok()?, len: u16::try_from(here).ok()? })
+    })
 }
 
 /// What is known of the transport checksum of a frame.

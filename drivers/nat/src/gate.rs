@@ -10,7 +10,7 @@ use driver_api::net::{Frame, Port, Refused};
 use crate::router::Router;
 
 /// Which side of a router a gate stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Facing {
     /// Guests.
     Inside,

@@ -14,8 +14,8 @@
 //! # What a guest can do
 //!
 //! It may open connections without end: the table has a fixed size, and it displaces its own. A packet that claims an
-//! address that is not one of the network inside goes nowhere, nor does one that cannot be read; nothing is allocated for
-//! a packet. Addresses inside never show outside. From outside only what belongs to a guest's connection
+//! address that is not one of the network inside goes nowhere, nor does one that cannot be read. Packets for a station that is
+//! being asked for its Ethernet address wait in memory of fixed size, where each sender has a share. Addresses inside never show outside. From outside only what belongs to a guest's connection
 //! comes in, and what a forward names; connections that strangers begin are charged to a party of their own.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ mod packet;
 mod router;
 mod table;
 mod translate;
+mod waiting;
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]

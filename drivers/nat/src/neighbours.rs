@@ -1,5 +1,6 @@
 //! Which Ethernet address an IPv4 address of a network has (RFC 826), as far as the router needs to know.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
@@ -12,6 +13,8 @@ pub type MacBytes = [u8; 6];
 const AGE: u64 = 300;
 /// Stations that are remembered: as many as the largest network inside has.
 const STATIONS: usize = 256;
+/// Questions that are remembered.
+const QUESTIONS: usize = 32;
 /// Bytes of a frame that asks or answers.
 pub(crate) const ARP_FRAME: usize = 42;
 
@@ -25,13 +28,13 @@ struct Station {
 /// The stations of a network that were seen.
 pub(crate) struct Neighbours {
     stations: Vec<Station>,
-    /// The last question, which is not asked twice in a second.
-    asked: Option<(Ipv4Addr, u64)>,
+    /// The last questions, none of which is asked twice in a second (RFC 1122, section 2.3.2.1).
+    asked: VecDeque<(Ipv4Addr, u64)>,
 }
 
 impl Neighbours {
     pub(crate) fn new() -> Self {
-        Neighbours { stations: Vec::with_capacity(STATIONS), asked: None }
+        Neighbours { stations: Vec::with_capacity(STATIONS), asked: VecDeque::with_capacity(QUESTIONS) }
     }
 
     /// A station was seen; when there are too many, the one that was seen longest ago makes room.
@@ -54,10 +57,13 @@ impl Neighbours {
 
     /// Whether to ask for a station now.
     pub(crate) fn may_ask(&mut self, address: Ipv4Addr, now: u64) -> bool {
-        if self.asked == Some((address, now)) {
+        if self.asked.contains(&(address, now)) {
             return false;
         }
-        self.asked = Some((address, now));
+        if self.asked.len() == QUESTIONS {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((address, now));
         true
     }
 }

@@ -6,19 +6,22 @@ use core::cell::{Cell, RefCell, RefMut};
 use core::net::Ipv4Addr;
 use core::task::{Context, Poll};
 
-use driver_api::net::{Checksum, Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE};
 
+use crate::gate::Facing;
 use crate::neighbours::{MacBytes, Neighbours, question, readdress, sender};
 use crate::packet::{address, is_ipv4};
+use crate::table::Owner;
 use crate::translate::{Inside, Nat};
+use crate::waiting::{WAITING_MEMORY, Waiting};
 
 /// Heads of frames that wait for the next commit.
 const SLOTS: usize = 64;
 /// The room of one head.
 const SLOT: usize = 256;
-/// Bytes of memory that a router needs for heads; it starts at a page.
-pub const MEMORY: usize = SLOTS * SLOT;
+/// Bytes of memory that a router needs, for heads and for frames that wait; it starts at a page.
+pub const MEMORY: usize = SLOTS * SLOT + WAITING_MEMORY;
 
 const _: () = assert!(HEAD <= SLOT && PAGE_SIZE.is_multiple_of(SLOT));
 
@@ -48,12 +51,13 @@ pub struct RouterStats {
     pub out: u64,
     /// Frames that came in.
     pub back: u64,
-    /// Frames that were not translated, or for whose receiver nobody answered.
+    /// Frames that were not translated, and those for whose receiver nobody answered in time.
     pub dropped: u64,
 }
 
 /// One side: a place on a bridge.
 struct Face<P> {
+    side: Facing,
     mac: MacBytes,
     /// Where frames enter the bridge. The station that the host is there owns it.
     plug: RefCell<Weak<P>>,
@@ -63,9 +67,9 @@ struct Face<P> {
 }
 
 impl<P: Port> Face<P> {
-    fn new(mac: MacBytes) -> Self {
+    fn new(side: Facing, mac: MacBytes) -> Self {
         let neighbours = RefCell::new(Neighbours::new());
-        Face { mac, plug: RefCell::default(), neighbours, dirty: Cell::new(false) }
+        Face { side, mac, plug: RefCell::default(), neighbours, dirty: Cell::new(false) }
     }
 
     fn plug(&self) -> Option<Rc<P>> {
@@ -87,8 +91,10 @@ pub struct Router<P, M> {
     outside: Cell<Option<Outside>>,
     inner: Face<P>,
     outer: Face<P>,
-    heads: M,
+    heads: Rc<M>,
     used: Cell<usize>,
+    waiting: RefCell<Waiting<M>>,
+    copier: Rc<dyn CopyGrants>,
     /// Room for the description of a frame.
     pieces: Cell<Vec<Piece>>,
     stats: Cell<RouterStats>,
@@ -96,16 +102,19 @@ pub struct Router<P, M> {
 }
 
 impl<P: Port, M: DmaMemory> Router<P, M> {
-    /// A router of `nat`, which is `inner_mac` inside and `outer_mac` outside, with heads in `heads`, of [`MEMORY`] bytes. `clock`
+    /// A router of `nat`, which has the addresses `macs` inside and outside, with frames in `memory`, of [`MEMORY`] bytes. `clock`
     /// tells seconds.
-    pub fn new(nat: Nat, inner_mac: MacBytes, outer_mac: MacBytes, heads: M, clock: fn() -> u64) -> Rc<Self> {
+    pub fn new(nat: Nat, macs: [MacBytes; 2], memory: M, copier: Rc<dyn CopyGrants>, clock: fn() -> u64) -> Rc<Self> {
+        let (heads, [inner, outer]) = (Rc::new(memory), macs);
         Rc::new(Router {
             nat: RefCell::new(nat),
             outside: Cell::new(None),
-            inner: Face::new(inner_mac),
-            outer: Face::new(outer_mac),
+            inner: Face::new(Facing::Inside, inner),
+            outer: Face::new(Facing::Outside, outer),
+            waiting: RefCell::new(Waiting::new(Rc::clone(&heads), SLOTS * SLOT)),
             heads,
             used: Cell::new(0),
+            copier,
             pieces: Cell::default(),
             stats: Cell::default(),
             clock,
@@ -135,16 +144,59 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
         self.stats.get()
     }
 
-    /// Forgets what is over, and keeps in touch with the station that knows the way. Call it every second.
+    /// Forgets what is over, asks again those who have not answered, and keeps in touch with the station that knows the way. Call
+    /// it every second.
     pub fn tick(&self) {
         let now = (self.clock)();
         self.nat.borrow_mut().sweep(now);
-        let Some(outside) = self.outside.get() else { return };
-        let Some(gateway) = outside.gateway else { return };
+        let lost = self.waiting.borrow_mut().give_up(now);
+        self.count(|stats| stats.dropped += lost);
+        let silent = self.waiting.borrow().receivers();
+        silent.into_iter().for_each(|(side, address)| self.ask(self.face(side), address, now));
+        let Some(gateway) = self.outside.get().and_then(|outside| outside.gateway) else { return };
         let known = self.outer.neighbours.borrow().find(gateway, now).is_some();
         if !known {
-            self.ask(&self.outer, outside.address, gateway, now);
+            self.ask(&self.outer, gateway, now);
         }
+    }
+
+    /// An interface is gone, which had this number on the bridge inside.
+    pub fn forget(&self, port: Owner) {
+        self.nat.borrow_mut().forget(port);
+        let lost = self.waiting.borrow_mut().forget(port);
+        self.count(|stats| stats.dropped += lost);
+    }
+
+    /// A guest has this Ethernet address, as somebody knows who gave it `address`.
+    pub fn introduce(&self, address: Ipv4Addr, mac: MacBytes) {
+        self.learn(&self.inner, address, mac, (self.clock)());
+    }
+
+    fn face(&self, side: Facing) -> &Face<P> {
+        match side {
+            Facing::Inside => &self.inner,
+            Facing::Outside => &self.outer,
+        }
+    }
+
+    /// A station of a side was seen: what has waited for it goes to it.
+    fn learn(&self, face: &Face<P>, address: Ipv4Addr, mac: MacBytes, now: u64) {
+        face.neighbours.borrow_mut().learn(address, mac, now);
+        let waiters = self.waiting.borrow_mut().take((face.side, address));
+        if waiters.is_empty() {
+            return;
+        }
+        if let Some(plug) = face.plug() {
+            for waiter in &waiters {
+                let waiting = self.waiting.borrow();
+                let put = waiting.describe(waiter, |head| readdress(head, mac, face.mac), |frame| plug.put(frame));
+                self.count_put(face.side, put);
+                // A receiver without room loses the frame.
+                self.count(|stats| stats.dropped += u64::from(put == Err(Refused::Full)));
+            }
+            plug.commit();
+        }
+        waiters.into_iter().for_each(|waiter| self.waiting.borrow_mut().release(waiter));
     }
 
     /// A frame from inside. `Ok(false)` says that it is for the host itself.
@@ -152,7 +204,7 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
         let now = (self.clock)();
         let inside = self.nat.borrow().inside();
         if let Some((address, mac)) = sender(frame.head).filter(|(address, _)| inside.is_guest(*address)) {
-            self.inner.neighbours.borrow_mut().learn(address, mac, now);
+            self.learn(&self.inner, address, mac, now);
             return Ok(false);
         }
         if !self.is_to_route(frame.head, self.inner.mac, inside) {
@@ -160,7 +212,7 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
         }
         let (from, mac) = (address(frame.head, 26), frame.head.get(6..12).and_then(|mac| mac.try_into().ok()));
         if let Some(mac) = mac.filter(|_| inside.is_guest(from)) {
-            self.inner.neighbours.borrow_mut().learn(from, mac, now);
+            self.learn(&self.inner, from, mac, now);
         }
         self.route(frame, now).map(|()| true)
     }
@@ -169,7 +221,7 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
     pub(crate) fn enter(&self, frame: &Frame<'_>) -> Result<bool, Refused> {
         let now = (self.clock)();
         if let Some((address, mac)) = sender(frame.head) {
-            self.outer.neighbours.borrow_mut().learn(address, mac, now);
+            self.learn(&self.outer, address, mac, now);
             return Ok(false);
         }
         if !is_ipv4(frame.head) || frame.head.get(..6) != Some(&self.outer.mac) {
@@ -220,57 +272,59 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
     ) -> Result<(), Refused> {
         let known = face.neighbours.borrow().find(next, now);
         let Some((mac, plug)) = known.zip(face.plug()) else {
-            self.count(|stats| stats.dropped += 1);
-            let own = if core::ptr::eq(face, &self.inner) {
-                Some(self.nat.borrow().inside().host)
-            } else {
-                self.outside.get().map(|outside| outside.address)
-            };
-            if let Some(own) = own {
-                self.ask(face, own, next, now);
-            }
+            let lost = self.waiting.borrow_mut().keep(&self.copier, frame, head, (face.side, next), now);
+            self.count(|stats| stats.dropped += lost);
+            self.ask(face, next, now);
             return Ok(());
         };
         readdress(head, mac, face.mac);
         let mut pieces = self.pieces.take();
         pieces.clear();
-        pieces.push(self.place(head));
+        pieces.extend(self.place(head));
         behind(frame.pieces, head.len(), &mut pieces);
         face.dirty.set(true);
         let put = plug.put(&Frame { head, pieces: &pieces, len: frame.len, offload: frame.offload, source: 0 });
         self.pieces.replace(pieces);
-        self.count(|stats| match put {
-            Ok(()) if core::ptr::eq(face, &self.outer) => stats.out += 1,
-            Ok(()) => stats.back += 1,
-            Err(Refused::Full) => {}
-            Err(Refused::Unfit | Refused::Down) => stats.dropped += 1,
-        });
+        self.count_put(face.side, put);
         put
     }
 
+    fn count_put(&self, side: Facing, put: Result<(), Refused>) {
+        self.count(|stats| match (put, side) {
+            (Ok(()), Facing::Outside) => stats.out += 1,
+            (Ok(()), Facing::Inside) => stats.back += 1,
+            (Err(Refused::Full), _) => {}
+            (Err(Refused::Unfit | Refused::Down), _) => stats.dropped += 1,
+        });
+    }
+
     /// Asks the stations of a side which of them has an address.
-    fn ask(&self, face: &Face<P>, own: Ipv4Addr, wanted: Ipv4Addr, now: u64) {
+    fn ask(&self, face: &Face<P>, wanted: Ipv4Addr, now: u64) {
+        let own = match face.side {
+            Facing::Inside => Some(self.nat.borrow().inside().host),
+            Facing::Outside => self.outside.get().map(|outside| outside.address),
+        };
+        let Some(own) = own else { return };
         let Some(plug) = face.plug().filter(|_| face.neighbours.borrow_mut().may_ask(wanted, now)) else { return };
         let bytes = question(face.mac, own, wanted);
-        let piece = self.place(&bytes);
+        let pieces: Vec<Piece> = self.place(&bytes).collect();
         let offload = Offload { checksum: Checksum::Valid, gso: None };
-        let frame = Frame { head: &bytes, pieces: &[piece], len: u32::from(piece.len), offload, source: 0 };
+        let len = u32::try_from(bytes.len()).unwrap_or(0);
+        let frame = Frame { head: &bytes, pieces: &pieces, len, offload, source: 0 };
         // Who has no room is asked again.
         let _ = plug.put(&frame);
         plug.commit();
     }
 
     /// Puts a head where it can be fetched at the next commit.
-    fn place(&self, head: &[u8]) -> Piece {
+    fn place(&self, head: &[u8]) -> impl Iterator<Item = Piece> {
         if self.used.get() == SLOTS {
             self.commit();
         }
         let start = self.used.get() * SLOT;
         self.used.set(self.used.get() + 1);
         self.heads.copy_in(start, head);
-        let page = PageRef::Own(self.heads.bus_addr().offset((start / PAGE_SIZE * PAGE_SIZE) as u64));
-        let short = |value: usize| u16::try_from(value).unwrap_or(0);
-        Piece { page, offset: short(start % PAGE_SIZE), len: short(head.len()) }
+        own_pieces(&*self.heads, start, head.len())
     }
 
     /// Lets both sides fetch what was put.
@@ -308,7 +362,7 @@ fn behind(from: &[Piece], mut skip: usize, into: &mut Vec<Piece>) {
         let cut = u16::try_from(skip.min(usize::from(piece.len))).unwrap_or(piece.len);
         skip -= usize::from(cut);
         if cut < piece.len {
-            into.push(Piece { page: piece.page, offset: piece.offset + cut, len: piece.len - cut });
+            into.push(piece.behind(cut));
         }
     }
 }

@@ -6,7 +6,7 @@ use core::cell::RefCell;
 use core::task::{Context, Poll, Waker};
 
 use driver_api::gather::Gather;
-use driver_api::net::{CopyGrants, Frame, PageRef, Piece, Port, Refused};
+use driver_api::net::{CopyGrants, Frame, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE};
 
 use crate::link::MAX_FRAME;
@@ -61,16 +61,9 @@ impl<C: CopyGrants, M: DmaMemory> Inbox<C, M> {
     }
 
     /// Puts the host's own frame where others can fetch it.
-    pub(crate) fn place(&self, bytes: &[u8]) -> Piece {
+    pub(crate) fn place(&self, bytes: &[u8]) -> impl Iterator<Item = Piece> {
         self.memory.copy_in(SLOTS * SLOT, bytes);
-        self.piece(SLOTS, bytes.len())
-    }
-
-    fn piece(&self, slot: usize, len: usize) -> Piece {
-        let start = slot * SLOT;
-        let page = PageRef::Own(self.memory.bus_addr().offset((start / PAGE_SIZE * PAGE_SIZE) as u64));
-        let short = |value: usize| u16::try_from(value).unwrap_or(0);
-        Piece { page, offset: short(start % PAGE_SIZE), len: short(len) }
+        own_pieces(&self.memory, SLOTS * SLOT, bytes.len())
     }
 }
 
@@ -82,7 +75,7 @@ impl<C: CopyGrants, M: DmaMemory> Port for Inbox<C, M> {
         }
         let mut inner = self.inner.borrow_mut();
         let slot = inner.free.pop().ok_or(Refused::Full)?;
-        inner.gather.take(frame, self.piece(slot, len), slot).map_err(|slot| {
+        inner.gather.take(frame, own_pieces(&self.memory, slot * SLOT, len), slot).map_err(|slot| {
             inner.free.push(slot);
             Refused::Unfit
         })

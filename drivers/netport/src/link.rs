@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::task::Context;
 
 use driver_api::DmaMemory;
-use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Port};
+use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port};
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 
 use crate::inbox::Inbox;
@@ -50,10 +51,11 @@ impl<C: CopyGrants, M: DmaMemory, P: Port> TxToken for Room<'_, C, M, P> {
         let bytes = self.buffer.get_mut(..len).unwrap_or_default();
         let result = f(bytes);
         let head = bytes.get(..len.min(HEAD)).unwrap_or_default();
-        let piece = self.inbox.place(bytes);
+        let pieces: Vec<Piece> = self.inbox.place(bytes).collect();
         let offload = Offload { checksum: Checksum::Valid, gso: None };
         // A receiver without room loses the frame, as on any wire; the protocols above send again.
-        let _ = self.wire.put(&Frame { head, pieces: &[piece], len: u32::from(piece.len), offload, source: 0 });
+        let _ =
+            self.wire.put(&Frame { head, pieces: &pieces, len: u32::try_from(len).unwrap_or(0), offload, source: 0 });
         self.wire.commit();
         result
     }

@@ -5,7 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::task::{Context, Poll, Waker};
 
 use driver_api::gather::Gather;
-use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE, WaitQueue};
 use embassy_futures::yield_now;
 
@@ -45,6 +45,8 @@ pub struct VirtioNet<Q, C> {
     rings: RefCell<Q>,
     copier: C,
     transmit: RefCell<Transmit>,
+    /// Room for the description of a frame.
+    pieces: Cell<Vec<Piece>>,
     /// The task that waits for frames.
     arrivals: WaitQueue,
     /// Those who wait for a buffer to send from.
@@ -61,6 +63,7 @@ impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
             rings: RefCell::new(rings),
             copier,
             transmit: RefCell::new(transmit),
+            pieces: Cell::default(),
             arrivals: WaitQueue::new(),
             wakers: RefCell::default(),
             stats: Cell::default(),
@@ -112,14 +115,17 @@ impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
         let mut head = [0; HEAD];
         let head = head.get_mut(..frame.len.min(HEAD)).unwrap_or_default();
         let start = usize::from(frame.buffer) * BUFFER + frame.offset;
-        let piece = {
+        let mut pieces = self.pieces.take();
+        pieces.clear();
+        {
             let rings = self.rings.borrow();
             rings.memory().copy_out(start, head);
-            piece(rings.memory(), start, frame.len)
-        };
+            pieces.extend(own_pieces(rings.memory(), start, frame.len));
+        }
         let offload = Offload { checksum: Checksum::Unchecked, gso: None };
-        let len = u32::from(piece.len);
-        let taken = wire.put(&Frame { head, pieces: &[piece], len, offload, source: 0 });
+        let len = u32::try_from(frame.len).unwrap_or(0);
+        let taken = wire.put(&Frame { head, pieces: &pieces, len, offload, source: 0 });
+        self.pieces.replace(pieces);
         self.count(|stats| match taken {
             Ok(()) => stats.received += 1,
             Err(Refused::Full | Refused::Unfit | Refused::Down) => stats.dropped += 1,
@@ -143,13 +149,6 @@ impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
     }
 }
 
-/// `len` bytes from byte `start` of the buffers on; they lie in one page.
-fn piece(memory: &impl DmaMemory, start: usize, len: usize) -> Piece {
-    let page = PageRef::Own(memory.bus_addr().offset((start / PAGE_SIZE * PAGE_SIZE) as u64));
-    let short = |value: usize| u16::try_from(value).unwrap_or(0);
-    Piece { page, offset: short(start % PAGE_SIZE), len: short(len) }
-}
-
 impl<Q: Rings, C: CopyGrants> Port for VirtioNet<Q, C> {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
         let len = frame.len as usize;
@@ -163,7 +162,7 @@ impl<Q: Rings, C: CopyGrants> Port for VirtioNet<Q, C> {
         let buffer = transmit.free.pop().ok_or(Refused::Full)?;
         let rings = self.rings.borrow();
         let start = (usize::from(BUFFERS) + usize::from(buffer)) * BUFFER + rings.header();
-        transmit.gather.take(frame, piece(rings.memory(), start, len), buffer).map_err(|buffer| {
+        transmit.gather.take(frame, own_pieces(rings.memory(), start, len), buffer).map_err(|buffer| {
             transmit.free.push(buffer);
             Refused::Unfit
         })

@@ -46,6 +46,8 @@ pub struct Answer {
     pub len: usize,
     /// The client's address; everybody's, as long as it has none.
     pub to: Ipv4Addr,
+    /// The address that the client has from now on, if this says so.
+    pub given: Option<(Ipv4Addr, Mac)>,
 }
 
 /// The server of one network.
@@ -146,7 +148,8 @@ impl DhcpServer {
         place.fill(0);
         reply.emit(&mut DhcpPacket::new_unchecked(place)).ok()?;
         let reachable = known && !request.client_ip.is_unspecified();
-        Some(Answer { len, to: if reachable { request.client_ip } else { Ipv4Addr::BROADCAST } })
+        let to = if reachable { request.client_ip } else { Ipv4Addr::BROADCAST };
+        Some(Answer { len, to, given: (given && kind == DhcpMessageType::Ack).then_some((address, mac)) })
     }
 
     /// Chooses an address for a client: the one that it has, the one that it wishes, the first that is free.

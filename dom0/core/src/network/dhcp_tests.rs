@@ -58,6 +58,9 @@ fn ask(server: &mut DhcpServer, message: &[u8], port: u16, now: u64) -> Option<(
     if reply.message_type != DhcpMessageType::Nak {
         assert_eq!((reply.router, reply.dns_servers.unwrap().first().copied()), (Some(SERVER), Some(SERVER)));
     }
+    let given = (reply.message_type == DhcpMessageType::Ack).then_some(reply.your_ip);
+    let client = Mac(reply.client_hardware_address.0);
+    assert_eq!(answer.given, given.filter(|ip| !ip.is_unspecified()).map(|ip| (ip, client)));
     Some((reply.message_type, reply.your_ip, answer.to))
 }
 

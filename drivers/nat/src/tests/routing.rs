@@ -7,18 +7,24 @@ use std::task::{Context, Poll, Waker};
 use driver_api::fake::{Machine, OwnMemory};
 use driver_api::net::{Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
 use driver_api::{DmaMemory, PAGE_SIZE};
+use hypercall_abi::ids::{DomId, GrantRef};
 
 use super::frames::{checked, frame, packet};
 use super::{GUEST, HOST, OUTSIDE, SERVER, nat};
 use crate::neighbours::{question, sender};
 use crate::packet::{ACK, SYN};
-use crate::{Facing, Gate, MEMORY, Outside, Protocol, Router};
+use crate::{End, Facing, Gate, MEMORY, Outside, PortForward, Protocol, Router};
 
 const INNER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const GUEST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 3];
 const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 4];
 const GATEWAY: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);
+
+thread_local! {
+    /// The second that it is.
+    static NOW: Cell<u64> = const { Cell::new(7) };
+}
 
 /// Takes frames and fetches them at the commit, as rings do.
 struct Wire {
@@ -68,7 +74,7 @@ fn world() -> World {
         Rc::new(Wire { machine, put: RefCell::default(), heard: RefCell::default(), full: Cell::new(false) })
     };
     let (inner, outer, host) = (wire(), wire(), wire());
-    let router = Router::new(nat(), INNER, OUTER, machine.own(MEMORY), || 7);
+    let router = Router::new(nat(), [INNER, OUTER], machine.own(MEMORY), Rc::clone(&machine) as _, || NOW.get());
     router.connect(&inner, &outer);
     router.set_outside(Some(Outside { address: OUTSIDE, mask: 0xFFFF_FF00, gateway: Some(GATEWAY) }));
     let (inside, outside) = (Gate::new(Rc::clone(&host)), Gate::new(Rc::clone(&host)));
@@ -79,6 +85,10 @@ fn world() -> World {
 
 impl World {
     fn send(&self, gate: &TestGate, bytes: &[u8]) -> Result<(), Refused> {
+        self.send_from(5, gate, bytes)
+    }
+
+    fn send_from(&self, source: u16, gate: &TestGate, bytes: &[u8]) -> Result<(), Refused> {
         self.memory.copy_in(0, bytes);
         let mut pieces = Vec::new();
         let head = bytes.len().min(HEAD);
@@ -96,7 +106,7 @@ impl World {
         }
         let offload = Offload::default();
         let head = &bytes[..head];
-        let put = gate.put(&Frame { head, pieces: &pieces, len: bytes.len() as u32, offload, source: 5 });
+        let put = gate.put(&Frame { head, pieces: &pieces, len: bytes.len() as u32, offload, source });
         gate.commit();
         put
     }
@@ -144,17 +154,105 @@ fn what_is_for_the_host_reaches_the_host() {
     assert!(world.outer.heard.borrow().is_empty() && world.inner.heard.borrow().is_empty());
 }
 
+/// A datagram of the guest for `to`, told apart by its payload.
+fn datagram(to: End, payload: u8) -> Vec<u8> {
+    frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 40_000), to, 0, &[payload]))
+}
+
+/// The payloads of the datagrams that a wire has heard since the last look.
+fn payloads(wire: &Wire) -> Vec<u8> {
+    wire.heard.borrow_mut().drain(..).filter(|frame| sender(frame).is_none()).map(|frame| frame[42]).collect()
+}
+
 #[test]
-fn an_unknown_station_is_asked_for_once_a_second_and_its_packets_are_lost_till_then() {
+fn an_unknown_station_is_asked_for_once_a_second_and_its_latest_packets_wait_for_the_answer() {
     let world = world();
-    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (SERVER, 80), 0, b""));
-    for _ in 0..10 {
-        assert_eq!(world.send(&world.inside, &sent), Ok(()));
+    for n in 0..10 {
+        assert_eq!(world.send(&world.inside, &datagram((SERVER, 80), n)), Ok(()));
     }
-    let heard = world.outer.heard.borrow();
-    assert_eq!((heard.len(), sender(&heard[0])), (1, Some((OUTSIDE, OUTER))));
-    assert_eq!(&heard[0][38..42], &GATEWAY.octets());
-    assert_eq!(world.router.stats().dropped, 10);
+    {
+        let heard = world.outer.heard.borrow();
+        assert_eq!((heard.len(), sender(&heard[0])), (1, Some((OUTSIDE, OUTER))));
+        assert_eq!(&heard[0][38..42], &GATEWAY.octets());
+    }
+    assert_eq!(world.router.stats().dropped, 7);
+    world.send(&world.outside, &question(GATEWAY_MAC, GATEWAY, OUTSIDE)).unwrap();
+    let last = world.outer.heard.borrow().last().unwrap().clone();
+    assert_eq!((&last[..6], checked(&last)), (&GATEWAY_MAC[..], ((OUTSIDE, 40_000), (SERVER, 80))));
+    assert_eq!(payloads(&world.outer), [7, 8, 9], "in the order in which they came");
+    assert_eq!((world.router.stats().out, world.router.stats().dropped), (3, 7));
+    world.send(&world.inside, &datagram((SERVER, 80), 10)).unwrap();
+    assert_eq!(payloads(&world.outer), [10]);
+}
+
+#[test]
+fn a_stranger_s_first_packet_for_a_guest_waits_until_the_guest_is_known() {
+    for introduce in [false, true] {
+        let world = world();
+        world.router.nat().forward(PortForward { protocol: Protocol::Tcp, port: 80, to: (GUEST, 8) }).unwrap();
+        let knock = frame(OUTER, GATEWAY_MAC, &packet(Protocol::Tcp, (SERVER, 9), (OUTSIDE, 80), SYN, b""));
+        world.send(&world.outside, &knock).unwrap();
+        assert_eq!(sender(&world.inner.heard.borrow()[0]), Some((HOST, INNER)));
+        match introduce {
+            true => world.router.introduce(GUEST, GUEST_MAC),
+            false => world.send(&world.inside, &question(GUEST_MAC, GUEST, HOST)).unwrap(),
+        }
+        let heard = world.inner.heard.borrow();
+        assert_eq!((&heard[1][..6], &heard[1][6..12]), (&GUEST_MAC[..], &INNER[..]));
+        assert_eq!(checked(&heard[1]), ((SERVER, 9), (GUEST, 8)));
+        assert_eq!((world.router.stats().back, world.router.stats().dropped), (1, 0));
+    }
+}
+
+#[test]
+fn a_station_that_does_not_answer_is_asked_three_times_and_its_packets_are_lost() {
+    let world = world();
+    let silent: std::net::Ipv4Addr = "192.0.2.99".parse().unwrap();
+    world.send(&world.inside, &datagram((silent, 80), 1)).unwrap();
+    for now in [8, 8, 9, 9] {
+        NOW.set(now);
+        world.router.tick();
+    }
+    let asked = world.outer.heard.borrow().iter().filter(|frame| frame[38..42] == silent.octets()).count();
+    assert_eq!((asked, world.router.stats().dropped), (3, 0));
+    NOW.set(10);
+    world.router.tick();
+    assert_eq!(world.router.stats().dropped, 1);
+    world.send(&world.outside, &question([2; 6], silent, OUTSIDE)).unwrap();
+    assert_eq!(payloads(&world.outer), []);
+}
+
+#[test]
+fn a_guest_that_sends_to_many_who_do_not_answer_loses_its_own_packets() {
+    let world = world();
+    let host = |n: u8| std::net::Ipv4Addr::new(192, 0, 2, n);
+    world.send(&world.inside, &datagram((SERVER, 80), 1)).unwrap();
+    for round in 0..4 {
+        for n in 100..200 {
+            let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (host(n), 80), 0, &[round]));
+            assert_eq!(world.send_from(9, &world.inside, &sent), Ok(()));
+        }
+    }
+    assert_eq!(world.router.stats().dropped, 400 - 31);
+    world.send(&world.outside, &question(GATEWAY_MAC, GATEWAY, OUTSIDE)).unwrap();
+    assert_eq!(payloads(&world.outer), [1], "the other guest's packet has waited");
+    world.router.forget(9);
+    assert_eq!(world.router.stats().dropped, 400);
+}
+
+#[test]
+fn a_packet_whose_page_is_gone_does_not_wait() {
+    let world = world();
+    let sent = datagram((SERVER, 80), 1);
+    let gone = Piece { page: PageRef::Granted(DomId(3), GrantRef(1)), offset: 0, len: sent.len() as u16 };
+    let offload = Offload::default();
+    let put = world.inside.put(&Frame { head: &sent, pieces: &[gone], len: gone.len.into(), offload, source: 5 });
+    assert_eq!((put, world.router.stats().dropped), (Ok(()), 1));
+    let long = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 1000), (SERVER, 80), 0, &[0; 2100]));
+    world.send(&world.inside, &long).unwrap();
+    assert_eq!(world.router.stats().dropped, 2);
+    world.send(&world.outside, &question(GATEWAY_MAC, GATEWAY, OUTSIDE)).unwrap();
+    assert_eq!(payloads(&world.outer), []);
 }
 
 #[test]
