@@ -202,6 +202,8 @@ fn start_memory(fdt: Fdt<'static>, info: &BootInfo) -> Result<(), BootError> {
     }
     cut(&mut free, image)?;
     cut(&mut free, tree)?;
+    #[cfg(feature = "smp")]
+    sys::smp::reserve_stacks(&mut free, cpus(info.fdt).count())?;
     for range in &free {
         mmu::map_ram(*range)?;
     }
@@ -268,6 +270,14 @@ fn memory(fdt: Fdt<'static>) -> Result<Vec<IpaRange, MAX_BANKS>, BootError> {
         }
     }
     if banks.is_empty() { Err(BootError::Missing("/memory")) } else { Ok(banks) }
+}
+
+/// The affinity fields (MPIDR_EL1) of the vCPUs, in the order in which Xen numbers them.
+#[cfg(feature = "smp")]
+pub(crate) fn cpus(fdt: &'static [u8]) -> impl Iterator<Item = u64> {
+    let cpus = Fdt::new(fdt).ok().and_then(|fdt| top_level(fdt, "cpus"));
+    let nodes = cpus.into_iter().flat_map(|cpus| cpus.children());
+    nodes.filter(|node| text(*node, "device_type") == Some("cpu")).filter_map(|node| number(node, "reg"))
 }
 
 fn initrd(chosen: FdtNode<'static>) -> Option<IpaRange> {

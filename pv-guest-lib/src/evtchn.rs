@@ -41,12 +41,29 @@ pub(crate) fn shared_info() -> Option<Shared<'static>> {
     critical_section::with(|cs| SHARED_INFO.borrow(cs).get())
 }
 
+/// The `vcpu_info` of this vCPU: that of the boot vCPU begins the shared information page.
+fn own_info(page: Shared<'static>) -> Shared<'static> {
+    #[cfg(feature = "smp")]
+    return crate::sys::smp::vcpu_info().unwrap_or(page);
+    #[cfg(not(feature = "smp"))]
+    page
+}
+
+/// The vCPU that this runs on.
+#[cfg(feature = "smp")]
+use crate::sys::smp::current;
+#[cfg(not(feature = "smp"))]
+const fn current() -> VcpuId {
+    VcpuId(0)
+}
+
 /// The event interrupt: masks and wakes every port that is pending.
 pub(crate) fn upcall() {
     let Some(page) = shared_info() else { return };
+    let own = own_info(page);
     // Cleared before the selector is read, so that a later event raises the interrupt again.
-    page.u8(vcpu_info::UPCALL_PENDING).store(0, Ordering::SeqCst);
-    let mut words = page.u64(vcpu_info::PENDING_SEL).swap(0, Ordering::SeqCst);
+    own.u8(vcpu_info::UPCALL_PENDING).store(0, Ordering::SeqCst);
+    let mut words = own.u64(vcpu_info::PENDING_SEL).swap(0, Ordering::SeqCst);
     while words != 0 {
         let word = words.trailing_zeros() as usize;
         words &= words - 1;
@@ -96,12 +113,22 @@ impl EventChannel {
         Self::opened(hypercall::evtchn_bind_virq(virq, VcpuId(0))?)
     }
 
-    /// Allocates a port that this domain sends to itself.
+    /// Allocates a port that this domain sends to itself; it notifies the vCPU that calls this.
     ///
     /// # Errors
     /// As the hypervisor answers.
     pub fn bind_ipi() -> Result<Self, XenError> {
-        Self::opened(hypercall::evtchn_bind_ipi(VcpuId(0))?)
+        Self::opened(hypercall::evtchn_bind_ipi(current())?)
+    }
+
+    /// Has the port notify another vCPU than the boot vCPU, so that what it says is handled there. Ports of virtual
+    /// interrupts of one vCPU, and of [`EventChannel::bind_ipi`], stay where they are.
+    ///
+    /// # Errors
+    /// `EINVAL` for such a port, `ENOENT` without such a vCPU.
+    #[cfg(feature = "smp")]
+    pub fn deliver_to(&self, vcpu: VcpuId) -> Result<(), XenError> {
+        hypercall::evtchn_bind_vcpu(self.port, vcpu)
     }
 
     /// A port that the tool stack opened before the domain started (store, console); it stays open.

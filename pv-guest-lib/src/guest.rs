@@ -37,6 +37,12 @@ impl Guest {
         self.store
     }
 
+    /// The vCPUs that the domain has besides the one that this runs on; see [`cpus`](crate::cpus).
+    #[cfg(feature = "smp")]
+    pub fn cpus(&self) -> impl Iterator<Item = crate::cpus::Cpu> + use<> {
+        crate::cpus::Cpu::all(self.boot.fdt())
+    }
+
     /// To start further tasks with.
     #[must_use]
     pub const fn spawner(&self) -> Spawner {

@@ -57,9 +57,10 @@ enum Handler {
     Wake(&'static Line),
 }
 
-static HANDLERS: Mutex<RefCell<Vec<(u32, Handler), MAX_HANDLERS>>> = Mutex::new(RefCell::new(Vec::new()));
+static HANDLERS: Mutex<RefCell<Vec<(u32, Mode, Handler), MAX_HANDLERS>>> = Mutex::new(RefCell::new(Vec::new()));
 
-/// Calls `handler` with interrupts masked each time `intid` (16 + n for PPI n, 32 + n for SPI n) fires.
+/// Calls `handler` with interrupts masked each time `intid` (16 + n for PPI n, 32 + n for SPI n) fires; a PPI on whichever
+/// vCPU it fires, an SPI on the boot vCPU.
 ///
 /// # Errors
 /// See [`IrqError`].
@@ -72,10 +73,10 @@ fn add(intid: u32, mode: Mode, handler: Handler) -> Result<(), IrqError> {
     gic::configure(intid, mode)?;
     critical_section::with(|cs| {
         let mut handlers = HANDLERS.borrow(cs).borrow_mut();
-        if handlers.iter().any(|(taken, _)| *taken == intid) {
+        if handlers.iter().any(|(taken, ..)| *taken == intid) {
             return Err(IrqError::Taken);
         }
-        handlers.push((intid, handler)).map_err(|_| IrqError::NoSpace)
+        handlers.push((intid, mode, handler)).map_err(|_| IrqError::NoSpace)
     })
 }
 
@@ -151,11 +152,23 @@ impl Line {
     }
 }
 
+/// Lets the interrupts that each vCPU has of its own (PPIs) reach a further one as they reach the boot vCPU.
+#[cfg(feature = "smp")]
+pub(crate) fn start_cpu(cpu: usize) {
+    let handlers = critical_section::with(|cs| HANDLERS.borrow(cs).borrow().clone());
+    for (intid, mode, handler) in handlers {
+        if intid < 32 && matches!(handler, Handler::Call(_)) {
+            // It works on the boot vCPU, so it does here.
+            let _ = gic::enable_on(cpu, intid, mode);
+        }
+    }
+}
+
 /// Serves every interrupt that is pending; called by the vectors, interrupts masked.
 pub(crate) fn handle() {
     while let Some(intid) = gic::acknowledge() {
         let handler = critical_section::with(|cs| {
-            HANDLERS.borrow(cs).borrow().iter().find(|(number, _)| *number == intid).map(|(_, handler)| *handler)
+            HANDLERS.borrow(cs).borrow().iter().find(|(number, ..)| *number == intid).map(|(.., handler)| *handler)
         });
         match handler {
             Some(Handler::Call(function)) => function(),

@@ -1,8 +1,8 @@
 //! Everything between a Rust `main` and the Xen ABI on Arm: start-up, hypercalls, events, grants, XenStore.
 //!
 //! An image that links this crate is an arm64 `Image` that any loader of the boot protocol can start: as a
-//! domain on Xenolith or Xen, or as the control domain itself. The crate is the runtime (one vCPU, an async
-//! executor) and the front ends; see the README for a guest in ten lines.
+//! domain on Xenolith or Xen, or as the control domain itself. The crate is the runtime (an async executor on the
+//! boot vCPU, and on others with the feature `smp`) and the front ends; see the README for a guest in ten lines.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -19,6 +19,8 @@ pub mod boot;
 pub mod console;
 #[cfg(feature = "control")]
 pub mod control;
+#[cfg(feature = "smp")]
+pub mod cpus;
 pub mod evtchn;
 pub mod executor;
 pub mod fdt;

@@ -41,17 +41,23 @@ pub fn full_barrier() {
     unsafe { asm!("dmb ish", options(nostack, preserves_flags)) };
 }
 
-struct SingleCore;
-critical_section::set_impl!(SingleCore);
+struct Masked;
+critical_section::set_impl!(Masked);
 
-// SAFETY: the crate runs its domain on one vCPU (start-up never turns on another), so masking IRQs excludes
-// every other access; the state handed to `release` is what `acquire` found.
-unsafe impl critical_section::Impl for SingleCore {
+// SAFETY: masking IRQs excludes every other access of this vCPU. Without the feature `smp` no other one is ever turned
+// on; with it a lock keeps the others out, which its owner may take again. The state handed to `release` is what `acquire`
+// found.
+unsafe impl critical_section::Impl for Masked {
     unsafe fn acquire() -> bool {
-        mask_irqs()
+        let were_unmasked = mask_irqs();
+        #[cfg(feature = "smp")]
+        super::smp::lock();
+        were_unmasked
     }
 
     unsafe fn release(were_unmasked: bool) {
+        #[cfg(feature = "smp")]
+        super::smp::unlock();
         if were_unmasked {
             unmask_irqs();
         }

@@ -7,17 +7,39 @@ use core::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use embassy_executor::raw::TaskStorage;
 use embassy_executor::{Spawner, raw};
 
-/// Whether a task was woken since the executor last began a round.
-static WOKEN: AtomicBool = AtomicBool::new(false);
+#[cfg(feature = "smp")]
+use super::smp::{MAX_CPUS, this, wake};
 
+/// What `smp` has, for one vCPU.
+#[cfg(not(feature = "smp"))]
+const MAX_CPUS: usize = 1;
+#[cfg(not(feature = "smp"))]
+const fn this() -> usize {
+    0
+}
+#[cfg(not(feature = "smp"))]
+const fn wake(_: usize) {}
+
+/// Whether a task was woken since the executor of each vCPU last began a round.
+static WOKEN: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
+
+/// The context of an executor is its vCPU's number.
 #[unsafe(export_name = "__pender")]
-fn pender(_context: *mut ()) {
-    WOKEN.store(true, Ordering::Release);
+fn pender(context: *mut ()) {
+    let cpu = context.addr();
+    if let Some(woken) = WOKEN.get(cpu)
+        && !woken.swap(true, Ordering::AcqRel)
+    {
+        wake(cpu);
+    }
 }
 
 /// Runs tasks for ever.
 pub fn run(start: impl FnOnce(Spawner)) -> ! {
-    let executor = raw::Executor::new(core::ptr::null_mut());
+    let cpu = this();
+    let [first, ..] = &WOKEN;
+    let woken = WOKEN.get(cpu).unwrap_or(first);
+    let executor = raw::Executor::new(core::ptr::without_provenance_mut(cpu));
     // SAFETY: this function never returns and the image does not unwind, so the executor lives for ever; it is
     // reached only by this reference from here on.
     let executor: &'static raw::Executor =
@@ -25,10 +47,10 @@ pub fn run(start: impl FnOnce(Spawner)) -> ! {
     start(executor.spawner());
     super::cpu::unmask_irqs();
     loop {
-        WOKEN.store(false, Ordering::Relaxed);
+        woken.store(false, Ordering::Relaxed);
         // SAFETY: this is the only place that polls, and it is not reached from a task.
         unsafe { executor.poll() };
-        super::cpu::idle_unless(|| WOKEN.load(Ordering::Acquire));
+        super::cpu::idle_unless(|| woken.load(Ordering::Acquire));
     }
 }
 
@@ -45,6 +67,9 @@ pub fn run_first<F: Future<Output = ()> + 'static>(first: impl FnOnce(Spawner) -
         }
     })
 }
+
+/// The flag of the boot vCPU.
+static BOOT_WOKEN: &AtomicBool = &WOKEN[0];
 
 /// The executor of [`run_blocking`], and whether it is polling.
 static BACKGROUND: AtomicPtr<raw::Executor> = AtomicPtr::new(core::ptr::null_mut());
@@ -67,12 +92,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = woken();
     loop {
-        WOKEN.store(false, Ordering::Relaxed);
+        BOOT_WOKEN.store(false, Ordering::Relaxed);
         poll_background();
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        super::cpu::idle_unless(|| WOKEN.load(Ordering::Acquire));
+        super::cpu::idle_unless(|| BOOT_WOKEN.load(Ordering::Acquire));
     }
 }
 
@@ -81,7 +106,7 @@ fn poll_background() {
     let executor = unsafe { BACKGROUND.load(Ordering::Acquire).as_ref() };
     let Some(executor) = executor else { return };
     assert!(!POLLING.swap(true, Ordering::Relaxed), "a task must not block on a future");
-    // SAFETY: the flag, on the only vCPU, keeps this from being entered from a task.
+    // SAFETY: the flag, on the one vCPU that blocks, keeps this from being entered from a task.
     unsafe { executor.poll() };
     POLLING.store(false, Ordering::Relaxed);
 }
@@ -91,7 +116,7 @@ fn woken() -> Waker {
     const TABLE: RawWakerVTable = RawWakerVTable::new(|_| RAW, wake, wake, |_| ());
     const RAW: RawWaker = RawWaker::new(core::ptr::null(), &TABLE);
     fn wake(_: *const ()) {
-        WOKEN.store(true, Ordering::Release);
+        pender(core::ptr::null_mut());
     }
     // SAFETY: the functions use no data, so that every rule about it holds.
     unsafe { Waker::from_raw(RAW) }

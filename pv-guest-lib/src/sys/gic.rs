@@ -17,8 +17,22 @@ use crate::irq::{IrqError, Mode};
 /// Priority of every interrupt: none preempts another.
 const PRIORITY: u8 = 0x80;
 const BOOT_VCPU: usize = 0;
+/// Bytes of a redistributor's registers.
+#[cfg(feature = "smp")]
+const REDISTRIBUTOR: u64 = 0x2_0000;
 
 static GIC: Mutex<RefCell<Option<GicV3<'static>>>> = Mutex::new(RefCell::new(None));
+
+/// Redistributors that are used, one for each vCPU.
+fn cpus(redistributors: IpaRange) -> usize {
+    #[cfg(feature = "smp")]
+    return crate::addr::index(redistributors.size() / REDISTRIBUTOR).clamp(1, super::smp::MAX_CPUS);
+    #[cfg(not(feature = "smp"))]
+    {
+        let _ = redistributors;
+        1
+    }
+}
 
 /// Maps the controller and opens the CPU interface.
 ///
@@ -32,8 +46,8 @@ pub fn init(distributor: IpaRange, redistributors: IpaRange) -> Result<(), IrqEr
     // SAFETY: the device tree says that the distributor is here; it was mapped above as device memory, and
     // this function runs once, so that there is no second pointer.
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
-    // SAFETY: as above, for the first redistributor.
-    let mut gic = unsafe { GicV3::new(gicd, gicr, 1) }.map_err(|_| IrqError::NoController)?;
+    // SAFETY: as above, for the redistributors.
+    let mut gic = unsafe { GicV3::new(gicd, gicr, cpus(redistributors)) }.map_err(|_| IrqError::NoController)?;
     gic.init_cpu(BOOT_VCPU);
     gic.redistributor(BOOT_VCPU).map_err(|_| IrqError::NoController)?.configure_default_settings();
     gic.distributor().modify_control(GicdCtlr::ARE_S | GicdCtlr::EnableGrp1NS, true);
@@ -56,6 +70,10 @@ fn id(intid: u32) -> Result<IntId, IrqError> {
 /// # Errors
 /// [`IrqError::BadNumber`] when the controller has no such interrupt.
 pub fn configure(intid: u32, mode: Mode) -> Result<(), IrqError> {
+    configure_on(BOOT_VCPU, intid, mode)
+}
+
+fn configure_on(cpu: usize, intid: u32, mode: Mode) -> Result<(), IrqError> {
     let id = id(intid)?;
     let trigger = match mode {
         Mode::Level => Trigger::Level,
@@ -63,9 +81,9 @@ pub fn configure(intid: u32, mode: Mode) -> Result<(), IrqError> {
     };
     with(|gic| {
         let bad = |_| IrqError::BadNumber;
-        gic.set_group(id, Some(BOOT_VCPU), Group::Group1NS).map_err(bad)?;
-        gic.set_interrupt_priority(id, Some(BOOT_VCPU), PRIORITY).map_err(bad)?;
-        gic.set_trigger(id, Some(BOOT_VCPU), trigger).map_err(bad)
+        gic.set_group(id, Some(cpu), Group::Group1NS).map_err(bad)?;
+        gic.set_interrupt_priority(id, Some(cpu), PRIORITY).map_err(bad)?;
+        gic.set_trigger(id, Some(cpu), trigger).map_err(bad)
     })
 }
 
@@ -77,6 +95,55 @@ pub fn enable(intid: u32, on: bool) -> Result<(), IrqError> {
     let id = id(intid)?;
     with(|gic| gic.enable_interrupt(id, Some(BOOT_VCPU), on).map_err(|_| IrqError::BadNumber))
 }
+
+#[cfg(feature = "smp")]
+mod further {
+    //! The same for further vCPUs.
+
+    use arm_gic::gicv3::{SgiTarget, SgiTargetGroup};
+
+    use super::{GicCpuInterface, IntId, IrqError, Mode, configure_on, id, with};
+
+    /// The interrupt by which one vCPU ends the sleep of another; nothing handles it, since that is all that it does.
+    const WAKE: IntId = IntId::sgi(0);
+
+    /// Opens the CPU interface of the vCPU that this runs on.
+    pub fn start_cpu(cpu: usize) {
+        // A redistributor that is missing shows when its first interrupt is set up.
+        let _ = with(|gic| {
+            gic.init_cpu(cpu);
+            gic.redistributor(cpu).map_err(|_| IrqError::NoController)?.configure_default_settings();
+            Ok(())
+        });
+        GicCpuInterface::set_priority_mask(0xFF);
+        GicCpuInterface::enable_group1(true);
+    }
+
+    /// Sets up an interrupt of one vCPU (a PPI) and lets it through.
+    ///
+    /// # Errors
+    /// [`IrqError::BadNumber`] when the controller has no such interrupt.
+    pub fn enable_on(cpu: usize, intid: u32, mode: Mode) -> Result<(), IrqError> {
+        configure_on(cpu, intid, mode)?;
+        with(|gic| gic.enable_interrupt(id(intid)?, Some(cpu), true).map_err(|_| IrqError::BadNumber))
+    }
+
+    /// Lets others end this vCPU's sleep.
+    pub fn accept_wakes(cpu: usize) {
+        // The SGIs are always there.
+        let _ = with(|gic| gic.enable_interrupt(WAKE, Some(cpu), true).map_err(|_| IrqError::BadNumber));
+    }
+
+    /// Ends the sleep of the vCPU with these affinity fields.
+    pub fn send_wake(affinity: u64) {
+        let [affinity0, affinity1, affinity2, _, affinity3, ..] = affinity.to_le_bytes();
+        let target = SgiTarget::List { affinity3, affinity2, affinity1, target_list: 1 << (affinity0 & 15) };
+        // It is an SGI, which is all that can be wrong.
+        let _ = GicCpuInterface::send_sgi(WAKE, target, SgiTargetGroup::CurrentGroup1);
+    }
+}
+#[cfg(feature = "smp")]
+pub use further::{accept_wakes, enable_on, send_wake, start_cpu};
 
 /// Takes the most urgent pending interrupt, if there is one.
 pub fn acknowledge() -> Option<u32> {

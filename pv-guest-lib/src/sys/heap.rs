@@ -11,13 +11,14 @@ use talc::sync::TalcLock;
 
 use crate::addr::IpaRange;
 
-/// A lock for one vCPU: interrupts are masked while it is held.
+/// A critical section as a lock.
 struct MaskedLock {
     held: AtomicBool,
     was_unmasked: AtomicBool,
 }
 
-// SAFETY: with interrupts masked on the only vCPU nobody else runs, so the holder excludes everybody.
+// SAFETY: whoever is in a critical section excludes everybody else, on this vCPU and on others; the flag keeps out who is
+// in it already.
 unsafe impl RawMutex for MaskedLock {
     const INIT: Self = Self { held: AtomicBool::new(false), was_unmasked: AtomicBool::new(false) };
     type GuardMarker = GuardNoSend;
@@ -41,9 +42,8 @@ unsafe impl RawMutex for MaskedLock {
     unsafe fn unlock(&self) {
         let was_unmasked = self.was_unmasked.load(Ordering::Relaxed);
         self.held.store(false, Ordering::Relaxed);
-        if was_unmasked {
-            super::cpu::unmask_irqs();
-        }
+        // SAFETY: pairs with the acquire of `try_lock`, whose state this is.
+        unsafe { critical_section::release(restore_state(was_unmasked)) };
     }
 }
 
@@ -51,6 +51,12 @@ unsafe impl RawMutex for MaskedLock {
 fn raw_state(state: RestoreState) -> bool {
     // SAFETY: with the feature `restore-state-bool`, the state is a transparent bool.
     unsafe { core::mem::transmute::<RestoreState, bool>(state) }
+}
+
+/// The opposite of [`raw_state`].
+fn restore_state(was_unmasked: bool) -> RestoreState {
+    // SAFETY: as there.
+    unsafe { core::mem::transmute::<bool, RestoreState>(was_unmasked) }
 }
 
 #[global_allocator]

@@ -33,6 +33,30 @@ pub unsafe fn hypercall(number: u32, args: [u64; 5]) -> [u64; 3] {
     [r0, r1, r2]
 }
 
+/// Makes a PSCI call (Arm DEN0022F) and returns x0 to x3.
+///
+/// # Safety
+/// As for [`hypercall`]: what the call turns on must find what it needs.
+#[cfg(feature = "smp")]
+pub unsafe fn psci(function: u32, args: [u64; 3]) -> [u64; 4] {
+    let [a1, a2, a3] = args;
+    let (r0, r1, r2, r3): (u64, u64, u64, u64);
+    // SAFETY: the caller answers for what the call does. By the SMC calling convention (Arm DEN0028F) the call keeps x4
+    // to x17 at least in its 64-bit form; they are given up all the same, since its first versions did not.
+    unsafe {
+        asm!(
+            "hvc #0",
+            inlateout("x0") u64::from(function) => r0,
+            inlateout("x1") a1 => r1,
+            inlateout("x2") a2 => r2,
+            inlateout("x3") a3 => r3,
+            clobber_abi("C"),
+            options(nostack),
+        );
+    }
+    [r0, r1, r2, r3]
+}
+
 /// A call of the form `(cmd, &mut structure)`.
 ///
 /// # Errors

@@ -83,6 +83,14 @@ pub fn evtchn_send(port: Port) -> Result<()> {
     event_channel_op(EvtchnOp::Send, &mut evtchn::Send { port })
 }
 
+/// Chooses the vCPU that a port notifies.
+///
+/// # Errors
+/// `EINVAL` for a port that is bound to one vCPU, `ENOENT` without such a vCPU.
+pub fn evtchn_bind_vcpu(port: Port, vcpu: VcpuId) -> Result<()> {
+    event_channel_op(EvtchnOp::BindVcpu, &mut evtchn::BindVcpu { port, vcpu })
+}
+
 /// The state of one of this domain's ports.
 ///
 /// # Errors

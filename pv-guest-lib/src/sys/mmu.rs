@@ -19,7 +19,7 @@ const LIMIT: u64 = 1 << 39;
 const STATIC_TABLES: usize = 14;
 
 #[repr(C, align(4096))]
-struct Table([UnsafeCell<u64>; ENTRIES]);
+pub struct Table([UnsafeCell<u64>; ENTRIES]);
 
 // SAFETY: entries are only touched by `map_range`, inside a critical section or before interrupts exist.
 unsafe impl Sync for Table {}
@@ -29,7 +29,15 @@ impl Table {
     const EMPTY: Self = Self([const { UnsafeCell::new(0) }; ENTRIES]);
 }
 
-static ROOT: Table = Table::EMPTY;
+/// Attribute 0: device nGnRE; attribute 1: normal, write-back, allocating.
+pub const MAIR: u64 = 0xFF04;
+/// T0SZ = 25; walks cacheable (IRGN0, ORGN0) and inner shareable (SH0); EPD1: nothing in the upper half. The size of
+/// physical addresses is the processor's to say.
+pub const TCR: u64 = 25 | (1 << 8) | (1 << 10) | (3 << 12) | (1 << 23);
+/// M, SA, C, I and WXN on top of the bits that read as one.
+pub const SCTLR: u64 = 0x30D0_0800 | 1 | (1 << 2) | (1 << 3) | (1 << 12) | (1 << 19);
+
+pub static ROOT: Table = Table::EMPTY;
 static POOL: [Table; STATIC_TABLES] = [Table::EMPTY; STATIC_TABLES];
 static POOL_USED: Mutex<Cell<usize>> = Mutex::new(Cell::new(0));
 
@@ -76,6 +84,10 @@ pub fn image_range() -> IpaRange {
 /// Whether `length` bytes at `address` are on the stack, or on that of faults.
 pub fn on_stack(address: u64, length: u64) -> bool {
     let stack = range(&raw const __stack_start, &raw const __image_end);
+    #[cfg(feature = "smp")]
+    if super::smp::on_stack(address, length) {
+        return true;
+    }
     stack.start().raw() <= address && address.checked_add(length).is_some_and(|end| end <= stack.end().raw())
 }
 
@@ -148,12 +160,6 @@ unsafe fn enable() {
     let pa_range: u64;
     // SAFETY: reading an ID register has no effect.
     unsafe { asm!("mrs {}, id_aa64mmfr0_el1", out(reg) pa_range, options(nostack, nomem, preserves_flags)) };
-    // Attribute 0: device nGnRE; attribute 1: normal, write-back, allocating.
-    let mair: u64 = 0xFF04;
-    // T0SZ = 25; walks cacheable (IRGN0, ORGN0) and inner shareable (SH0); EPD1: nothing in the upper half.
-    let tcr: u64 = 25 | (1 << 8) | (1 << 10) | (3 << 12) | (1 << 23) | ((pa_range & 7).min(5) << 32);
-    // M, SA, C, I and WXN on top of the bits that read as one.
-    let sctlr: u64 = 0x30D0_0800 | 1 | (1 << 2) | (1 << 3) | (1 << 12) | (1 << 19);
     // SAFETY: the caller answers for the tables; the order is the architecture's: tables visible, registers
     // set, stale translations and instructions gone, then the MMU.
     unsafe {
@@ -169,10 +175,10 @@ unsafe fn enable() {
             "isb",
             "msr sctlr_el1, {sctlr}",
             "isb",
-            mair = in(reg) mair,
-            tcr = in(reg) tcr,
+            mair = in(reg) MAIR,
+            tcr = in(reg) TCR | ((pa_range & 7).min(5) << 32),
             root = in(reg) (&raw const ROOT) as u64,
-            sctlr = in(reg) sctlr,
+            sctlr = in(reg) SCTLR,
             options(nostack, preserves_flags),
         );
     }

@@ -17,6 +17,8 @@ pub mod mmu;
 pub mod pages;
 mod panic;
 pub mod raw;
+#[cfg(feature = "smp")]
+pub mod smp;
 pub mod special;
 mod start;
 mod vectors;

@@ -24,6 +24,7 @@ pub const IMAGES: &[(&str, &str)] = &[
     ("httpd", "demo guest: serves a page about itself"),
     ("ping", "demo guest: asks another for echoes"),
     ("netperf", "demo guest: source or sink of a TCP stream"),
+    ("parallel", "demo guest: computes on all its vCPUs"),
 ];
 
 /// Those of them that guests boot from.

@@ -96,6 +96,14 @@ const CONFIGS: &[(&str, &str)] = &[
          vif = [ \"\" ]\n",
     ),
     (
+        "parallel.cfg",
+        "# Counts primes on both its vCPUs.\n\
+         name = \"parallel\"\n\
+         kernel = \"/store/parallel\"\n\
+         memory = 4\n\
+         vcpus = 2\n",
+    ),
+    (
         "linux.cfg",
         "# Debian's kernel, unmodified, with a BusyBox user space and an ext4 disk at /dev/xvda.\n\
          name = \"linux\"\n\

@@ -16,6 +16,7 @@ pub(super) const CASES: &[Case] = &[
     case("a_ping_of_ours_loses_nothing", ping),
     case("a_stream_from_source_to_sink_arrives_unharmed", stream),
     case("an_interface_that_is_detached_under_a_guest_of_ours_leaves_nothing", detach),
+    case("two_vcpus_of_a_guest_of_ours_compute_at_once", parallel),
     case("blkbench_measures_its_disk_to_the_end", blkbench),
     case("a_guest_in_c_uses_console_store_disk_and_events", in_c),
     case("httpd_in_4_mib_serves_linux_1000_pages_and_50_at_once", httpd),
@@ -80,6 +81,16 @@ fn detach(lab: &Lab) -> Result<()> {
     ensure!(before.0 == after.0, "free memory was {} and is {}", before.0, after.0);
     ensure!(before.1 == after.1, "XenStore was\n{}\nand is\n{}", before.1, after.1);
     Ok(())
+}
+
+fn parallel(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let said = watch(&mut machine, "parallel.cfg", "parallel: PASS cpus=2 primes=17984 of=17984 turns=1000")?;
+    // The game of turns cannot end unless both take part.
+    for cpu in ["vCPU 0 took", "vCPU 1 took"] {
+        ensure!(said.contains(cpu), "{cpu} no part:\n{said}");
+    }
+    wait_gone(&mut machine, "parallel")
 }
 
 fn blkbench(lab: &Lab) -> Result<()> {

@@ -16,6 +16,9 @@ pub(super) const CASES: &[Case] = &[
     on_xen("blkbench_measures_its_disk_on_debians_xen_too", |lab| {
         says(lab, &["blkbench"], "blkbench", "blkbench: PASS")
     }),
+    on_xen("two_vcpus_of_a_guest_of_ours_compute_at_once_on_debians_xen_too", |lab| {
+        says(lab, &["parallel"], "parallel", "parallel: PASS cpus=2 primes=17984 of=17984 turns=1000")
+    }),
     on_xen("a_ping_of_ours_loses_nothing_on_debians_xen_too", |lab| {
         says(lab, &["httpd", "ping"], "ping", "PASS sent=100 received=100")
     }),

@@ -18,6 +18,7 @@ const ON_XEN: &[(&str, &str, &str)] = &[
     ("hello", "hello", ""),
     ("blkcheck", "blkcheck", "disk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
     ("blkbench", "blkbench", "extra = \"mib=4\"\ndisk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
+    ("parallel", "parallel", "vcpus = 2\n"),
     ("httpd", "httpd", "extra = \"ip=10.0.0.80/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
     ("ping", "ping", "extra = \"ip=10.0.0.81/24 to=10.0.0.80 count=100 every=10\"\nvif = [ \"bridge=xenbr0\" ]\n"),
     ("sink", "netperf", "extra = \"ip=10.0.0.82/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
@@ -84,7 +85,8 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     let peer = if with_xen {
         let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH])];
         for (name, image, more) in ON_XEN {
-            let text = format!("name = \"{name}\"\nkernel = \"/guest/{image}\"\nmemory = 16\nvcpus = 1\n{more}");
+            let vcpus = if more.contains("vcpus") { "" } else { "vcpus = 1\n" };
+            let text = format!("name = \"{name}\"\nkernel = \"/guest/{image}\"\nmemory = 16\n{vcpus}{more}");
             files.push((format!("{name}.cfg"), text.into_bytes()));
         }
         for (name, text) in SCRIPTS {
