@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use core::fmt;
 
-use vswitch::Mac;
+use vswitch::{Mac, NotVlans, Vlans};
 
 use crate::rate::Rate;
 
@@ -14,8 +14,6 @@ pub const DEFAULT_BRIDGE: &str = "xenbr0";
 const DEFAULT_MTU: u16 = 1500;
 /// What IPv6 needs at least (RFC 8200), and what fits a frame of the network interface.
 const MTUS: core::ops::RangeInclusive<u16> = 1280..=9216;
-/// Numbers that IEEE 802.1Q has for VLANs.
-const VLANS: core::ops::RangeInclusive<u16> = 1..=4094;
 
 /// A network interface of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +22,8 @@ pub struct Vif {
     pub mac: Option<Mac>,
     /// The bridge that it is connected to.
     pub bridge: String,
-    /// The VLAN that it is a member of; 0 for none.
-    pub vlan: u16,
+    /// The VLANs that it is a member of.
+    pub vlans: Vlans,
     /// Bytes of payload in a frame.
     pub mtu: u16,
     /// The guest's IP addresses, for scripts that look; the guest is not held to them.
@@ -45,7 +43,7 @@ pub enum VifError {
     Mac(String),
     /// The name of a bridge or interface has characters that a path cannot hold, or is too long.
     Name(String),
-    /// The VLAN is none.
+    /// The VLANs are none.
     Vlan(String),
     /// The MTU is out of range.
     Mtu(String),
@@ -62,7 +60,7 @@ impl fmt::Display for VifError {
         match self {
             Self::Mac(text) => write!(f, "mac '{text}' is not the address of one station, such as 00:16:3e:01:02:03"),
             Self::Name(text) => write!(f, "'{text}' cannot be the name of a bridge or interface"),
-            Self::Vlan(text) => write!(f, "vlan '{text}' is not a number from {} to {}", VLANS.start(), VLANS.end()),
+            Self::Vlan(text) => write!(f, "vlan '{text}': {NotVlans}"),
             Self::Mtu(text) => write!(f, "mtu '{text}' is not a number from {} to {}", MTUS.start(), MTUS.end()),
             Self::Rate(text) => write!(f, "rate '{text}' is not one such as 10Mb/s, 250KB/s or 1MB/s@20ms"),
             Self::Repeated(key) => write!(f, "{key} respecified"),
@@ -82,7 +80,7 @@ impl Vif {
         let mut vif = Self {
             mac: None,
             bridge: DEFAULT_BRIDGE.to_owned(),
-            vlan: 0,
+            vlans: Vlans::default(),
             mtu: DEFAULT_MTU,
             ip: None,
             name: None,
@@ -113,10 +111,7 @@ impl Vif {
             }
             ("bridge", _) => self.bridge = name(value)?,
             ("vifname", _) => self.name = Some(name(value)?),
-            ("vlan", _) => {
-                let vlan = value.parse().ok().filter(|vlan| VLANS.contains(vlan));
-                self.vlan = vlan.ok_or_else(|| VifError::Vlan(value.to_owned()))?;
-            }
+            ("vlan", _) => self.vlans = value.parse().map_err(|_| VifError::Vlan(value.to_owned()))?,
             ("mtu", _) => {
                 let mtu = value.parse().ok().filter(|mtu| MTUS.contains(mtu));
                 self.mtu = mtu.ok_or_else(|| VifError::Mtu(value.to_owned()))?;
@@ -152,7 +147,7 @@ mod tests {
     #[test]
     fn an_empty_specification_is_an_interface_on_the_default_bridge() {
         let vif = Vif::parse("").unwrap();
-        assert_eq!((vif.mac, vif.bridge.as_str(), vif.vlan, vif.mtu), (None, "xenbr0", 0, 1500));
+        assert_eq!((vif.mac, vif.bridge.as_str(), vif.vlans.is_none(), vif.mtu), (None, "xenbr0", true, 1500));
     }
 
     #[test]
@@ -162,7 +157,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(vif.mac, Some(Mac([0, 0x16, 0x3E, 1, 2, 3])));
-        assert_eq!((vif.bridge.as_str(), vif.vlan, vif.mtu), ("lan0", 10, 9000));
+        assert_eq!((vif.bridge.as_str(), vif.vlans.to_string().as_str(), vif.mtu), ("lan0", "10", 9000));
         assert_eq!((vif.ip.as_deref(), vif.name.as_deref()), (Some("10.0.0.2 10.0.0.3"), Some("web0")));
     }
 
@@ -179,7 +174,8 @@ mod tests {
         assert_eq!(error("mac=1"), "mac '1' is not the address of one station, such as 00:16:3e:01:02:03");
         assert!(error("mac=ff:ff:ff:ff:ff:ff").contains("one station"));
         assert_eq!(error("bridge=a/b"), "'a/b' cannot be the name of a bridge or interface");
-        assert_eq!(error("vlan=4095"), "vlan '4095' is not a number from 1 to 4094");
+        let vlans = "VLANs are numbers from 1 to 4094, such as 10, 10p/20 or 10/20-29";
+        assert_eq!(error("vlan=4095"), format!("vlan '4095': {vlans}"));
         assert_eq!(error("mtu=64"), "mtu '64' is not a number from 1280 to 9216");
         assert_eq!(error("rate=fast"), "rate 'fast' is not one such as 10Mb/s, 250KB/s or 1MB/s@20ms");
         assert_eq!(error("antispoof=maybe"), "parameter 'antispoof=maybe' is not supported");

@@ -84,8 +84,8 @@ impl Kind for Nets {
         let back_end = BackEnd::connect(domid, GrantsOf(domid), GrantCopier, &params, parts)
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
-        let config =
-            PortConfig { vlan: interface.vif.vlan, only_from: interface.vif.mac.filter(|_| interface.vif.antispoof) };
+        let only_from = interface.vif.mac.filter(|_| interface.vif.antispoof);
+        let config = PortConfig { vlans: interface.vif.vlans.clone(), only_from };
         let plug = interface.network.bridge().attach(interface.name.clone(), back_end.cable(), config);
         let heads = Rc::clone(&self.heads);
         let network = Rc::clone(&interface.network);

@@ -21,7 +21,7 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::Instant;
 use nat::ForwardError;
-use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES};
+use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES, Vlans};
 
 use crate::hal::{GrantCopier, device_memory};
 use crate::tasks::Tasks;
@@ -139,7 +139,8 @@ impl Switch {
             return Ok(Rc::clone(network));
         }
         let (mode, ip) = (Mode::HostOnly, Ip::None);
-        self.make(BridgeConfig { name: name.to_string(), mode, ip, gateway: None, dns: None, nic: None })
+        let vlans = Vlans::default();
+        self.make(BridgeConfig { name: name.to_string(), mode, ip, gateway: None, dns: None, nic: None, vlans })
     }
 
     /// Makes a bridge.
@@ -188,7 +189,8 @@ impl Switch {
             _ => None,
         };
         if let Some(nic) = nic {
-            let plug = bridge.attach(nic.name.clone(), Rc::clone(&nic) as _, PortConfig::default());
+            let wire = PortConfig { vlans: config.vlans.clone(), only_from: None };
+            let plug = bridge.attach(nic.name.clone(), Rc::clone(&nic) as _, wire);
             tasks.spawn(async move { nic.device.run(plug).await });
         }
         let (stop, ended) = (Rc::new(Signal::new()), Rc::new(Signal::new()));

@@ -90,7 +90,7 @@ pub const HEAD: usize = 192;
 /// A frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// The first bytes, privately: all of them, or [`HEAD`].
+    /// The first bytes, privately: all of them, or [`HEAD`], or four less where a switch has taken a VLAN tag off.
     pub head: &'a [u8],
     /// All bytes in order; the first pieces are the head's, in memory of the host.
     pub pieces: &'a [Piece],

@@ -25,6 +25,10 @@ use crate::stats::Stats;
 /// How long senders wait for a guest that has no room before its frames are dropped, until it gives room again.
 pub const PATIENCE: Duration = Duration::from_millis(10);
 
+/// The type of frames with a VLAN tag, and of IPv6.
+const VLAN_TAG: [u8; 2] = [0x81, 0x00];
+const IPV6: [u8; 2] = [0x86, 0xDD];
+
 /// One answer of a frame that was put, with how many copies it depends on.
 struct Answer {
     response: RxResponse,
@@ -164,7 +168,12 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
     /// Whether the guest can take what was left to the receiver of a frame.
     fn fits(&self, frame: &Frame<'_>) -> bool {
         let features = self.features;
-        let v6 = is_ipv6(frame.head);
+        let kind = frame.head.get(12..14).unwrap_or_default();
+        // Linux looks for the protocols right behind the Ethernet header, and drops the frame when it does not find them.
+        if kind == VLAN_TAG && !frame.is_complete() {
+            return false;
+        }
+        let v6 = kind == IPV6;
         let checksum =
             frame.offload.checksum != Checksum::Blank || if v6 { features.checksum_v6 } else { features.checksum_v4 };
         let segmented = match frame.offload.gso {
@@ -175,12 +184,6 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
         };
         checksum && segmented && (features.scatter || frame.len as usize <= PAGE_SIZE)
     }
-}
-
-/// Whether the frame's type, behind a VLAN tag or not, is IPv6.
-fn is_ipv6(head: &[u8]) -> bool {
-    matches!(head, [_, _, _, _, _, _, _, _, _, _, _, _, 0x86, 0xDD, ..])
-        || matches!(head, [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0, _, _, 0x86, 0xDD, ..])
 }
 
 impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {

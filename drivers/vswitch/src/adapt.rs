@@ -9,16 +9,20 @@ use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Offload, Pag
 use driver_api::{BusAddr, DmaMemory, PAGE_SIZE};
 use hypercall_abi::netif::MAX_FRAME;
 
+use crate::ethernet::TAG;
 use crate::packet::{Ip, Layout, be16, finish, put_be16, sum};
+use crate::retag::{Retagged, tag_bytes};
 
-/// Room for the longest frame, in whole pages.
-const FRAME_ROOM: usize = (MAX_FRAME + 1).next_multiple_of(PAGE_SIZE);
+/// Room for the longest frame with a tag, in whole pages.
+const FRAME_ROOM: usize = (MAX_FRAME + TAG).next_multiple_of(PAGE_SIZE);
 /// Room for the header of one segment.
 const HEADER_ROOM: usize = 256;
 /// Segments of one frame at most: a sender that asks for shorter ones loses the frame.
 const MAX_SEGMENTS: usize = 128;
+/// Where the tags lie: each VLAN's in its own place, so that those of frames on their way never change.
+const TAGS: usize = FRAME_ROOM + MAX_SEGMENTS * HEADER_ROOM;
 /// Memory that a bridge needs to complete frames in; it starts at a page.
-pub const SCRATCH_BYTES: usize = FRAME_ROOM + MAX_SEGMENTS * HEADER_ROOM;
+pub const SCRATCH_BYTES: usize = TAGS + 4096 * TAG;
 
 const _: () = assert!(HEAD <= HEADER_ROOM);
 
@@ -67,6 +71,14 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
         }
         port.commit();
         Ok(())
+    }
+
+    /// The frame with the tag of `vlan`.
+    pub(crate) fn with_tag(&self, frame: &Frame<'_>, vlan: u16) -> Option<Retagged> {
+        let at = TAGS + usize::from(vlan) * TAG;
+        self.scratch.copy_in(at, &tag_bytes(vlan));
+        let (page, offset) = place(self.scratch.bus_addr(), at)?;
+        Retagged::with_tag(frame, vlan, Piece { page, offset, len: u16::try_from(TAG).ok()? })
     }
 
     /// Copies the frame into the scratch memory and reads it from there, with the head as it was judged.

@@ -12,13 +12,15 @@ use slab::Slab;
 
 use crate::adapt::Adapter;
 use crate::ethernet::{Header, Mac};
+use crate::retag::Retagged;
 use crate::table::Table;
+use crate::vlan::{Form, Vlans};
 
 /// How a port is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct PortConfig {
-    /// The VLAN whose member it is; 0 for none. Its frames carry no tags.
-    pub vlan: u16,
+    /// The VLANs whose member it is.
+    pub vlans: Vlans,
     /// The one address that it may send from.
     pub only_from: Option<Mac>,
 }
@@ -52,6 +54,15 @@ impl Entry {
         change(&mut stats);
         self.stats.set(stats);
     }
+}
+
+/// A frame that a port has let in.
+struct Passed<'a> {
+    frame: Frame<'a>,
+    /// The VLAN of the tag that it carries.
+    tag: Option<u16>,
+    /// The VLAN that it is in; 0 for none, where a tag is data.
+    vlan: u16,
 }
 
 /// A learning switch.
@@ -104,19 +115,18 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
     fn forward(&self, from: usize, frame: &Frame<'_>) -> Result<(), Option<usize>> {
         let ports = self.ports.borrow();
         let Some(source) = ports.get(from) else { return Ok(()) };
-        let vlan = source.config.vlan;
-        let header = Header::parse(frame.head).filter(|header| {
-            !header.from.is_group()
-                && source.config.only_from.is_none_or(|own| own == header.from)
-                && (vlan == 0 || !header.tagged)
+        let admitted = Header::parse(frame.head).and_then(|header| {
+            let from_its_own = source.config.only_from.is_none_or(|own| own == header.from);
+            let vlan = source.config.vlans.of(header.tag)?;
+            (from_its_own && !header.from.is_group()).then_some((header, vlan))
         });
-        let Some(header) = header else {
+        let Some((header, vlan)) = admitted else {
             source.count(|stats| stats.refused += 1);
             return Err(None);
         };
         let now = (self.clock)();
         let from16 = u16::try_from(from).unwrap_or(u16::MAX);
-        let frame = &Frame { source: from16, ..*frame };
+        let passed = &Passed { frame: Frame { source: from16, ..*frame }, tag: header.tag, vlan };
         let known = {
             let mut table = self.table.borrow_mut();
             table.learn(header.from, vlan, from16, now);
@@ -127,15 +137,16 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             Some(to) if to == from16 => {}
             Some(to) => {
                 if let Some(target) = ports.get(usize::from(to))
-                    && self.put(target, frame) == Err(Refused::Full)
+                    && self.put(target, passed) == Err(Refused::Full)
                 {
                     return Err(Some(usize::from(to)));
                 }
             }
             None => {
-                let others = ports.iter().filter(|(index, entry)| *index != from && entry.config.vlan == vlan);
+                let others =
+                    ports.iter().filter(|(index, entry)| *index != from && entry.config.vlans.form(vlan).is_some());
                 for (_, target) in others {
-                    if self.put(target, frame) == Err(Refused::Full) {
+                    if self.put(target, passed) == Err(Refused::Full) {
                         target.count(|stats| stats.dropped += 1);
                     }
                 }
@@ -145,15 +156,19 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         Ok(())
     }
 
-    /// Puts a frame to one port, completed if the port needs that.
-    fn put(&self, target: &Entry, frame: &Frame<'_>) -> Result<(), Refused> {
-        let outcome = match target.port.put(frame) {
-            // What was put before may lie in the same memory, and goes first.
-            Err(Refused::Unfit) => {
-                target.port.commit();
-                self.adapter.put(frame, &*target.port)
+    /// Puts a frame to one port, in the form that its VLAN has there.
+    fn put(&self, target: &Entry, passed: &Passed<'_>) -> Result<(), Refused> {
+        let Passed { frame, tag, vlan } = passed;
+        let outcome = match (target.config.vlans.form(*vlan), tag) {
+            (Some(Form::Untagged), Some(_)) if *vlan != 0 => Retagged::without_tag(frame)
+                .map_or(Err(Refused::Unfit), |bare| self.complete(target, &bare.frame(frame))),
+            (Some(Form::Tagged), None) => {
+                let tagged = self.adapter.with_tag(frame, *vlan);
+                tagged.map_or(Err(Refused::Unfit), |tagged| self.complete(target, &tagged.frame(frame)))
             }
-            outcome => outcome,
+            (Some(Form::Untagged), Some(1..)) if target.config.vlans.reads_tags() => Err(Refused::Unfit),
+            (Some(Form::Untagged | Form::Tagged), _) => self.complete(target, frame),
+            (None, _) => Err(Refused::Unfit),
         };
         match outcome {
             Ok(()) => {
@@ -164,6 +179,18 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             Err(Refused::Unfit | Refused::Down) => target.count(|stats| stats.dropped += 1),
         }
         outcome
+    }
+
+    /// Puts a frame to one port, completed if the port needs that.
+    fn complete(&self, target: &Entry, frame: &Frame<'_>) -> Result<(), Refused> {
+        match target.port.put(frame) {
+            // What was put before may lie in the same memory, and goes first.
+            Err(Refused::Unfit) => {
+                target.port.commit();
+                self.adapter.put(frame, &*target.port)
+            }
+            outcome => outcome,
+        }
     }
 
     fn commit(&self) {

@@ -53,7 +53,11 @@ impl FromStr for Mac {
 }
 
 /// The type of a frame with an IEEE 802.1Q tag.
-const TAGGED: [u8; 2] = [0x81, 0x00];
+pub(crate) const TAGGED: [u8; 2] = [0x81, 0x00];
+/// Bytes of a tag, which stands behind the addresses.
+pub(crate) const TAG: usize = 4;
+/// The part of a tag that names the VLAN; the rest is a priority.
+const VLAN_BITS: u16 = 0xFFF;
 
 /// What the switch reads of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +66,23 @@ pub(crate) struct Header {
     pub(crate) to: Mac,
     /// The sender.
     pub(crate) from: Mac,
-    /// Whether the frame carries a VLAN tag.
-    pub(crate) tagged: bool,
+    /// The VLAN of its tag, if it carries one.
+    pub(crate) tag: Option<u16>,
 }
 
 impl Header {
-    /// Reads the header; `None` if the frame is too short to have one.
+    /// Reads the header; `None` if the frame is too short to have one, or to have the type that stands behind its tag.
     pub(crate) fn parse(head: &[u8]) -> Option<Self> {
         let (to, rest) = head.split_first_chunk::<6>()?;
         let (from, rest) = rest.split_first_chunk::<6>()?;
-        let (kind, _) = rest.split_first_chunk::<2>()?;
-        Some(Header { to: Mac(*to), from: Mac(*from), tagged: *kind == TAGGED })
+        let (kind, rest) = rest.split_first_chunk::<2>()?;
+        let tag = if *kind == TAGGED {
+            let (tag, _) = rest.split_first_chunk::<TAG>()?;
+            Some(u16::from_be_bytes([tag[0], tag[1]]) & VLAN_BITS)
+        } else {
+            None
+        };
+        Some(Header { to: Mac(*to), from: Mac(*from), tag })
     }
 }
 
@@ -100,5 +110,8 @@ mod tests {
         for len in 0..14 {
             assert_eq!(Header::parse(&[0; 64][..len]), None);
         }
+        let tagged = [&[2; 12][..], &[0x81, 0, 0xF0, 20, 8, 0]].concat();
+        assert!((14..18).all(|len| Header::parse(&tagged[..len]).is_none()));
+        assert_eq!(Header::parse(&tagged).map(|header| header.tag), Some(Some(20)));
     }
 }

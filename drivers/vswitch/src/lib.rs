@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The switch never holds a frame: it names the ports that take it, and these fetch its bytes from where the sender has
-//! them. A receiver that cannot segment or compute checksums gets frames that are complete ([`adapt`]).
+//! them. VLAN tags come and go on the way ([`Vlans`]). A receiver that cannot segment or compute checksums gets frames that are complete ([`adapt`]).
 //!
 //! # What a guest can do
 //!
@@ -24,7 +24,9 @@ mod adapt;
 mod bridge;
 mod ethernet;
 mod packet;
+mod retag;
 mod table;
+mod vlan;
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
@@ -33,3 +35,4 @@ mod tests;
 pub use adapt::SCRATCH_BYTES;
 pub use bridge::{Bridge, Plug, PortConfig, PortStats};
 pub use ethernet::Mac;
+pub use vlan::{NotVlans, Vlans};

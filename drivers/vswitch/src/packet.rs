@@ -1,9 +1,9 @@
 //! What is inside a frame, as far as checksums and segmentation need it: IPv4 or IPv6, then TCP or UDP.
 
+use crate::ethernet::{TAG, TAGGED};
+
 /// Bytes of an Ethernet header.
 const ETHERNET: usize = 14;
-/// Bytes of a VLAN tag.
-const TAG: usize = 4;
 /// The IP protocol number of TCP.
 const TCP: u8 = 6;
 /// The IP protocol number of UDP.
@@ -35,7 +35,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// Finds the parts; `None` if the frame is of another kind, or if `head` ends before its payload begins.
     pub(crate) fn parse(head: &[u8]) -> Option<Self> {
-        let tag = if head.get(12..14)? == [0x81, 0x00] { TAG } else { 0 };
+        let tag = if head.get(12..14)? == TAGGED { TAG } else { 0 };
         let network = ETHERNET + tag;
         let (ip, protocol, transport) = match head.get(12 + tag..network)? {
             [0x08, 0x00] => {

@@ -80,6 +80,9 @@ const DISK_SIZE: &str = "128M";
 /// The modules of Debian's kernel that the guest loads.
 const MODULES: &[&str] = &["xen-blkfront", "xen-netfront", "crc32c_generic", "ext4", "xenfs"];
 
+/// Modules that a user loads who wants interfaces in VLANs: `while read m; do insmod /modules/$m.ko; done < /modules/vlan`.
+const VLAN_MODULES: &[&str] = &["8021q"];
+
 /// The programs that talk to XenStore.
 const TOOLS: &[&str] = &[
     "usr/bin/xenstore-ls",
@@ -140,7 +143,8 @@ fn pack(packages: &Path, output: &Path) -> Result<()> {
     for tool in TOOLS {
         packer.program(tool)?;
     }
-    packer.modules(MODULES)?;
+    packer.modules("order", MODULES)?;
+    packer.modules("vlan", VLAN_MODULES)?;
     busybox_links(&mut archive)?;
     archive.link("init", "bin/busybox")?;
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());

@@ -47,8 +47,8 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    /// Adds modules of the kernel and what they depend on to `/modules`, with the order to load them in.
-    pub fn modules(&mut self, names: &[&str]) -> Result<()> {
+    /// Adds modules of the kernel and what they depend on to `/modules`, with the order to load them in as the file `list`.
+    pub fn modules(&mut self, list: &str, names: &[&str]) -> Result<()> {
         let kernel = self.find("lib/modules").context("no package brought lib/modules")?;
         let mut files = BTreeMap::new();
         index_modules(&kernel, &mut files)?;
@@ -56,13 +56,13 @@ impl<'a> Packer<'a> {
         for name in names {
             load_order(name, &files, &mut order)?;
         }
-        let mut list = String::new();
+        let mut lines = String::new();
         for name in &order {
             let file = files.get(name).with_context(|| format!("no module {name}"))?;
             self.archive.file(&format!("modules/{name}.ko"), &std::fs::read(file)?)?;
-            list.push_str(&format!("{name}\n"));
+            lines.push_str(&format!("{name}\n"));
         }
-        self.archive.file("modules/order", list.as_bytes())
+        self.archive.file(&format!("modules/{list}"), lines.as_bytes())
     }
 
     fn find(&self, path: &str) -> Option<PathBuf> {

@@ -164,7 +164,7 @@ fn dom0(packages: &[&Path]) -> Result<Vec<u8>> {
     for program in PROGRAMS {
         packer.program(program)?;
     }
-    packer.modules(MODULES)?;
+    packer.modules("order", MODULES)?;
     linux::busybox_links(&mut archive)?;
     archive.finish()
 }

@@ -122,7 +122,7 @@ fn permissions_have_the_wire_form_of_xenstore() {
 }
 
 fn interface() -> Vec<Node> {
-    let spec = crate::vif::Vif::parse("bridge=lan0,vlan=10,ip=10.0.0.2").unwrap();
+    let spec = crate::vif::Vif::parse("bridge=lan0,vlan=10p/20,ip=10.0.0.2").unwrap();
     vif(GUEST, 1, vswitch::Mac([0, 0x16, 0x3E, 1, 2, 3]), &spec)
 }
 
@@ -144,6 +144,7 @@ fn an_interface_is_read_back_as_it_was_written() {
     let own = "/libxl/5/device/vif/1";
     let read = |name: &str| nodes.iter().find(|n| n.path == format!("{own}/{name}")).map(|n| n.value.clone());
     let vif = vif_info(read).unwrap();
-    assert_eq!((vif.bridge.as_str(), vif.vlan, vif.ip.as_deref()), ("lan0", 10, Some("10.0.0.2")));
+    assert_eq!((vif.bridge.as_str(), vif.ip.as_deref()), ("lan0", Some("10.0.0.2")));
+    assert_eq!(vif.vlans.to_string(), "10p/20");
     assert_eq!(vif.mac.map(|mac| mac.to_string()).as_deref(), Some("00:16:3e:01:02:03"));
 }

@@ -28,8 +28,8 @@ pub fn vif(domid: DomId, number: u32, mac: Mac, vif: &Vif) -> Vec<Node> {
     if vif.antispoof {
         back.push(("antispoof", "1".to_string()));
     }
-    if vif.vlan != 0 {
-        back.push(("vlan", vif.vlan.to_string()));
+    if !vif.vlans.is_none() {
+        back.push(("vlan", vif.vlans.to_string()));
     }
     split_device(paths::VIF, domid, number, &front, &back)
 }

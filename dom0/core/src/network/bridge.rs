@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use vswitch::Vlans;
+
 use super::{Cidr, NetworkError};
 use crate::vif::interface_name;
 
@@ -64,6 +66,8 @@ pub struct BridgeConfig {
     pub dns: Option<SocketAddrV4>,
     /// The physical device, in mode `bridge`.
     pub nic: Option<String>,
+    /// The VLANs that its wire carries.
+    pub vlans: Vlans,
 }
 
 impl BridgeConfig {
@@ -84,7 +88,7 @@ impl BridgeConfig {
             Mode::Nat => (Ip::Static(NAT_ADDRESS), None),
             Mode::Bridge => (Ip::Dhcp, Some(DEFAULT_NIC.to_string())),
         };
-        let mut config = Self { name, mode, ip, gateway: None, dns: None, nic };
+        let mut config = Self { name, mode, ip, gateway: None, dns: None, nic, vlans: Vlans::default() };
         let mut had: Vec<&str> = Vec::new();
         for pair in pairs {
             let (key, value) = pair.split_once('=').ok_or_else(|| NetworkError::Parameter(pair.clone()))?;
@@ -112,6 +116,10 @@ impl BridgeConfig {
             ("nic", _, Mode::Bridge) => {
                 let nic = interface_name(value).ok_or_else(|| NetworkError::Name(value.to_string()))?;
                 self.nic = Some(nic);
+            }
+            ("vlan", _, Mode::Bridge) => {
+                let vlans: Vlans = value.parse().map_err(|_| NetworkError::Vlans(value.to_string()))?;
+                self.vlans = vlans.or_untagged_in_none();
             }
             _ => return Err(NetworkError::Parameter(pair.to_string())),
         }

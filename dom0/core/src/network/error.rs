@@ -3,6 +3,8 @@
 use alloc::string::String;
 use core::fmt;
 
+use vswitch::NotVlans;
+
 use super::Cidr;
 
 /// Words that are refused, and which.
@@ -16,6 +18,8 @@ pub enum NetworkError {
     Parameter(String),
     /// A key given twice.
     Repeated(String),
+    /// No VLANs.
+    Vlans(String),
     /// Not an address with the size of its network.
     Ip(String),
     /// Not an address of a station.
@@ -37,6 +41,7 @@ impl fmt::Display for NetworkError {
             Self::Mode(text) => write!(f, "mode '{text}' is not one of host-only, nat and bridge"),
             Self::Parameter(text) => write!(f, "parameter '{text}' is not supported in this mode"),
             Self::Repeated(key) => write!(f, "{key} respecified"),
+            Self::Vlans(text) => write!(f, "vlan '{text}': {NotVlans}"),
             Self::Ip(text) => {
                 write!(f, "ip '{text}' is not an address with the size of its network, such as 10.1.0.1/24")
             }

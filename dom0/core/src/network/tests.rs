@@ -34,6 +34,7 @@ fn addresses_and_servers_can_be_named() {
     let nat = add("n nat ip=172.16.0.1/28 dns=10.0.2.2:5353").unwrap();
     assert_eq!(nat.dns, Some(SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 2), 5353)));
     assert_eq!(add("up bridge ip=none").unwrap().ip, Ip::None);
+    assert_eq!(add("up bridge vlan=10p/20-22").unwrap().vlans.to_string(), "10p/20-22");
 }
 
 #[test]
@@ -46,6 +47,8 @@ fn what_is_wrong_is_named() {
         error("lan nat ip=dhcp"),
         "ip 'dhcp' is not an address with the size of its network, such as 10.1.0.1/24"
     );
+    assert_eq!(error("lan nat vlan=10"), "parameter 'vlan=10' is not supported in this mode");
+    assert!(error("up bridge vlan=x").starts_with("vlan 'x': VLANs are numbers"));
     assert!(error("lan nat ip=10.1.0.0/24").contains("10.1.0.0/24"));
     assert!(error("lan nat ip=10.1.0.255/24").contains("10.1.0.255/24"));
     assert!(error("lan nat ip=10.1.0.1/31").contains("10.1.0.1/31"));

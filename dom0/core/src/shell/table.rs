@@ -118,7 +118,7 @@ pub(super) const XL: [Spec; 23] = {
         spec("block-list", "<Domain(s)>", "List virtual block devices for a domain", "", (1, ANY), (Domain, Domain)),
         spec(
             "network-attach",
-            "<Domain> [mac=<mac>] [bridge=<bridge>] [vlan=<vlan>] [rate=<rate>] [antispoof=<0|1>] [mtu=<mtu>] \
+            "<Domain> [mac=<mac>] [bridge=<bridge>] [vlan=<vlans>] [rate=<rate>] [antispoof=<0|1>] [mtu=<mtu>] \
              [ip=<ip>] [vifname=<name>]",
             "Create a new virtual network device",
             "",
@@ -237,7 +237,7 @@ pub(super) const SHELL: [Spec; 17] = {
             "show [bridge ...]       ports, with frames in, out, refused and dropped\n\
              showmacs <bridge>       the addresses that a bridge has seen\n\
              info [bridge ...]       modes and addresses\n\
-             add <bridge> <mode> [ip=<address/bits|dhcp|none>] [gateway=<ip>] [dns=<ip>] [nic=<name>]\n\
+             add <bridge> <mode> [ip=<address/bits|dhcp|none>] [gateway=<ip>] [dns=<ip>] [nic=<name>] [vlan=<vlans>]\n\
                                      make a bridge; the mode is host-only, nat or bridge\n\
              del <bridge>            remove a bridge that nobody uses\n\
              nat <bridge>            connections of guests, and ports that lead to them\n\

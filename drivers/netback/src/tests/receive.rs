@@ -113,6 +113,17 @@ fn what_a_guest_does_not_take_is_unfit_for_it() {
 }
 
 #[test]
+fn a_frame_with_a_tag_is_completed_before_a_guest_gets_it() {
+    let mut world = World::new(EVERYTHING);
+    let memory = world.machine.own(4096);
+    world.guest.offer(8);
+    let mut frame = sent(&memory, 60);
+    frame.bytes[12..14].copy_from_slice(&[0x81, 0]);
+    assert_eq!(frame.put(&world, Offload { checksum: Checksum::Blank, gso: None }), Err(Refused::Unfit));
+    assert_eq!(frame.put(&world, Offload { checksum: Checksum::Valid, gso: None }), Ok(()));
+}
+
+#[test]
 fn a_page_that_cannot_be_written_is_an_error_in_its_own_frame_only() {
     let mut world = World::new(EVERYTHING);
     let memory = world.machine.own(4096);

@@ -17,7 +17,7 @@ use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
     case("two_linux_guests_ping_each_other_and_send_32_mib_unharmed", talk),
-    case("guests_of_different_vlans_do_not_hear_each_other", vlans),
+    case("guests_of_different_vlans_do_not_hear_each_other_and_a_trunk_reaches_both", vlans),
     case("dom0_and_a_bridged_guest_get_addresses_from_the_physical_network", bridged),
     case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
     case("linux_gets_its_address_by_dhcp_resolves_a_name_and_fetches_a_file_through_nat", dhcp_and_names),
@@ -76,7 +76,36 @@ fn vlans(lab: &Lab) -> Result<()> {
     enter(&mut machine, "left")?;
     inside(&mut machine, "ping -c 3 -q 10.0.0.3 | grep ' 0% packet loss'")?;
     inside(&mut machine, "! ping -c 3 -W 1 -q 10.0.0.2 && grep -q '10.0.0.2 .*00:00:00:00:00:00' /proc/net/arp")?;
-    leave(&mut machine)
+    leave(&mut machine)?;
+    start(&mut machine, "name=trunk disk=[] \"vif=['vlan=10/20/30']\"")?;
+    inside(&mut machine, "while read m; do insmod /modules/$m.ko; done < /modules/vlan; ip link set eth0 up")?;
+    // VLAN 40 is not this port's.
+    for (vlan, number) in [(10, 110), (20, 120), (40, 140)] {
+        inside(&mut machine, &format!("ip link add link eth0 name v{vlan} type vlan id {vlan}"))?;
+        inside(&mut machine, &format!("ip link set v{vlan} up && ip addr add 10.0.0.{number}/32 dev v{vlan}"))?;
+    }
+    for (number, vlan) in [(1, 10), (3, 10), (2, 20)] {
+        inside(&mut machine, &format!("ip route add 10.0.0.{number}/32 dev v{vlan}"))?;
+        inside(&mut machine, &format!("ping -c 3 -q 10.0.0.{number} | grep ' 0% packet loss'"))?;
+    }
+    // Long TCP loses and gets tags on its way.
+    inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=2 2>/dev/null")?;
+    machine.send("(nc -l -p 5000 > /tmp/back) &\r")?;
+    inside(&mut machine, "true")?;
+    leave(&mut machine)?;
+    enter(&mut machine, "left")?;
+    machine.send("(nc -l -p 6000 > /tmp/data; nc 10.0.0.110 5000 < /tmp/data) &\r")?;
+    inside(&mut machine, "true")?;
+    leave(&mut machine)?;
+    enter(&mut machine, "trunk")?;
+    inside(&mut machine, "nc 10.0.0.1 6000 < /tmp/data && wait && cmp /tmp/data /tmp/back")?;
+    inside(&mut machine, "ip route del 10.0.0.1/32 dev v10 && ip route add 10.0.0.1/32 dev v40")?;
+    inside(&mut machine, "! ping -c 2 -W 1 -q 10.0.0.1")?;
+    leave(&mut machine)?;
+    let ports = machine.ok("bridge show xenbr0")?;
+    let refused = ports.lines().find(|line| line.contains("vif4.0")).and_then(|line| line.split_whitespace().nth(3));
+    ensure!(refused.is_some_and(|count| count != "0"), "nothing was refused at the trunk:\n{ports}");
+    Ok(())
 }
 
 /// A machine with a way out to the host.
