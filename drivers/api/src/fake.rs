@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::ops::Range;
 
 use hypercall_abi::ids::{DomId, GrantRef};
 
@@ -134,6 +135,18 @@ impl OwnMemory {
     }
 }
 
+/// `len` bytes from `offset` on, page by page: where each part starts, and which of the bytes it has.
+fn parts(offset: usize, len: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    let next = move |at: &usize| Some((at / PAGE_SIZE + 1) * PAGE_SIZE);
+    let starts = core::iter::successors(Some(offset), next).take_while(move |at| *at < offset + len);
+    starts.map(move |at| (at, at - offset..((at / PAGE_SIZE + 1) * PAGE_SIZE - offset).min(len)))
+}
+
+/// The place in its page.
+fn place(at: usize) -> u16 {
+    u16::try_from(at % PAGE_SIZE).expect("less than a page")
+}
+
 impl DmaMemory for OwnMemory {
     fn bus_addr(&self) -> BusAddr {
         BusAddr::new(self.base)
@@ -144,15 +157,16 @@ impl DmaMemory for OwnMemory {
     }
 
     fn copy_out(&self, offset: usize, into: &mut [u8]) {
-        for (at, byte) in (offset..).zip(into) {
-            let place = u16::try_from(at % PAGE_SIZE).unwrap_or(0);
-            *byte = self.machine.fetch(self.page(at), place, 1).map_or(0, |bytes| bytes[0]);
+        for (at, range) in parts(offset, into.len()) {
+            let len = u16::try_from(range.len()).expect("a part of a page");
+            let bytes = self.machine.fetch(self.page(at), place(at), len).expect("the host's memory");
+            into[range].copy_from_slice(&bytes);
         }
     }
 
     fn copy_in(&self, offset: usize, from: &[u8]) {
-        for (at, byte) in (offset..).zip(from) {
-            self.machine.put(self.page(at), u16::try_from(at % PAGE_SIZE).unwrap_or(0), &[*byte]);
+        for (at, range) in parts(offset, from.len()) {
+            self.machine.put(self.page(at), place(at), &from[range]);
         }
     }
 

@@ -17,6 +17,14 @@ pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
+/// Whether the checksum within an IPv4 header, of a multiple of four bytes, fits the rest (RFC 1071).
+pub(crate) fn is_sound(header: &[u8]) -> bool {
+    let (words, _) = header.as_chunks::<2>();
+    let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    // A header has at most 30 words, so there is one carry to add.
+    (sum & 0xFFFF) + (sum >> 16) == 0xFFFF
+}
+
 /// A checksum field, and how it is to be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Field {

@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use crate::checksum::{Field, FieldKind, be16, be32};
+use crate::checksum::{Field, FieldKind, be16, be32, is_sound};
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
@@ -64,7 +64,7 @@ pub(crate) struct Packet {
 /// Why a packet is not one that can be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// It is not IPv4, or not whole.
+    /// It is not IPv4, not whole, or damaged.
     NotIp,
     /// A part of a packet: only the first part has ports.
     Fragment,
@@ -126,14 +126,16 @@ struct Ip {
 }
 
 impl Ip {
-    /// Reads the header at `start`. With `whole` the packet's length must be one that holds the header.
+    /// Reads the header at `start`. With `whole` it is not quoted: the packet's length must be one that holds the header, whose
+    /// checksum must be right (RFC 1812, 5.2.2), as a router could not tell it afterwards.
     fn parse(head: &[u8], start: usize, whole: bool) -> Result<Self, Unknown> {
         let first = *head.get(start).ok_or(Unknown::NotIp)?;
         let size = usize::from(first & 0xF) * 4;
         if first >> 4 != 4 || size < IPV4 || head.len() < start + size {
             return Err(Unknown::NotIp);
         }
-        if whole && usize::from(be16(head, start + 2)) < size {
+        let header = head.get(start..start + size).unwrap_or_default();
+        if whole && (usize::from(be16(head, start + 2)) < size || !is_sound(header)) {
             return Err(Unknown::NotIp);
         }
         // More fragments, or an offset.

@@ -47,7 +47,7 @@ impl<C: CopyGrants, M: DmaMemory> Adapter<C, M> {
         let bytes = self.fetch(frame).ok_or(Refused::Unfit)?;
         let payload = bytes.len() - layout.payload;
         let unit = match frame.offload.gso {
-            Some(Gso { size, .. }) if layout.is_tcp() => usize::from(size),
+            Some(Gso { size, .. }) if layout.is_tcp() && size > 0 => usize::from(size),
             Some(_) => return Err(Refused::Unfit),
             None => payload.max(1),
         };

@@ -11,6 +11,7 @@ mod command;
 mod cpio;
 mod flat;
 mod foreign;
+mod fuzz;
 mod linux;
 mod paths;
 mod rootfs;
@@ -50,6 +51,8 @@ enum Cmd {
     /// Measures what the paths through the hypervisor cost, in instructions
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Looks for bytes that bring Dom0's network to do what it must not
+    Fuzz(fuzz::Options),
     /// Names the functions and lines of a crash that Xenolith printed
     Symbolize(symbolize::Options),
     /// Runs a guest on Debian's Xen, to compare
@@ -75,6 +78,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cmd::Run(options) => return run::command(&paths, &options),
         Cmd::Test(options) => return test::command(&paths, &options),
         Cmd::Bench(command) => bench::command(&paths, &command)?,
+        Cmd::Fuzz(options) => return fuzz::command(&paths, &options),
         Cmd::Symbolize(options) => symbolize::command(&paths, &options)?,
         Cmd::Xen(options) => xen::command(&paths, &options)?,
     }

@@ -54,6 +54,14 @@ fn checksum_at(protocol: Protocol) -> usize {
     }
 }
 
+/// Changes a byte of a frame's IPv4 header and makes the header's checksum true again.
+pub fn set_byte(frame: &mut [u8], at: usize, value: u8) {
+    frame[at] = value;
+    put16(frame, ETHERNET + 10, 0);
+    let sum = checksum(&frame[ETHERNET..ETHERNET + 20], 0);
+    put16(frame, ETHERNET + 10, sum);
+}
+
 /// An IPv4 header before `payload`.
 pub fn ip(number: u8, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x45, 0, 0, 0, 0x12, 0x34, 0x40, 0, 64, number, 0, 0];

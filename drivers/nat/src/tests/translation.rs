@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::frames::{checked, echo, ends, error, frame, packet, pseudo_sum, quoted};
+use super::frames::{checked, echo, ends, error, frame, packet, pseudo_sum, quoted, set_byte};
 use super::{GUEST, HOST, OUTSIDE, SERVER, nat};
 use crate::checksum::{be16, put16};
 use crate::packet::{ACK, FIN, RST, SYN};
@@ -174,7 +174,7 @@ fn messages_of_a_guest_about_packets_it_got_leave_without_its_address() {
 fn a_packet_makes_no_more_hops_than_it_may() {
     let mut nat = nat();
     let mut bytes = to_server(Protocol::Udp, (GUEST, 40_000), 0);
-    bytes[14 + 8] = 1;
+    set_byte(&mut bytes, 14 + 8, 1);
     assert_eq!(nat.outbound(&mut bytes, false, 1, 0), Err(Refusal::Expired));
     assert_eq!(nat.connections(), 0);
     let mut bytes = to_server(Protocol::Udp, (GUEST, 40_000), 0);
@@ -230,11 +230,23 @@ fn a_name_server_answers_as_if_the_host_had() {
 fn parts_of_packets_and_other_protocols_go_nowhere() {
     let mut nat = nat();
     let mut part = to_server(Protocol::Udp, (GUEST, 1000), 0);
-    part[14 + 6] = 0x20;
+    set_byte(&mut part, 14 + 6, 0x20);
     assert_eq!(nat.outbound(&mut part, false, 1, 0), Err(Refusal::Unknown(Unknown::Fragment)));
     let mut other = to_server(Protocol::Udp, (GUEST, 1000), 0);
-    other[14 + 9] = 47;
+    set_byte(&mut other, 14 + 9, 47);
     assert_eq!(nat.outbound(&mut other, false, 1, 0), Err(Refusal::Unknown(Unknown::Protocol)));
+}
+
+#[test]
+fn a_packet_whose_header_was_damaged_goes_nowhere() {
+    let mut nat = nat();
+    let whole = to_server(Protocol::Udp, (GUEST, 1000), 0);
+    for at in 14..34 {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        assert!(nat.outbound(&mut bytes, false, 1, 0).is_err(), "byte {at}");
+    }
+    assert_eq!(nat.connections(), 0);
 }
 
 #[test]
