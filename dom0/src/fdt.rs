@@ -15,6 +15,13 @@ pub fn uart(fdt: &'static [u8]) -> Option<(IpaRange, u32)> {
     Some((reg(node).next()?, interrupt(node)?))
 }
 
+/// The registers of the real-time clock, if the machine has one.
+pub fn rtc(fdt: &'static [u8]) -> Option<IpaRange> {
+    let fdt = Fdt::new(fdt).ok()?;
+    let node = fdt.root().children().find(|node| node.is_compatible("arm,pl031"))?;
+    reg(node).next()
+}
+
 /// The slots of virtio-mmio, in the order of their addresses: registers and interrupt.
 pub fn virtio_slots(fdt: &'static [u8]) -> Vec<(IpaRange, u32)> {
     let Ok(fdt) = Fdt::new(fdt) else { return Vec::new() };

@@ -27,7 +27,9 @@ use alloc::rc::Rc;
 
 use disks::Disks;
 use hypercall_abi::control::PlatformInfo;
+use hypercall_abi::ids::DomId;
 use pl011::Pl011;
+use pl031::Pl031;
 use pv_guest_lib::executor::{self, Spawner};
 use pv_guest_lib::irq::{Line, Mode};
 use pv_guest_lib::{BootInfo, control, entry, grant, heap, mmu, pages, time};
@@ -90,6 +92,7 @@ async fn root(_spawner: Spawner, boot: BootInfo, platform: PlatformInfo) {
 }
 
 async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, tasks: Rc<Tasks>) {
+    set_clock(&boot);
     let hub = Hub::new(Rc::clone(&tasks));
     let disks = Rc::new(Disks::find(boot.fdt(), &tasks).await);
     let seed = time::now_us() ^ platform.uptime_ns.rotate_left(20) ^ platform.free_pages.rotate_left(40);
@@ -113,6 +116,20 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
     let shell = Shell::new(toolstack, terminal, store);
     shell.set_up_networks().await;
     shell.run().await;
+}
+
+/// Has Dom0's own shared information page tell the time of the machine's clock, as those of guests will.
+fn set_clock(boot: &BootInfo) {
+    let Some(range) = fdt::rtc(boot.fdt()) else { return };
+    let registers = hal::map_device(range).and_then(|()| sys::rtc_registers(range));
+    let Some(now) = registers.and_then(|registers| Pl031::new(registers).now()) else { return };
+    let set = control::lookup(DomId::DOM0).and_then(|own| {
+        control::set_wall_clock(own.cap, now)?;
+        control::drop_cap(own.cap)
+    });
+    if let Err(error) = set {
+        log::warn!("the machine's clock cannot be told: {error}");
+    }
 }
 
 /// Takes over the serial line. Without one there is nobody to talk to.

@@ -57,6 +57,13 @@ pub fn uart_registers(range: IpaRange) -> Option<UniqueMmioPointer<'static, PL01
     Some(unsafe { UniqueMmioPointer::new(base) })
 }
 
+/// The registers of the real-time clock, which `map_device` has made reachable.
+pub fn rtc_registers(range: IpaRange) -> Option<UniqueMmioPointer<'static, pl031::Registers>> {
+    let base = NonNull::new(range.start().raw() as *mut pl031::Registers)?;
+    // SAFETY: the device tree names the range as a PL031; it is mapped as device memory, and this is called once.
+    Some(unsafe { UniqueMmioPointer::new(base) })
+}
+
 /// The type of the device in a virtio-mmio slot, which `map_device` has made reachable; 0 for none. A [`MmioTransport`] would
 /// tell too, but resets whatever is in the slot when it goes.
 pub fn virtio_device_type(range: IpaRange) -> u32 {

@@ -13,7 +13,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;
@@ -93,11 +93,14 @@ pub enum Op {
     PortAlloc = 25,
     /// `(dom, gfn, console domid) -> x1 = port`: gives the emulated UART its ring page and its unbound port.
     VuartInit = 26,
+    /// `(dom, now)`: says what time it is, in nanoseconds since the start of 1970 (UTC), which the domain's shared
+    /// information page then tells (Xen public/xen.h, `wc_sec`). To be said before the domain starts.
+    WallClock = 27,
 }
 
 impl Op {
     /// Every operation, for tables and tests.
-    pub const ALL: [Op; 24] = [
+    pub const ALL: [Op; 25] = [
         Op::Version,
         Op::PlatformInfo,
         Op::ConsoleRead,
@@ -122,6 +125,7 @@ impl Op {
         Op::GrantSeed,
         Op::PortAlloc,
         Op::VuartInit,
+        Op::WallClock,
     ];
 
     /// The hypercall number of the operation, for x16.

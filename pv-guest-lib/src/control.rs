@@ -4,6 +4,8 @@
 //! (see [`hypercall_abi::control`]). Calls that work in stretches are driven to their end here, except where a
 //! caller may want to do something else in between ([`destroy`]).
 
+use core::time::Duration;
+
 use hypercall_abi::control::Op;
 pub use hypercall_abi::control::{Cap, DomainInfo, DomainParams, PlatformInfo, VcpuInfo};
 use hypercall_abi::errno::{XenError, decode};
@@ -306,4 +308,13 @@ pub fn alloc_port(dom: Cap, remote: DomId) -> Result<Port> {
 /// `ENODEV` when the domain was created without a UART.
 pub fn init_vuart(dom: Cap, ring: Gfn, console: DomId) -> Result<Port> {
     port(checked(Op::VuartInit, [cap(dom), ring.0, u64::from(console.0), 0, 0])?)
+}
+
+/// Says what time it is now, as the time since the start of 1970 (UTC), to a domain that has not started.
+///
+/// # Errors
+/// `EBADF` when the capability names no domain, `EOVERFLOW` in more than 500 years.
+pub fn set_wall_clock(dom: Cap, now: Duration) -> Result<()> {
+    let now = u64::try_from(now.as_nanos()).map_err(|_| XenError::Overflow)?;
+    ask(Op::WallClock, [cap(dom), now, 0, 0, 0])
 }

@@ -18,6 +18,7 @@ use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use pv_guest_lib::addr::Ipa;
 use pv_guest_lib::control::{self, Cap};
+use pv_guest_lib::time;
 use vswitch::Mac;
 use xenstore::{Access, Grant, Perms, Request};
 
@@ -31,7 +32,7 @@ const CHUNK: usize = 128 * 1024;
 /// Bytes in which every kernel format shows where it goes.
 const HEAD: usize = 64 * 1024;
 /// Pages of the magic region: console, store, memory access ring, emulated UART.
-const MAGIC_PAGES: u64 = MagicPage::COUNT;
+pub(super) const MAGIC_PAGES: u64 = MagicPage::COUNT;
 const MIB: u64 = 1 << 20;
 
 impl Toolstack {
@@ -87,6 +88,9 @@ impl Toolstack {
         }
         write_memory(made.cap, plan.layout.dtb.start().get(), &plan.dtb)?;
         self.connect(made.cap, made.id, config, uuid).await?;
+        if let Some(now) = time::wall_clock() {
+            control::set_wall_clock(made.cap, now).map_err(|error| Error::Hypervisor("setting its clock", error))?;
+        }
         let start = |error| Error::Hypervisor("starting vCPU 0", error);
         let (entry, dtb) = (Ipa::new(kernel.entry.get()), plan.layout.dtb.start().get());
         control::start_vcpu(made.cap, VcpuId(0), entry, dtb).map_err(start)?;

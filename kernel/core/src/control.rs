@@ -13,6 +13,7 @@ use hypercall_abi::control::{
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
+use hypercall_abi::shared_info::layout;
 use hypercall_abi::vcpu::Runstate;
 use spin::mutex::SpinMutex;
 
@@ -153,8 +154,20 @@ fn of_domain<H: Hw>(
             vuart.lock().ring = Some((page, port));
             Ok(())
         }
+        Op::WallClock => {
+            set_wall_clock(target, x1);
+            Ok(())
+        }
         _ => Err(XenError::Perm),
     }
+}
+
+/// The page says what time it was when the domain's counter was zero. Nobody reads it yet, so the version stays 0.
+fn set_wall_clock<H: Hw>(target: &Domain<H>, now: u64) {
+    let start = now.saturating_sub(nanoseconds::<H>(H::now().wrapping_sub(target.counter_offset)));
+    let (seconds, rest, page) = (start / 1_000_000_000, start % 1_000_000_000, target.shared_info.pa());
+    H::store64(page.add(layout::WC_VERSION as u64), seconds << 32);
+    H::store64(page.add(layout::WC_NSEC as u64), seconds >> 32 << 32 | rest);
 }
 
 /// IPA is PA here, so blocks fit blocks, and the entries are few however long the range.

@@ -244,6 +244,18 @@ fn an_emulated_uart_that_cannot_be_connected_leaves_no_port() {
 }
 
 #[test]
+fn a_domain_is_told_what_time_it_was_when_its_counter_was_zero() {
+    let (mut world, dom0) = World::new();
+    let (cap, domain) = create(&mut world, &dom0);
+    let start = (1 << 32 | 7) * 1_000_000_000 + 123;
+    let since = nanoseconds::<Fake>(Fake::now() - domain.counter_offset);
+    assert_eq!(control(&mut world, &dom0, Op::WallClock, &[cap, start + since]).0, 0);
+    let at = |offset: usize| <Fake as crate::hw::Memory>::load32(domain.shared_info.pa().add(offset as u64));
+    let (version, nanoseconds) = (at(layout::WC_VERSION), at(layout::WC_NSEC));
+    assert_eq!((version, at(layout::WC_SEC), nanoseconds, at(layout::WC_SEC_HI)), (0, 7, 123, 1));
+}
+
+#[test]
 fn the_holder_of_the_machine_maps_registers_but_neither_ram_nor_the_gic() {
     let (mut world, dom0) = World::new();
     let at = |start, size| Range { start: Pa::new(start), size };

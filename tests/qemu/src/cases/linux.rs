@@ -1,6 +1,6 @@
 //! Debian's kernel, unmodified, as a guest.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
@@ -57,8 +57,20 @@ fn with_vcpus(lab: &Lab, vcpus: u32) -> Result<()> {
     inside(&mut machine, "cp /tmp/data /mnt/data && sync && umount /mnt && mount -t ext4 /dev/xvda /mnt")?;
     inside(&mut machine, "cmp /tmp/data /mnt/data")?;
     inside(&mut machine, "umount /mnt")?;
+    has_the_date(&mut machine)?;
     leave(&mut machine)?;
     machine.ok("xl destroy linux")?;
+    Ok(())
+}
+
+/// The guest's wall clock is the machine's, which is the host's.
+fn has_the_date(machine: &mut Machine) -> Result<()> {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs());
+    let before = now()?;
+    let said = inside(machine, "date +%s")?;
+    let found: u64 = said.trim().parse().with_context(|| format!("`date` in the guest says {said}"))?;
+    // The machine's clock counts whole seconds, and its time may pass more slowly than the host's.
+    ensure!((before.saturating_sub(10)..=now()? + 2).contains(&found), "the guest's date is {found}, not {before}");
     Ok(())
 }
 
