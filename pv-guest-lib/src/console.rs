@@ -32,10 +32,15 @@ static RING: Mutex<Cell<Option<Ring>>> = Mutex::new(Cell::new(None));
 
 /// Looks for the ring and makes the console the sink of the `log` crate.
 pub(crate) fn init() {
-    critical_section::with(|cs| RING.borrow(cs).set(find_ring()));
+    reopen();
     if log::set_logger(&Sink).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
     }
+}
+
+/// Looks for the ring again, after the domain was restored.
+pub(crate) fn reopen() {
+    critical_section::with(|cs| RING.borrow(cs).set(find_ring()));
 }
 
 fn find_ring() -> Option<Ring> {
@@ -123,15 +128,13 @@ impl Ring {
 
 /// The console's input, for one task.
 #[derive(Debug)]
-pub struct Input {
-    channel: EventChannel,
-}
+pub struct Input(());
 
 impl Input {
     /// The input, or `None` when the domain has no console ring.
     #[must_use]
     pub fn open() -> Option<Self> {
-        ring().map(|ring| Self { channel: EventChannel::given(ring.port) })
+        ring().map(|_| Self(()))
     }
 
     /// Waits for at least one byte and returns how many were read; 0 only for an empty buffer.
@@ -144,14 +147,15 @@ impl Input {
 
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
         let Some(ring) = ring() else { return Poll::Pending };
+        let channel = EventChannel::given(ring.port);
         loop {
             let read = critical_section::with(|_| ring.read_some(buffer));
             if read > 0 {
                 // The back end may wait for room; if it is gone, nobody does.
-                let _ = self.channel.notify();
+                let _ = channel.notify();
                 return Poll::Ready(read);
             }
-            if self.channel.poll_notified(context).is_pending() {
+            if channel.poll_notified(context).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -198,6 +202,17 @@ impl embedded_io::Write for Output {
     }
 
     fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// Writing never waits, so what is asynchronous elsewhere is not here.
+impl embedded_io_async::Write for Output {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
+        embedded_io::Write::write(self, bytes)
+    }
+
+    async fn flush(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
 }

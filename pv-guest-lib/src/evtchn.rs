@@ -81,6 +81,11 @@ pub(crate) fn upcall() {
     }
 }
 
+/// Has everybody who waits for a port look again.
+pub(crate) fn wake_all() {
+    WAKERS.iter().for_each(AtomicWaker::wake);
+}
+
 /// An open port of this domain, closed when it is dropped.
 #[derive(Debug)]
 pub struct EventChannel {

@@ -14,6 +14,7 @@ mod sys;
 
 pub mod addr;
 pub mod arguments;
+pub mod balloon;
 pub mod blk;
 pub mod boot;
 pub mod console;
@@ -31,6 +32,7 @@ pub mod mmu;
 pub mod net;
 pub mod shared;
 pub mod shutdown;
+pub mod suspend;
 pub mod time;
 pub mod xenbus;
 pub mod xenstore;

@@ -40,7 +40,8 @@ impl Request {
 }
 
 /// Waits until the tool stack asks the domain to end, and returns the reason to end with: what most guests want to end
-/// their main with. A wish that the guest cannot fulfil is said on the console.
+/// their main with. A wish that the guest cannot fulfil is said on the console; one that can be suspended waits with
+/// [`suspend::awaited`](crate::suspend::awaited) instead.
 ///
 /// # Errors
 /// As the store refuses.

@@ -58,6 +58,11 @@ pub fn wall_clock() -> Option<Duration> {
     None
 }
 
+/// Arms the timer anew after the domain was suspended.
+pub(crate) fn resume() {
+    expired();
+}
+
 fn expired() {
     cpu::disarm_timer();
     critical_section::with(|cs| TIMER.arm_next(&mut TIMER.queue.borrow(cs).borrow_mut()));

@@ -1,4 +1,4 @@
-//! `xl create`, `destroy`, `shutdown`, `reboot`, `pause`, `unpause`, `rename`.
+//! `xl create`, `destroy`, `shutdown`, `reboot`, `pause`, `unpause`, `mem-set`, `rename`.
 
 use alloc::format;
 use alloc::string::String;
@@ -94,6 +94,17 @@ impl Shell {
     pub(super) fn unpause(&self, domain: &DomainRef) -> Outcome {
         let domid = self.guest(domain)?;
         control::unpause(self.toolstack.cap(domid)?).map_err(|_| Failure(format!("domain {domain} is not paused")))
+    }
+
+    /// `xl mem-set`.
+    pub(super) fn mem_set(&self, domain: &DomainRef, kib: u64) -> Outcome {
+        let domid = self.guest(domain)?;
+        let register = self.toolstack.register.borrow();
+        let most = register.find(domain)?.config.maxmem_mib << 10;
+        if kib > most {
+            return Err(Failure(format!("domain {domain} may have {most} KiB at most (key 'maxmem'), not {kib}")));
+        }
+        Ok(self.toolstack.set_memory(domid, kib)?)
     }
 
     /// `xl rename`.

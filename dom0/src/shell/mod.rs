@@ -154,6 +154,7 @@ impl Shell {
             Xl::Domid(name) => self.domid(&name).await,
             Xl::Domname(domid) => self.domname(domid).await,
             Xl::Rename { domain, name } => self.rename(&domain, &name),
+            Xl::MemSet { domain, kib } => self.mem_set(&domain, kib),
             Xl::VcpuList(domains) => self.vcpu_list(&domains).await,
             Xl::BlockAttach { domain, disk } => self.block_attach(&domain, &disk).await,
             Xl::BlockDetach { domain, vdev, force } => self.block_detach(&domain, &vdev, force).await,

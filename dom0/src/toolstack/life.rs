@@ -1,6 +1,8 @@
 //! What follows when a domain stops by itself: `on_poweroff`, `on_reboot`, `on_crash`.
 
+use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use dom0_core::config::DomainConfig;
@@ -12,14 +14,25 @@ use hypercall_abi::control::STATE_SHUTDOWN;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::sched::ShutdownReason;
+use pv_guest_lib::control;
 use pv_guest_lib::evtchn::EventChannel;
 
-use super::Toolstack;
+use super::create::MAGIC_PAGES;
+use super::{Error, Toolstack};
 
 /// A domain that restarts sooner than this after its creation waits, so that a crash loop leaves time for others.
 const LEAST_LIFE_NS: u64 = 1_000_000_000;
 
 impl Toolstack {
+    /// Says how much memory a domain is to have, in KiB, and lets it have no more. Its balloon driver follows.
+    pub fn set_memory(&self, domid: DomId, kib: u64) -> Result<(), Error> {
+        let pages = kib / (hypercall_abi::PAGE_SIZE as u64 / 1024) + MAGIC_PAGES;
+        control::set_max_pages(self.cap(domid)?, pages)
+            .map_err(|error| Error::Hypervisor("setting the domain's limit", error))?;
+        let path = format!("/local/domain/{domid}/memory/target");
+        self.store.write(&path, &kib.to_string()).map_err(|error| Error::Store("setting the domain's target", error))
+    }
+
     /// Follows the ends of domains. Never completes.
     pub async fn follow(self: Rc<Self>) {
         let ended = match EventChannel::bind_virq(Virq::DomExc) {

@@ -52,7 +52,8 @@ uint64_t pv_free_pages(void);
 // Ends the domain: 0 powers it off, 1 asks for a reboot, 3 says that it crashed (Xen public/sched.h, SHUTDOWN_*).
 __attribute__((noreturn)) void pv_shutdown(uint32_t reason);
 
-// Waits until the tool stack asks the domain to end, and returns the reason to end with, or an error.
+// Waits until the tool stack asks the domain to end, and returns the reason to end with, or an error. Meanwhile the domain
+// is suspended when the tool stack asks for that and no disk is open.
 int64_t pv_shutdown_wait(void);
 
 // Reads a node of the store, relative to the domain's directory or from the root, and returns its length.

@@ -9,6 +9,7 @@ mod own;
 
 pub use foreign::{MapGrantError, MapRequest, MappedGrant, WindowError, set_window};
 pub use own::GrantedPage;
+pub(crate) use own::any;
 
 /// What the other domain may do with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

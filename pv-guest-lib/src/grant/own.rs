@@ -53,6 +53,15 @@ impl Free {
     }
 }
 
+/// Whether any page is granted.
+pub(crate) fn any() -> bool {
+    critical_section::with(|cs| {
+        let free = FREE.borrow(cs).borrow();
+        let unused: u32 = free.bits.iter().map(|bits| bits.count_ones()).sum();
+        free.mapped.saturating_sub(NR_RESERVED_ENTRIES as usize) != unused as usize
+    })
+}
+
 /// A permission for one domain to use one frame of ours.
 #[derive(Debug)]
 struct Entry {

@@ -7,7 +7,7 @@ use embassy_net_driver::{Capabilities, Checksum, Driver, HardwareAddress, LinkSt
 use super::{Frames, Interface, MAX_FRAME, Storage, checksum};
 
 /// Ethernet header, which the trait counts as part of the transmission unit.
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 
 /// A received frame.
 pub struct Received<'a> {

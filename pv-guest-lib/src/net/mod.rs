@@ -1,7 +1,8 @@
 //! The network front end: an Ethernet interface whose other end is in another domain (Xen public/io/netif.h).
 //!
 //! [`open`] gives an [`Interface`], which is an `embassy_net_driver::Driver`, and a [`Runner`] for a task of its own. With
-//! the feature `embassy-net`, `stack` puts a TCP/IP stack on top and reads its addresses from the command line.
+//! the feature `embassy-net`, `stack` puts a TCP/IP stack on top and reads its addresses from the command line; with the feature
+//! `smoltcp` the interface is a `smoltcp::phy::Device` as well.
 //!
 //! Frames travel through pages of the driver's own that stay granted. Checksums of TCP and UDP are left to whoever puts
 //! the frame on a wire, and not computed at all between domains; those of frames that nobody vouches for are checked
@@ -11,6 +12,8 @@ mod checksum;
 mod connect;
 mod device;
 mod error;
+#[cfg(feature = "smoltcp")]
+mod phy;
 mod receive;
 #[cfg(feature = "embassy-net")]
 pub mod stack;

@@ -60,6 +60,21 @@ pub fn grow() -> Result<usize, XenError> {
     })
 }
 
+/// Maps the shared information page and the frames of the table again, after the domain was restored; the table is empty
+/// then.
+///
+/// # Errors
+/// As the hypervisor answers.
+pub fn reopen() -> Result<Shared<'static>, XenError> {
+    let table = critical_section::with(|cs| TABLE.borrow(cs).get()).ok_or(XenError::NoDev)?;
+    for frame in 0..table.frames {
+        let at = table.region.start().offset((frame * PAGE_SIZE) as u64);
+        // SAFETY: as in `grow`.
+        unsafe { super::hypercall::add_to_physmap(MapSpace::GrantTable, frame as u64, at.gfn())? };
+    }
+    shared_info(table.region)
+}
+
 fn entry(gref: GrantRef) -> Option<Shared<'static>> {
     let table = critical_section::with(|cs| TABLE.borrow(cs).get())?;
     let index = gref.0 as usize;

@@ -197,6 +197,17 @@ pub fn shutdown(reason: ShutdownReason) -> ! {
     crate::sys::cpu::halt()
 }
 
+/// Suspends this domain, and returns when it goes on: true when the suspension was cancelled, false when the domain was
+/// restored from what was saved.
+///
+/// # Errors
+/// As the hypervisor answers.
+pub fn suspend() -> Result<bool> {
+    let mut arg = Shutdown { reason: ShutdownReason::Suspend.raw() };
+    // SAFETY: the structure holds a number only.
+    unsafe { hvc::with_struct(nr::SCHED_OP, SchedOp::Shutdown.raw(), &mut arg) }.map(|answer| answer != 0)
+}
+
 /// Writes to the hypervisor's own console.
 ///
 /// # Errors

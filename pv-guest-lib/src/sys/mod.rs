@@ -3,6 +3,7 @@
 //! Each file wraps one mechanism into functions that are safe to call, and says in its SAFETY comments what
 //! that rests on.
 
+pub mod balloon;
 #[cfg(feature = "control")]
 pub mod control;
 pub mod cpu;

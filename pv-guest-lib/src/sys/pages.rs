@@ -72,6 +72,14 @@ impl Page {
         Some(Self { at })
     }
 
+    /// The page at `at`.
+    ///
+    /// # Safety
+    /// It must be mapped RAM that nobody else has.
+    pub(super) unsafe fn at(at: Ipa) -> Self {
+        Self { at }
+    }
+
     /// Where the page is.
     #[must_use]
     pub const fn ipa(&self) -> Ipa {

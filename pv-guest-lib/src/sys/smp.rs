@@ -51,6 +51,11 @@ pub fn current() -> VcpuId {
     VcpuId(u32::try_from(this()).unwrap_or(0))
 }
 
+/// Whether a further vCPU was started.
+pub fn are_many() -> bool {
+    MANY.load(Ordering::Relaxed)
+}
+
 /// The number of this vCPU as an index.
 pub fn this() -> usize {
     if !MANY.load(Ordering::Relaxed) {

@@ -14,7 +14,7 @@ use core::str::FromStr;
 
 use embassy_executor::Spawner;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
-use embassy_sync::mutex::Mutex;
+use embassy_sync::mutex::{Mutex, MutexGuard};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::xs_wire::{PAYLOAD_MAX, XsOp};
 
@@ -42,6 +42,32 @@ pub struct XenStore {
 pub fn start(spawner: Spawner) -> XenStore {
     pump::start(spawner);
     XenStore { transaction: 0 }
+}
+
+/// Keeps requests from being made until the guard is dropped.
+pub(crate) async fn pause() -> MutexGuard<'static, CriticalSectionRawMutex, ()> {
+    TURN.lock().await
+}
+
+/// Opens the connection again, after the domain was restored.
+pub(crate) fn reopen() {
+    pump::reopen();
+}
+
+/// Sets all watches again, which a store that did not know the domain before has not.
+///
+/// # Errors
+/// As the store refuses.
+pub(crate) async fn watch_again() -> Result<(), XsError> {
+    let store = XenStore { transaction: 0 };
+    for slot in 0..watch::MAX_WATCHES {
+        let Some((path, token)) = watch::in_slot(slot) else { continue };
+        match store.order(XsOp::Watch, &[path.as_bytes(), b"\0", token.as_bytes(), b"\0"]).await {
+            Ok(()) | Err(XsError::Refused(XenError::Exist)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// `directory` and `name` with a slash between.

@@ -22,6 +22,7 @@ const HEADER: usize = size_of::<Header>();
 
 struct Wire {
     page: Option<Shared<'static>>,
+    port: Port,
     broken: bool,
     /// The message on its way out: bytes, and how far it is.
     out: [u8; HEADER + PAYLOAD_MAX],
@@ -40,6 +41,7 @@ struct Wire {
 
 static WIRE: Mutex<RefCell<Wire>> = Mutex::new(RefCell::new(Wire {
     page: None,
+    port: Port(0),
     broken: false,
     out: [0; HEADER + PAYLOAD_MAX],
     out_len: 0,
@@ -63,27 +65,46 @@ fn with<R>(f: impl FnOnce(&mut Wire) -> R) -> R {
 /// Finds the ring and spawns the tasks of the connection; `None` when there is no ring, or when it was found before.
 pub(super) fn start(spawner: Spawner) -> Option<()> {
     let frame = hypercall::hvm_param(Param::StorePfn).ok().filter(|frame| *frame != 0)?;
-    let port = hypercall::hvm_param(Param::StoreEvtchn).ok().filter(|port| *port != 0)?;
-    let port = Port(u32::try_from(port).ok()?);
+    let port = port()?;
     let page = console::special_page(frame)?;
-    if with(|wire| wire.page.replace(page)).is_some() {
+    let before = with(|wire| {
+        wire.port = port;
+        wire.page.replace(page)
+    });
+    if before.is_some() {
         return None;
     }
-    spawner.spawn(pump(EventChannel::given(port)).ok()?);
+    spawner.spawn(pump().ok()?);
     spawner.spawn(super::abandoned::end_each().ok()?);
     Some(())
 }
 
+fn port() -> Option<Port> {
+    let port = hypercall::hvm_param(Param::StoreEvtchn).ok().filter(|port| *port != 0)?;
+    u32::try_from(port).ok().map(Port)
+}
+
+/// Begins anew after the domain was restored, with the port that it has now. No request is under way, but maybe the answer
+/// to one that was dropped.
+pub(super) fn reopen() {
+    with(|wire| {
+        wire.port = port().unwrap_or(wire.port);
+        (wire.out_len, wire.out_pos, wire.in_pos) = (0, 0, 0);
+    });
+    PUMP.wake();
+}
+
 #[embassy_executor::task]
-async fn pump(channel: EventChannel) {
-    poll_fn(|context| poll_pump(&channel, context)).await;
+async fn pump() {
+    poll_fn(poll_pump).await;
     log::error!("XenStore: the connection is broken");
     CLIENT.wake();
 }
 
 /// Moves what can be moved; ready only when the connection is broken.
-fn poll_pump(channel: &EventChannel, context: &mut Context<'_>) -> Poll<()> {
+fn poll_pump(context: &mut Context<'_>) -> Poll<()> {
     PUMP.register(context.waker());
+    let channel = EventChannel::given(with(|wire| wire.port));
     loop {
         let moved = with(|wire| {
             let moved = wire.page.map_or(Ok(false), |page| Ok(wire.push(page)? | wire.pull(page)?));

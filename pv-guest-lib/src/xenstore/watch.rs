@@ -16,7 +16,7 @@ use super::abandoned::{self, Abandoned};
 use super::{Path, XsError};
 
 /// Watches that can be open at once.
-const MAX_WATCHES: usize = 32;
+pub(super) const MAX_WATCHES: usize = 32;
 
 /// A token as text.
 pub(super) type Token = heapless::String<12>;
@@ -32,13 +32,15 @@ struct Slot {
     number: u32,
     fired: bool,
     waker: Option<Waker>,
+    /// What is watched, for a store that has to be told again.
+    path: Path,
 }
 
 static SLOTS: Mutex<RefCell<Slots>> =
     Mutex::new(RefCell::new(Slots { slots: [const { Slot::FREE }; MAX_WATCHES], last: 0 }));
 
 impl Slot {
-    const FREE: Self = Self { number: 0, fired: false, waker: None };
+    const FREE: Self = Self { number: 0, fired: false, waker: None, path: Path::new() };
 }
 
 impl Slots {
@@ -62,7 +64,7 @@ impl Watch {
             let number = slots.last.wrapping_add(1).max(1);
             slots.last = number;
             let free = slots.find(0).ok_or(XsError::TooLong)?;
-            *free = Slot { number, ..Slot::FREE };
+            *free = Slot { number, path: path.clone(), ..Slot::FREE };
             Ok(number)
         })?;
         Ok(Self { number, path })
@@ -75,10 +77,7 @@ impl Watch {
     }
 
     pub(super) fn token(&self) -> Token {
-        let mut token = Token::new();
-        // A 'w' and ten digits fit.
-        let _ = core::fmt::write(&mut token, format_args!("w{}", self.number));
-        token
+        token(self.number)
     }
 
     /// Waits until something changed since the last wait ended.
@@ -129,6 +128,22 @@ impl Drop for Watch {
         self.forget();
         abandoned::leave(Abandoned::Watch(core::mem::take(&mut self.path), self.token()));
     }
+}
+
+fn token(number: u32) -> Token {
+    let mut token = Token::new();
+    // A 'w' and ten digits fit.
+    let _ = core::fmt::write(&mut token, format_args!("w{number}"));
+    token
+}
+
+/// The watch that has a slot.
+pub(super) fn in_slot(slot: usize) -> Option<(Path, Token)> {
+    critical_section::with(|cs| {
+        let slots = SLOTS.borrow(cs).borrow();
+        let slot = slots.slots.get(slot).filter(|slot| slot.number != 0)?;
+        Some((slot.path.clone(), token(slot.number)))
+    })
 }
 
 /// Delivers the payload of a watch event: path, NUL, token, NUL.

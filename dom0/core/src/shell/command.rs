@@ -176,6 +176,13 @@ pub enum Xl {
         /// The new name.
         name: String,
     },
+    /// `xl mem-set domain memory`
+    MemSet {
+        /// Whose.
+        domain: DomainRef,
+        /// How much it is to have, in KiB.
+        kib: u64,
+    },
     /// `xl vcpu-list [domain...]`
     VcpuList(Vec<DomainRef>),
     /// `xl block-attach domain disk-spec...`

@@ -36,7 +36,7 @@ const fn spec(
 }
 
 /// The subcommands of `xl`.
-pub(super) const XL: [Spec; 23] = {
+pub(super) const XL: [Spec; 24] = {
     use Source::{Domain, File, Nothing};
     [
         spec(
@@ -98,6 +98,14 @@ pub(super) const XL: [Spec; 23] = {
         spec("domid", "<DomainName>", "Convert a domain name to domain id", "", (1, 1), (Domain, Nothing)),
         spec("domname", "<DomainId>", "Convert a domain id to domain name", "", (1, 1), (Nothing, Nothing)),
         spec("rename", "<Domain> <NewDomainName>", "Rename a domain", "", (2, 2), (Domain, Nothing)),
+        spec(
+            "mem-set",
+            "<Domain> <MemMB['b'[bytes]|'k'[KB]|'m'[MB]|'g'[GB]|'t'[TB]]>",
+            "Set the current memory usage for a domain",
+            "",
+            (2, 2),
+            (Domain, Nothing),
+        ),
         spec("vcpu-list", "[Domain, ...]", "List the VCPUs for all/some domains", "", (0, ANY), (Domain, Domain)),
         spec(
             "block-attach",

@@ -64,6 +64,9 @@ fn the_other_subcommands_parse() {
     assert_eq!(xl("xl list -lv"), Xl::List { long: true, verbose: true, domains: vec![] });
     assert_eq!(xl("xl console -t vuart 3"), Xl::Console { domain: DomainRef::Id(DomId(3)), kind: ConsoleKind::Vuart });
     assert_eq!(xl("xl rename a b"), Xl::Rename { domain: name("a"), name: "b".into() });
+    for (text, kib) in [("64", 65536), ("64m", 65536), ("100K", 100), ("1g", 1 << 20), ("4096b", 4)] {
+        assert_eq!(xl(&format!("xl mem-set a {text}")), Xl::MemSet { domain: name("a"), kib });
+    }
     assert_eq!(xl("xl domname 4"), Xl::Domname(DomId(4)));
     assert_eq!(
         xl("xl block-attach a /store/x.img raw xvdb w"),

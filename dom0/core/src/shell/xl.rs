@@ -7,7 +7,7 @@ use hypercall_abi::ids::DomId;
 
 use super::command::{ConsoleKind, DomainRef, Target, Xl};
 use super::options::{Arguments, Opt, flag, valued};
-use super::parse::{UsageError, arguments, bad, milliseconds, number};
+use super::parse::{UsageError, arguments, bad, memory_kib, milliseconds, number};
 use super::table::{self, Spec};
 
 /// How usage calls the command before the subcommand.
@@ -77,6 +77,13 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         },
         "rename" => {
             Ok(Xl::Rename { domain: DomainRef::parse(&first), name: further.first().cloned().unwrap_or_default() })
+        }
+        "mem-set" => {
+            let size = further.first().map_or("", String::as_str);
+            let kib = memory_kib(size).ok_or_else(|| {
+                bad(spec, PREFIX, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g."))
+            })?;
+            Ok(Xl::MemSet { domain: DomainRef::parse(&first), kib })
         }
         "network-attach" => Ok(Xl::NetworkAttach { domain: DomainRef::parse(&first), vif: further.join(",") }),
         "block-attach" => Ok(Xl::BlockAttach { domain: DomainRef::parse(&first), disk: further.join(",") }),

@@ -6,7 +6,7 @@ use embassy_time::{Duration, Timer};
 use pv_guest_lib::executor::{self, Spawner};
 use pv_guest_lib::shutdown::{self, ShutdownReason};
 use pv_guest_lib::xenstore::{self, XenStore, XsError};
-use pv_guest_lib::{BootInfo, console, entry, pages, time};
+use pv_guest_lib::{BootInfo, console, entry, pages, suspend, time};
 
 use super::bytes_mut;
 
@@ -112,9 +112,10 @@ pub extern "C" fn pv_shutdown(reason: u32) -> ! {
     shutdown::shutdown(ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash))
 }
 
-/// Waits until the tool stack asks the domain to end, and returns the reason to end with, or an error.
+/// Waits until the tool stack asks the domain to end, and returns the reason to end with, or an error. Meanwhile the domain
+/// is suspended when the tool stack asks for that and no disk is open.
 #[unsafe(no_mangle)]
 pub extern "C" fn pv_shutdown_wait() -> i64 {
-    let asked = context().and_then(|context| executor::block_on(shutdown::awaited(&context.store)));
+    let asked = context().and_then(|context| executor::block_on(suspend::awaited(&context.store)));
     asked.map_or_else(crate::errors::Number::number, |reason| i64::from(reason.raw()))
 }

@@ -2,7 +2,7 @@
 //!
 //! The last line is `blkcheck: PASS` or `blkcheck: FAIL` with the numbers; then the guest powers itself off. A
 //! writable disk is overwritten. `mib=N` on the command line sets how much of each disk is used (default 8); with
-//! `resize` it waits until the first disk has got another size before it goes.
+//! `resize` it waits until the first disk has got another size before it goes. Its memory follows `xl mem-set`.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -16,7 +16,7 @@ use alloc::vec;
 use pv_guest_lib::blk::{BlkError, Disk, DiskInfo, Runner, Storage};
 use pv_guest_lib::executor::Spawner;
 use pv_guest_lib::xenstore::XenStore;
-use pv_guest_lib::{Guest, heap, pages, println, time, xenbus};
+use pv_guest_lib::{Guest, balloon, heap, pages, println, time, xenbus};
 
 /// Disks that are looked at.
 const MAX_DISKS: usize = 4;
@@ -38,6 +38,10 @@ struct Tally {
 #[pv_guest_lib::main]
 async fn main(guest: Guest) {
     let mut tally = Tally::default();
+    let memory = guest.boot().memory().iter().map(|bank| bank.size()).sum();
+    if let Ok(task) = follow_target(memory, guest.store()) {
+        guest.spawner().spawn(task);
+    }
     match heap::init(pages::free_pages() / 2) {
         Ok(_) => {
             check_all(guest.spawner(), &guest.store(), guest.arguments().parsed("mib", 8), &mut tally).await;
@@ -86,6 +90,12 @@ async fn serve(runner: Runner) {
     if let Err(error) = runner.run().await {
         println!("blkcheck: a disk is gone: {error}");
     }
+}
+
+#[embassy_executor::task]
+async fn follow_target(memory: u64, store: XenStore) {
+    let Err(error) = balloon::follow(memory, &store).await;
+    println!("blkcheck: no balloon: {error}");
 }
 
 async fn check(path: &str, disk: Disk, mib: u64, tally: &mut Tally) -> Result<(), BlkError> {
