@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("drivers", &["drivers/api", "hypercall-abi"]),
     ("dom0", &["dom0", "drivers", "pv-guest-lib", "hypercall-abi"]),
     ("tests/guests", &["pv-guest-lib", "hypercall-abi"]),
+    ("tests/fuzz", &["tests/fuzz", "dom0", "drivers", "hypercall-abi"]),
     ("tests", &["tests", "dom0", "pv-guest-lib", "hypercall-abi"]),
     ("tools", &["tools", "tests", "dom0", "pv-guest-lib", "hypercall-abi"]),
 ];
