@@ -184,7 +184,7 @@ fn crates(root: &Path) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path.is_dir() && name != "target" && name != "fuzz" && !name.starts_with('.') {
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
                 if path.join("Cargo.toml").is_file() {
                     found.push(path.clone());
                 }
