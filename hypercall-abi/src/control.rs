@@ -82,7 +82,8 @@ pub enum Op {
     VcpuStart = 20,
     /// `(dom, vcpu, *mut VcpuInfo)`.
     VcpuInfo = 21,
-    /// `(dom, vcpu, mask)`: bit n allows pCPU n; `EINVAL` when no online pCPU is left.
+    /// `(dom, vcpu, hard, soft)`: bit n of `hard` allows pCPU n, and of `soft` prefers it; `EINVAL` when a mask has no
+    /// online pCPU.
     VcpuAffinity = 22,
     /// `(dom, index, value)`: sets an HVM parameter of the domain.
     HvmParam = 23,
@@ -96,11 +97,14 @@ pub enum Op {
     /// `(dom, now)`: says what time it is, in nanoseconds since the start of 1970 (UTC), which the domain's shared
     /// information page then tells (Xen public/xen.h, `wc_sec`). To be said before the domain starts.
     WallClock = 27,
+    /// `(dom, weight, cap)`: the share of each vCPU in proportion to those that it competes with, 1 to [`MAX_WEIGHT`], and
+    /// the most that all of them together may run, in per cent of a pCPU, up to 100 for each; 0 is no limit.
+    DomainShare = 28,
 }
 
 impl Op {
     /// Every operation, for tables and tests.
-    pub const ALL: [Op; 25] = [
+    pub const ALL: [Op; 26] = [
         Op::Version,
         Op::PlatformInfo,
         Op::ConsoleRead,
@@ -126,6 +130,7 @@ impl Op {
         Op::PortAlloc,
         Op::VuartInit,
         Op::WallClock,
+        Op::DomainShare,
     ];
 
     /// The hypercall number of the operation, for x16.
@@ -164,6 +169,11 @@ pub struct PlatformInfo {
     /// pCPUs online.
     pub pcpus: u32,
 }
+
+/// The weight of a new domain, as in Xen's credit2.
+pub const DEFAULT_WEIGHT: u32 = 256;
+/// The largest weight of a domain.
+pub const MAX_WEIGHT: u32 = 65535;
 
 /// Give the domain an emulated SBSA UART (`vuart="sbsa_uart"`).
 pub const CREATE_VUART: u32 = 1 << 0;
@@ -221,6 +231,10 @@ pub struct DomainInfo {
     pub domid: u32,
     /// Frames of kernel objects charged to the domain.
     pub kernel_pages: u32,
+    /// The weight of each vCPU.
+    pub weight: u32,
+    /// The most that its vCPUs may run together, in per cent of a pCPU; 0 is no limit.
+    pub cap: u32,
 }
 
 /// One vCPU, for `xl vcpu-list`.
@@ -231,6 +245,8 @@ pub struct VcpuInfo {
     pub cpu_ns: u64,
     /// pCPUs that it may use.
     pub affinity: u64,
+    /// pCPUs that it prefers.
+    pub soft_affinity: u64,
     /// The pCPU where it is or was last.
     pub pcpu: u32,
     /// 0 offline, 1 running, 2 ready, 3 blocked, 4 paused.
@@ -239,8 +255,8 @@ pub struct VcpuInfo {
 
 const _: () = assert!(size_of::<PlatformInfo>() == 72);
 const _: () = assert!(size_of::<DomainParams>() == 40);
-const _: () = assert!(size_of::<DomainInfo>() == 64);
-const _: () = assert!(size_of::<VcpuInfo>() == 24);
+const _: () = assert!(size_of::<DomainInfo>() == 72);
+const _: () = assert!(size_of::<VcpuInfo>() == 32);
 
 #[cfg(test)]
 mod tests {

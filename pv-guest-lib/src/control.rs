@@ -274,8 +274,16 @@ pub fn vcpu_info(dom: Cap, vcpu: VcpuId) -> Result<VcpuInfo> {
 ///
 /// # Errors
 /// `EINVAL` when no online pCPU is left, `ENOENT` without such a vCPU.
-pub fn set_affinity(dom: Cap, vcpu: VcpuId, mask: u64) -> Result<()> {
-    ask(Op::VcpuAffinity, [cap(dom), u64::from(vcpu.0), mask, 0, 0])
+pub fn set_affinity(dom: Cap, vcpu: VcpuId, hard: u64, soft: u64) -> Result<()> {
+    ask(Op::VcpuAffinity, [cap(dom), u64::from(vcpu.0), hard, soft, 0])
+}
+
+/// Sets the weight of each vCPU, and how much all of them may run together, in per cent of a pCPU; 0 is no limit.
+///
+/// # Errors
+/// `EINVAL` for a weight outside 1 to `MAX_WEIGHT`, or a cap above 100 for each vCPU.
+pub fn set_share(dom: Cap, weight: u32, limit: u32) -> Result<()> {
+    ask(Op::DomainShare, [cap(dom), u64::from(weight), u64::from(limit), 0, 0])
 }
 
 /// Sets an HVM parameter of the domain.

@@ -140,7 +140,7 @@ impl Toolstack {
         for vcpu in 0..config.max_vcpus {
             let mask = config.cpus.of(vcpu as usize).mask();
             if mask != u64::MAX {
-                control::set_affinity(cap, VcpuId(vcpu), mask).map_err(|error| match error {
+                control::set_affinity(cap, VcpuId(vcpu), mask, u64::MAX).map_err(|error| match error {
                     XenError::Inval => Error::NoCpu,
                     other => Error::Hypervisor("key 'cpus'", other),
                 })?;

@@ -8,7 +8,8 @@ mod tests;
 use core::sync::atomic::Ordering;
 
 use hypercall_abi::control::{
-    Cap, DomainInfo, DomainParams, Op, PlatformInfo, STATE_BLOCKED, STATE_PAUSED, STATE_RUNNING, VERSION, VcpuInfo,
+    Cap, DomainInfo, DomainParams, MAX_WEIGHT, Op, PlatformInfo, STATE_BLOCKED, STATE_PAUSED, STATE_RUNNING, VERSION,
+    VcpuInfo,
 };
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
@@ -27,7 +28,7 @@ use crate::lifecycle;
 use crate::machine::{Machine, Range};
 use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
-use crate::runstate::{BLOCKED, OFFLINE, nanoseconds};
+use crate::runstate::{BLOCKED, CAPPED, OFFLINE, nanoseconds};
 use crate::vcpu::Vcpu;
 use crate::{about, grant, guest};
 
@@ -139,11 +140,15 @@ fn of_domain<H: Hw>(
         }),
         Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3),
         Op::VcpuInfo => call.write(2, &vcpu_info(vcpu(target, x1)?)),
-        Op::VcpuAffinity if x2 & ((1 << H::online()) - 1) == 0 => Err(XenError::Inval),
         Op::VcpuAffinity => {
-            call.kernel.pin(vcpu(target, x1)?, x2);
+            let online = (1 << H::online()) - 1;
+            if x2 & online == 0 || x3 & online == 0 {
+                return Err(XenError::Inval);
+            }
+            call.kernel.pin(vcpu(target, x1)?, x2, x3);
             Ok(())
         }
+        Op::DomainShare => share(call.kernel, target, x1, x2),
         Op::HvmParam => about::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
         Op::PortAlloc => port_for(call, target, x1, Some(VcpuId(0))).map(drop),
@@ -168,6 +173,14 @@ fn set_wall_clock<H: Hw>(target: &Domain<H>, now: u64) {
     let (seconds, rest, page) = (start / 1_000_000_000, start % 1_000_000_000, target.shared_info.pa());
     H::store64(page.add(layout::WC_VERSION as u64), seconds << 32);
     H::store64(page.add(layout::WC_NSEC as u64), seconds >> 32 << 32 | rest);
+}
+
+fn share<H: Hw>(kernel: &Kernel<H>, target: &Domain<H>, weight: u64, cap: u64) -> Result<(), XenError> {
+    let weight = u32::try_from(weight).ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight));
+    let cap = usize::try_from(cap).ok().filter(|cap| *cap <= 100 * target.vcpus().len());
+    let cap = cap.and_then(|cap| u32::try_from(cap).ok()).ok_or(XenError::Inval)?;
+    kernel.set_share(target, weight.ok_or(XenError::Inval)?, cap);
+    Ok(())
 }
 
 /// IPA is PA here, so blocks fit blocks, and the entries are few however long the range.
@@ -241,6 +254,8 @@ fn domain_info<H: Hw>(target: &Domain<H>) -> DomainInfo {
         vcpus: count(vcpus.len() as u64),
         domid: u32::from(target.id.0),
         kernel_pages: count(target.quota.kernel()),
+        weight: vcpus.first().map_or(0, |vcpu| vcpu.weight.load(Ordering::Relaxed)),
+        cap: target.budget.cap(),
     }
 }
 
@@ -249,6 +264,7 @@ fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
     let state = match run.state {
         Runstate::Running => 1,
         Runstate::Runnable => 2,
+        Runstate::Blocked | Runstate::Offline if run.held == CAPPED => 2,
         Runstate::Blocked | Runstate::Offline if run.held & OFFLINE != 0 => 0,
         Runstate::Blocked | Runstate::Offline if run.held == BLOCKED => 3,
         Runstate::Blocked | Runstate::Offline => 4,
@@ -256,6 +272,7 @@ fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
     VcpuInfo {
         cpu_ns: nanoseconds::<H>(run.running(H::now())),
         affinity: vcpu.affinity.load(Ordering::Relaxed),
+        soft_affinity: vcpu.soft_affinity.load(Ordering::Relaxed),
         pcpu: u32::from(run.pcpu.0),
         state,
     }

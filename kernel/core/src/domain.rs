@@ -17,6 +17,7 @@ use crate::grant::GrantTable;
 use crate::hw::Hw;
 use crate::p2m::P2m;
 use crate::quota::Quota;
+use crate::sched::Budget;
 use crate::sched_op::Watchdogs;
 use crate::vcpu::Vcpu;
 use crate::vgic::{Distributor, GicLayout};
@@ -62,6 +63,8 @@ pub struct Domain<H: Hw> {
     pub shared_info: FrameRef,
     /// vCPUs that may be polling, a bit each: where a sender looks first.
     pub pollers: AtomicU64,
+    /// How much it may run.
+    pub budget: Budget,
     /// Pauses through capabilities that have not been taken back. Guards also that the vCPUs are held as it says.
     pub pauses: SpinMutex<u32>,
     /// Whether the runstate copies carry the update flag (`vm_assist`).
@@ -102,6 +105,7 @@ impl<H: Hw> Domain<H> {
             line: SpinMutex::new(LineBuffer::default()),
             shared_info,
             pollers: AtomicU64::new(0),
+            budget: Budget::default(),
             pauses: SpinMutex::new(1),
             runstate_flag: AtomicBool::new(false),
             counter_offset: H::now(),

@@ -7,7 +7,7 @@ use hypercall_abi::ids::DomId;
 
 use crate::context::TrapFrame;
 use crate::domain::Domain;
-use crate::hw::{Hw, PcpuId};
+use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::vcpu::{Vcpu, VcpuContext};
 
@@ -27,13 +27,15 @@ pub struct LocalCpu<H: Hw> {
     pub current: Option<Current<H>>,
     /// Whose registers are here, what a report of a crash names, inside the scheduler too.
     pub domain: Option<DomId>,
+    /// When the cap of the domain ends the turn of the vCPU that runs here; `Ticks::MAX` never.
+    pub limit: Ticks,
     fp_loaded: bool,
 }
 
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, domain: None, fp_loaded: false }
+        LocalCpu { id, current: None, domain: None, limit: Ticks::MAX, fp_loaded: false }
     }
 
     /// Takes the registers of the vCPU off this pCPU, but for its GIC.
@@ -47,13 +49,13 @@ impl<H: Hw> LocalCpu<H> {
     }
 
     /// Puts the registers of `vcpu` on this pCPU.
-    pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame) {
+    pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame, now: Ticks) {
         self.domain = Some(domain.id);
         let context = vcpu.context.lock();
         H::copy_frame(frame, &context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
-        vcpu.gic.load::<H>(&context.el1);
+        vcpu.gic.load::<H>(&context.el1, now);
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.

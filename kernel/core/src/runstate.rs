@@ -16,6 +16,8 @@ pub const OFFLINE: u32 = 1 << 1;
 pub const PAUSED: u32 = 1 << 2;
 /// The domain has shut down or is being destroyed.
 pub const STOPPED: u32 = 1 << 3;
+/// The domain has run as much as its cap allows in this period.
+pub const CAPPED: u32 = 1 << 4;
 
 /// What the scheduler knows of a vCPU.
 pub struct Run {

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT, vcpu_affinity};
+use hypercall_abi::control::DEFAULT_WEIGHT;
 use hypercall_abi::ids::{DomId, VcpuId};
 use spin::mutex::SpinMutex;
 
@@ -58,7 +59,11 @@ pub struct Vcpu<H: Hw> {
     pub run: SpinMutex<Run>,
     /// pCPUs that it may use, a bit each.
     pub affinity: AtomicU64,
-    /// What the scheduling policy keeps.
+    /// pCPUs that it uses rather than others, a bit each.
+    pub soft_affinity: AtomicU64,
+    /// Its share of a pCPU in proportion to the others' there.
+    pub weight: AtomicU32,
+    /// What the scheduling policy keeps; `u64::MAX` when it comes from another pCPU.
     pub vruntime: AtomicU64,
     /// Physical address of the vcpu_info; 0 while there is none.
     info: AtomicU64,
@@ -82,6 +87,8 @@ impl<H: Hw> Vcpu<H> {
             ptimer: PhysicalTimer::default(),
             run: SpinMutex::new(Run::default()),
             affinity: AtomicU64::new(u64::MAX),
+            soft_affinity: AtomicU64::new(u64::MAX),
+            weight: AtomicU32::new(DEFAULT_WEIGHT),
             vruntime: AtomicU64::new(0),
             info: AtomicU64::new(0),
             info_frame: SpinMutex::new(None),
@@ -104,6 +111,14 @@ impl<H: Hw> Vcpu<H> {
     /// The pCPU where it runs now.
     pub fn running_on(&self) -> Option<PcpuId> {
         self.run.lock().running_on()
+    }
+
+    /// From now on it belongs to this pCPU. What it has run on another one means nothing there.
+    pub fn moves(&self, run: &mut Run, to: PcpuId) {
+        if run.pcpu != to {
+            run.pcpu = to;
+            self.vruntime.store(u64::MAX, Ordering::Relaxed);
+        }
     }
 
     /// Ends a poll, if one is under way; the caller then lets the vCPU run.

@@ -14,7 +14,7 @@ pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
         Op::Version | Op::Power | Op::DeviceMap | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
         Op::DomainPause | Op::DomainUnpause | Op::DomainShutdown | Op::DomainMaxPages | Op::Populate => false,
         Op::VcpuStart | Op::VcpuAffinity | Op::HvmParam | Op::GrantSeed | Op::PortAlloc | Op::VuartInit => false,
-        Op::WallClock => false,
+        Op::WallClock | Op::DomainShare => false,
     };
     if with_buffer {
         return [XenError::Fault.raw().cast_unsigned(), 0, 0];

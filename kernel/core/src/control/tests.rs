@@ -138,8 +138,8 @@ fn a_domain_is_made_filled_started_looked_at_and_destroyed() {
     for nobody in [2, 1 << 32, u64::MAX] {
         assert_eq!(control(&mut world, &dom0, Op::VcpuStart, &[cap, nobody, ram, 5]).0, XenError::NoEnt as i64);
     }
-    assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 0, 1 << 9]).0, XenError::Inval as i64);
-    assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 0, u64::MAX]).0, 0);
+    assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 0, 1 << 9, 1]).0, XenError::Inval as i64);
+    assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 0, u64::MAX, 1]).0, 0);
     assert_eq!(control(&mut world, &dom0, Op::DomainUnpause, &[cap]).0, 0);
     assert_eq!(control(&mut world, &dom0, Op::DomainUnpause, &[cap]).0, XenError::Inval as i64);
     let seen = info(&mut world, &dom0, cap);
@@ -164,6 +164,27 @@ fn a_domain_is_made_filled_started_looked_at_and_destroyed() {
     drop(domain);
     let left = free - Fake::frames().free_pages();
     assert!(left <= 4, "{left} frames beyond what a started vCPU takes");
+}
+
+#[test]
+fn absurd_shares_and_masks_are_refused_and_change_nothing() {
+    let (mut world, dom0) = World::new();
+    let (cap, _domain) = create(&mut world, &dom0);
+    assert_eq!(control(&mut world, &dom0, Op::DomainShare, &[cap, 512, 150]).0, 0);
+    assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 1, 1, u64::MAX]).0, 0);
+    let inval = XenError::Inval as i64;
+    for (weight, limit) in [(0, 0), (65536, 0), (u64::MAX, 0), (1 << 32 | 1, 0), (256, 201), (256, u64::MAX)] {
+        assert_eq!(control(&mut world, &dom0, Op::DomainShare, &[cap, weight, limit]).0, inval, "{weight} {limit}");
+    }
+    for (hard, soft) in [(0, 1), (1, 0), (2, 1), (1, 1 << 63)] {
+        assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 1, hard, soft]).0, inval, "{hard} {soft}");
+    }
+    assert_eq!(control(&mut world, &dom0, Op::VcpuAffinity, &[cap, 2, 1, 1]).0, XenError::NoEnt as i64);
+    let seen = info(&mut world, &dom0, cap);
+    assert_eq!((seen.weight, seen.cap), (512, 150));
+    assert_eq!(control(&mut world, &dom0, Op::VcpuInfo, &[cap, 1, GUEST_RAM]).0, 0);
+    let vcpu: VcpuInfo = peek(&dom0, GUEST_RAM);
+    assert_eq!((vcpu.affinity, vcpu.soft_affinity), (1, u64::MAX));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::domain::{Domain, MAX_DOMAINS};
 use crate::hw::{Hw, Ticks};
 use crate::kernel::{Kernel, MAX_VCPUS_TOTAL};
 use crate::local::LocalCpu;
+use crate::runstate::{BLOCKED, CAPPED};
 use crate::vcpu::Vcpu;
 use crate::{sched_op, vtimer};
 
@@ -67,7 +68,7 @@ impl<H: Hw> Kernel<H> {
                 Some(Alarm::Vcpu(vcpu)) => {
                     vcpu.end_poll();
                     vtimer::expire(self, &vcpu, now);
-                    self.notify(&vcpu);
+                    self.release(&vcpu, BLOCKED | CAPPED);
                 }
                 Some(Alarm::Watchdog(domain)) => sched_op::watchdog_expired(self, &domain, now),
                 None => break,

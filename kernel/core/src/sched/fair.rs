@@ -1,32 +1,43 @@
-//! The default policy: the vCPU that has run least so far is next (a virtual-time queue with bounded lag).
+//! The policy: weighted fair queueing with bounded lag. The vCPU that has run least by its weight is next.
 //!
-//! Each vCPU carries a virtual runtime. One that wakes up may lag behind the others by a bounded time, so that
-//! sleeping saves up no more than that, and one that comes from another pCPU may lead by no more.
+//! A virtual runtime grows with the time that a vCPU runs, by 1/weight, to the tick of the counter. Turns are of one
+//! length in virtual time. So this is Earliest Eligible Virtual Deadline First (Stoica and Abdel-Wahab, Old Dominion
+//! University TR-95-22, 1995) with requests of one virtual length, where deadlines have the order of eligible times and
+//! one key is enough; it is Start-time Fair Queueing as well (Goyal, Guo and Vin, OSDI 1996). Who never sleeps is never
+//! further from its share than a turn. Who sleeps may come back behind the others by a bounded time, so that a wake-up
+//! takes over and sleeping saves up no more: one that runs less than its share waits for the end of one turn at most.
 
 use core::cmp::Ordering;
 use core::sync::atomic::Ordering::Relaxed;
 
 use heapless::binary_heap::{BinaryHeap, Min};
+use hypercall_abi::control::DEFAULT_WEIGHT;
 
 use super::Policy;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::MAX_VCPUS_TOTAL;
-use crate::runstate::earliest;
 use crate::vcpu::Vcpu;
 
-/// How long a turn is while others wait, and the most that a vCPU's virtual runtime may differ from its queue's when it
-/// enters: 5 ms.
-fn slice<H: Hw>() -> Ticks {
-    u64::from(H::frequency()) / 200
+/// In which time everybody who waits has a turn, unless that would be too short a one: 10 ms.
+fn period<H: Hw>() -> Ticks {
+    u64::from(H::frequency()) / 100
 }
 
-/// How far ahead of the running vCPU a waiting one must be to preempt it: 0.5 ms.
-fn granularity<H: Hw>() -> Ticks {
-    u64::from(H::frequency()) / 2000
+/// The shortest turn, as a part of the period, and how far behind the running vCPU, in virtual time, a waiting one must be to preempt
+/// it: about 0.3 ms.
+const SHORTEST: u64 = 32;
+/// The most that a vCPU that comes may be behind the others, as a part of the period and in virtual time: 5 ms.
+const LAG: u64 = 2;
+
+/// Virtual time: ticks of a vCPU of the default weight. One more, so that nothing is free.
+fn to_virtual(ticks: Ticks, weight: u64) -> u64 {
+    ticks.wrapping_mul(u64::from(DEFAULT_WEIGHT)) / weight + 1
 }
 
 struct Waiting<H: Hw> {
+    /// Its virtual runtime.
     key: u64,
+    weight: u64,
     vcpu: H::Shared<Vcpu<H>>,
 }
 
@@ -47,19 +58,20 @@ impl<H: Hw> Ord for Waiting<H> {
     }
 }
 
-/// The turn of the vCPU that runs.
+/// The turn of the vCPU that runs. It has no end while nobody waits.
 #[derive(Clone, Copy)]
 struct Turn {
     /// Its virtual runtime at `since`.
     key: u64,
     since: Ticks,
-    /// When it has had its slice.
-    slice_end: Ticks,
+    weight: u64,
+    /// When its turn is over.
+    end: Ticks,
 }
 
 impl Turn {
     fn key_at(&self, now: Ticks) -> u64 {
-        self.key.saturating_add(now.saturating_sub(self.since))
+        self.key.saturating_add(to_virtual(now.saturating_sub(self.since), self.weight))
     }
 }
 
@@ -68,45 +80,56 @@ pub struct FairQueue<H: Hw> {
     heap: BinaryHeap<Waiting<H>, Min, MAX_VCPUS_TOTAL>,
     /// Virtual time of the queue: never behind a vCPU that has run here.
     floor: u64,
+    /// The weights of those who wait, together.
+    weights: u64,
     running: Option<Turn>,
 }
 
 impl<H: Hw> FairQueue<H> {
     /// An empty queue.
     pub(crate) const fn new() -> Self {
-        FairQueue { heap: BinaryHeap::new(), floor: 0, running: None }
+        FairQueue { heap: BinaryHeap::new(), floor: 0, weights: 0, running: None }
     }
 
     fn head(&self) -> Option<u64> {
         self.heap.peek().map(|waiting| waiting.key)
     }
 
-    /// Brings the virtual runtime of a vCPU that comes from sleep or from another pCPU within the lag of this queue's.
-    fn adopt(&self, vcpu: &Vcpu<H>) -> u64 {
-        let (lag, own) = (slice::<H>(), vcpu.vruntime.load(Relaxed));
-        let key = own.clamp(self.floor.saturating_sub(lag), self.floor.saturating_add(lag));
-        vcpu.vruntime.store(key, Relaxed);
-        key
+    /// How long a turn is beside those who wait.
+    fn turn(&self, period: Ticks, weight: u64) -> Ticks {
+        (period * weight / (self.weights + weight)).max(period / SHORTEST)
     }
 
-    /// Virtual time goes on to that of the vCPU, running or waiting, that has run least.
-    fn advance(&mut self, now: Ticks) {
-        let running = self.running.map(|turn| turn.key_at(now));
-        if let Some(least) = earliest([running, self.head()]) {
-            self.floor = self.floor.max(least);
-        }
+    /// Virtual time goes on to that of the vCPU, running with `running` or waiting, that has run least.
+    fn advance(&mut self, running: u64) {
+        self.floor = self.floor.max(running.min(self.head().unwrap_or(u64::MAX)));
     }
 }
 
 impl<H: Hw> Policy<H> for FairQueue<H> {
     fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, now: Ticks) {
-        self.advance(now);
+        let (period, weight) = (period::<H>(), u64::from(vcpu.weight.load(Relaxed)));
+        self.weights += weight;
+        if let Some(mut turn) = self.running {
+            self.advance(turn.key_at(now));
+            // The more wait, the shorter is each turn.
+            turn.end = turn.end.min(turn.since + self.turn(period, turn.weight));
+            self.running = Some(turn);
+        }
+        let key = match vcpu.vruntime.load(Relaxed) {
+            u64::MAX => self.floor,
+            // Those who have slept long and wake up together run in the order in which they come.
+            own => own.max(self.floor.saturating_sub(period / LAG) + self.heap.len() as u64),
+        };
+        vcpu.vruntime.store(key, Relaxed);
         // The heap has room for every vCPU that can exist, and each stands in one queue at most.
-        let _ = self.heap.push(Waiting { key: self.adopt(&vcpu), vcpu });
+        let _ = self.heap.push(Waiting { key, weight, vcpu });
     }
 
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>> {
-        self.heap.pop().map(|waiting| waiting.vcpu)
+        let Waiting { vcpu, weight, .. } = self.heap.pop()?;
+        self.weights -= weight;
+        Some(vcpu)
     }
 
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
@@ -114,16 +137,24 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
         if may { self.pop() } else { None }
     }
 
-    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
-        let slice_end = now.saturating_add(slice::<H>());
-        self.running = Some(Turn { key: self.adopt(vcpu), since: now, slice_end });
-        self.advance(now);
+    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) -> Option<Ticks> {
+        let weight = u64::from(vcpu.weight.load(Relaxed));
+        let key = match vcpu.vruntime.load(Relaxed) {
+            u64::MAX => self.floor,
+            own => own,
+        };
+        self.advance(key);
+        let waits = self.heap.peek().is_some();
+        let end = if waits { now + self.turn(period::<H>(), weight) } else { Ticks::MAX };
+        self.running = Some(Turn { key, since: now, weight, end });
+        waits.then_some(end)
     }
 
     fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
-        self.advance(now);
         if let Some(turn) = self.running.take() {
-            vcpu.vruntime.store(turn.key_at(now), Relaxed);
+            let key = turn.key_at(now);
+            self.advance(key);
+            vcpu.vruntime.store(key, Relaxed);
         }
     }
 
@@ -131,7 +162,7 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     fn give_way(&mut self, now: Ticks) -> bool {
         let Some(head) = self.head() else { return false };
         if let Some(turn) = &mut self.running {
-            *turn = Turn { key: turn.key_at(now).max(head), since: now, slice_end: now };
+            *turn = Turn { key: turn.key_at(now).max(head), since: now, end: now, ..*turn };
         }
         true
     }
@@ -139,12 +170,12 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     fn turn_end(&self, now: Ticks) -> Option<Ticks> {
         let head = self.head()?;
         let Some(turn) = self.running else { return Some(now) };
-        if head.saturating_add(granularity::<H>()) < turn.key_at(now) {
+        if head.saturating_add(period::<H>() / SHORTEST) < turn.key_at(now) {
             return Some(now);
         }
-        // After its slice it goes on until it has run as much as the one that waits.
-        let even = turn.since.saturating_add(head.saturating_sub(turn.key));
-        Some(turn.slice_end.max(even))
+        // After its turn it goes on until it has run as much as the one that waits.
+        let left = head.saturating_sub(turn.key).saturating_mul(turn.weight) / u64::from(DEFAULT_WEIGHT);
+        Some(turn.since.saturating_add(left).max(turn.end))
     }
 
     fn waiting(&self) -> usize {

@@ -4,6 +4,7 @@
 //! nothing holds it; it then stands in one run queue, or runs. Which vCPU of a queue is next is the policy's business.
 
 mod alarm;
+mod cap;
 mod fair;
 mod switch;
 #[cfg(test)]
@@ -14,12 +15,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hypercall_abi::vcpu::Runstate;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
+use crate::domain::Domain;
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, Run, earliest};
 use crate::vcpu::Vcpu;
 
 pub use alarm::{Alarm, Alarms};
+pub use cap::Budget;
 use fair::FairQueue;
 pub use switch::reschedule;
 
@@ -31,8 +34,8 @@ pub trait Policy<H: Hw> {
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>>;
-    /// `vcpu` runs from now on.
-    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks);
+    /// `vcpu` runs from now on; until when, if others wait.
+    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) -> Option<Ticks>;
     /// `vcpu`, which has run, does so no more: it is charged for its turn.
     fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks);
     /// Who runs wants its turn to end; false if nobody waits for that.
@@ -51,9 +54,10 @@ pub struct Queues<H: Hw> {
 }
 
 impl<H: Hw> Queues<H> {
-    /// Sets this pCPU's timer to the earliest alarm, the end of the turn of who runs, or `own`, a timer of it.
-    fn program(&self, now: Ticks, own: Option<Ticks>) {
-        H::set_deadline(earliest([self.ready.turn_end(now), self.alarms.earliest(), own]));
+    /// Sets this pCPU's timer to the earliest alarm, the end of the turn of who runs, `limit` by its domain's cap, or
+    /// `own`, a timer of it. There is none while a vCPU runs alone, without a cap and without timers.
+    fn program(&self, end: Option<Ticks>, own: Option<Ticks>, limit: Ticks) {
+        H::set_deadline(earliest([end, self.alarms.earliest(), own, Some(limit)]));
     }
 }
 
@@ -109,15 +113,19 @@ impl<H: Hw> Scheduler<H> {
     /// Queues a vCPU that nothing holds and that stands in no run queue.
     pub fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, now: Ticks) {
         self.cancel_alarm(vcpu, run);
-        let id = self.choose(vcpu.affinity.load(Ordering::Relaxed), run.pcpu);
-        let comes = run.running_on() != Some(id);
-        run.pcpu = id;
+        let id = self.choose(vcpu, run.pcpu);
+        self.place(vcpu, run, id, now);
+    }
+
+    /// Queues a vCPU on this pCPU, which looks if that is urgent.
+    fn place(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, id: PcpuId, now: Ticks) {
+        vcpu.moves(run, id);
         run.enter(Runstate::Runnable, now);
         let urgent = {
             let ready = &mut self.queues(id).ready;
             ready.push(vcpu.clone(), now);
             // Whoever waits alone ends the others' time without a limit.
-            comes && (ready.waiting() == 1 || ready.turn_end(now).is_some_and(|end| end <= now))
+            ready.waiting() == 1 || ready.turn_end(now).is_some_and(|end| end <= now)
         };
         if urgent {
             self.poke(id);
@@ -132,10 +140,13 @@ impl<H: Hw> Scheduler<H> {
         }
     }
 
-    /// The pCPU for a vCPU: its last one if that sleeps, else any that sleeps, else its last one.
-    fn choose(&self, affinity: u64, last: PcpuId) -> PcpuId {
-        let idle = u64::from(self.idle.load(Ordering::SeqCst)) & affinity;
-        let among = if idle != 0 { idle } else { affinity };
+    /// The pCPU for a vCPU: its last one if that sleeps, else any that sleeps, else its last one; and of each kind one
+    /// that it prefers, if there is one.
+    fn choose(&self, vcpu: &Vcpu<H>, last: PcpuId) -> PcpuId {
+        let (hard, soft) = (vcpu.affinity.load(Ordering::Relaxed), vcpu.soft_affinity.load(Ordering::Relaxed));
+        let idle = u64::from(self.idle.load(Ordering::SeqCst)) & hard;
+        let among = if idle != 0 { idle } else { hard };
+        let among = if among & soft != 0 { among & soft } else { among };
         let last = if among & (1 << last.0) != 0 { u32::from(last.0) } else { among.trailing_zeros() };
         if idle != 0 {
             // Spoken for: the next vCPU that wakes up goes to another one that sleeps.
@@ -183,10 +194,22 @@ impl<H: Hw> Kernel<H> {
         blocked
     }
 
-    /// Lets a vCPU use these pCPUs only, a bit each; one of them at least exists.
-    pub fn pin(&self, vcpu: &Vcpu<H>, affinity: u64) {
-        vcpu.affinity.store(affinity, Ordering::Relaxed);
+    /// Lets a vCPU use the pCPUs of `hard` only, a bit each, and those of `soft` rather than others; one of each at least
+    /// exists.
+    pub fn pin(&self, vcpu: &Vcpu<H>, hard: u64, soft: u64) {
+        vcpu.affinity.store(hard, Ordering::Relaxed);
+        vcpu.soft_affinity.store(soft, Ordering::Relaxed);
         // If it runs where it may not, it must leave. If it waits, the pCPU that takes it from its queue looks.
         self.hold(vcpu, 0);
+    }
+
+    /// Gives a domain its weight and its cap, in per cent of a pCPU.
+    pub fn set_share(&self, domain: &Domain<H>, weight: u32, cap: u32) {
+        domain.budget.set_cap(cap);
+        for vcpu in domain.vcpus() {
+            vcpu.weight.store(weight, Ordering::Relaxed);
+            // One that runs begins a turn under the new cap.
+            self.hold(vcpu, 0);
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::exit;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
+use crate::runstate::CAPPED;
 use crate::vcpu::Vcpu;
 use crate::vgic::VcpuGic;
 
@@ -18,21 +19,26 @@ use crate::vgic::VcpuGic;
 pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     kernel.sched.again(cpu.id).store(false, Ordering::SeqCst);
     let mut now = H::now();
-    if let Some(Current { vcpu, .. }) = &cpu.current
+    if let Some(Current { vcpu, domain }) = &cpu.current
         && vcpu.held() == 0
         && allows(vcpu, cpu.id)
     {
+        // The cap may have come or gone since the turn began.
+        match (domain.budget.cap(), cpu.limit) {
+            (0, _) => cpu.limit = Ticks::MAX,
+            (_, Ticks::MAX) => cpu.limit = now,
+            _ => {}
+        }
         let queues = kernel.sched.queues(cpu.id);
-        if queues.ready.turn_end(now).is_none_or(|end| end > now) {
-            queues.program(now, vcpu.ptimer.deadline());
+        let end = queues.ready.turn_end(now);
+        if now < cpu.limit && end.is_none_or(|end| end > now) {
+            queues.program(end, vcpu.ptimer.deadline(), cpu.limit);
             return;
         }
     }
-    if let Some(current) = cpu.current.take() {
-        kernel.take_off(cpu, frame, &current, now);
-    }
+    let mut next = cpu.current.take().and_then(|current| kernel.take_off(cpu, frame, &current, now));
     loop {
-        match kernel.next(cpu.id) {
+        match next.take().or_else(|| kernel.next(cpu.id)) {
             Some(vcpu) => {
                 if kernel.put_on(cpu, frame, vcpu, now) {
                     return;
@@ -55,34 +61,49 @@ impl<H: Hw> Kernel<H> {
     }
 
     /// Saves the vCPU that ran here, then lets it go: back into a run queue, or to sleep with an alarm for its timers,
-    /// which no hardware watches from now on.
-    fn take_off(&self, cpu: &mut LocalCpu<H>, frame: &TrapFrame, current: &Current<H>, now: Ticks) {
+    /// which no hardware watches from now on. Returns the next one if that is at hand.
+    #[inline]
+    fn take_off(
+        &self,
+        cpu: &mut LocalCpu<H>,
+        frame: &TrapFrame,
+        current: &Current<H>,
+        now: Ticks,
+    ) -> Option<H::Shared<Vcpu<H>>> {
         let vcpu = &current.vcpu;
-        let wake_at = {
-            let mut context = vcpu.context.lock();
-            cpu.save(frame, &mut context);
-            vcpu.deadline(&context.el1)
-        };
+        cpu.save(frame, &mut vcpu.context.lock());
         VcpuGic::unload(self, current);
+        current.domain.budget.settle(cpu.limit, now);
         // Behind this lock another pCPU may take the vCPU: everything of it is saved.
         let mut run = vcpu.run.lock();
+        if run.held != 0 {
+            run.alarm = vcpu.deadline(&vcpu.context.lock().el1);
+        }
         let mut queues = self.sched.queues(cpu.id);
         queues.ready.stop(vcpu, now);
-        if run.held == 0 {
-            drop(queues);
-            self.sched.enqueue(vcpu, &mut run, now);
-        } else {
+        if run.held != 0 {
             run.enter_sleep(now);
-            run.alarm = wake_at;
-            if let Some(at) = wake_at {
+            if let Some(at) = run.alarm {
                 queues.alarms.set(at, Alarm::Vcpu(vcpu.clone()));
             }
-            drop(queues);
+        } else {
+            let id = self.sched.choose(vcpu, cpu.id);
+            if id == cpu.id {
+                run.enter(Runstate::Runnable, now);
+                queues.ready.push(vcpu.clone(), now);
+            } else {
+                drop(queues);
+                self.sched.place(vcpu, &mut run, id, now);
+                queues = self.sched.queues(cpu.id);
+            }
         }
+        let next = queues.ready.pop();
+        drop(queues);
         run.publish::<H>(current.domain.runstate_flag.load(Ordering::Relaxed));
+        next
     }
 
-    /// Puts a vCPU on this pCPU; false if it is held after all, or its domain is gone.
+    /// Puts a vCPU on this pCPU; false if it is held after all, its domain has used up its cap, or is gone.
     fn put_on(&self, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, vcpu: H::Shared<Vcpu<H>>, now: Ticks) -> bool {
         let Some(domain) = self.domains.get(vcpu.domid) else { return false };
         {
@@ -96,15 +117,26 @@ impl<H: Hw> Kernel<H> {
                 self.sched.enqueue(&vcpu, &mut run, now);
                 return false;
             }
-            run.pcpu = cpu.id;
+            cpu.limit = match domain.budget.lend::<H>(now) {
+                Ok(limit) => limit,
+                Err(again) => {
+                    run.held |= CAPPED;
+                    run.alarm = Some(again);
+                    run.enter_sleep(now);
+                    vcpu.moves(&mut run, cpu.id);
+                    self.sched.queues(cpu.id).alarms.set(again, Alarm::Vcpu(vcpu.clone()));
+                    return false;
+                }
+            };
+            vcpu.moves(&mut run, cpu.id);
             run.enter(Runstate::Running, now);
             run.publish::<H>(domain.runstate_flag.load(Ordering::Relaxed));
         }
-        cpu.load(self, &vcpu, &domain, frame);
+        cpu.load(self, &vcpu, &domain, frame, now);
         {
             let mut queues = self.sched.queues(cpu.id);
-            queues.ready.start(&vcpu, now);
-            queues.program(now, vcpu.ptimer.deadline());
+            let end = queues.ready.start(&vcpu, now);
+            queues.program(end, vcpu.ptimer.deadline(), cpu.limit);
         }
         cpu.current = Some(Current { vcpu, domain });
         true
@@ -117,7 +149,7 @@ impl<H: Hw> Kernel<H> {
         self.sched.idle.fetch_or(bit, Ordering::SeqCst);
         let queues = self.sched.queues(cpu.id);
         if queues.ready.waiting() == 0 {
-            queues.program(H::now(), None);
+            queues.program(None, None, Ticks::MAX);
             drop(queues);
             H::wait_for_interrupt();
             exit::interrupts(self, cpu);

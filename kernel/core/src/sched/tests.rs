@@ -2,6 +2,7 @@
 
 mod alarms;
 mod model;
+mod shares;
 mod waits;
 
 use hypercall_abi::control::DomainParams;
@@ -165,10 +166,10 @@ fn affinity_is_honoured_when_it_changes_while_the_vcpu_waits_and_while_it_runs()
     let mut rig = Rig::new(2);
     let guest = domain(rig.kernel, 1);
     let vcpu = guest.vcpus()[0].clone();
-    rig.kernel.pin(&vcpu, 0b10);
+    rig.kernel.pin(&vcpu, 0b10, u64::MAX);
     rig.start(&guest, 0);
     for mask in [0b10u64, 0b01, 0b10] {
-        rig.kernel.pin(&vcpu, mask);
+        rig.kernel.pin(&vcpu, mask, u64::MAX);
         let mut runs = 0;
         rig.settle();
         for _ in 0..20 {

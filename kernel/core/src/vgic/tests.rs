@@ -121,7 +121,7 @@ impl Gic {
     }
 
     fn load(&self, vcpu: usize) {
-        self.vcpu(vcpu).load::<Fake>(&El1Context::default());
+        self.vcpu(vcpu).load::<Fake>(&El1Context::default(), Fake::now());
     }
 
     fn unload(&self, vcpu: usize) {

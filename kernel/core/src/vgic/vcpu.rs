@@ -8,7 +8,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use super::dist::refill;
 use super::private::{Lr, Private};
 use crate::context::El1Context;
-use crate::hw::{Hw, IntId};
+use crate::hw::{Hw, IntId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::Current;
 use crate::vtimer;
@@ -121,13 +121,10 @@ impl VcpuGic {
 
     /// Puts the vCPU on this pCPU. `el1` is what is being loaded: a virtual timer that is due is delivered right away
     /// instead of by a physical interrupt after the entry.
-    pub fn load<H: Hw>(&self, el1: &El1Context) {
+    pub fn load<H: Hw>(&self, el1: &El1Context, now: Ticks) {
         let Private { bank, on, .. } = &mut *self.lock();
         *on = Some(H::pcpu());
-        if bank.enabled & VTIMER_BIT != 0
-            && (bank.latch | bank.active) & VTIMER_BIT == 0
-            && vtimer::is_due(el1, H::now())
-        {
+        if bank.enabled & VTIMER_BIT != 0 && (bank.latch | bank.active) & VTIMER_BIT == 0 && vtimer::is_due(el1, now) {
             bank.raise(GUEST_TIMER_VIRT_PPI);
             self.mark(OWN);
         }

@@ -75,7 +75,7 @@ fn run(rig: &mut Rig, guests: &[Dom], model: &mut Model, step: Step) {
             assert_eq!(rig.kernel.unpause(&guests[n]).is_ok(), model.pauses[n] > 0);
             model.pauses[n] = model.pauses[n].saturating_sub(1);
         }
-        Step::Pin { vcpu, mask } => rig.kernel.pin(&guests[vcpu].vcpus()[0], mask),
+        Step::Pin { vcpu, mask } => rig.kernel.pin(&guests[vcpu].vcpus()[0], mask, u64::MAX),
         Step::Pass { on, ns } => {
             rig.pass(on, ns);
             let (other, now) = (1 - on, Fake::now());

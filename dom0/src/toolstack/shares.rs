@@ -1,0 +1,67 @@
+//! Who runs where and how much: what the pools say is told to the microkernel, and vCPUs are switched on and off.
+
+use alloc::vec::Vec;
+
+use dom0_core::config::DomainConfig;
+use dom0_core::devices::paths;
+use dom0_core::pool::{PoolError, Pools, Wish};
+use hypercall_abi::control::MAX_WEIGHT;
+use hypercall_abi::ids::{DomId, VcpuId};
+use pv_guest_lib::control;
+
+use super::{Error, Toolstack};
+
+impl Toolstack {
+    /// Gives a new domain its place and its share.
+    pub(super) fn place(&self, domid: DomId, config: &DomainConfig) -> Result<(), Error> {
+        let wish = |vcpu: u32| {
+            let vcpu = vcpu as usize;
+            Wish { hard: config.cpus.of(vcpu), soft: config.cpus_soft.of(vcpu) }
+        };
+        let wishes: Vec<Wish> = (0..config.max_vcpus).map(wish).collect();
+        self.pools.borrow_mut().admit(domid, config.pool.as_deref(), wishes)?;
+        self.tell_masks(domid)?;
+        self.set_share(domid, config.cpu_weight, config.cap)
+    }
+
+    /// Changes the pools, and tells the microkernel what follows for each domain.
+    pub fn change_pools(&self, change: impl FnOnce(&mut Pools) -> Result<(), PoolError>) -> Result<(), Error> {
+        change(&mut self.pools.borrow_mut())?;
+        let pools = self.pools.borrow();
+        let domids: Vec<DomId> = pools.iter().flat_map(|pool| pools.domains(&pool.name)).collect();
+        drop(pools);
+        domids.into_iter().try_for_each(|domid| match self.tell_masks(domid) {
+            // One that is being taken down runs nowhere any more.
+            Err(Error::Gone(_)) => Ok(()),
+            told => told,
+        })
+    }
+
+    fn tell_masks(&self, domid: DomId) -> Result<(), Error> {
+        let masks = self.pools.borrow().masks(domid);
+        let told = self.with_cap(domid, |cap| {
+            (0..).zip(masks).try_for_each(|(vcpu, (hard, soft))| control::set_affinity(cap, VcpuId(vcpu), hard, soft))
+        })?;
+        told.map_err(|error| Error::Hypervisor("setting the affinity", error))
+    }
+
+    /// Sets a domain's weight and cap.
+    pub fn set_share(&self, domid: DomId, weight: u32, cap: u32) -> Result<(), Error> {
+        let most = 100 * self.info(domid).map_or(0, |info| info.vcpus);
+        if weight == 0 || weight > MAX_WEIGHT || cap > most {
+            return Err(Error::Share(most));
+        }
+        self.with_cap(domid, |dom| control::set_share(dom, weight, cap))?
+            .map_err(|error| Error::Hypervisor("setting weight and cap", error))
+    }
+
+    /// Asks a guest to have its first `count` vCPUs online, of `all`.
+    pub fn set_vcpus(&self, domid: DomId, count: u32, all: u32) -> Result<(), Error> {
+        for vcpu in 0..all {
+            let path = alloc::format!("{}/cpu/{vcpu}/availability", paths::domain(domid));
+            let state = if vcpu < count { "online" } else { "offline" };
+            self.store.write(&path, state).map_err(|error| Error::Store("asking for vCPUs", error))?;
+        }
+        Ok(())
+    }
+}
