@@ -1,7 +1,9 @@
-//! The library for guests in C, and for kernels that bring their own everything and want a console, a store and disks.
+//! What a guest in C links: `libpv_guest.a`, from the same code as `pv-guest-lib` (see docs/porting.md). This header is made
+//! from it by `cargo xtask header`.
 //!
-//! All of it is thin: each function turns its arguments into Rust's and waits for a function of `pv-guest-lib`. The
-//! header `include/pv_guest.h` is made from this crate, and a test holds the two together.
+//! The guest defines `pv_main`, which is called once with interrupts on. Functions that wait let the library's own tasks run
+//! and sleep meanwhile. There is one vCPU and one thread of control. A number below 0 is an error: the negative of one of
+//! Xen's error numbers (public/errno.h), as a hypercall returns it.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -95,5 +95,5 @@ void pv_main(void) {
     good &= handle_event();
     print(good ? "c-hello: PASS\r\n" : "c-hello: FAIL\r\n");
     int64_t reason = pv_shutdown_wait();
-    pv_shutdown(failed("waiting for control/shutdown", reason) ? 3 : (uint32_t)reason);
+    pv_shutdown(failed("waiting for control/shutdown", reason) ? PV_SHUTDOWN_CRASH : (uint32_t)reason);
 }

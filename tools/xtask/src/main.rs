@@ -12,6 +12,7 @@ mod cpio;
 mod flat;
 mod foreign;
 mod fuzz;
+mod header;
 mod linux;
 mod paths;
 mod rootfs;
@@ -53,6 +54,8 @@ enum Cmd {
     Bench(bench::Command),
     /// Looks for bytes that bring Dom0's network to do what it must not
     Fuzz(fuzz::Options),
+    /// Writes the header for guests in C from the library that they link
+    Header,
     /// Names the functions and lines of a crash that Xenolith printed
     Symbolize(symbolize::Options),
     /// Runs a guest on Debian's Xen, to compare
@@ -79,6 +82,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cmd::Test(options) => return test::command(&paths, &options),
         Cmd::Bench(command) => bench::command(&paths, &command)?,
         Cmd::Fuzz(options) => return fuzz::command(&paths, &options),
+        Cmd::Header => header::command(&paths)?,
         Cmd::Symbolize(options) => symbolize::command(&paths, &options)?,
         Cmd::Xen(options) => xen::command(&paths, &options)?,
     }

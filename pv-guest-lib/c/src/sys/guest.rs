@@ -12,6 +12,18 @@ use super::bytes_mut;
 
 entry!(main);
 
+/// Reasons to end with (Xen public/sched.h, `SHUTDOWN_*`): power off.
+pub const PV_SHUTDOWN_POWEROFF: u32 = 0;
+/// Start the domain again.
+pub const PV_SHUTDOWN_REBOOT: u32 = 1;
+/// The domain crashed.
+pub const PV_SHUTDOWN_CRASH: u32 = 3;
+const _: () = {
+    assert!(PV_SHUTDOWN_POWEROFF == ShutdownReason::Poweroff.raw());
+    assert!(PV_SHUTDOWN_REBOOT == ShutdownReason::Reboot.raw());
+    assert!(PV_SHUTDOWN_CRASH == ShutdownReason::Crash.raw());
+};
+
 /// What the functions of the other files need, once the guest runs.
 #[derive(Clone, Copy)]
 pub struct Context {
@@ -28,7 +40,7 @@ unsafe impl Sync for Place {}
 static CONTEXT: Place = Place(Cell::new(None));
 
 unsafe extern "C" {
-    /// The guest's own main.
+    /// The guest's own main. When it returns, the domain powers itself off.
     safe fn pv_main();
 }
 
@@ -106,7 +118,7 @@ pub extern "C" fn pv_free_pages() -> u64 {
     pages::free_pages()
 }
 
-/// Ends the domain: 0 powers it off, 1 asks for a reboot, 3 says that it crashed (Xen public/sched.h, SHUTDOWN_*).
+/// Ends the domain; `reason` is one of `PV_SHUTDOWN_*`.
 #[unsafe(no_mangle)]
 pub extern "C" fn pv_shutdown(reason: u32) -> ! {
     shutdown::shutdown(ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash))

@@ -10,6 +10,7 @@ use crate::bench;
 use crate::build;
 use crate::c;
 use crate::command;
+use crate::header;
 use crate::paths::Paths;
 use crate::setup::{self, Toolchain};
 use crate::ui;
@@ -78,7 +79,7 @@ fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
     check(tally, "dependencies point one way", || edges::check(paths));
     check(tally, "unsafe is where it may be", || rules::unsafe_code(paths));
     check(tally, "the kernel stays within its lines", || rules::kernel_lines(paths));
-    check(tally, "the header for C has what its library has", || rules::c_header(paths));
+    check(tally, "the header for C is what its library makes", || header::check(paths));
     if setup::lints() {
         lints(paths, toolchain, tally);
     } else {

@@ -1,6 +1,5 @@
 //! Rules about the sources that no lint knows: where `unsafe` may stand, how large the kernel may be.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,9 +15,6 @@ const IMAGE_SIZE: u64 = 384 << 10;
 
 /// Bytes of the image of the smallest guest.
 const HELLO_SIZE: u64 = 64 << 10;
-
-/// What the header for C declares and the guest defines.
-const C_MAIN: &str = "pv_main";
 
 /// Crates that are made of `unsafe`: all of the hardware layer, and the hypervisor's entry.
 const UNSAFE_CRATES: &[&str] = &["kernel/hw", "kernel"];
@@ -89,33 +85,6 @@ pub fn image_sizes(paths: &Paths) -> Result<()> {
         ensure!(size <= allowed, "the image {name} has {size} bytes, {allowed} are allowed");
     }
     Ok(())
-}
-
-/// Checks that the header for guests in C declares the functions of its library, and no others.
-pub fn c_header(paths: &Paths) -> Result<()> {
-    let kit = paths.root().join("pv-guest-lib/c");
-    let header = kit.join("include/pv_guest.h");
-    let header = std::fs::read_to_string(&header).with_context(|| format!("cannot read {}", header.display()))?;
-    let declared = functions(&header, |line| !line.starts_with("//"));
-    let texts = read(paths.root(), &sources(&kit.join("src"))?)?;
-    let defined: BTreeSet<String> =
-        texts.iter().flat_map(|(_, text)| functions(text, |line| line.contains("extern \"C\" fn "))).collect();
-    let wrong: Vec<_> = declared.symmetric_difference(&defined).filter(|name| *name != C_MAIN).collect();
-    ensure!(!defined.is_empty() && wrong.is_empty(), "only in the header or only in the library: {wrong:?}");
-    Ok(())
-}
-
-/// The names `pv_...(` in the lines that count.
-fn functions(text: &str, counts: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    let lines = text.lines().filter(|line| counts(line.trim_start()));
-    let names = lines.filter_map(|line| {
-        let (before, _) = line
-            .split_once('(')
-            .filter(|(before, _)| !before.ends_with("__attribute__"))
-            .or_else(|| line.split_once(")) ").and_then(|(_, rest)| rest.split_once('(')))?;
-        before.rsplit([' ', '*']).next()
-    });
-    names.filter(|name| name.starts_with("pv_")).map(str::to_owned).collect()
 }
 
 /// True for the files in which `unsafe` may stand: a module called `sys`, or the one that makes entries.
@@ -237,15 +206,6 @@ mod tests {
         assert_eq!(first_unsafe("fn a() {}\nunsafe fn b() {}\n"), Some(2));
         assert_eq!(first_unsafe("#[unsafe(no_mangle)]"), Some(1));
         assert_eq!(first_unsafe("// unsafe\n#![forbid(unsafe_code)]\nlet a = \"unsafe\";\n"), None);
-    }
-
-    #[test]
-    fn functions_are_found_in_a_header_and_in_its_library() {
-        let header = "// pv_a(\nint64_t pv_b(void);\n__attribute__((noreturn)) void pv_c(int *x);\nchar *pv_d(void);\n";
-        let names: Vec<_> = super::functions(header, |line| !line.starts_with("//")).into_iter().collect();
-        assert_eq!(names, ["pv_b", "pv_c", "pv_d"]);
-        let source = "pub unsafe extern \"C\" fn pv_b(a: u32) {\n    pv_x(a);\n";
-        assert_eq!(super::functions(source, |line| line.contains("extern \"C\" fn ")).len(), 1);
     }
 
     #[test]
