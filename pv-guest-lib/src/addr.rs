@@ -1,6 +1,8 @@
 //! Intermediate physical addresses: what a guest calls physical.
 //!
 //! Stage 1 maps every address to itself, so an [`Ipa`] is also where the memory is reached once it is mapped.
+//!
+//! Example: `examples/device.rs`.
 
 use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::ids::Gfn;

@@ -1,4 +1,6 @@
 //! The command line as words: `name`, or `name=value`.
+//!
+//! Example: `examples/hello.rs`.
 
 use core::str::FromStr;
 

@@ -8,6 +8,8 @@
 //!     println!("no balloon: {error}");
 //! }
 //! ```
+//!
+//! Example: `examples/balloon.rs`.
 
 use core::convert::Infallible;
 use core::sync::atomic::Ordering;

@@ -1,4 +1,6 @@
 //! What the loader tells the image, and the order in which the runtime starts.
+//!
+//! Example: `examples/hello.rs`.
 
 use core::fmt;
 

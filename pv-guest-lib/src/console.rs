@@ -2,6 +2,8 @@
 //!
 //! Writing never waits for ever: when nobody empties the ring, output is dropped after a while rather than
 //! stopping the guest.
+//!
+//! Example: `examples/console.rs`.
 
 use core::cell::Cell;
 use core::fmt::{self, Write as _};

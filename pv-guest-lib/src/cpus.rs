@@ -13,6 +13,8 @@
 //! [`Spawner`] (`make_send`). What is shared between vCPUs is shared between threads: the types say so, and everything
 //! of this library may be used from any of them. Timers fire on the vCPU that waits; event channels notify the boot
 //! vCPU unless [`EventChannel::deliver_to`](crate::evtchn::EventChannel::deliver_to) says otherwise.
+//!
+//! Example: `examples/cpus.rs`.
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::VcpuId;

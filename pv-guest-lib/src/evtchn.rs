@@ -3,6 +3,8 @@
 //! The 2-level ABI: a bit per port in the shared information page. A port is masked when it fires and unmasked
 //! when its task waits again, without a hypercall either way; so a peer that sends in a storm costs one
 //! interrupt for each time that the task comes round.
+//!
+//! Example: `examples/events.rs`.
 
 use core::cell::Cell;
 use core::future::poll_fn;

@@ -1,4 +1,6 @@
 //! The executor of the boot vCPU.
+//!
+//! Example: `examples/time.rs`.
 
 pub use embassy_executor::Spawner;
 

@@ -1,4 +1,6 @@
 //! What `#[pv_guest_lib::main]` hands to the author: the domain as one value, from which everything else is reached.
+//!
+//! Example: `examples/hello.rs`.
 
 use core::fmt::Display;
 

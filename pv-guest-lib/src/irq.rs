@@ -2,6 +2,8 @@
 //!
 //! A [`Line`] turns a device's level interrupt into something to await: it is masked when it fires and stays so
 //! until its task waits again, so a device that a task has not served yet cannot interrupt in a loop.
+//!
+//! Example: `examples/device.rs`.
 
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;

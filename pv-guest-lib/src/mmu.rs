@@ -2,6 +2,8 @@
 //!
 //! At start the image, the FDT and RAM are mapped; a driver maps its registers, a back end its window for
 //! foreign pages. The mapping is always one to one.
+//!
+//! Example: `examples/device.rs`.
 
 use crate::addr::IpaRange;
 

@@ -1,4 +1,6 @@
 //! How the domain ends.
+//!
+//! Example: `examples/balloon.rs`.
 
 pub use hypercall_abi::sched::ShutdownReason;
 

@@ -1,4 +1,6 @@
 //! Time for embassy-time: the virtual counter, and the virtual timer's interrupt for the next deadline.
+//!
+//! Example: `examples/time.rs`.
 
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;

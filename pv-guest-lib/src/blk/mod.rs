@@ -5,6 +5,8 @@
 //! Data travels through pages of the front end's own that stay granted (`feature-persistent`): a copy costs less
 //! than a grant and its end, and a caller that drops a request half-way leaves the back end with pages that
 //! belong to the driver, not with the caller's buffer.
+//!
+//! Example: `examples/disk.rs`.
 
 mod connect;
 mod device;

@@ -3,6 +3,8 @@
 //! Both directions are owned values. A [`GrantedPage`] ends the access when it is dropped; if the other side
 //! still has the page mapped, page and entry are given up for good, because reusing either would let the other
 //! side into what comes next. A [`MappedGrant`] unmaps when it is dropped.
+//!
+//! Example: `examples/grant.rs`.
 
 mod foreign;
 mod own;

@@ -7,6 +7,8 @@
 //! Frames travel through pages of the driver's own that stay granted. Checksums of TCP and UDP are left to whoever puts
 //! the frame on a wire, and not computed at all between domains; those of frames that nobody vouches for are checked
 //! here, so the stack above does neither.
+//!
+//! Examples: `examples/network.rs` and `examples/smoltcp.rs`.
 
 mod checksum;
 mod connect;

@@ -21,7 +21,7 @@ pub fn shared_info(region: IpaRange) -> Result<Shared<'static>, XenError> {
     let at = Ipa::new(region.end().raw() - PAGE_SIZE as u64);
     // SAFETY: the device tree says that the region holds nothing; its last page is used for this alone, since
     // the grant table ends before it (see `grow`).
-    unsafe { super::hypercall::add_to_physmap(MapSpace::SharedInfo, 0, at.gfn())? };
+    unless_there(unsafe { super::hypercall::add_to_physmap(MapSpace::SharedInfo, 0, at.gfn()) })?;
     // SAFETY: mapped by `boot` as normal memory, never unmapped, and reached through this view alone.
     Ok(unsafe { Shared::new(at, PAGE_SIZE) })
 }
@@ -70,9 +70,17 @@ pub fn reopen() -> Result<Shared<'static>, XenError> {
     for frame in 0..table.frames {
         let at = table.region.start().offset((frame * PAGE_SIZE) as u64);
         // SAFETY: as in `grow`.
-        unsafe { super::hypercall::add_to_physmap(MapSpace::GrantTable, frame as u64, at.gfn())? };
+        unless_there(unsafe { super::hypercall::add_to_physmap(MapSpace::GrantTable, frame as u64, at.gfn()) })?;
     }
     shared_info(table.region)
+}
+
+/// A domain that went on where it was has its pages still, and Xen refuses to map such a one again with `EBUSY`.
+fn unless_there(mapped: Result<(), XenError>) -> Result<(), XenError> {
+    match mapped {
+        Err(XenError::Busy) => Ok(()),
+        other => other,
+    }
 }
 
 fn entry(gref: GrantRef) -> Option<Shared<'static>> {

@@ -1,5 +1,7 @@
 //! The heap: a global allocator over RAM that the image takes from the page pool; talc behind a lock that
 //! masks interrupts.
+//!
+//! Example: `examples/memory.rs`.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

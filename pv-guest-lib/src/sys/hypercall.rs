@@ -3,6 +3,8 @@
 //! Calls that change the memory map or take buffers of a length of their own are behind the modules that own
 //! the memory: `grant`, `evtchn`, `boot`. Each function's error is what the hypervisor answered
 //! (Xen public/errno.h).
+//!
+//! Example: `examples/events.rs`.
 
 use hypercall_abi::console::ConsoleIo;
 use hypercall_abi::errno::XenError;

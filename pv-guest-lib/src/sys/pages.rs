@@ -1,6 +1,8 @@
 //! Whole pages of RAM: for rings and data that are granted to other domains, and for the heap.
 //!
 //! The pool starts with all RAM that the image, the FDT, an initial RAM disk and reserved ranges leave free.
+//!
+//! Example: `examples/memory.rs`.
 
 use core::cell::RefCell;
 

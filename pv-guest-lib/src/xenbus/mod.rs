@@ -13,6 +13,8 @@
 //! front.close().await?;
 //! drop(page);
 //! ```
+//!
+//! Example: `examples/front_end.rs`.
 
 mod front_end;
 

@@ -3,6 +3,8 @@
 //! One task, the pump, moves bytes between the ring and two buffers; requests take turns. So a request may be
 //! dropped at any await without tearing a message, and the answer of a dropped request is recognised by its
 //! number and skipped.
+//!
+//! Example: `examples/store.rs`.
 
 mod abandoned;
 mod error;

@@ -39,9 +39,10 @@ fn listed(line: &str) -> Result<Listed> {
         state: next("State")?.to_owned(),
         time: next("Time(s)")?.parse().context("Time(s)")?,
     };
-    let letters = found.state.chars().zip("rbpscd".chars());
+    // Behind the `s` of a domain that was shut down stands why: it rebooted, was suspended, crashed, or its watchdog fired.
+    let letters = found.state.chars().zip(["r", "b", "p", "s", "rscw", "d"]);
     ensure!(
-        found.state.len() == 6 && letters.into_iter().all(|(had, letter)| had == letter || had == '-'),
+        found.state.len() == 6 && letters.into_iter().all(|(had, letters)| letters.contains(had) || had == '-'),
         "the state is {:?}",
         found.state
     );

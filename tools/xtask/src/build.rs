@@ -38,6 +38,30 @@ pub const TEST_IMAGES: &[(&str, &str)] = &[
     ("paths", "test guest: measures the paths through the hypervisor"),
 ];
 
+/// The examples of the guest library that a case runs, and the features that examples need.
+pub const EXAMPLES: &[&str] = &["events", "memory", "suspend"];
+pub const EXAMPLE_FEATURES: &str = "alloc,embassy-net,smoltcp,smp";
+
+/// The image of an example.
+pub fn example(name: &str) -> String {
+    format!("example-{name}")
+}
+
+/// Builds the examples that a case runs.
+pub fn examples(paths: &Paths) -> Result<()> {
+    ui::say("build", "examples of pv-guest-lib");
+    let mut cargo = setup::toolchain()?.cargo("build");
+    cargo.current_dir(paths.root()).args(["--quiet", "--profile", "guest", "--package", "pv-guest-lib"]);
+    cargo.args(["--features", EXAMPLE_FEATURES]);
+    cargo.args(EXAMPLES.iter().flat_map(|name| ["--example", name]));
+    command::run(cargo.stdout(std::io::stderr()))?;
+    let folder = paths.target().join(BARE_TARGET).join("guest/examples");
+    EXAMPLES.iter().try_for_each(|name| {
+        let image = paths.image(&example(name));
+        convert(&folder.join(name), &image.with_extension("elf"), &image)
+    })
+}
+
 /// Builds a list of images and returns them in its order.
 ///
 /// A package that does not build does not keep the others from being built, but the result is an error.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::case;
-use super::life::{resources, wait_gone};
+use super::life::{listed, resources, wait_gone};
 use super::linux::{inside, leave};
 use super::net::{enter, guest};
 use crate::machine::Machine;
@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     case("a_stream_from_source_to_sink_arrives_unharmed", stream),
     case("an_interface_that_is_detached_under_a_guest_of_ours_leaves_nothing", detach),
     case("two_vcpus_of_a_guest_of_ours_compute_at_once", parallel),
+    case("examples_of_the_library_run_and_one_is_suspended", examples),
     case("blkbench_measures_its_disk_to_the_end", blkbench),
     case("a_guest_in_c_uses_console_store_disk_and_events", in_c),
     case("httpd_in_4_mib_serves_linux_1000_pages_and_50_at_once", httpd),
@@ -91,6 +92,23 @@ fn parallel(lab: &Lab) -> Result<()> {
         ensure!(said.contains(cpu), "{cpu} no part:\n{said}");
     }
     wait_gone(&mut machine, "parallel")
+}
+
+fn examples(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let create = |name| format!("hello.cfg name={name} kernel=/store/example-{name}");
+    let said = watch(&mut machine, &create("events"), "event 3 on port")?;
+    ensure!(said.contains("event 1 on port") && said.contains("event 2 on port"), "events says:\n{said}");
+    let said = watch(&mut machine, &create("memory"), "the last of 1000 squares is Some(998001)")?;
+    ensure!(said.contains("it went back: true"), "memory says:\n{said}");
+    watch(&mut machine, &create("suspend"), "count 1")?;
+    let domain = machine.ok("xl domid suspend")?;
+    machine.ok(&format!("xenstore-write /local/domain/{}/control/shutdown suspend", domain.trim()))?;
+    machine.ok("sleep 1")?;
+    let state = listed(&mut machine, "suspend")?.context("suspend is not listed")?.state;
+    ensure!(state.contains("ss"), "a suspended domain has the state {state}");
+    machine.ok("xl destroy suspend")?;
+    Ok(())
 }
 
 fn blkbench(lab: &Lab) -> Result<()> {

@@ -68,6 +68,9 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     for (image, _) in build::TEST_IMAGES {
         store::copy(&paths.image(image), &folder.join(image))?;
     }
+    for name in build::EXAMPLES {
+        store::copy(&paths.image(&build::example(name)), &folder.join(build::example(name)))?;
+    }
     write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
     for name in c::guests() {
         store::copy(&paths.image(name), &folder.join(name))?;

@@ -55,6 +55,7 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     let wanted = [build::IMAGES, build::TEST_IMAGES].concat();
     let built = check(&mut tally, "the images build", || {
         build::images(paths, &wanted)?;
+        build::examples(paths)?;
         c::images(paths)
     });
     check(&mut tally, "the images are small", || rules::image_sizes(paths));
@@ -102,6 +103,11 @@ fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
             let mut clippy = toolchain.cargo("clippy");
             quietly(paths, clippy.args(["--quiet", "--package", package, "--", "-D", "warnings"]))
         })
+    });
+    check(tally, "clippy on the guest library with its examples", || {
+        let mut clippy = toolchain.cargo("clippy");
+        clippy.args(["--quiet", "--package", "pv-guest-lib", "--examples", "--features", build::EXAMPLE_FEATURES]);
+        quietly(paths, clippy.args(["--", "-D", "warnings"]))
     });
 }
 
