@@ -1,4 +1,4 @@
-//! The network interface: transmit and receive rings and the keys of its XenStore directories (Xen
+//! The network interface: transmit, receive and control rings and the keys of its XenStore directories (Xen
 //! public/io/netif.h).
 //!
 //! Directions are the front end's: it transmits to the back end. A frame that does not fit one slot goes on in the
@@ -80,6 +80,137 @@ wire_struct! {
         6: gso_features: u16,
     }
 }
+
+wire_struct! {
+    /// `struct xen_netif_extra_info`, in the reading of [`ExtraType::Hash`].
+    HashInfo (8) {
+        /// [`ExtraType::Hash`].
+        0: kind: u8,
+        /// [`EXTRA_MORE`].
+        1: flags: u8,
+        /// See [`HashType`].
+        2: hash_type: u8,
+        /// See [`HashAlgorithm`]; its low byte.
+        3: algorithm: u8,
+        /// The hash.
+        4: value: u32,
+    }
+}
+wire_struct! {
+    /// `struct xen_netif_ctrl_request`.
+    CtrlRequest (16) {
+        /// Echoed in the response.
+        0: id: u16,
+        /// See [`CtrlType`].
+        2: kind: u16,
+        /// What goes with the type.
+        4: data: [u32; 3],
+    }
+}
+wire_struct! {
+    /// `struct xen_netif_ctrl_response`.
+    CtrlResponse (12) {
+        /// The request's.
+        0: id: u16,
+        /// The request's.
+        2: kind: u16,
+        /// See [`CtrlStatus`].
+        4: status: u32,
+        /// What goes with the type; 0 unless the request was carried out.
+        8: data: u32,
+    }
+}
+
+wire_struct! {
+    /// `struct xen_netif_gref`: an entry of the lists of [`CtrlType::AddGrefMapping`] and [`CtrlType::DelGrefMapping`].
+    GrefMapping (8) {
+        /// The page.
+        0: gref: GrantRef,
+        /// [`GREF_READ_ONLY`].
+        4: flags: u16,
+        /// Out: a [`CtrlStatus`], when it is removed.
+        6: status: u16,
+    }
+}
+
+/// `XEN_NETIF_CTRLF_GREF_readonly`: the page is granted to be read only.
+pub const GREF_READ_ONLY: u16 = 1;
+
+wire_enum! {
+    /// `XEN_NETIF_CTRL_TYPE_*`.
+    CtrlType: u16 {
+        /// Never used.
+        Invalid = 0,
+        /// Which types of hash the back end has.
+        GetHashFlags = 1,
+        /// `data[0]`: the types to calculate, [`HASH_IPV4`] and the like.
+        SetHashFlags = 2,
+        /// `data[0]`: reference of the page with the key; `data[1]`: its bytes.
+        SetHashKey = 3,
+        /// How many entries a mapping table can have.
+        GetHashMappingSize = 4,
+        /// `data[0]`: entries of the table, which are all 0 then.
+        SetHashMappingSize = 5,
+        /// `data[0]`: reference of the page with entries; `data[1]`: how many; `data[2]`: the first one's place.
+        SetHashMapping = 6,
+        /// `data[0]`: a [`HashAlgorithm`].
+        SetHashAlgorithm = 7,
+        /// `data[0]`: a queue, of which the back end says how many references it keeps mapped.
+        GetGrefMappingSize = 8,
+        /// `data[0]`: the queue; `data[1]`: reference of the page with a list of [`GrefMapping`]s to keep mapped; `data[2]`:
+        /// how many.
+        AddGrefMapping = 9,
+        /// The same of those to unmap; the answer's data says how many were mapped.
+        DelGrefMapping = 10,
+    }
+}
+
+wire_enum! {
+    /// `XEN_NETIF_CTRL_STATUS_*`.
+    CtrlStatus: u32 {
+        /// Done.
+        Success = 0,
+        /// The back end does not do that, or not now.
+        NotSupported = 1,
+        /// A value cannot be.
+        InvalidParameter = 2,
+        /// More than the back end has room for.
+        BufferOverflow = 3,
+    }
+}
+
+wire_enum! {
+    /// `XEN_NETIF_CTRL_HASH_ALGORITHM_*`.
+    HashAlgorithm: u32 {
+        /// No hash: the back end chooses queues as it likes.
+        None = 0,
+        /// Toeplitz, as in receive-side scaling.
+        Toeplitz = 1,
+    }
+}
+
+wire_enum! {
+    /// `_XEN_NETIF_CTRL_HASH_TYPE_*`: what a hash covers.
+    HashType: u8 {
+        /// The addresses of IPv4.
+        Ipv4 = 0,
+        /// The addresses of IPv4 and the ports of TCP.
+        Ipv4Tcp = 1,
+        /// The addresses of IPv6.
+        Ipv6 = 2,
+        /// The addresses of IPv6 and the ports of TCP.
+        Ipv6Tcp = 3,
+    }
+}
+
+/// `XEN_NETIF_CTRL_HASH_TYPE_IPV4`.
+pub const HASH_IPV4: u32 = 1 << HashType::Ipv4.raw();
+/// `XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP`.
+pub const HASH_IPV4_TCP: u32 = 1 << HashType::Ipv4Tcp.raw();
+/// `XEN_NETIF_CTRL_HASH_TYPE_IPV6`.
+pub const HASH_IPV6: u32 = 1 << HashType::Ipv6.raw();
+/// `XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP`.
+pub const HASH_IPV6_TCP: u32 = 1 << HashType::Ipv6Tcp.raw();
 
 wire_enum! {
     /// `XEN_NETIF_RSP_*`.
@@ -180,6 +311,12 @@ pub mod keys {
     pub const EVENT_CHANNEL_TX: &str = "event-channel-tx";
     /// Front end, decimal: the port of the receive ring.
     pub const EVENT_CHANNEL_RX: &str = "event-channel-rx";
+    /// Back end: takes a control ring.
+    pub const FEATURE_CTRL_RING: &str = "feature-ctrl-ring";
+    /// Front end, decimal: reference of the control ring.
+    pub const CTRL_RING_REF: &str = "ctrl-ring-ref";
+    /// Front end, decimal: the port of the control ring.
+    pub const EVENT_CHANNEL_CTRL: &str = "event-channel-ctrl";
     /// Front end, decimal: how many pairs of rings it has made.
     pub const MULTI_QUEUE_NUM_QUEUES: &str = "multi-queue-num-queues";
 }

@@ -12,7 +12,7 @@ use dom0_core::vif::Vif;
 use driver_api::sys::Window;
 use embassy_time::Duration;
 use hypercall_abi::ids::DomId;
-use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Limit, Limited, Params, Stats, advertise};
+use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Limit, Limited, Params, Parts, Stats, advertise};
 use vswitch::PortConfig;
 
 use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
@@ -73,15 +73,16 @@ impl Kind for Nets {
             let bound = GuestPort::bind(domid, port).map_err(|error| format!("event channel: {error}"));
             bound.map(Rc::new)
         };
-        let mut parts = Vec::with_capacity(params.queues.len());
+        let ctrl = params.ctrl.map(|ctrl| bind(ctrl.event)).transpose()?;
+        let mut queues = Vec::with_capacity(params.queues.len());
         for queue in &params.queues {
             let events = match queue.events {
                 Events::Shared(port) => Events::Shared(bind(port)?),
                 Events::Split { tx, rx } => Events::Split { tx: bind(tx)?, rx: bind(rx)? },
             };
-            parts.push((events, self.heads().ok_or_else(|| String::from("Dom0 has no memory for another queue"))?));
+            queues.push((events, self.heads().ok_or_else(|| String::from("Dom0 has no memory for another queue"))?));
         }
-        let back_end = BackEnd::connect(domid, GrantsOf(domid), GrantCopier, &params, parts)
+        let back_end = BackEnd::connect(domid, GrantsOf(domid), GrantCopier, &params, Parts { queues, ctrl })
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
         let only_from = interface.vif.mac.filter(|_| interface.vif.antispoof);

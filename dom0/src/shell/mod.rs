@@ -163,7 +163,7 @@ impl Shell {
             Xl::NetworkDetach { domain, vif, force } => self.network_detach(&domain, &vif, force).await,
             Xl::NetworkList(domains) => self.network_list(&domains).await,
             Xl::Uptime { short, domains } => self.uptime(short, &domains).await,
-            Xl::Top { batch, delay_ms, iterations } => self.top(batch, delay_ms, iterations).await,
+            Xl::Top { batch, networks, delay_ms, iterations } => self.top(batch, networks, delay_ms, iterations).await,
             Xl::Help(topic) => self.say(&xl_help(topic.as_deref())).await,
         }
     }

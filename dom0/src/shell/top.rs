@@ -2,9 +2,10 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Write;
 
-use dom0_core::format::{StateFlags, TopRow, top};
+use dom0_core::format::{NetworkCounters, StateFlags, TopRow, Traffic, top};
 use embassy_futures::select::{Either, select};
 use embassy_time::{Duration, Timer};
 use hypercall_abi::ids::DomId;
@@ -24,7 +25,7 @@ struct Before {
 
 impl Shell {
     /// `xl top`. Pictures follow one another with `batch`, else each is painted over the one before.
-    pub(super) async fn top(&self, batch: bool, delay_ms: u64, iterations: Option<u64>) -> Outcome {
+    pub(super) async fn top(&self, batch: bool, networks: bool, delay_ms: u64, iterations: Option<u64>) -> Outcome {
         let mut before = Before::default();
         let mut shown = 0;
         if !batch {
@@ -38,22 +39,25 @@ impl Shell {
                     break;
                 }
             }
-            let picture = self.picture(&mut before, batch)?;
+            let picture = self.picture(&mut before, batch, networks)?;
             self.terminal.print(&picture).await;
             shown += 1;
         }
         Ok(())
     }
 
-    fn picture(&self, before: &mut Before, batch: bool) -> Result<String, Failure> {
+    fn picture(&self, before: &mut Before, batch: bool, networks: bool) -> Result<String, Failure> {
         let platform = control::platform_info()?;
         let infos = self.toolstack.infos();
         let elapsed = platform.uptime_ns.saturating_sub(before.uptime_ns);
         let register = self.toolstack.register.borrow();
-        let rows = infos.iter().map(|(domid, info)| {
+        let interfaces: Vec<Vec<NetworkCounters>> =
+            infos.iter().map(|(domid, _)| if networks { self.interfaces(*domid) } else { Vec::new() }).collect();
+        let rows = infos.iter().zip(&interfaces).map(|((domid, info), interfaces)| {
             let ran = before.cpu_ns.get(domid).map_or(0, |earlier| info.cpu_ns.saturating_sub(*earlier));
             TopRow {
                 cpu_permille: ran.saturating_mul(1000).checked_div(elapsed).unwrap_or(0),
+                interfaces,
                 ..self.row(register.name(*domid).unwrap_or_default(), *domid, info)
             }
         });
@@ -65,6 +69,27 @@ impl Shell {
         let cpu_ns = infos.iter().map(|(domid, info)| (*domid, info.cpu_ns)).collect();
         *before = Before { uptime_ns: platform.uptime_ns, cpu_ns };
         Ok(if batch { text } else { over(&text) })
+    }
+
+    /// The counters of a domain's network interfaces.
+    fn interfaces(&self, domid: DomId) -> Vec<NetworkCounters> {
+        let counters = |(number, net): (u32, netback::Stats)| NetworkCounters {
+            number,
+            rx: Traffic {
+                bytes: net.rx_bytes,
+                packets: net.rx_packets,
+                errors: net.rx_errors,
+                dropped: net.rx_dropped,
+            },
+            tx: Traffic {
+                bytes: net.tx_bytes,
+                packets: net.tx_packets,
+                errors: net.tx_errors,
+                dropped: net.tx_dropped,
+            },
+            events: net.notifications,
+        };
+        self.toolstack.nets.stats(domid).into_iter().map(counters).collect()
     }
 
     /// A domain's line, but for its share of the machine.
@@ -89,6 +114,7 @@ impl Shell {
             vcpus: info.online_vcpus,
             nets: u32::try_from(nets.len()).unwrap_or(u32::MAX),
             net_kib: net_bytes.map(|bytes: u64| bytes / 1024),
+            interfaces: &[],
             vbds: u32::try_from(disks.len()).unwrap_or(u32::MAX),
             vbd,
         }

@@ -33,6 +33,8 @@ pub struct Machine {
     mapped: Cell<usize>,
     /// Hypercalls that copied.
     pub copy_calls: Cell<u32>,
+    /// Every copy that they made.
+    pub copies: RefCell<Vec<Copy>>,
 }
 
 impl Machine {
@@ -115,6 +117,7 @@ impl Machine {
 impl CopyGrants for Machine {
     fn copy(&self, copies: &[Copy], done: &mut Vec<bool>) {
         self.copy_calls.set(self.copy_calls.get() + 1);
+        self.copies.borrow_mut().extend_from_slice(copies);
         for copy in copies {
             let bytes = self.fetch(copy.from.page, copy.from.offset, copy.from.len);
             done.push(bytes.is_some_and(|bytes| self.put(copy.to, copy.at, &bytes)));

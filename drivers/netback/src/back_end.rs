@@ -10,7 +10,7 @@ use core::task::{Context, Poll, Waker};
 use driver_api::net::{CopyGrants, Frame, Port, Refused};
 use driver_api::{Access, BackRing, DmaMemory, EventPort, Grants, MapError, MappedPage};
 use embassy_futures::join::join;
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either3, select, select3};
 use embassy_futures::yield_now;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
@@ -18,6 +18,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::ring::RingOverflow;
 
+use crate::ctrl::{CtrlRing, Subject};
+use crate::hash::{FrameHash, Steering, flow};
+use crate::mapped::Mapped;
 use crate::negotiate::{Events, Params};
 use crate::receive::Receiver;
 use crate::stats::Stats;
@@ -106,6 +109,8 @@ struct Queue<P, C, E, M> {
 /// The guest's end of the cable: frames for it are spread over its receive rings.
 pub struct Cable<P, C, E> {
     receivers: Vec<Rc<Receiver<P, C, E>>>,
+    /// How the guest wants them spread.
+    steering: RefCell<Steering>,
 }
 
 /// A device whose rings are mapped.
@@ -113,7 +118,18 @@ pub struct BackEnd<G: Grants, C, E, M> {
     grants: G,
     queues: Vec<Queue<G::Page, C, E, M>>,
     cable: Rc<Cable<G::Page, C, E>>,
+    ctrl: Option<CtrlRing<G::Page, E>>,
+    /// What each queue's front end wants to be kept mapped.
+    mapped: Vec<Rc<RefCell<Mapped<G::Page>>>>,
     control: Rc<Control>,
+}
+
+/// What the host makes for a device.
+pub struct Parts<E, M> {
+    /// For each pair of rings its bound ports, and [`HEAD_BYTES`](crate::HEAD_BYTES) of memory.
+    pub queues: Vec<(Events<E>, M)>,
+    /// The bound port of the control ring, if the front end has one.
+    pub ctrl: Option<E>,
 }
 
 impl<G, C, E, M> BackEnd<G, C, E, M>
@@ -123,8 +139,7 @@ where
     E: EventPort + Clone,
     M: DmaMemory,
 {
-    /// Maps the rings that the front end of `domid` described. `parts` makes, for each pair, its bound ports and
-    /// [`HEAD_BYTES`](crate::HEAD_BYTES) of memory.
+    /// Maps the rings that the front end of `domid` described.
     ///
     /// # Errors
     /// A ring cannot be mapped, or there are not enough parts. Nothing stays mapped then.
@@ -133,12 +148,13 @@ where
         grants: G,
         copier: C,
         params: &Params,
-        parts: Vec<(Events<E>, M)>,
+        parts: Parts<E, M>,
     ) -> Result<Self, ConnectError> {
-        if parts.len() != params.queues.len() {
+        if parts.queues.len() != params.queues.len() || parts.ctrl.is_some() != params.ctrl.is_some() {
             return Err(ConnectError::Parts);
         }
-        let references: Vec<_> = params.queues.iter().flat_map(|queue| [queue.tx, queue.rx]).collect();
+        let rings = params.queues.iter().flat_map(|queue| [queue.tx, queue.rx]);
+        let references: Vec<_> = rings.chain(params.ctrl.map(|ctrl| ctrl.ring)).collect();
         let mut results = Vec::with_capacity(references.len());
         grants.map(&references, Access::ReadWrite, &mut results);
         let failure = results.iter().find_map(|result| result.as_ref().err().copied());
@@ -149,8 +165,9 @@ where
         }
         let control = Rc::new(Control::default());
         let mut pages = pages.into_iter();
-        let mut queues = Vec::with_capacity(parts.len());
-        for (events, heads) in parts {
+        let mapped: Vec<_> = parts.queues.iter().map(|_| Rc::default()).collect();
+        let mut queues = Vec::with_capacity(parts.queues.len());
+        for ((events, heads), mapped) in parts.queues.into_iter().zip(&mapped) {
             let mut ring = || alloc::vec::Vec::from_iter(pages.next());
             let stats = &control.stats;
             let (tx, rx) = (BackRing::new(ring()), BackRing::new(ring()));
@@ -159,7 +176,8 @@ where
                 Events::Split { rx, .. } => rx.clone(),
             };
             queues.push(Queue {
-                transmitter: Transmitter::new(domid, tx, copier.clone(), heads, Rc::clone(stats)),
+                transmitter: Transmitter::new(domid, tx, copier.clone(), heads, Rc::clone(stats))
+                    .with_mapped(Rc::clone(mapped)),
                 receiver: Rc::new(Receiver::new(
                     domid,
                     rx,
@@ -171,8 +189,10 @@ where
                 events,
             });
         }
-        let receivers = queues.iter().map(|queue| Rc::clone(&queue.receiver)).collect();
-        Ok(Self { grants, queues, cable: Rc::new(Cable { receivers }), control })
+        let ctrl = parts.ctrl.map(|events| CtrlRing::new(BackRing::new(pages.collect()), events));
+        let receivers: Vec<_> = queues.iter().map(|queue| Rc::clone(&queue.receiver)).collect();
+        let steering = RefCell::new(Steering::new(receivers.len()));
+        Ok(Self { grants, queues, cable: Rc::new(Cable { receivers, steering }), ctrl, mapped, control })
     }
 
     /// The handle to stop the device and to read its counters with.
@@ -190,20 +210,37 @@ where
     pub async fn run(self, wire: impl Port) -> (End, Vec<M>) {
         let (control, wire) = (&*self.control, &wire);
         let (mut pages, mut memory) = (Vec::new(), Vec::new());
-        let mut end = End::Stopped;
+        let end = Cell::new(End::Stopped);
+        let broken = || {
+            end.set(End::Broken);
+            control.stop();
+        };
         let mut running: FuturesUnordered<_> =
             self.queues.into_iter().map(|queue| queue.serve(wire, control)).collect();
-        while let Some((how, ring, heads)) = running.next().await {
-            pages.extend(ring);
-            memory.push(heads);
-            if how == End::Broken {
-                end = how;
-                control.stop();
+        let queues = async {
+            while let Some((how, ring, heads)) = running.next().await {
+                pages.extend(ring);
+                memory.push(heads);
+                if how == End::Broken {
+                    broken();
+                }
             }
-        }
+        };
+        let mut ctrl = self.ctrl;
+        let requests = async {
+            if let Some(ctrl) = &mut ctrl {
+                let (grants, steering, mapped) = (&self.grants, &self.cable.steering, &*self.mapped);
+                let RingOverflow = ctrl.serve(&Subject { grants, steering, mapped }).await;
+                broken();
+            }
+            pending::<()>().await;
+        };
+        select(queues, requests).await;
+        pages.extend(ctrl.into_iter().flat_map(CtrlRing::into_pages));
+        self.mapped.iter().for_each(|mapped| pages.extend(mapped.borrow_mut().take()));
         self.cable.receivers.iter().for_each(|receiver| pages.append(&mut receiver.close()));
         self.grants.unmap(&mut pages);
-        (end, memory)
+        (end.get(), memory)
     }
 }
 
@@ -259,16 +296,22 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
 }
 
 impl<P: MappedPage, C: CopyGrants, E: EventPort> Cable<P, C, E> {
-    /// The receive ring of a frame: frames of one connection stay on one, so that they stay in order.
-    fn receiver(&self, head: &[u8]) -> Option<&Receiver<P, C, E>> {
-        let index = if self.receivers.len() > 1 { flow_hash(head) as usize % self.receivers.len() } else { 0 };
-        self.receivers.get(index).map(|receiver| &**receiver)
+    /// The receive ring of a frame, and the hash to go with it: frames of one connection stay on one, so that they stay
+    /// in order.
+    fn steer(&self, head: &[u8]) -> (usize, Option<FrameHash>) {
+        let steering = self.steering.borrow();
+        match self.receivers.len() {
+            _ if steering.is_on() => steering.of(head),
+            0 | 1 => (0, None),
+            several => (flow(head) as usize % several, None),
+        }
     }
 }
 
 impl<P: MappedPage, C: CopyGrants, E: EventPort> Port for Cable<P, C, E> {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
-        self.receiver(frame.head).map_or(Err(Refused::Down), |receiver| receiver.put(frame))
+        let (queue, hash) = self.steer(frame.head);
+        self.receivers.get(queue).map_or(Err(Refused::Down), |receiver| receiver.put_hashed(frame, hash))
     }
 
     fn commit(&self) {
@@ -279,15 +322,4 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort> Port for Cable<P, C, E> {
         let waiting = self.receivers.iter().filter(|receiver| receiver.poll_room(cx).is_pending()).count();
         if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
-}
-
-/// A number that is the same for all frames of a connection in one direction: FNV-1a over addresses and ports.
-fn flow_hash(head: &[u8]) -> u32 {
-    let fields = match head.get(12..14) {
-        Some([0x08, 0x00]) => 26..38,
-        Some([0x86, 0xDD]) => 22..58,
-        Some(_) | None => 0..12,
-    };
-    let bytes = head.get(fields).unwrap_or_default();
-    bytes.iter().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

@@ -14,6 +14,15 @@
 //! 3. On `Disconnect`: take the port off the network, [`Control::stop`], and await the task: `run` returns once every page
 //!    is unmapped, with [`End`] saying why.
 //!
+//! # Hashes and queues
+//!
+//! Frames for a guest with several queues are spread by connection. A front end with a control ring (`feature-ctrl-ring`) says
+//! itself how: a Toeplitz hash over addresses and ports with a key of its own, and a table from hash to queue; each frame
+//! then comes with its hash. Linux's xen-netfront has no control ring, drivers of Windows have. What a front end says of the
+//! hash of a frame that it sends is of no use to others, who have keys of their own, and is passed over. By the same ring
+//! it may have up to 256 pages of each queue kept mapped (`ADD_GREF_MAPPING`): the heads of its frames are then read
+//! without a call to the hypervisor. The rest goes from guest to guest by the hypervisor's copy, which needs no mapping.
+//!
 //! # What the guest can do
 //!
 //! A frame that makes no sense is answered with an error and counted; a producer index that cannot be true ends the
@@ -25,7 +34,10 @@
 extern crate alloc;
 
 mod back_end;
+mod ctrl;
+mod hash;
 mod limit;
+mod mapped;
 mod negotiate;
 mod receive;
 mod stats;
@@ -35,9 +47,10 @@ mod transmit;
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
 mod tests;
 
-pub use back_end::{BackEnd, ConnectError, Control, End};
+pub use back_end::{BackEnd, ConnectError, Control, End, Parts};
+pub use hash::FrameHash;
 pub use limit::{Limit, Limited};
-pub use negotiate::{Events, Features, Params, QueueParams, advertise};
+pub use negotiate::{CtrlParams, Events, Features, Params, QueueParams, advertise};
 pub use receive::{PATIENCE, Receiver};
 pub use stats::Stats;
 pub use transmit::{BURST, HEAD_BYTES};

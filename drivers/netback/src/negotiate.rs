@@ -20,6 +20,7 @@ pub fn advertise() -> Vec<(&'static str, String)> {
         keys::FEATURE_IPV6_CSUM_OFFLOAD,
         keys::FEATURE_RX_COPY,
         keys::FEATURE_SPLIT_EVENT_CHANNELS,
+        keys::FEATURE_CTRL_RING,
     ];
     let mut entries: Vec<_> = on.into_iter().map(|key| (key, "1".to_string())).collect();
     entries.push((keys::FEATURE_RX_FLIP, "0".to_string()));
@@ -68,11 +69,22 @@ pub struct QueueParams {
     pub events: Events<Port>,
 }
 
+/// The control ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CtrlParams {
+    /// The ring.
+    pub ring: GrantRef,
+    /// The front end's unbound port.
+    pub event: Port,
+}
+
 /// What the front end published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Params {
     /// Its rings; at least one pair.
     pub queues: Vec<QueueParams>,
+    /// Its control ring, if it has one.
+    pub ctrl: Option<CtrlParams>,
     /// What it takes.
     pub features: Features,
 }
@@ -106,7 +118,13 @@ impl Params {
             checksum_v4: !flag(keys::FEATURE_NO_CSUM_OFFLOAD, lookup)?,
             checksum_v6: flag(keys::FEATURE_IPV6_CSUM_OFFLOAD, lookup)?,
         };
-        Ok(Self { queues, features })
+        let ctrl = match optional(keys::CTRL_RING_REF, lookup)? {
+            Some(ring) => {
+                Some(CtrlParams { ring: GrantRef(ring), event: Port(required(keys::EVENT_CHANNEL_CTRL, lookup)?) })
+            }
+            None => None,
+        };
+        Ok(Self { queues, ctrl, features })
     }
 }
 
@@ -155,7 +173,7 @@ mod tests {
         let all = Features { scatter: true, gso_v4: true, gso_v6: true, checksum_v4: true, checksum_v6: true };
         let events = Events::Split { tx: Port(7), rx: Port(8) };
         let queue = QueueParams { tx: GrantRef(768), rx: GrantRef(769), events };
-        assert_eq!(parse(LINUX), Ok(Params { queues: alloc::vec![queue], features: all }));
+        assert_eq!(parse(LINUX), Ok(Params { queues: alloc::vec![queue], ctrl: None, features: all }));
     }
 
     #[test]
@@ -174,6 +192,15 @@ mod tests {
         let events = Events::Shared(Port(6));
         assert_eq!(params.queues[1], QueueParams { tx: GrantRef(4), rx: GrantRef(5), events });
         assert!(params.features.checksum_v4 && !params.features.scatter);
+    }
+
+    #[test]
+    fn a_control_ring_comes_with_its_port() {
+        let with = |more: &[(&str, &str)]| parse(&[LINUX, more].concat());
+        let ring = ("ctrl-ring-ref", "9");
+        let params = with(&[ring, ("event-channel-ctrl", "11")]).unwrap();
+        assert_eq!(params.ctrl, Some(CtrlParams { ring: GrantRef(9), event: Port(11) }));
+        assert_eq!(with(&[ring]).unwrap_err().to_string(), "the front end has no event-channel-ctrl");
     }
 
     #[test]

@@ -14,11 +14,12 @@ use driver_api::{BackRing, EventPort, PAGE_SIZE, SharedPage};
 use embassy_time::{Duration, Timer};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::netif::{
-    ExtraInfo, ExtraType, GsoType, NetStatus, RX_CSUM_BLANK, RX_DATA_VALIDATED, RX_EXTRA_INFO, RX_MORE_DATA, RxRequest,
-    RxResponse,
+    EXTRA_MORE, ExtraInfo, ExtraType, GsoType, HashAlgorithm, HashInfo, NetStatus, RX_CSUM_BLANK, RX_DATA_VALIDATED,
+    RX_EXTRA_INFO, RX_MORE_DATA, RxRequest, RxResponse,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::hash::FrameHash;
 use crate::negotiate::Features;
 use crate::stats::Stats;
 
@@ -186,15 +187,20 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
     }
 }
 
-impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {
-    fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
+    /// Takes a frame, as [`Port::put`] does, and tells the guest its hash.
+    ///
+    /// # Errors
+    /// As those of [`Port::put`].
+    pub fn put_hashed(&self, frame: &Frame<'_>, hash: Option<FrameHash>) -> Result<(), Refused> {
         let mut inner = self.inner.borrow_mut();
         let Some(inner) = inner.as_mut() else { return Err(Refused::Down) };
         if !self.fits(frame) {
             return Err(Refused::Unfit);
         }
         let data_slots = (frame.len as usize).div_ceil(PAGE_SIZE);
-        let slots = u32::try_from(data_slots + usize::from(frame.offload.gso.is_some())).unwrap_or(u32::MAX);
+        let extras = usize::from(frame.offload.gso.is_some()) + usize::from(hash.is_some());
+        let slots = u32::try_from(data_slots + extras).unwrap_or(u32::MAX);
         if inner.available < slots && inner.refresh() < slots {
             if self.room.get() == Room::Stalled {
                 self.count(|stats| stats.rx_dropped += 1);
@@ -203,8 +209,14 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {
             self.set_room(Room::Awaited);
             return Err(Refused::Full);
         }
-        inner.put(self.domid, frame);
+        inner.put(self.domid, frame, hash);
         Ok(())
+    }
+}
+
+impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {
+    fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+        self.put_hashed(frame, None)
     }
 
     fn commit(&self) {
@@ -243,13 +255,13 @@ impl<P: SharedPage> Inner<P> {
     }
 
     /// Spreads a frame over requests; there are enough.
-    fn put(&mut self, domid: DomId, frame: &Frame<'_>) {
+    fn put(&mut self, domid: DomId, frame: &Frame<'_>, hash: Option<FrameHash>) {
         let mut flags = match frame.offload.checksum {
             Checksum::Unchecked => 0,
             Checksum::Valid => RX_DATA_VALIDATED,
             Checksum::Blank => RX_CSUM_BLANK | RX_DATA_VALIDATED,
         };
-        if frame.offload.gso.is_some() {
+        if frame.offload.gso.is_some() || hash.is_some() {
             flags |= RX_EXTRA_INFO;
         }
         let mut source = Cursor { pieces: frame.pieces, used: 0 };
@@ -267,26 +279,38 @@ impl<P: SharedPage> Inner<P> {
             self.answers.push(Answer { response, copies: self.copies.len() - before });
             self.available -= 1;
             flags &= !RX_EXTRA_INFO;
-            if core::mem::take(&mut first)
-                && let Some(gso) = frame.offload.gso
-            {
-                self.put_gso(gso);
+            if core::mem::take(&mut first) {
+                self.put_extras(frame.offload.gso, hash);
             }
         }
         self.frames += 1;
         self.bytes += u64::from(frame.len);
     }
 
-    /// Uses a request for what the first slot could not say. The guest takes its page back from the position.
-    fn put_gso(&mut self, gso: Gso) {
+    /// Uses requests for what the first slot could not say.
+    fn put_extras(&mut self, gso: Option<Gso>, hash: Option<FrameHash>) {
+        if let Some(Gso { kind, size }) = gso {
+            let flags = if hash.is_some() { EXTRA_MORE } else { 0 };
+            let (gso_size, gso_type) = (size, kind.raw());
+            self.put_extra(&ExtraInfo {
+                kind: ExtraType::Gso.raw(),
+                flags,
+                gso_size,
+                gso_type,
+                ..ExtraInfo::default()
+            });
+        }
+        if let Some(FrameHash { kind, value }) = hash {
+            let [algorithm, ..] = HashAlgorithm::Toeplitz.raw().to_le_bytes();
+            let (hash_type, kind) = (kind.raw(), ExtraType::Hash.raw());
+            self.put_extra(&HashInfo { kind, flags: 0, hash_type, algorithm, value });
+        }
+    }
+
+    /// Uses a request. The guest takes its page back from the position.
+    fn put_extra(&mut self, extra: &(impl IntoBytes + Immutable)) {
         let _ = self.ring.take();
         self.available -= 1;
-        let extra = ExtraInfo {
-            kind: ExtraType::Gso.raw(),
-            gso_size: gso.size,
-            gso_type: gso.kind.raw(),
-            ..ExtraInfo::default()
-        };
         if let Ok(response) = RxResponse::read_from_bytes(extra.as_bytes()) {
             self.answers.push(Answer { response, copies: 0 });
         }

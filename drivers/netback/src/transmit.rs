@@ -5,11 +5,11 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::ops::Range;
 
 use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Offload, PageRef, Piece, Port, Refused};
-use driver_api::{BackRing, DmaMemory, PAGE_SIZE, SharedPage};
+use driver_api::{BackRing, DmaMemory, MappedPage, PAGE_SIZE};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::netif::{
     EXTRA_MORE, ExtraInfo, ExtraType, GsoType, MAX_FRAME, MAX_SLOTS, NetStatus, TX_CSUM_BLANK, TX_DATA_VALIDATED,
@@ -18,6 +18,7 @@ use hypercall_abi::netif::{
 use hypercall_abi::ring::RingOverflow;
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::mapped::Mapped;
 use crate::stats::Stats;
 
 /// Frames in a pass at most.
@@ -62,6 +63,8 @@ pub struct Transmitter<P, C, M> {
     /// The heads of the pass, [`HEAD_ROOM`] bytes each.
     heads: M,
     stats: Rc<Cell<Stats>>,
+    /// Pages of the guest whose bytes need no call.
+    mapped: Rc<RefCell<Mapped<P>>>,
     packets: Vec<Packet>,
     /// What the slots named, frame after frame.
     pieces: Vec<Piece>,
@@ -74,7 +77,7 @@ pub struct Transmitter<P, C, M> {
     answered: usize,
 }
 
-impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
+impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
     /// Serves the ring of `domid`, with [`HEAD_BYTES`] of memory for heads.
     pub fn new(
         domid: DomId,
@@ -89,6 +92,7 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             copier,
             heads,
             stats,
+            mapped: Rc::default(),
             packets: Vec::new(),
             pieces: Vec::new(),
             answers: Vec::new(),
@@ -97,6 +101,11 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             sent: 0,
             answered: 0,
         }
+    }
+
+    /// The same, with pages that stay mapped.
+    pub(crate) fn with_mapped(self, mapped: Rc<RefCell<Mapped<P>>>) -> Self {
+        Self { mapped, ..self }
     }
 
     fn count(&self, change: impl FnOnce(&mut Stats)) {
@@ -225,6 +234,7 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
     fn copy_heads(&mut self) {
         self.copies.clear();
         self.done.clear();
+        let mapped = self.mapped.borrow();
         let mut owners = Vec::with_capacity(self.packets.len());
         for (index, packet) in self.packets.iter().enumerate() {
             let mut at = 0;
@@ -234,12 +244,17 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
                     break;
                 }
                 let Ok(len) = u16::try_from(here) else { break };
+                if !mapped.is_empty() && self.copy_mapped(&mapped, &Piece { len, ..*piece }, index * HEAD_ROOM + at) {
+                    at += here;
+                    continue;
+                }
                 let (page, offset) = self.head_place(index, at);
                 self.copies.push(Copy { from: Piece { len, ..*piece }, to: page, at: offset });
                 owners.push(index);
                 at += here;
             }
         }
+        drop(mapped);
         if self.copies.is_empty() {
             return;
         }
@@ -256,6 +271,18 @@ impl<P: SharedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
                 self.fail(answers);
             }
         }
+    }
+
+    /// Copies bytes of a page that is mapped to byte `at` of the heads; false if it is not mapped.
+    fn copy_mapped(&self, mapped: &Mapped<P>, piece: &Piece, at: usize) -> bool {
+        let PageRef::Granted(_, gref) = piece.page else { return false };
+        let mut bytes = [0; HEAD];
+        let bytes = bytes.get_mut(..usize::from(piece.len)).unwrap_or_default();
+        let copied = mapped.read(gref, piece.offset, bytes);
+        if copied {
+            self.heads.copy_in(at, bytes);
+        }
+        copied
     }
 
     /// Where byte `at` of the head of frame `index` lies.

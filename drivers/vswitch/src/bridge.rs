@@ -72,6 +72,8 @@ pub struct Bridge<C, M> {
     adapter: Adapter<C, M>,
     /// The time in seconds.
     clock: fn() -> u64,
+    /// What it was when the first frame since the last commit came.
+    now: Cell<Option<u64>>,
 }
 
 impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
@@ -83,6 +85,16 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             table: RefCell::new(Table::new(seed)),
             adapter: Adapter::new(copier, scratch),
             clock,
+            now: Cell::new(None),
+        })
+    }
+
+    /// The time of a burst: the clock is looked at once for each.
+    fn now(&self) -> u64 {
+        self.now.get().unwrap_or_else(|| {
+            let now = (self.clock)();
+            self.now.set(Some(now));
+            now
         })
     }
 
@@ -124,7 +136,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             source.count(|stats| stats.refused += 1);
             return Err(None);
         };
-        let now = (self.clock)();
+        let now = self.now();
         let from16 = u16::try_from(from).unwrap_or(u16::MAX);
         let passed = &Passed { frame: Frame { source: from16, ..*frame }, tag: header.tag, vlan };
         let known = {
@@ -194,6 +206,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
     }
 
     fn commit(&self) {
+        self.now.set(None);
         for (_, entry) in self.ports.borrow().iter() {
             if entry.dirty.replace(false) {
                 entry.port.commit();

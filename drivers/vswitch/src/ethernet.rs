@@ -15,7 +15,8 @@ impl Mac {
 
     /// The address as a number, for hashing.
     pub(crate) fn number(self) -> u64 {
-        self.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 }
 

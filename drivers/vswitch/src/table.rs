@@ -17,83 +17,110 @@ const WAYS: usize = 8;
 /// How long an address is remembered after it was last seen, in seconds: the usual five minutes of switches.
 const AGE: u64 = 300;
 
-/// One remembered address.
+/// A station in a VLAN as one number, which is never 0: its address, a bit that is set, the VLAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key(u64);
+
+impl Key {
+    fn new(mac: Mac, vlan: u16) -> Self {
+        Key(mac.number() << 16 | 1 << 15 | u64::from(vlan))
+    }
+
+    fn mac(self) -> Mac {
+        let [a, b, c, d, e, f, _, _] = self.0.to_be_bytes();
+        Mac([a, b, c, d, e, f])
+    }
+
+    fn vlan(self) -> u16 {
+        let [.., high, low] = self.0.to_be_bytes();
+        u16::from_be_bytes([high & 0x7F, low])
+    }
+}
+
+/// One remembered address, or a free place, whose key is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
-    mac: Mac,
-    vlan: u16,
-    port: u16,
+    key: Key,
     /// Second of the last frame from it.
     seen: u64,
+    port: u16,
+}
+
+impl Entry {
+    const FREE: Self = Entry { key: Key(0), seen: 0, port: 0 };
+
+    fn is_free(&self) -> bool {
+        self.key == Key(0)
+    }
 }
 
 /// The addresses that a bridge has seen.
 pub(crate) struct Table {
-    sets: Box<[[Option<Entry>; WAYS]]>,
+    sets: Box<[[Entry; WAYS]]>,
     seed: u64,
 }
 
 impl Table {
     /// An empty table; `seed` is a number that guests do not know.
     pub(crate) fn new(seed: u64) -> Self {
-        Table { sets: vec![[None; WAYS]; SETS].into_boxed_slice(), seed: seed | 1 }
+        Table { sets: vec![[Entry::FREE; WAYS]; SETS].into_boxed_slice(), seed: seed | 1 }
     }
 
     /// Multiplication mixes towards the upper bits, which choose the set.
-    fn set(&self, mac: Mac, vlan: u16) -> usize {
-        let key = (mac.number() << 16 | u64::from(vlan)) ^ self.seed;
-        let mixed = (key ^ key >> 29).wrapping_mul(self.seed ^ 0x9E37_79B9_7F4A_7C15);
+    fn set(&self, key: Key) -> usize {
+        let seeded = key.0 ^ self.seed;
+        let mixed = (seeded ^ seeded >> 29).wrapping_mul(self.seed ^ 0x9E37_79B9_7F4A_7C15);
         (mixed >> 40) as usize % SETS
     }
 
     /// The port where `mac` was seen.
     pub(crate) fn find(&self, mac: Mac, vlan: u16, now: u64) -> Option<u16> {
-        let set = self.sets.get(self.set(mac, vlan))?;
-        let entry = set.iter().flatten().find(|entry| entry.mac == mac && entry.vlan == vlan)?;
+        let key = Key::new(mac, vlan);
+        let set = self.sets.get(self.set(key))?;
+        let entry = set.iter().find(|entry| entry.key == key)?;
         (now.saturating_sub(entry.seen) < AGE).then_some(entry.port)
     }
 
     /// `mac` was seen at `port`.
     pub(crate) fn learn(&mut self, mac: Mac, vlan: u16, port: u16, now: u64) {
-        let index = self.set(mac, vlan);
+        let key = Key::new(mac, vlan);
+        let index = self.set(key);
         let Some(set) = self.sets.get_mut(index) else { return };
-        let same = set.iter_mut().flatten().find(|entry| entry.mac == mac && entry.vlan == vlan);
-        if let Some(entry) = same {
+        if let Some(entry) = set.iter_mut().find(|entry| entry.key == key) {
             (entry.port, entry.seen) = (port, now);
             return;
         }
         let place = free_place(set, now).unwrap_or_else(|| crowded_place(set, port));
         if let Some(place) = set.get_mut(place) {
-            *place = Some(Entry { mac, vlan, port, seen: now });
+            *place = Entry { key, port, seen: now };
         }
     }
 
     /// Forgets what was seen at `port`.
     pub(crate) fn forget(&mut self, port: u16) {
-        for place in self.sets.iter_mut().flatten() {
-            if place.is_some_and(|entry| entry.port == port) {
-                *place = None;
-            }
+        for place in self.sets.iter_mut().flatten().filter(|place| place.port == port) {
+            *place = Entry::FREE;
         }
     }
 
     /// The addresses that are remembered: address, VLAN, port, age in seconds.
     pub(crate) fn entries(&self, now: u64) -> impl Iterator<Item = (Mac, u16, u16, u64)> {
-        let known = self.sets.iter().flatten().flatten().map(move |entry| (entry, now.saturating_sub(entry.seen)));
-        known.filter(|(_, age)| *age < AGE).map(|(entry, age)| (entry.mac, entry.vlan, entry.port, age))
+        let known = self.sets.iter().flatten().filter(|entry| !entry.is_free());
+        let aged = known.map(move |entry| (entry, now.saturating_sub(entry.seen))).filter(|(_, age)| *age < AGE);
+        aged.map(|(entry, age)| (entry.key.mac(), entry.key.vlan(), entry.port, age))
     }
 }
 
 /// A place that holds nothing, or what is too old.
-fn free_place(set: &[Option<Entry>; WAYS], now: u64) -> Option<usize> {
-    set.iter().position(|place| place.is_none_or(|entry| now.saturating_sub(entry.seen) >= AGE))
+fn free_place(set: &[Entry; WAYS], now: u64) -> Option<usize> {
+    set.iter().position(|place| place.is_free() || now.saturating_sub(place.seen) >= AGE)
 }
 
-/// The oldest place of the port that has most of them; of equal ones `own`.
-fn crowded_place(set: &[Option<Entry>; WAYS], own: u16) -> usize {
-    let count = |port: u16| set.iter().flatten().filter(|entry| entry.port == port).count();
+/// The oldest place of the port that has most of them; of equal ones `own`. All places are taken.
+fn crowded_place(set: &[Entry; WAYS], own: u16) -> usize {
+    let count = |port: u16| set.iter().filter(|entry| entry.port == port).count();
     let rank = |entry: &Entry| (count(entry.port), entry.port == own, u64::MAX - entry.seen);
-    let places = set.iter().enumerate().filter_map(|(index, place)| place.as_ref().map(|entry| (rank(entry), index)));
+    let places = set.iter().enumerate().map(|(index, entry)| (rank(entry), index));
     places.max().map_or(0, |(_, index)| index)
 }
 

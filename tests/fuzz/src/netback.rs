@@ -9,9 +9,9 @@ use arbitrary::{Result, Unstructured};
 use driver_api::EventPort;
 use driver_api::fake::{GrantsOf, Machine};
 use hypercall_abi::ids::{DomId, GrantRef};
-use hypercall_abi::netif::{RX_SLOT_SIZE, RxRequest, TX_SLOT_SIZE, TxRequest};
+use hypercall_abi::netif::{CtrlRequest, RX_SLOT_SIZE, RxRequest, TX_SLOT_SIZE, TxRequest};
 use hypercall_abi::ring;
-use netback::{BackEnd, End, Events, HEAD_BYTES, Params};
+use netback::{BackEnd, End, Events, HEAD_BYTES, Params, Parts};
 use zerocopy::IntoBytes;
 
 use crate::frames::{self, Names};
@@ -20,6 +20,7 @@ use crate::station::{Station, send};
 const GUEST: DomId = DomId(7);
 const TX_RING: u32 = 1;
 const RX_RING: u32 = 2;
+const CTRL_RING: u32 = 3;
 /// The first of the pages to send from, and of those to receive into.
 const TX_PAGE: u32 = 100;
 const RX_PAGE: u32 = 200;
@@ -28,12 +29,14 @@ const MACS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [0xFF; 6]];
 const HOSTS: [[u8; 4]; 2] = [[10, 0, 0, 1], [10, 0, 0, 2]];
 
 /// What the guest has published; the story says which features it has.
-const KEYS: [(&str, &str); 5] = [
+const KEYS: [(&str, &str); 7] = [
     ("request-rx-copy", "1"),
     ("tx-ring-ref", "1"),
     ("rx-ring-ref", "2"),
     ("event-channel", "3"),
     ("multi-queue-num-queues", "1"),
+    ("ctrl-ring-ref", "3"),
+    ("event-channel-ctrl", "4"),
 ];
 
 /// Writes slots, indices and pages, and looks at what comes: nobody gets more answers than questions, nothing is read that was not
@@ -85,7 +88,7 @@ impl Ring {
 
 fn story(u: &mut Unstructured<'_>) -> Result<()> {
     let machine = Machine::new();
-    for gref in [TX_RING, RX_RING] {
+    for gref in [TX_RING, RX_RING, CTRL_RING] {
         machine.grant(GUEST, gref, true);
     }
     for page in 0..PAGES {
@@ -94,23 +97,24 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
     }
     let features: u8 = u.arbitrary()?;
     let Ok(params) = Params::parse(|key| published(key, features)) else { return Ok(()) };
-    let bell = Bell::default();
+    let (bell, ctrl_bell) = (Bell::default(), Bell::default());
     let heads = machine.own(HEAD_BYTES);
     let grants = GrantsOf(Rc::clone(&machine), GUEST);
-    let parts = vec![(Events::Shared(bell.clone()), heads)];
+    let parts = Parts { queues: vec![(Events::Shared(bell.clone()), heads)], ctrl: Some(ctrl_bell.clone()) };
     let back_end = BackEnd::connect(GUEST, grants, Rc::clone(&machine), &params, parts).expect("the rings are granted");
     let (control, cable) = (back_end.control(), back_end.cable());
     let wire = Station::new(&machine, false);
     let memory = machine.own(1 << 14);
     let mut tx = Ring { machine: Rc::clone(&machine), page: TX_RING, slot: TX_SLOT_SIZE, prod: 0 };
     let mut rx = Ring { machine: Rc::clone(&machine), page: RX_RING, slot: RX_SLOT_SIZE, prod: 0 };
+    let mut ctrl = Ring { machine: Rc::clone(&machine), page: CTRL_RING, slot: size_of::<CtrlRequest>(), prod: 0 };
     let mut running = pin!(back_end.run(Rc::clone(&wire)));
     let mut cx = Context::from_waker(Waker::noop());
     let mut end = None;
     // Whether the producer index is one that could be true.
     let mut honest = true;
     while !u.is_empty() && end.is_none() {
-        match u.int_in_range(0..=11)? {
+        match u.int_in_range(0..=12)? {
             0..=3 => tx.put(request(u)?.as_bytes()),
             4 => tx.put(&u.arbitrary::<[u8; TX_SLOT_SIZE]>()?),
             5 if u.ratio(1, 8)? => {
@@ -135,9 +139,11 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
                 let frame = frames::frame(u, Names { macs: &MACS, hosts: &HOSTS })?;
                 let _ = send(&memory, &cable, &frame, frames::offload(u)?);
             }
+            11 => ctrl.put(ctrl_request(u)?.as_bytes()),
             _ => wire.full.set(u.ratio(1, 4)?),
         }
         bell.0.set(true);
+        ctrl_bell.0.set(true);
         for _ in 0..4 {
             if let Poll::Ready((how, _)) = running.as_mut().poll(&mut cx) {
                 end = Some(how);
@@ -147,6 +153,7 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
         wire.take();
         assert!(!honest || !tx.is_overrun(), "more answers than requests to send");
         assert!(!rx.is_overrun(), "more answers than pages to receive into");
+        assert!(!ctrl.is_overrun(), "more answers than control requests");
     }
     if end.is_none() {
         control.stop();
@@ -155,6 +162,14 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
     }
     assert_eq!(machine.mapped(), 0, "a page stayed mapped");
     Ok(())
+}
+
+/// A control request about hashes that could be one. None about pages that stay mapped: grants here end whatever is mapped.
+fn ctrl_request(u: &mut Unstructured<'_>) -> Result<CtrlRequest> {
+    let odd = u.arbitrary()?;
+    let mut word = || u.choose(&[0, 1, 3, 15, 40, 41, 128, 129, TX_PAGE, RX_PAGE, 999, odd]).copied();
+    let data = [word()?, word()?, word()?];
+    Ok(CtrlRequest { id: 0, kind: u.int_in_range(0..=8)?, data })
 }
 
 /// A value that the guest has published.

@@ -36,6 +36,7 @@ pub fn guests() -> impl Iterator<Item = &'static str> {
 pub const TEST_IMAGES: &[(&str, &str)] = &[
     ("hostile", "test guest: breaks one rule after the other"),
     ("paths", "test guest: measures the paths through the hypervisor"),
+    ("frames", "test guest: measures the switch"),
 ];
 
 /// The examples of the guest library that a case runs, and the features that examples need.
@@ -108,7 +109,7 @@ fn image(paths: &Paths, toolchain: setup::Toolchain, package: &str) -> Result<Pa
 
 /// Guests are built small: each create reads one and copies it, and what they do themselves is little.
 fn profile(package: &str) -> &'static str {
-    if matches!(package, "xenolith" | "dom0") { "release" } else { "guest" }
+    if matches!(package, "xenolith" | "dom0" | "frames") { "release" } else { "guest" }
 }
 
 /// Writes the flat image and keeps the ELF beside it, touching neither when nothing changed.

@@ -24,7 +24,7 @@ pub use network::{
     BridgeInfo, BridgePort, NatState, NetworkRow, address_list, bridge_info, bridge_list, nat_state, network_list,
 };
 pub use store::{StoreLine, sanitise, store_ls_line, store_read_line};
-pub use top::{TopRow, top};
+pub use top::{NetworkCounters, TopRow, Traffic, top};
 pub use uptime::{uptime_head, uptime_line, uptime_short};
 pub use vcpus::{VcpuRow, vcpu_list};
 

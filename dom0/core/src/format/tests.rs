@@ -203,6 +203,7 @@ fn xl_top_has_the_columns_of_xentop() {
         vcpus: 2,
         nets: 0,
         net_kib: [0, 0],
+        interfaces: &[],
         vbds: 0,
         vbd: [0; 5],
     };
@@ -214,6 +215,30 @@ fn xl_top_has_the_columns_of_xentop() {
        web -----r         93    1.5     524288   12.5    1048576      25.0     2    0        0        0    0        0        0        0          0          0    0
 ";
     assert_eq!(out, expected);
+}
+
+#[test]
+fn xl_top_n_has_the_lines_of_xentop_for_interfaces() {
+    let tx = Traffic { bytes: 1_000_000, packets: 700, errors: 1, dropped: 2 };
+    let interface = NetworkCounters { number: 1, tx, events: 30, ..NetworkCounters::default() };
+    let row = TopRow {
+        name: "web",
+        state: StateFlags::default(),
+        cpu_ns: 0,
+        cpu_permille: 0,
+        memory_kib: 0,
+        max_memory_kib: None,
+        vcpus: 1,
+        nets: 1,
+        net_kib: [976, 0],
+        interfaces: &[interface],
+        vbds: 0,
+        vbd: [0; 5],
+    };
+    let mut out = String::new();
+    top(&mut out, [row], 1).unwrap();
+    let expected = "Net1 RX:        0bytes        0pkts        0err        0drop  TX:  1000000bytes      700pkts        1err        2drop        30events";
+    assert_eq!(out.lines().nth(2), Some(expected));
 }
 
 fn node<'a>(name: &'a str, depth: usize, value: &'a [u8]) -> StoreLine<'a> {

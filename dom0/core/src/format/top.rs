@@ -25,10 +25,38 @@ pub struct TopRow<'a> {
     pub nets: u32,
     /// KiB that they sent and received.
     pub net_kib: [u64; 2],
+    /// A line of each is wanted as well.
+    pub interfaces: &'a [NetworkCounters],
     /// Block devices.
     pub vbds: u32,
     /// Requests that waited for want of a free slot, reads, writes; sectors read and written.
     pub vbd: [u64; 5],
+}
+
+/// What an interface of the domain has received or sent, in the domain's directions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// Bytes.
+    pub bytes: u64,
+    /// Frames.
+    pub packets: u64,
+    /// Frames that could not be passed on.
+    pub errors: u64,
+    /// Frames that nobody had room for.
+    pub dropped: u64,
+}
+
+/// The counters of an interface.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NetworkCounters {
+    /// Its number.
+    pub number: u32,
+    /// Received.
+    pub rx: Traffic,
+    /// Sent.
+    pub tx: Traffic,
+    /// Events that the back end has sent to the domain.
+    pub events: u64,
 }
 
 /// Headings and widths.
@@ -95,7 +123,18 @@ fn line(out: &mut impl Write, row: &TopRow<'_>, total_kib: u64) -> fmt::Result {
         out,
         " {:>5} {:>4} {net_tx:>8} {net_rx:>8} {:>4} {waited:>8} {reads:>8} {writes:>8} {sectors_read:>10} {sectors_written:>10} {:>4}",
         row.vcpus, row.nets, row.vbds, 0
-    )
+    )?;
+    row.interfaces.iter().try_for_each(|interface| network(out, interface))
+}
+
+/// An interface's line of `xentop -n`, with the events behind it.
+fn network(out: &mut impl Write, interface: &NetworkCounters) -> fmt::Result {
+    let NetworkCounters { number, rx, tx, events } = interface;
+    write!(out, "Net{number}")?;
+    for (direction, Traffic { bytes, packets, errors, dropped }) in [("RX", rx), ("TX", tx)] {
+        write!(out, " {direction}: {bytes:>8}bytes {packets:>8}pkts {errors:>8}err {dropped:>8}drop ")?;
+    }
+    writeln!(out, " {events:>8}events")
 }
 
 /// `SHUTDOWN_crash` (Xen public/sched.h).

@@ -228,10 +228,12 @@ pub enum Xl {
         /// Empty for all.
         domains: Vec<DomainRef>,
     },
-    /// `xl top [-b] [-d seconds] [-i iterations]`
+    /// `xl top [-b] [-n] [-d seconds] [-i iterations]`
     Top {
         /// `-b`: print on, rather than repaint the screen.
         batch: bool,
+        /// `-n`: a line for each network interface.
+        networks: bool,
         /// Milliseconds between two pictures.
         delay_ms: u64,
         /// How many pictures; `None` until a key is pressed.

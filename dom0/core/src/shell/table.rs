@@ -162,6 +162,7 @@ pub(super) const XL: [Spec; 24] = {
             "[options]",
             "Monitor a host and the domains in real time",
             "-b, --batch             print one picture after the other\n\
+             -n, --networks          a line for each network interface\n\
              -d, --delay=SECONDS     seconds between two pictures (default 3)\n\
              -i, --iterations=COUNT  how many pictures",
             (0, 0),

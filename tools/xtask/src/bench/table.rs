@@ -44,6 +44,7 @@ pub const PATHS: &[Path] = &[
     path("balloon_batch", "balloon out + in, 4 KiB, batch of 16", 600.0),
     path("multicall_entry", "multicall, per entry", 80.0),
     path("in_flight", "extra cost of an exit, interrupt in flight", 0.0),
+    path("switch_forward", "Dom0's switch, a frame of 64 B", 150.0),
 ];
 
 /// Writes a figure as exactly as it repeats: whole instructions, or a byte's part of one.

@@ -21,7 +21,11 @@ const IMAGES: &[(&str, &str)] = &[
     ("xenolith", "the hypervisor"),
     ("dom0", "the control domain"),
     ("paths", "test guest: measures the paths through the hypervisor"),
+    ("frames", "test guest: measures the switch"),
 ];
+
+/// The guest that measures the switch, which needs nobody else.
+const FRAMES: &str = "name = \"frames\"\nkernel = \"/store/frames\"\nmemory = 4\nvcpus = 1\n";
 
 /// Time for the measurements on a busy host.
 const LONG: Duration = Duration::from_secs(180);
@@ -37,8 +41,14 @@ pub fn measure(paths: &Paths, cpu: &str) -> Result<Output> {
     let mut machine = start(paths, cpu, "", None)?;
     let spinner = ui::spinner("bench", "measuring on Xenolith");
     let said = machine.expect(output::END, LONG).context("the measuring guest on Xenolith")?;
+    machine.prompt(LONG)?;
+    machine.send("xl create -c /store/frames.cfg\r")?;
+    let switched = machine.expect(output::END, LONG).context("the guest that measures the switch")?;
     spinner.finish_and_clear();
-    output::read(&said)
+    let (mut output, more) = (output::read(&said)?, output::read(&switched)?);
+    output.figures.extend(more.figures);
+    output.failures.extend(more.failures);
+    Ok(output)
 }
 
 /// Boots what is built, and follows the paths with a debugger.
@@ -52,7 +62,10 @@ pub fn follow(paths: &Paths, cpu: &str) -> Result<Trace> {
 fn start(paths: &Paths, cpu: &str, word: &str, debugger: Option<&Path>) -> Result<Machine> {
     let folder = paths.images().join("bench-store");
     std::fs::create_dir_all(&folder)?;
-    store::copy(&paths.image("paths"), &folder.join("paths"))?;
+    for image in ["paths", "frames"] {
+        store::copy(&paths.image(image), &folder.join(image))?;
+    }
+    write_if_changed(&folder.join("frames.cfg"), FRAMES.as_bytes())?;
     for (name, text) in domains("/store/paths", word) {
         write_if_changed(&folder.join(name), text.as_bytes())?;
     }

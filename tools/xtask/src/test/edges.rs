@@ -20,6 +20,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("drivers/api", &["hypercall-abi"]),
     ("drivers", &["drivers/api", "hypercall-abi"]),
     ("dom0", &["dom0", "drivers", "pv-guest-lib", "hypercall-abi"]),
+    // It measures the switch itself.
+    ("tests/guests/frames", &["drivers", "pv-guest-lib"]),
     ("tests/guests", &["pv-guest-lib", "hypercall-abi"]),
     ("tests/fuzz", &["tests/fuzz", "dom0", "drivers", "hypercall-abi"]),
     ("tests", &["tests", "dom0", "pv-guest-lib", "hypercall-abi"]),
