@@ -97,7 +97,7 @@ async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, t
     let disks = Rc::new(Disks::find(boot.fdt(), &tasks).await);
     let seed = time::now_us() ^ platform.uptime_ns.rotate_left(20) ^ platform.free_pages.rotate_left(40);
     let switch = Switch::find(boot.fdt(), &tasks, seed.rotate_left(7));
-    let made = Toolstack::new(Rc::clone(&hub), disks, switch, Rc::clone(&tasks), seed);
+    let made = Toolstack::new(Rc::clone(&hub), disks, switch, Rc::clone(&tasks), platform.pcpus, seed);
     let (toolstack, store) = match made.and_then(|toolstack| Ok((toolstack, hub.client()?))) {
         Ok(made) => made,
         Err(error) => panic!("the store refuses its first connections: {}", error.wire_name()),

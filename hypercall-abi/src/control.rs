@@ -13,7 +13,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;

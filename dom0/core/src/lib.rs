@@ -18,6 +18,7 @@ pub mod image;
 pub mod layout;
 pub mod network;
 pub mod plan;
+pub mod pool;
 pub mod rate;
 pub mod shell;
 pub mod uuid;

@@ -38,14 +38,14 @@ impl Shell {
     }
 
     /// The domains that were named, or all.
-    fn chosen(&self, domains: &[DomainRef]) -> Result<Vec<(DomId, DomainInfo)>, Failure> {
+    pub(super) fn chosen(&self, domains: &[DomainRef]) -> Result<Vec<(DomId, DomainInfo)>, Failure> {
         if domains.is_empty() {
             return Ok(self.toolstack.infos());
         }
         domains.iter().map(|domain| self.one(domain)).collect()
     }
 
-    fn one(&self, domain: &DomainRef) -> Result<(DomId, DomainInfo), Failure> {
+    pub(super) fn one(&self, domain: &DomainRef) -> Result<(DomId, DomainInfo), Failure> {
         let missing = |id: &DomId| Failure(format!("Error: Domain '{id}' does not exist."));
         let found = self.toolstack.register.borrow().domid(domain);
         let domid = match (found, domain) {
@@ -127,26 +127,13 @@ impl Shell {
         let mut rows = Vec::new();
         for (domid, info) in infos {
             let name = register.name(*domid).unwrap_or_default();
-            self.with_cap(*domid, |cap| {
+            self.toolstack.with_cap(*domid, |cap| {
                 rows.extend((0..info.vcpus).filter_map(|vcpu| vcpu_row(cap, name, *domid, vcpu)));
             })?;
         }
         let mut text = String::new();
         vcpu_list(&mut text, rows, pcpus)?;
         Ok(text)
-    }
-
-    /// Does something with a capability for a domain. The toolstack keeps none for Dom0, which it never changes.
-    fn with_cap(&self, domid: DomId, act: impl FnOnce(Cap)) -> Outcome {
-        if domid != DomId::DOM0 {
-            act(self.toolstack.cap(domid)?);
-            return Ok(());
-        }
-        let found = control::lookup(domid)?;
-        if found.id == domid {
-            act(found.cap);
-        }
-        Ok(control::drop_cap(found.cap)?)
     }
 
     /// `xl uptime`.
@@ -189,5 +176,6 @@ fn vcpu_row(cap: Cap, name: &str, domid: DomId, vcpu: u32) -> Option<VcpuRow<'_>
         blocked: info.state == VCPU_BLOCKED,
         cpu_ns: info.cpu_ns,
         affinity: info.affinity,
+        soft_affinity: info.soft_affinity,
     })
 }

@@ -3,6 +3,7 @@
 mod blocks;
 mod bridges;
 mod console;
+mod cpus;
 mod devices;
 mod domains;
 mod files;
@@ -156,6 +157,13 @@ impl Shell {
             Xl::Rename { domain, name } => self.rename(&domain, &name),
             Xl::MemSet { domain, kib } => self.mem_set(&domain, kib),
             Xl::VcpuList(domains) => self.vcpu_list(&domains).await,
+            Xl::VcpuPin { domain, vcpu, hard, soft } => {
+                let (domid, _) = self.one(&domain)?;
+                Ok(self.toolstack.change_pools(|pools| pools.pin(domid, vcpu, hard, soft))?)
+            }
+            Xl::VcpuSet { domain, count, ignore_host } => self.vcpu_set(&domain, count, ignore_host),
+            Xl::Share { domain, pool, weight, cap } => self.share(domain.as_ref(), pool.as_deref(), weight, cap).await,
+            Xl::Pool(command) => self.pool(command).await,
             Xl::BlockAttach { domain, disk } => self.block_attach(&domain, &disk).await,
             Xl::BlockDetach { domain, vdev, force } => self.block_detach(&domain, &vdev, force).await,
             Xl::BlockList(domains) => self.block_list(&domains).await,
@@ -205,6 +213,10 @@ impl Shell {
                     .map(|domain| domain.name.clone())
                     .filter(|name| name.starts_with(&wanted.word))
                     .collect()
+            }
+            Source::Pool => {
+                let pools = self.toolstack.pools.borrow();
+                pools.iter().map(|pool| pool.name.clone()).filter(|name| name.starts_with(&wanted.word)).collect()
             }
             Source::File => self.complete_file(&wanted.word).await,
             Source::StorePath => self.complete_path(&wanted.word),

@@ -80,6 +80,7 @@ impl Toolstack {
         let made = make(config, uuid)?;
         self.caps.borrow_mut().insert(made.id, made.cap);
         self.register.borrow_mut().assign(handle, made.id);
+        self.place(made.id, config)?;
         populate(made.cap, &plan)?;
         load_kernel(made.cap, &kernel_file, &config.kernel).await?;
         if let (Some(file), Some(region)) = (&initrd, plan.layout.initrd) {
@@ -136,15 +137,6 @@ impl Toolstack {
         for (number, _) in (0..).zip(&config.vifs) {
             let opened = self.wait_for_device(paths::VIF, domid, number).await?;
             opened.map_err(|reason| Error::Device("vif", number.to_string(), reason))?;
-        }
-        for vcpu in 0..config.max_vcpus {
-            let mask = config.cpus.of(vcpu as usize).mask();
-            if mask != u64::MAX {
-                control::set_affinity(cap, VcpuId(vcpu), mask, u64::MAX).map_err(|error| match error {
-                    XenError::Inval => Error::NoCpu,
-                    other => Error::Hypervisor("key 'cpus'", other),
-                })?;
-            }
         }
         Ok(())
     }

@@ -31,6 +31,7 @@ impl Toolstack {
             }
             self.release_devices(domid).await;
             self.end(domid).await;
+            self.pools.borrow_mut().forget(domid);
             self.hub.domain_died(domid);
             for path in removal(domid, &uuid) {
                 if let Err(error) = self.store.remove(&path) {

@@ -7,6 +7,8 @@ use dom0_core::config::ConfigError;
 use dom0_core::domain::DomainError;
 use dom0_core::image::ImageError;
 use dom0_core::plan::PlanError;
+use dom0_core::pool::PoolError;
+use hypercall_abi::control::MAX_WEIGHT;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
@@ -30,8 +32,6 @@ pub enum Error {
     Register(DomainError),
     /// The machine has too little free memory: MiB wanted and MiB free.
     Memory(u64, u64),
-    /// No vCPU could run: `cpus` names none of this machine's pCPUs.
-    NoCpu,
     /// The microkernel refuses: what was tried, and its answer.
     Hypervisor(&'static str, XenError),
     /// The store refuses: what was tried, and its answer.
@@ -42,6 +42,10 @@ pub enum Error {
     Device(&'static str, String, String),
     /// The domain does not exist any more.
     Gone(DomId),
+    /// A CPU pool does not allow it, or a vCPU could run nowhere.
+    Pool(PoolError),
+    /// A weight outside 1 to 65535, or a cap above the number here.
+    Share(u32),
 }
 
 impl fmt::Display for Error {
@@ -56,11 +60,12 @@ impl fmt::Display for Error {
             Error::Memory(wanted, free) => {
                 write!(f, "key 'memory': the domain needs {wanted} MiB and the machine has {free} MiB free")
             }
-            Error::NoCpu => f.write_str("key 'cpus': names no pCPU of this machine ('xl info' counts them as nr_cpus)"),
             Error::Hypervisor(what, error) => write!(f, "{what}: the hypervisor answers {error}"),
             Error::Store(what, error) => write!(f, "{what}: xenstore answers {}", error.wire_name()),
             Error::Console(error) => write!(f, "console: {error}"),
             Error::Device(key, device, reason) => write!(f, "key '{key}': {device}: {reason}"),
+            Error::Pool(error) => error.fmt(f),
+            Error::Share(most) => write!(f, "weights are from 1 to {MAX_WEIGHT}, and caps from 0 to {most} here"),
             Error::Gone(domid) => write!(f, "domain {domid} does not exist"),
         }
     }
@@ -77,6 +82,12 @@ impl From<ConfigError> for Error {
 impl From<PlanError> for Error {
     fn from(error: PlanError) -> Self {
         Error::Plan(error)
+    }
+}
+
+impl From<PoolError> for Error {
+    fn from(error: PoolError) -> Self {
+        Error::Pool(error)
     }
 }
 

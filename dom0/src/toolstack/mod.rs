@@ -7,6 +7,7 @@ mod create;
 mod destroy;
 mod error;
 mod life;
+mod shares;
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use dom0_core::domain::Register;
+use dom0_core::pool::Pools;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use pv_guest_lib::control::{self, Cap, DomainInfo};
@@ -27,10 +29,15 @@ use crate::tasks::Tasks;
 
 pub use error::Error;
 
+/// Dom0's vCPUs: its executor runs on one.
+const DOM0_VCPUS: usize = 1;
+
 /// The toolstack and what it works with.
 pub struct Toolstack {
     /// The domains that it made.
     pub register: RefCell<Register>,
+    /// The CPU pools, and where the domains run.
+    pub pools: RefCell<Pools>,
     /// Their consoles.
     pub consoles: Consoles,
     /// Their disks.
@@ -50,16 +57,18 @@ pub struct Toolstack {
 }
 
 impl Toolstack {
-    /// A toolstack without domains. `seed` is whatever differs from one start to the next.
+    /// A toolstack without domains, on a machine of `pcpus` pCPUs. `seed` is whatever differs from one start to the next.
     pub fn new(
         hub: Rc<Hub>,
         disks: Rc<Disks>,
         switch: Rc<Switch>,
         tasks: Rc<Tasks>,
+        pcpus: u32,
         seed: u64,
     ) -> Result<Rc<Self>, xenstore::Error> {
         Ok(Rc::new(Toolstack {
             register: RefCell::default(),
+            pools: RefCell::new(Pools::new(pcpus, DOM0_VCPUS)),
             consoles: Consoles::new(Rc::clone(&tasks)),
             blocks: Backends::new(Blocks(Rc::clone(&disks)), Rc::clone(&hub), Rc::clone(&tasks)),
             nets: Backends::new(Nets::new(Rc::clone(&switch)), Rc::clone(&hub), Rc::clone(&tasks)),
@@ -80,13 +89,19 @@ impl Toolstack {
 
     /// What the microkernel says of a domain, Dom0 included.
     pub fn info(&self, domid: DomId) -> Result<DomainInfo, XenError> {
-        if let Ok(cap) = self.cap(domid) {
-            return control::domain_info(cap);
+        self.with_cap(domid, control::domain_info).unwrap_or(Err(XenError::Srch))
+    }
+
+    /// Does something with a capability for a domain. The toolstack keeps none for Dom0, which it hardly changes.
+    pub fn with_cap<R>(&self, domid: DomId, act: impl FnOnce(Cap) -> R) -> Result<R, Error> {
+        if domid != DomId::DOM0 {
+            return Ok(act(self.cap(domid)?));
         }
-        let found = control::lookup(domid)?;
-        let info = control::domain_info(found.cap);
-        control::drop_cap(found.cap)?;
-        if found.id == domid { info } else { Err(XenError::Srch) }
+        let failed = |error| Error::Hypervisor("looking Domain-0 up", error);
+        let found = control::lookup(domid).map_err(failed)?;
+        let result = act(found.cap);
+        control::drop_cap(found.cap).map_err(failed)?;
+        Ok(result)
     }
 
     /// The domains that have an id, in the order of creation, and what the microkernel says of each.

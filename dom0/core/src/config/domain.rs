@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use hypercall_abi::control::{DEFAULT_WEIGHT, MAX_WEIGHT};
+
 use super::cpus::{Affinity, CpuSet};
 use super::error::{ConfigError, Problem};
 use super::limits::{
@@ -18,7 +20,7 @@ use crate::uuid::Uuid;
 use crate::vif::Vif;
 
 /// The keys that are honoured; any other is an error, so that a misspelt key is not a silent default.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 26] = [
     "name",
     "uuid",
     "kernel",
@@ -31,6 +33,10 @@ const KEYS: [&str; 22] = [
     "vcpus",
     "maxvcpus",
     "cpus",
+    "cpus_soft",
+    "cpu_weight",
+    "cap",
+    "pool",
     "disk",
     "vif",
     "on_poweroff",
@@ -127,6 +133,14 @@ pub struct DomainConfig {
     pub max_vcpus: u32,
     /// Where the vCPUs may run.
     pub cpus: Affinity,
+    /// Where the vCPUs run rather than elsewhere.
+    pub cpus_soft: Affinity,
+    /// The weight of each vCPU.
+    pub cpu_weight: u32,
+    /// The most that the vCPUs may run together, in per cent of a pCPU; 0 is no limit.
+    pub cap: u32,
+    /// The CPU pool; the default one when absent.
+    pub pool: Option<String>,
     /// The disks, in the order given.
     pub disks: Vec<Disk>,
     /// The network interfaces, in the order given.
@@ -186,7 +200,11 @@ impl DomainConfig {
             maxmem_mib: maxmem_mib.unwrap_or(memory_mib),
             vcpus,
             max_vcpus: max_vcpus.unwrap_or(vcpus),
-            cpus: cpus(raw, vcpus)?,
+            cpus: cpus(raw, "cpus", vcpus)?,
+            cpus_soft: cpus(raw, "cpus_soft", vcpus)?,
+            cpu_weight: raw.number32("cpu_weight", 1, MAX_WEIGHT)?.unwrap_or(DEFAULT_WEIGHT),
+            cap: raw.number32("cap", 0, 100 * max_vcpus.unwrap_or(vcpus))?.unwrap_or(0),
+            pool: raw.name("pool")?.map(str::to_owned),
             disks: disks(raw)?,
             vifs: vifs(raw)?,
             on_poweroff: action(raw, "on_poweroff", Action::Destroy)?,
@@ -254,19 +272,19 @@ fn cmdline(raw: &RawConfig) -> Result<String, ConfigError> {
     })
 }
 
-fn cpus(raw: &RawConfig, vcpus: u32) -> Result<Affinity, ConfigError> {
+fn cpus(raw: &RawConfig, key: &'static str, vcpus: u32) -> Result<Affinity, ConfigError> {
     const EXPECTED: &str = "a set of CPUs such as \"all\" or \"0-2,^1\"";
-    let Some(setting) = raw.setting("cpus") else {
+    let Some(setting) = raw.setting(key) else {
         return Ok(Affinity::Same(CpuSet::all()));
     };
-    let parse = |text: &str| CpuSet::parse(text).ok_or_else(|| setting.bad_value("cpus", text, EXPECTED));
-    if let Ok(Some(text)) = raw.text("cpus") {
+    let parse = |text: &str| CpuSet::parse(text).ok_or_else(|| setting.bad_value(key, text, EXPECTED));
+    if let Ok(Some(text)) = raw.text(key) {
         return parse(text).map(Affinity::Same);
     }
-    let (_, items) = raw.list("cpus")?.unwrap_or((setting, Vec::new()));
+    let (_, items) = raw.list(key)?.unwrap_or((setting, Vec::new()));
     if items.len() as u64 > u64::from(vcpus) {
         return Err(setting.error(Problem::BadValue {
-            key: "cpus",
+            key,
             value: alloc::format!("{}", setting.value),
             expected: "a list with one set for each vCPU",
         }));

@@ -8,6 +8,7 @@ mod domain;
 mod error;
 mod lexer;
 mod limits;
+mod pool;
 mod read;
 mod syntax;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub(crate) use domain::check_name;
 pub use domain::{Action, DomainConfig, Vuart};
 pub use error::{ConfigError, Problem};
 pub use limits::{MAX_EVENT_CHANNELS, MAX_GRANT_FRAMES, MAX_NAME_LEN, MAX_VCPUS};
+pub use pool::PoolConfig;
 pub use syntax::{RawConfig, Setting, Value};
 
 /// What errors call the part of a configuration that was given as `key=value` after the file's name.

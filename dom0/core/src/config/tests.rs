@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::pool::Scheduler;
 
 const BASE: &str = "name = 'web'\nkernel = '/store/Image'\n";
 
@@ -100,6 +101,10 @@ fn wrong_types_and_ranges_name_the_key_and_the_line() {
         ("uuid = 'x'", "key 'uuid': 'x' is not a UUID"),
         ("on_crash = 'explode'", "key 'on_crash': 'explode' is not one of destroy, restart"),
         ("vuart = 'pl011'", "key 'vuart': 'pl011' is not 'sbsa_uart'"),
+        ("cpu_weight = 0", "key 'cpu_weight': 0 is not between 1 and 65535"),
+        ("vcpus = 2\ncap = 201", "key 'cap': 201 is not between 0 and 200"),
+        ("pool = ''", "key 'pool': '' is not a name"),
+        ("cpus_soft = '0-64'", "key 'cpus_soft': '0-64' is not a set of CPUs"),
         ("cpus = '2-1'", "key 'cpus': '2-1' is not a set of CPUs"),
         ("cpus = ['0', '1']", "key 'cpus': '[\"0\", \"1\"]' is not a list with one set for each vCPU"),
         ("max_grant_frames = 0", "key 'max_grant_frames': 0 is not between 1 and 64"),
@@ -250,5 +255,24 @@ proptest! {
     fn a_cpu_set_prints_back_to_itself(mask in 1u64..) {
         let set = CpuSet::from_mask(mask);
         prop_assert_eq!(CpuSet::parse(&set.to_string()), Some(set));
+    }
+}
+
+#[test]
+fn a_pool_is_configured_by_three_keys() {
+    let parse = |text: &str, overrides: &[&str]| PoolConfig::parse("rt.cfg", text, overrides);
+    let rt = PoolConfig { name: "rt".into(), scheduler: Scheduler::Null, cpus: CpuSet::parse("1-3") };
+    assert_eq!(parse("name = 'rt'\nsched = 'null'\ncpus = '1-3'", &[]), Ok(rt.clone()));
+    assert_eq!(parse("name = 'x'\ncpus = ['1', '2-3']", &["name=rt", "sched=null"]), Ok(rt));
+    assert_eq!(parse("name = 'a'", &[]).map(|pool| (pool.scheduler, pool.cpus)), Ok((Scheduler::Credit2, None)));
+    for (wrong, says) in [
+        ("sched = 'null'", "key 'name'"),
+        ("name = 'a'\nsched = 'rtds'", "key 'sched': 'rtds' is not 'credit2' or 'null'"),
+        ("name = 'a'\ncpus = 'all'", "key 'cpus': 'all' is not a set of CPUs"),
+        ("name = 'a'\ncpus = []", "key 'cpus': '' is not a set of CPUs"),
+        ("name = 'a'\nnodes = '0'", "nodes"),
+    ] {
+        let error = parse(wrong, &[]).unwrap_err().to_string();
+        assert!(error.contains(says), "{wrong}: {error}");
     }
 }

@@ -9,6 +9,7 @@ mod json;
 mod list;
 mod long;
 mod network;
+mod sched;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ pub use long::{LongDomain, list_long};
 pub use network::{
     BridgeInfo, BridgePort, NatState, NetworkRow, address_list, bridge_info, bridge_list, nat_state, network_list,
 };
+pub use sched::{ShareRow, pool_list, share_list};
 pub use store::{StoreLine, sanitise, store_ls_line, store_read_line};
 pub use top::{NetworkCounters, TopRow, Traffic, top};
 pub use uptime::{uptime_head, uptime_line, uptime_short};

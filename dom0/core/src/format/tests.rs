@@ -109,14 +109,38 @@ fn xl_vcpu_list_has_the_columns_of_xen() {
         blocked: true,
         cpu_ns: 1_500_000_000,
         affinity: u64::MAX,
+        soft_affinity: u64::MAX,
     };
-    let offline = VcpuRow { vcpu: 1, pcpu: None, affinity: 0b0111, ..row };
+    let offline = VcpuRow { vcpu: 1, pcpu: None, affinity: 0b0111, soft_affinity: 0b1001, ..row };
     let mut out = String::new();
     vcpu_list(&mut out, [row, offline], 4).unwrap();
     let expected = "\
 Name                                ID  VCPU   CPU State   Time(s) Affinity (Hard / Soft)
 web                                  1     0    3   -b-       1.5  all / all
-web                                  1     1    -   --p       1.5  0-2 / all
+web                                  1     1    -   --p       1.5  0-2 / 0,3
+";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn xl_sched_credit2_and_cpupool_list_have_the_columns_of_xen() {
+    let mut out = String::new();
+    let row = ShareRow { name: "Domain-0", domid: 0, weight: 256, cap: 0 };
+    share_list(&mut out, Some("Pool-0"), [row, ShareRow { name: "web", domid: 12, weight: 65535, cap: 150 }]).unwrap();
+    let mut pools = crate::pool::Pools::new(3, 1);
+    pools.rename("Pool-0", "all").unwrap();
+    for cpus in [false, true] {
+        pool_list(&mut out, pools.iter().map(|pool| (pool, 11)), cpus).unwrap();
+    }
+    let expected = "\
+Cpupool Pool-0: ratelimit=0us
+Name                                ID Weight  Cap
+Domain-0                             0    256    0
+web                                 12  65535  150
+Name               CPUs   Sched     Active   Domain count
+all                  3   credit2       y         11
+Name               CPU list
+all                0,1,2
 ";
     assert_eq!(out, expected);
 }

@@ -24,6 +24,8 @@ pub struct VcpuRow<'a> {
     pub cpu_ns: u64,
     /// pCPUs it may use, as a mask.
     pub affinity: u64,
+    /// pCPUs it prefers, as a mask.
+    pub soft_affinity: u64,
 }
 
 /// Writes heading and lines; `pcpus` is how many the machine has, so that "all of them" reads `all`.
@@ -45,9 +47,11 @@ pub fn vcpu_list<'a>(out: &mut impl Write, rows: impl IntoIterator<Item = VcpuRo
                 write!(out, "{pcpu:>5} {:>3}{}- ", letter(row.running, 'r'), letter(row.blocked, 'b'))?;
             }
         }
-        let allowed = row.affinity & machine;
-        let affinity = if allowed == machine { CpuSet::all() } else { CpuSet::from_mask(allowed) };
-        writeln!(out, "{}  {affinity} / all", Seconds { ns: row.cpu_ns, width: 9 })?;
+        let [hard, soft] = [row.affinity, row.soft_affinity].map(|mask| match mask & machine {
+            all if all == machine => CpuSet::all(),
+            some => CpuSet::from_mask(some),
+        });
+        writeln!(out, "{}  {hard} / {soft}", Seconds { ns: row.cpu_ns, width: 9 })?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use hypercall_abi::ids::DomId;
 
+use crate::config::CpuSet;
 use crate::network::{BridgeConfig, Forward, Transport};
 
 /// A parsed command line.
@@ -185,6 +186,39 @@ pub enum Xl {
     },
     /// `xl vcpu-list [domain...]`
     VcpuList(Vec<DomainRef>),
+    /// `xl vcpu-pin domain vcpu|all hard|-|all [soft|-|all]`
+    VcpuPin {
+        /// Whose.
+        domain: DomainRef,
+        /// Which; `None` is all.
+        vcpu: Option<u32>,
+        /// Where they may run; `None` keeps it.
+        hard: Option<CpuSet>,
+        /// Where they prefer to run; `None` keeps it.
+        soft: Option<CpuSet>,
+    },
+    /// `xl vcpu-set [-i] domain count`
+    VcpuSet {
+        /// Whose.
+        domain: DomainRef,
+        /// How many are to be online.
+        count: u32,
+        /// `-i`: more than there are pCPUs as well.
+        ignore_host: bool,
+    },
+    /// `xl sched-credit2 [-d domain [-w weight] [-c cap]] [-p pool]`
+    Share {
+        /// `-d`: of whom; `None` is all.
+        domain: Option<DomainRef>,
+        /// `-p`: of which pool; `None` is all.
+        pool: Option<String>,
+        /// `-w`: the new weight.
+        weight: Option<u32>,
+        /// `-c`: the new cap.
+        cap: Option<u32>,
+    },
+    /// `xl cpupool-...`
+    Pool(Pool),
     /// `xl block-attach domain disk-spec...`
     BlockAttach {
         /// To whom.
@@ -241,6 +275,35 @@ pub enum Xl {
     },
     /// `xl help [subcommand]`
     Help(Option<String>),
+}
+
+/// `xl cpupool-...`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pool {
+    /// `xl cpupool-list [-c] [pool]`
+    List {
+        /// `-c`: which pCPUs each has.
+        cpus: bool,
+        /// `None` is all.
+        pool: Option<String>,
+    },
+    /// `xl cpupool-create [file] [key=value ...]`
+    Create {
+        /// The configuration file, if there is one.
+        file: Option<String>,
+        /// `key=value` arguments.
+        overrides: Vec<String>,
+    },
+    /// `xl cpupool-destroy pool`
+    Destroy(String),
+    /// `xl cpupool-rename pool name`
+    Rename(String, String),
+    /// `xl cpupool-cpu-add pool cpus`
+    Add(String, CpuSet),
+    /// `xl cpupool-cpu-remove pool cpus`
+    Remove(String, CpuSet),
+    /// `xl cpupool-migrate domain pool`
+    Migrate(DomainRef, String),
 }
 
 /// A `xenstore-*` command.

@@ -20,6 +20,8 @@ pub enum Source {
     File,
     /// Paths of XenStore.
     StorePath,
+    /// Names of CPU pools.
+    Pool,
 }
 
 /// The word at the cursor, and what could complete it.
@@ -43,7 +45,7 @@ pub fn completion(line: &str) -> Completion {
     let known = match source {
         Source::Command => names(&table::SHELL),
         Source::XlCommand => names(&table::XL),
-        Source::Nothing | Source::Domain | Source::File | Source::StorePath => Vec::new(),
+        Source::Nothing | Source::Domain | Source::File | Source::StorePath | Source::Pool => Vec::new(),
     };
     let candidates = known.into_iter().filter(|name| name.starts_with(word)).map(String::from).collect();
     Completion { word: word.into(), source, candidates }

@@ -11,8 +11,7 @@ use crate::config::CpuSet;
 
 /// The options of such a command.
 pub(super) fn options(name: &str) -> &'static [Opt] {
-    const SHARE: [Opt; 4] =
-        [valued('d', "domain"), valued('w', "weight"), valued('c', "cap"), valued('p', "cpupool")];
+    const SHARE: [Opt; 4] = [valued('d', "domain"), valued('w', "weight"), valued('c', "cap"), valued('p', "cpupool")];
     const LIST: [Opt; 1] = [flag('c', "cpus")];
     const SET: [Opt; 1] = [flag('i', "ignore-host")];
     match name {
@@ -44,9 +43,7 @@ pub(super) fn parse(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageEr
             },
             ignore_host: args.has('i'),
         },
-        "cpupool-list" => {
-            Xl::Pool(Pool::List { cpus: args.has('c'), pool: args.positional.first().cloned() })
-        }
+        "cpupool-list" => Xl::Pool(Pool::List { cpus: args.has('c'), pool: args.positional.first().cloned() }),
         "cpupool-create" => Xl::Pool(create(spec, args)?),
         "cpupool-destroy" => Xl::Pool(Pool::Destroy(word(0))),
         "cpupool-rename" => Xl::Pool(Pool::Rename(word(0), word(1))),

@@ -35,9 +35,15 @@ const fn spec(
     Spec { name, usage, about, options, least: arguments.0, most: arguments.1, first: sources.0, further: sources.1 }
 }
 
+const SHARE_USAGE: &str = "[-d <Domain> [-w[=WEIGHT]|-c[=CAP]]] [-p CPUPOOL]";
+const SHARE_OPTIONS: &str = "-d DOMAIN, --domain=DOMAIN     Domain to modify\n\
+                             -w WEIGHT, --weight=WEIGHT     Weight (int)\n\
+                             -c CAP, --cap=CAP              Cap (int), in per cent of one CPU; 0 is none\n\
+                             -p CPUPOOL, --cpupool=CPUPOOL  Restrict output to CPUPOOL";
+
 /// The subcommands of `xl`.
-pub(super) const XL: [Spec; 24] = {
-    use Source::{Domain, File, Nothing};
+pub(super) const XL: [Spec; 35] = {
+    use Source::{Domain, File, Nothing, Pool};
     [
         spec(
             "create",
@@ -107,6 +113,61 @@ pub(super) const XL: [Spec; 24] = {
             (Domain, Nothing),
         ),
         spec("vcpu-list", "[Domain, ...]", "List the VCPUs for all/some domains", "", (0, ANY), (Domain, Domain)),
+        spec(
+            "vcpu-pin",
+            "<Domain> <VCPU|all> <Hard affinity|-|all> [Soft affinity|-|all]",
+            "Set which CPUs a VCPU can use",
+            "",
+            (3, 4),
+            (Domain, Nothing),
+        ),
+        spec(
+            "vcpu-set",
+            "[option] <Domain> <vCPUs>",
+            "Set the number of active VCPUs allowed for the domain",
+            "-i, --ignore-host       Don't limit the vCPU based on the host CPU count",
+            (2, 2),
+            (Domain, Nothing),
+        ),
+        spec(
+            "sched-credit2",
+            SHARE_USAGE,
+            "Get/set credit2 scheduler parameters",
+            SHARE_OPTIONS,
+            (0, 0),
+            (Nothing, Nothing),
+        ),
+        spec("sched", SHARE_USAGE, "The same as sched-credit2", SHARE_OPTIONS, (0, 0), (Nothing, Nothing)),
+        spec(
+            "cpupool-list",
+            "[-c|--cpus] [<CPU Pool>]",
+            "List CPU pools on host",
+            "-c, --cpus              Output list of CPUs used by a pool",
+            (0, 1),
+            (Pool, Nothing),
+        ),
+        spec(
+            "cpupool-create",
+            "[<ConfigFile>] [Variable=value ...]",
+            "Create a new CPU pool",
+            "name=<name>             Name of the pool\n\
+             sched=<credit2|null>    Scheduler: shares by weight, or a CPU for each vCPU\n\
+             cpus=<cpu list>         CPUs that are in no pool (default: the first of them)",
+            (1, ANY),
+            (File, Nothing),
+        ),
+        spec("cpupool-destroy", "<CPU Pool>", "Deactivates a CPU pool", "", (1, 1), (Pool, Nothing)),
+        spec("cpupool-rename", "<CPU Pool> <new name>", "Renames a CPU pool", "", (2, 2), (Pool, Nothing)),
+        spec("cpupool-cpu-add", "<CPU Pool> <CPU list>", "Adds CPUs to a CPU pool", "", (2, 2), (Pool, Nothing)),
+        spec(
+            "cpupool-cpu-remove",
+            "<CPU Pool> <CPU list>",
+            "Removes CPUs from a CPU pool; a CPU in no pool runs nobody",
+            "",
+            (2, 2),
+            (Pool, Nothing),
+        ),
+        spec("cpupool-migrate", "<Domain> <CPU Pool>", "Moves a domain into a CPU pool", "", (2, 2), (Domain, Pool)),
         spec(
             "block-attach",
             "<Domain> <disk-spec-component(s)>...",

@@ -85,6 +85,42 @@ fn the_other_subcommands_parse() {
 }
 
 #[test]
+fn commands_about_cpus_parse() {
+    let cpus = |text: &str| crate::config::CpuSet::parse(text).unwrap();
+    let (vcpu, hard, soft) = (Some(1), Some(cpus("0-2,^1")), None);
+    assert_eq!(xl("xl vcpu-pin web 1 0-2,^1"), Xl::VcpuPin { domain: name("web"), vcpu, hard, soft });
+    let (vcpu, hard, soft) = (None, None, Some(cpus("all")));
+    assert_eq!(xl("xl vcpu-pin web all - all"), Xl::VcpuPin { domain: name("web"), vcpu, hard, soft });
+    assert_eq!(xl("xl vcpu-set -i web 3"), Xl::VcpuSet { domain: name("web"), count: 3, ignore_host: true });
+    let all = Xl::Share { domain: None, pool: None, weight: None, cap: None };
+    assert_eq!((xl("xl sched-credit2"), xl("xl sched")), (all.clone(), all));
+    assert_eq!(
+        xl("xl sched-credit2 -d web -w 512 --cap=50"),
+        Xl::Share { domain: Some(name("web")), pool: None, weight: Some(512), cap: Some(50) }
+    );
+    assert_eq!(xl("xl cpupool-list -c rt"), Xl::Pool(Pool::List { cpus: true, pool: Some("rt".into()) }));
+    let overrides = vec!["name=rt".into(), "sched=null".into()];
+    assert_eq!(xl("xl cpupool-create name=rt sched=null"), Xl::Pool(Pool::Create { file: None, overrides }));
+    assert_eq!(xl("xl cpupool-cpu-remove rt 2-3"), Xl::Pool(Pool::Remove("rt".into(), cpus("2-3"))));
+    assert_eq!(xl("xl cpupool-migrate web rt"), Xl::Pool(Pool::Migrate(name("web"), "rt".into())));
+    for (wrong, says) in [
+        ("xl vcpu-pin web 1", "'xl vcpu-pin' requires at least 3 arguments."),
+        ("xl vcpu-pin web x 1", "invalid vcpu 'x'."),
+        ("xl vcpu-pin web all 64", "invalid cpu list '64'."),
+        ("xl vcpu-set web 0", "invalid number of vcpus '0'."),
+        ("xl sched-credit2 -w 5", "Must specify a domain."),
+        ("xl sched-credit2 -d web -w 5000000000", "invalid weight '5000000000'."),
+        ("xl sched-credit2 -d web -c -1", "invalid cap '-1'."),
+        ("xl cpupool-cpu-add rt all", "invalid cpu list 'all'."),
+        ("xl cpupool-create a b", "'xl cpupool-create': 'b' is neither a file nor key=value."),
+    ] {
+        let error = parse(wrong).unwrap_err();
+        assert!(error.to_string().starts_with(says) && error.status() == 2, "{wrong}: {error}");
+    }
+    assert_eq!(completion("xl cpupool-migrate web ").source, Source::Pool);
+}
+
+#[test]
 fn errors_come_in_the_manner_of_xl() {
     let error = parse("xl destroy").unwrap_err();
     assert!(error.to_string().starts_with("'xl destroy' requires at least 1 argument.\n\nUsage: xl destroy <Domain>"));

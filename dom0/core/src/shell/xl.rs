@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use hypercall_abi::ids::DomId;
 
 use super::command::{ConsoleKind, DomainRef, Target, Xl};
+use super::cpus;
 use super::options::{Arguments, Opt, flag, valued};
 use super::parse::{UsageError, arguments, bad, memory_kib, milliseconds, number};
 use super::table::{self, Spec};
@@ -64,6 +65,12 @@ pub(super) fn parse(words: &[String]) -> Result<Xl, UsageError> {
         "block-list" => Ok(Xl::BlockList(domains(&scan(&[])?))),
         "network-list" => Ok(Xl::NetworkList(domains(&scan(&[])?))),
         "info" => scan(&[]).map(|_| Xl::Info),
+        name if name.starts_with("cpupool-")
+            || name.starts_with("sched")
+            || ["vcpu-pin", "vcpu-set"].contains(&name) =>
+        {
+            cpus::parse(spec, &scan(cpus::options(name))?)
+        }
         _ => names(spec, &scan(&[])?),
     }
 }
