@@ -87,6 +87,11 @@ pub struct Offload {
 /// extension headers, TCP with options.
 pub const HEAD: usize = 192;
 
+/// A private head, where words can be read at once.
+#[repr(align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct Head(pub [u8; HEAD]);
+
 /// A frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
@@ -131,6 +136,12 @@ pub trait Port {
     /// Fetches what was put and tells the receiver. Senders keep their pages until this has returned.
     fn commit(&self);
 
+    /// Whether there is more room than what is kept for frames that are for this receiver alone. Frames for everybody are not
+    /// put otherwise: a flood of them leaves the rest to those that somebody waits for.
+    fn has_room_for_all(&self) -> bool {
+        true
+    }
+
     /// After [`Refused::Full`]: ready when there may be room again, or when there is no point in waiting any longer.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
@@ -142,6 +153,10 @@ impl<P: Port + ?Sized> Port for alloc::rc::Rc<P> {
 
     fn commit(&self) {
         (**self).commit();
+    }
+
+    fn has_room_for_all(&self) -> bool {
+        (**self).has_room_for_all()
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -156,6 +171,10 @@ impl<P: Port + ?Sized> Port for &P {
 
     fn commit(&self) {
         (**self).commit();
+    }
+
+    fn has_room_for_all(&self) -> bool {
+        (**self).has_room_for_all()
     }
 
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -318,6 +318,10 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort> Port for Cable<P, C, E> {
         self.receivers.iter().for_each(|receiver| receiver.commit());
     }
 
+    fn has_room_for_all(&self) -> bool {
+        self.receivers.iter().all(|receiver| receiver.has_room_for_all())
+    }
+
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let waiting = self.receivers.iter().filter(|receiver| receiver.poll_room(cx).is_pending()).count();
         if waiting == 0 { Poll::Ready(()) } else { Poll::Pending }

@@ -41,6 +41,8 @@ struct Inner<P> {
     ring: BackRing<P, RxRequest, RxResponse>,
     /// Requests that are known to be there.
     available: u32,
+    /// The most that there ever were.
+    most: u32,
     copies: Vec<Copy>,
     answers: Vec<Answer>,
     done: Vec<bool>,
@@ -86,6 +88,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
         let inner = Inner {
             ring,
             available: 0,
+            most: 0,
             copies: Vec::new(),
             answers: Vec::new(),
             done: Vec::new(),
@@ -238,6 +241,16 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {
         }
     }
 
+    fn has_room_for_all(&self) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        inner.as_mut().is_some_and(|inner| {
+            inner.is_half_empty() || {
+                inner.refresh();
+                inner.is_half_empty()
+            }
+        })
+    }
+
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.room.get() != Room::Awaited {
             return Poll::Ready(());
@@ -251,7 +264,13 @@ impl<P: SharedPage> Inner<P> {
     /// Looks how many requests there are; asks for an event at the next one. A ring that cannot be true has none.
     fn refresh(&mut self) -> u32 {
         self.available = self.ring.final_check().unwrap_or(0);
+        self.most = self.most.max(self.available);
         self.available
+    }
+
+    /// Whether more than half of the room is left that the guest gives when it is idle.
+    fn is_half_empty(&self) -> bool {
+        self.available > self.most / 2
     }
 
     /// Spreads a frame over requests; there are enough.

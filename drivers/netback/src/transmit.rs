@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::ops::Range;
 
-use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Head, Offload, PageRef, Piece, Port, Refused};
 use driver_api::{BackRing, DmaMemory, MappedPage, PAGE_SIZE};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::netif::{
@@ -294,7 +294,7 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
 
     /// Hands the frames on that were not yet. True if one has to wait for room.
     fn forward(&mut self, wire: &impl Port) -> bool {
-        let mut head = [0; HEAD];
+        let mut head = Head([0; HEAD]);
         let mut pieces: Vec<Piece> = Vec::with_capacity(MAX_SLOTS + 1);
         while let Some(packet) = self.packets.get(self.sent) {
             let named = self.pieces.get(packet.pieces.clone()).unwrap_or_default();
@@ -303,7 +303,7 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
                 continue;
             }
             let have = (packet.len as usize).min(HEAD);
-            let head = head.get_mut(..have).unwrap_or_default();
+            let head = head.0.get_mut(..have).unwrap_or_default();
             self.heads.copy_out(self.sent * HEAD_ROOM, head);
             let (page, offset) = self.head_place(self.sent, 0);
             pieces.clear();

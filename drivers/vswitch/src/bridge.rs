@@ -9,6 +9,7 @@ use core::task::{Context, Poll};
 use driver_api::DmaMemory;
 use driver_api::net::{CopyGrants, Frame, Port, Refused};
 use slab::Slab;
+use zerocopy::FromBytes;
 
 use crate::adapt::Adapter;
 use crate::ethernet::{Header, Mac};
@@ -65,6 +66,55 @@ struct Passed<'a> {
     vlan: u16,
 }
 
+/// What becomes of a frame's tag at the port where it goes out.
+enum Change {
+    /// It stays as it is, or there is none.
+    Nothing,
+    /// It is taken off.
+    TakeOff,
+    /// The VLAN's is put on.
+    PutOn,
+}
+
+impl Entry {
+    /// What becomes of the tag of a frame that goes out here; `None` if it may not.
+    fn change(&self, vlan: u16, tag: Option<u16>) -> Option<Change> {
+        match (self.config.vlans.form(vlan)?, tag) {
+            (Form::Untagged, Some(_)) if vlan != 0 => Some(Change::TakeOff),
+            (Form::Untagged, Some(1..)) if self.config.vlans.reads_tags() => None,
+            (Form::Tagged, None) => Some(Change::PutOn),
+            (Form::Untagged | Form::Tagged, _) => Some(Change::Nothing),
+        }
+    }
+}
+
+/// Bytes of a frame that has all that a bridge decides by, and the type behind a tag.
+const WHOLE: usize = 18;
+
+/// The way of a frame that went to one port as it was. Whatever is like it goes the same way, as long as no other frame comes
+/// in between: frames come in bursts, and most of a burst are of one connection.
+#[derive(Clone, Copy)]
+struct Way {
+    from: usize,
+    /// The first 16 bytes: the Ethernet header, and the VLAN of a tag.
+    judged: [u64; 2],
+    to: usize,
+}
+
+/// The bytes that a bridge decides by, in two words; `None` if there are fewer.
+fn judged(head: &[u8]) -> Option<[u64; 2]> {
+    let whole = head.first_chunk::<WHOLE>()?;
+    // Back ends have heads where words can be read at once.
+    let aligned = <[u64; 2]>::ref_from_prefix(whole).map(|(words, _)| *words);
+    Some(aligned.unwrap_or_else(|_| in_words(whole)))
+}
+
+#[cold]
+fn in_words(whole: &[u8; WHOLE]) -> [u64; 2] {
+    let (words, _) = whole.as_chunks::<8>();
+    core::array::from_fn(|index| words.get(index).map_or(0, |word| u64::from_ne_bytes(*word)))
+}
+
 /// A learning switch.
 pub struct Bridge<C, M> {
     ports: RefCell<Slab<Entry>>,
@@ -74,6 +124,8 @@ pub struct Bridge<C, M> {
     clock: fn() -> u64,
     /// What it was when the first frame since the last commit came.
     now: Cell<Option<u64>>,
+    /// The way of the last frame, if that is of use; forgotten at every commit and whenever ports change.
+    way: Cell<Option<Way>>,
 }
 
 impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
@@ -86,6 +138,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             adapter: Adapter::new(copier, scratch),
             clock,
             now: Cell::new(None),
+            way: Cell::new(None),
         })
     }
 
@@ -102,6 +155,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
     pub fn attach(self: &Rc<Self>, name: String, port: Rc<dyn Port>, config: PortConfig) -> Plug<C, M> {
         let entry = Entry { name, port, config, stats: Cell::default(), dirty: Cell::new(false) };
         let index = self.ports.borrow_mut().insert(entry);
+        self.way.set(None);
         Plug { bridge: Rc::clone(self), index, full: Cell::new(None) }
     }
 
@@ -124,8 +178,28 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
     }
 
     /// Takes a frame from port `from` to where it belongs. `Err` holds the port that has no room for it.
+    #[inline]
     fn forward(&self, from: usize, frame: &Frame<'_>) -> Result<(), Option<usize>> {
         let ports = self.ports.borrow();
+        if let Some(way) = self.way.get()
+            && way.from == from
+            && judged(frame.head) == Some(way.judged)
+            && let (Some(source), Some(target)) = (ports.get(from), ports.get(way.to))
+        {
+            let frame = &Frame { source: u16::try_from(from).unwrap_or(u16::MAX), ..*frame };
+            if self.deliver(target, frame) == Err(Refused::Full) {
+                return Err(Some(way.to));
+            }
+            source.count(|stats| stats.received += 1);
+            return Ok(());
+        }
+        self.decide(&ports, from, frame)
+    }
+
+    /// The same, for a frame unlike the last.
+    #[inline(never)]
+    fn decide(&self, ports: &Slab<Entry>, from: usize, frame: &Frame<'_>) -> Result<(), Option<usize>> {
+        self.way.set(None);
         let Some(source) = ports.get(from) else { return Ok(()) };
         let admitted = Header::parse(frame.head).and_then(|header| {
             let from_its_own = source.config.only_from.is_none_or(|own| own == header.from);
@@ -148,17 +222,18 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             // The receiver is on the sender's side.
             Some(to) if to == from16 => {}
             Some(to) => {
-                if let Some(target) = ports.get(usize::from(to))
-                    && self.put(target, passed) == Err(Refused::Full)
+                let to = usize::from(to);
+                if let Some(target) = ports.get(to)
+                    && self.put_alone(to, target, passed) == Err(Refused::Full)
                 {
-                    return Err(Some(usize::from(to)));
+                    return Err(Some(to));
                 }
             }
             None => {
                 let others =
                     ports.iter().filter(|(index, entry)| *index != from && entry.config.vlans.form(vlan).is_some());
                 for (_, target) in others {
-                    if self.put(target, passed) == Err(Refused::Full) {
+                    if !target.port.has_room_for_all() || self.put(target, passed) == Err(Refused::Full) {
                         target.count(|stats| stats.dropped += 1);
                     }
                 }
@@ -168,19 +243,39 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         Ok(())
     }
 
+    /// Puts a frame to the one port `to` that it is for, and notes the way.
+    fn put_alone(&self, to: usize, target: &Entry, passed: &Passed<'_>) -> Result<(), Refused> {
+        if let Some(Change::Nothing) = target.change(passed.vlan, passed.tag)
+            && let Some(judged) = judged(passed.frame.head)
+        {
+            // Before it is delivered: whoever takes it may send something through this bridge at once.
+            self.way.set(Some(Way { from: passed.frame.source.into(), judged, to }));
+        }
+        self.put(target, passed)
+    }
+
     /// Puts a frame to one port, in the form that its VLAN has there.
     fn put(&self, target: &Entry, passed: &Passed<'_>) -> Result<(), Refused> {
         let Passed { frame, tag, vlan } = passed;
-        let outcome = match (target.config.vlans.form(*vlan), tag) {
-            (Some(Form::Untagged), Some(_)) if *vlan != 0 => Retagged::without_tag(frame)
-                .map_or(Err(Refused::Unfit), |bare| self.complete(target, &bare.frame(frame))),
-            (Some(Form::Tagged), None) => {
-                let tagged = self.adapter.with_tag(frame, *vlan);
-                tagged.map_or(Err(Refused::Unfit), |tagged| self.complete(target, &tagged.frame(frame)))
-            }
-            (Some(Form::Untagged), Some(1..)) if target.config.vlans.reads_tags() => Err(Refused::Unfit),
-            (Some(Form::Untagged | Form::Tagged), _) => self.complete(target, frame),
-            (None, _) => Err(Refused::Unfit),
+        let changed = match target.change(*vlan, *tag) {
+            Some(Change::Nothing) => return self.deliver(target, frame),
+            Some(Change::TakeOff) => Retagged::without_tag(frame),
+            Some(Change::PutOn) => self.adapter.with_tag(frame, *vlan),
+            None => None,
+        };
+        let Some(changed) = changed else {
+            target.count(|stats| stats.dropped += 1);
+            return Err(Refused::Unfit);
+        };
+        self.deliver(target, &changed.frame(frame))
+    }
+
+    /// Puts a frame to one port as it is, completed if the port needs that.
+    #[inline]
+    fn deliver(&self, target: &Entry, frame: &Frame<'_>) -> Result<(), Refused> {
+        let outcome = match target.port.put(frame) {
+            Err(Refused::Unfit) => self.complete(target, frame),
+            outcome => outcome,
         };
         match outcome {
             Ok(()) => {
@@ -193,20 +288,17 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         outcome
     }
 
-    /// Puts a frame to one port, completed if the port needs that.
+    /// Puts a frame to a port that cannot do what was left to it.
+    #[inline(never)]
     fn complete(&self, target: &Entry, frame: &Frame<'_>) -> Result<(), Refused> {
-        match target.port.put(frame) {
-            // What was put before may lie in the same memory, and goes first.
-            Err(Refused::Unfit) => {
-                target.port.commit();
-                self.adapter.put(frame, &*target.port)
-            }
-            outcome => outcome,
-        }
+        // What was put before may lie in the same memory, and goes first.
+        target.port.commit();
+        self.adapter.put(frame, &*target.port)
     }
 
     fn commit(&self) {
         self.now.set(None);
+        self.way.set(None);
         for (_, entry) in self.ports.borrow().iter() {
             if entry.dirty.replace(false) {
                 entry.port.commit();
@@ -254,6 +346,7 @@ impl<C: CopyGrants, M: DmaMemory> Port for Plug<C, M> {
 
 impl<C: CopyGrants, M: DmaMemory> Drop for Plug<C, M> {
     fn drop(&mut self) {
+        self.bridge.way.set(None);
         self.bridge.ports.borrow_mut().try_remove(self.index);
         self.bridge.table.borrow_mut().forget(u16::try_from(self.index).unwrap_or(u16::MAX));
     }

@@ -24,6 +24,8 @@ struct Station {
     put: RefCell<Vec<(Vec<Piece>, Offload)>>,
     received: RefCell<Vec<(Vec<u8>, Offload)>>,
     full: Cell<bool>,
+    /// It takes only what is for it alone.
+    crowded: Cell<bool>,
     /// It can neither segment nor compute checksums.
     plain: bool,
 }
@@ -45,6 +47,10 @@ impl Port for Station {
             let bytes = pieces.iter().map(|piece| self.machine.fetch(piece.page, piece.offset, piece.len).unwrap());
             self.received.borrow_mut().push((bytes.collect::<Vec<_>>().concat(), offload));
         }
+    }
+
+    fn has_room_for_all(&self) -> bool {
+        !self.crowded.get()
     }
 
     fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
@@ -74,6 +80,7 @@ impl World {
             put: RefCell::default(),
             received: RefCell::default(),
             full: Cell::new(false),
+            crowded: Cell::new(false),
             plain,
         });
         let plug = self.bridge.attach("port".into(), station.clone(), config);
@@ -252,6 +259,49 @@ fn a_port_with_one_address_sends_from_no_other_and_nobody_from_a_group() {
     assert_eq!(world.send(&plug_a, &frame(ALL, A), Offload::default()), Ok(()));
     assert_eq!(world.send(&plug_b, &frame(A, ALL), Offload::default()), Err(Refused::Unfit));
     assert_eq!((count(&b), world.bridge.ports()[0].1.refused), (1, 1));
+}
+
+#[test]
+fn a_flood_of_frames_for_everybody_leaves_room_for_what_is_for_one_receiver() {
+    let world = World::new();
+    let [(_, plug_a), (b, plug_b)] = [(); 2].map(|()| world.station(false, PortConfig::default()));
+    world.send(&plug_b, &frame(ALL, B), Offload::default()).unwrap();
+    b.crowded.set(true);
+    let nobody = Mac([2, 9, 9, 9, 9, 9]);
+    for to in [ALL, nobody] {
+        assert_eq!(world.send(&plug_a, &frame(to, A), Offload::default()), Ok(()));
+    }
+    assert_eq!((count(&b), world.bridge.ports()[1].1.dropped), (0, 2));
+    assert_eq!(world.send(&plug_a, &frame(B, A), Offload::default()), Ok(()));
+    assert_eq!(count(&b), 1);
+}
+
+#[test]
+fn a_burst_follows_a_station_that_moves_in_the_middle_of_it() {
+    let world = World::new();
+    let [(_, plug_a), (b, plug_b), (c, plug_c)] = [(); 3].map(|()| world.station(false, PortConfig::default()));
+    world.send(&plug_b, &frame(ALL, B), Offload::default()).unwrap();
+    let put = |plug: &dyn Port, bytes: &[u8]| {
+        let page = PageRef::Own(world.memory.bus_addr());
+        let pieces = [Piece { page, offset: 0, len: bytes.len() as u16 }];
+        plug.put(&Frame { head: bytes, pieces: &pieces, len: 60, offload: Offload::default(), source: 0 })
+    };
+    let waiting = |station: &Station| station.put.borrow().len();
+    let before = (waiting(&b), waiting(&c));
+    // No commit in between.
+    for _ in 0..3 {
+        assert_eq!(put(&plug_a, &frame(B, A)), Ok(()));
+    }
+    assert_eq!((waiting(&b), waiting(&c)), (before.0 + 3, before.1));
+    assert_eq!(put(&plug_c, &frame(A, B)), Ok(()));
+    assert_eq!(put(&plug_a, &frame(B, A)), Ok(()));
+    assert_eq!((waiting(&b), waiting(&c)), (before.0 + 3, before.1 + 1));
+    // A frame that is refused there, or cut off behind the same start, is not carried along.
+    assert_eq!(put(&plug_a, &frame(B, ALL)), Err(Refused::Unfit));
+    assert_eq!(put(&plug_a, &frame(B, A)[..13]), Err(Refused::Unfit));
+    drop(plug_c);
+    assert_eq!(put(&plug_a, &frame(B, A)), Ok(()));
+    assert_eq!((waiting(&b), world.bridge.ports()[0].1.received), (before.0 + 4, 5));
 }
 
 #[test]

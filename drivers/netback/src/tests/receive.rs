@@ -166,6 +166,31 @@ fn senders_wait_for_a_guest_without_room_once_and_no_longer_than_the_patience() 
 }
 
 #[test]
+fn half_of_the_room_is_kept_for_frames_that_are_for_the_guest_alone() {
+    let mut world = World::new(EVERYTHING);
+    let memory = world.machine.own(4096);
+    let frame = sent(&memory, 60);
+    assert!(!world.rx.has_room_for_all());
+    world.guest.offer(8);
+    let mut put = 0;
+    while world.rx.has_room_for_all() {
+        assert_eq!(frame.put(&world, Offload::default()), Ok(()));
+        put += 1;
+    }
+    assert_eq!(put, 4);
+    for _ in 4..8 {
+        assert_eq!(frame.put(&world, Offload::default()), Ok(()));
+    }
+    world.rx.commit();
+    // One page is enough for a guest that never gives more, and what was given anew counts at once.
+    world.guest.offer(6);
+    assert!(world.rx.has_room_for_all());
+    let mut small = World::new(EVERYTHING);
+    small.guest.offer(1);
+    assert!(small.rx.has_room_for_all());
+}
+
+#[test]
 fn after_the_end_nobody_is_connected_and_nothing_is_mapped() {
     let world = World::new(EVERYTHING);
     let memory = world.machine.own(4096);

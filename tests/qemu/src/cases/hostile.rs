@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// Attacks through a network interface, which go on for some seconds.
-const NETWORK: &[&str] = &["frames_of_wrong_shapes"];
+const NETWORK: &[&str] = &["frames_of_wrong_shapes", "a_flood_of_addresses", "garbage_in_the_control_ring"];
 
 /// Mean time of an echo between others during such an attack, in microseconds, on a busy host.
 const ECHO_US: u64 = 100_000;
