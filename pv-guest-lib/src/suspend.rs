@@ -1,7 +1,7 @@
 //! Suspending the domain, so that it can be saved, and finding everything again when it goes on.
 //!
 //! `xl save` is not there on Arm; a tool stack asks through `control/shutdown`, and whoever has suspended the domain may let it
-//! go on (`XEN_DOMCTL_resumedomain`).
+//! go on (`XEN_DOMCTL_resumedomain`). Xen does not say on Arm whether that was in place, so everything is found again.
 //!
 //! What is of the library itself comes back: time, events, the console, the store with its watches. Devices do not: their
 //! grants mean nothing where the domain goes on, so they are closed before and connected again after.

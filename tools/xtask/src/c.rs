@@ -54,6 +54,31 @@ pub fn images(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
+/// How clang makes a program of Linux's that needs no library.
+const FOR_LINUX: &[&str] = &[
+    "--target=aarch64-linux-gnu",
+    "-ffreestanding",
+    "-nostdlib",
+    "-static",
+    "-O2",
+    "-std=gnu11",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fuse-ld=lld",
+];
+
+/// Builds the program of Dom0's on Xen that lets a suspended domain go on, and returns its bytes.
+pub fn resume(paths: &Paths) -> Result<Vec<u8>> {
+    setup::clang()?;
+    let program = paths.image("resume");
+    command::make_parent(&program)?;
+    let mut clang = Command::new("clang");
+    clang.args(FOR_LINUX).arg("-o").arg(&program).arg(paths.root().join("tests/xen/resume.c"));
+    command::run(&mut clang)?;
+    Ok(std::fs::read(&program)?)
+}
+
 fn image(paths: &Paths, name: &str, archive: &PathBuf) -> Result<()> {
     let library = paths.root().join("pv-guest-lib");
     let object = paths.image(&format!("{name}.o"));

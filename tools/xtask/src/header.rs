@@ -178,15 +178,17 @@ mod tests {
     use super::header;
 
     const ROOT: &str = "//! What it is.\n//!\n//! How it is used.\n";
-    const MODULE: &str = "//! A part.\n\
-        /// A number.\npub const PV_ONE: u32 = 1;\n\
-        const INNER: u32 = 2;\n\
-        /// A thing.\n#[repr(C)]\npub struct pv_thing {\n    /// Its `size`.\n    pub size: u64,\n}\n\
-        unsafe extern \"C\" {\n    /// Yours.\n    safe fn pv_main();\n}\n\
-        /// Fills a thing.\n///\n/// # Safety\n/// It must be one.\n\
-        pub unsafe extern \"C\" fn pv_fill(name: *const c_char, thing: *mut pv_thing) -> i64 { 0 }\n\
-        /// Ends.\npub extern \"C\" fn pv_end() -> ! { loop {} }\n\
-        pub fn inner(text: &str) {}\n";
+    const MODULE: &str = concat!(
+        "//! A part.\n",
+        "/// A number.\npub const PV_ONE: u32 = 1;\n",
+        "const INNER: u32 = 2;\n",
+        "/// A thing.\n#[repr(C)]\npub struct pv_thing {\n    /// Its `size`.\n    pub size: u64,\n}\n",
+        "unsafe extern \"C\" {\n    /// Yours.\n    safe fn pv_main();\n}\n",
+        "/// Fills a thing.\n///\n/// # Safety\n/// It must be one.\n",
+        "pub extern \"C\" fn pv_fill(name: *const c_char, thing: *mut pv_thing) -> i64 { 0 }\n",
+        "/// Ends.\npub extern \"C\" fn pv_end() -> ! { loop {} }\n",
+        "pub fn inner(text: &str) {}\n",
+    );
 
     #[test]
     fn what_c_sees_is_declared_with_its_comments_and_nothing_else_is() {

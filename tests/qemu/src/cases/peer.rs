@@ -25,6 +25,7 @@ pub(super) const CASES: &[Case] = &[
     on_xen("a_stream_from_source_to_sink_arrives_unharmed_on_debians_xen_too", |lab| {
         says(lab, &["sink", "source"], "sink", "PASS received=16777216")
     }),
+    on_xen("a_guest_of_ours_goes_on_after_debians_xen_has_suspended_it", suspend),
     on_xen("httpd_serves_debians_dom0_on_debians_xen_too", httpd),
 ];
 
@@ -63,6 +64,15 @@ fn says(lab: &Lab, guests: &[&str], name: &str, words: &str) -> Result<()> {
         dom0(&mut machine, &format!("xl create /guest/{guest}.cfg"))?;
     }
     wait_for(&mut machine, name, words)
+}
+
+fn suspend(lab: &Lab) -> Result<()> {
+    let mut machine = boot(lab)?;
+    dom0(&mut machine, "xl create /guest/suspend.cfg")?;
+    wait_for(&mut machine, "suspend", "count 1")?;
+    let said = dom0(&mut machine, "sh /guest/suspend")?;
+    ensure!(said.contains("Restored after a suspension") && said.contains("it went on"), "it said: {said}");
+    Ok(())
 }
 
 fn httpd(lab: &Lab) -> Result<()> {

@@ -19,6 +19,7 @@ const ON_XEN: &[(&str, &str, &str)] = &[
     ("blkcheck", "blkcheck", "disk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
     ("blkbench", "blkbench", "extra = \"mib=4\"\ndisk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
     ("parallel", "parallel", "vcpus = 2\n"),
+    ("suspend", "example-suspend", ""),
     ("httpd", "httpd", "extra = \"ip=10.0.0.80/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
     ("ping", "ping", "extra = \"ip=10.0.0.81/24 to=10.0.0.80 count=100 every=10\"\nvif = [ \"bridge=xenbr0\" ]\n"),
     ("sink", "netperf", "extra = \"ip=10.0.0.82/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
@@ -26,7 +27,7 @@ const ON_XEN: &[(&str, &str, &str)] = &[
 ];
 
 /// What Dom0 on Xen does in the cases. They are files because Xen's console drops what is typed faster than Dom0 reads.
-const SCRIPTS: &[(&str, &str)] = &[("wait", WAIT), ("fetch", FETCH)];
+const SCRIPTS: &[(&str, &str)] = &[("wait", WAIT), ("fetch", FETCH), ("suspend", SUSPEND)];
 
 /// `wait NAME WORDS`: waits until a guest has said the words, and shows all that it said.
 const WAIT: &str = r#"log=/var/log/xen/console/guest-$1.log
@@ -43,6 +44,21 @@ wget -q -O - http://10.0.0.80/stats
 xl network-detach httpd 0
 xl shutdown -w httpd
 ! xl domid httpd
+"#;
+
+/// `suspend`: suspends the guest of that name, lets it go on, and has it end through the store, whose watch it must have
+/// kept.
+const SUSPEND: &str = r#"set -e
+id=$(xl domid suspend)
+xenstore-write /local/domain/$id/control/shutdown suspend
+until xl list suspend | grep -q -e '-ss-'; do sleep 1; done
+cp /guest/resume /tmp/resume
+chmod +x /tmp/resume
+/tmp/resume $id
+sh /guest/wait suspend 'Restored after a suspension'
+xenstore-write /local/domain/$id/control/shutdown poweroff
+until xl list suspend | grep -q -e '--s--'; do sleep 1; done
+echo it went on
 "#;
 
 /// The guest that breaks rules has a second vCPU to race with, and a disk and an interface to break the rings of.
@@ -86,7 +102,7 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     let image = paths.image("test-store.img");
     store::prepare(&folder, &image)?;
     let peer = if with_xen {
-        let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH])];
+        let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH]), ("resume".to_owned(), c::resume(paths)?)];
         for (name, image, more) in ON_XEN {
             let vcpus = if more.contains("vcpus") { "" } else { "vcpus = 1\n" };
             let text = format!("name = \"{name}\"\nkernel = \"/guest/{image}\"\nmemory = 16\n{vcpus}{more}");
@@ -95,8 +111,10 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
         for (name, text) in SCRIPTS {
             files.push(((*name).to_owned(), text.as_bytes().to_vec()));
         }
-        for name in build::guests() {
-            files.push((name.to_owned(), std::fs::read(paths.image(name))?));
+        let examples = build::EXAMPLES.iter().map(|name| build::example(name));
+        for name in build::guests().map(str::to_owned).chain(examples) {
+            let image = std::fs::read(paths.image(&name))?;
+            files.push((name, image));
         }
         Some(xen::with_files(&xen::peer(paths)?, &files, &paths.image("xen-dom0.cpio"))?)
     } else {
