@@ -1,6 +1,7 @@
 //! The networks of guests: bridges, what leads out of them, and Dom0's own place on them.
 
 mod dhcp;
+mod echo;
 mod nic;
 mod station;
 mod way_out;
@@ -21,6 +22,7 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::Instant;
 use nat::ForwardError;
+use netport::MAX_MTU;
 use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES, Vlans};
 
 use crate::hal::{GrantCopier, device_memory};
@@ -138,9 +140,8 @@ impl Switch {
         if let Some(network) = self.networks.borrow().get(name) {
             return Ok(Rc::clone(network));
         }
-        let (mode, ip) = (Mode::HostOnly, Ip::None);
-        let vlans = Vlans::default();
-        self.make(BridgeConfig { name: name.to_string(), mode, ip, gateway: None, dns: None, nic: None, vlans })
+        let (name, mode, ip, vlans) = (name.to_string(), Mode::HostOnly, Ip::None, Vlans::default());
+        self.make(BridgeConfig { name, mode, ip, gateway: None, dns: None, nic: None, vlans, echo: false })
     }
 
     /// Makes a bridge.
@@ -219,7 +220,8 @@ impl Switch {
         }
         // As a bridge of Linux does, Dom0 answers to the address of its device.
         let mac = nic.map_or_else(|| self.random_mac(), |nic| Mac(nic.device.mac()));
-        let (station, link) = Station::connect(bridge, mac)?;
+        let mtu = nic.map_or(MAX_MTU, |nic| nic.device.mtu());
+        let (station, link) = Station::connect(bridge, mac, mtu, config)?;
         let running = Rc::clone(&station).run(link, config.clone(), dhcp, self.random());
         Ok(Some((station, running)))
     }
@@ -295,6 +297,7 @@ impl Switch {
                 mode: network.config.mode,
                 address: station
                     .map(|station| station.place().map_or_else(String::new, |place| format!("{}", place.cidr))),
+                link_local: station.map(|station| format!("{}/64", station.link_local())),
                 via: network
                     .way_out
                     .as_ref()

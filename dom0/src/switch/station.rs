@@ -3,24 +3,31 @@
 use alloc::rc::{Rc, Weak};
 use alloc::string::String;
 use core::cell::RefCell;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use dom0_core::network::{BridgeConfig, Cidr, Ip};
 use driver_api::sys::Window;
-use embassy_futures::join::join;
+use embassy_futures::join::join3;
 use embassy_futures::select::select;
-use embassy_net::{Config, DhcpConfig, Ipv4Cidr, Stack, StackResources, StaticConfigV4};
+use embassy_net::{
+    Config, ConfigV6, DhcpConfig, Ipv4Cidr, Ipv6Cidr, Stack, StackResources, StaticConfigV4, StaticConfigV6,
+};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
+use embassy_time::{Duration, Timer};
 use netport::{Inbox, Link};
 use vswitch::{Mac, Plug, PortConfig};
 
 use super::dhcp::Dhcp;
-use super::{DomBridge, SwitchError};
+use super::{DomBridge, SwitchError, echo};
 use crate::hal::{GrantCopier, device_memory};
 
 /// Sockets of a stack: DHCP's own, and what the services of a bridge use.
-const SOCKETS: usize = 8;
+const SOCKETS: usize = 4 + echo::SOCKETS;
+/// How long a station without an address of IPv4 waits before it looks for one again.
+const OFTEN: Duration = Duration::from_millis(100);
+/// The same for one that has an address, which another may follow.
+const RARELY: Duration = Duration::from_secs(1);
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
 
@@ -47,6 +54,8 @@ pub struct Place {
 pub struct Station {
     /// Its Ethernet address.
     pub mac: Mac,
+    /// The longest packet that it sends, and that its bridge carries.
+    pub mtu: u16,
     /// Its port.
     pub gate: Rc<DomGate>,
     /// The same port from the other side, for as long as the station runs.
@@ -57,15 +66,33 @@ pub struct Station {
 }
 
 impl Station {
-    /// Connects Dom0 to a bridge under the address `mac`. The second part is the device for [`Self::run`].
-    pub fn connect(bridge: &Rc<DomBridge>, mac: Mac) -> Result<(Rc<Self>, HostLink), SwitchError> {
+    /// Connects Dom0 to a bridge under the address `mac`, with packets of at most `mtu` bytes. The second part is the device for
+    /// [`Self::run`].
+    pub fn connect(
+        bridge: &Rc<DomBridge>,
+        mac: Mac,
+        mtu: u16,
+        config: &BridgeConfig,
+    ) -> Result<(Rc<Self>, HostLink), SwitchError> {
         let memory = device_memory(netport::MEMORY).ok_or(SwitchError::Memory)?;
         let inbox = Rc::new(Inbox::new(GrantCopier, memory));
         let gate = DomGate::new(Rc::clone(&inbox));
         let plug = Rc::new(bridge.attach(String::from("dom0"), Rc::clone(&gate) as _, PortConfig::default()));
         let weak = Rc::downgrade(&plug);
-        let station = Station { mac, gate, plug: weak, place: RefCell::new(None), moved: Signal::new() };
-        Ok((Rc::new(station), Link::new(inbox, plug, mac.0)))
+        // An address that was given need not be waited for.
+        let place = match config.ip {
+            Ip::Static(cidr) => Some(Place { cidr, gateway: config.gateway, dns: config.dns }),
+            Ip::Dhcp | Ip::None => None,
+        };
+        let station = Station { mac, mtu, gate, plug: weak, place: RefCell::new(place), moved: Signal::new() };
+        Ok((Rc::new(station), Link::new(inbox, plug, mac.0, mtu)))
+    }
+
+    /// The address of IPv6 that it has on every bridge (RFC 4291, appendix A).
+    pub fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.mac.0;
+        let id = u64::from_be_bytes([a ^ 2, b, c, 0xFF, 0xFE, d, e, f]);
+        Ipv6Addr::from_bits(0xFE80 << 112 | u128::from(id))
     }
 
     /// What it knows of the network now; nothing while a server has not given it an address.
@@ -78,43 +105,53 @@ impl Station {
         self.plug.upgrade()
     }
 
-    /// Runs the station's protocols, and the DHCP server if there is one, for ever. `seed` differs from one start to the next.
+    /// Runs the station's protocols, and the services that it has, for ever. `seed` differs from one start to the next.
     pub async fn run(self: Rc<Self>, link: HostLink, config: BridgeConfig, dhcp: Option<Rc<Dhcp>>, seed: u64) {
         let mut resources = StackResources::<SOCKETS>::new();
-        let (stack, mut runner) = embassy_net::new(link, stack_config(&config), &mut resources, seed);
+        let (stack, mut runner) = embassy_net::new(link, self.stack_config(&config), &mut resources, seed);
         let serve = async {
             if let Some(dhcp) = dhcp {
                 dhcp.serve(stack).await;
             }
         };
-        select(runner.run(), join(self.follow(stack, config.dns), serve)).await;
+        let echo = async {
+            if config.echo {
+                echo::serve(stack).await;
+            }
+        };
+        select(runner.run(), join3(self.follow(stack, config.dns), serve, echo)).await;
     }
 
-    /// Notes what the stack knows.
+    /// Notes what the stack knows. It tells of IPv4 and IPv6 together, so it is looked at.
     async fn follow(&self, stack: Stack<'_>, dns: Option<SocketAddrV4>) {
         loop {
-            stack.wait_config_up().await;
-            *self.place.borrow_mut() = stack.config_v4().map(|config| Place {
+            let place = stack.config_v4().map(|config| Place {
                 cidr: Cidr { address: config.address.address(), prefix: config.address.prefix_len() },
                 gateway: config.gateway,
                 dns: dns.or_else(|| config.dns_servers.first().map(|server| SocketAddrV4::new(*server, DNS_PORT))),
             });
-            self.moved.signal(());
-            stack.wait_config_down().await;
-            *self.place.borrow_mut() = None;
-            self.moved.signal(());
+            if self.place.replace(place) != place {
+                self.moved.signal(());
+            }
+            Timer::after(if place.is_some() { RARELY } else { OFTEN }).await;
         }
     }
-}
 
-fn stack_config(config: &BridgeConfig) -> Config {
-    match config.ip {
-        Ip::Static(Cidr { address, prefix }) => Config::ipv4_static(StaticConfigV4 {
-            address: Ipv4Cidr::new(address, prefix),
-            gateway: config.gateway,
+    fn stack_config(&self, config: &BridgeConfig) -> Config {
+        let mut stack = match config.ip {
+            Ip::Static(Cidr { address, prefix }) => Config::ipv4_static(StaticConfigV4 {
+                address: Ipv4Cidr::new(address, prefix),
+                gateway: config.gateway,
+                dns_servers: Default::default(),
+            }),
+            Ip::Dhcp => Config::dhcpv4(DhcpConfig::default()),
+            Ip::None => Config::default(),
+        };
+        stack.ipv6 = ConfigV6::Static(StaticConfigV6 {
+            address: Ipv6Cidr::new(self.link_local(), 64),
+            gateway: None,
             dns_servers: Default::default(),
-        }),
-        Ip::Dhcp => Config::dhcpv4(DhcpConfig::default()),
-        Ip::None => Config::default(),
+        });
+        stack
     }
 }

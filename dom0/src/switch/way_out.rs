@@ -56,6 +56,7 @@ impl WayOut {
                 address: place.cidr.address,
                 mask: place.cidr.mask(),
                 gateway: place.gateway,
+                mtu: outer.mtu,
             }));
             let dns = config.dns.or_else(|| place?.dns);
             self.router.nat().set_resolver(dns.map(|server| (*server.ip(), server.port())));

@@ -85,8 +85,7 @@ pub(crate) fn replace32(bytes: &mut [u8], at: usize, value: u32, fields: &[Field
     replace16(bytes, at + 2, u16::from_be_bytes([c, d]), fields);
 }
 
-/// The checksum of whole bytes, to compare with.
-#[cfg(test)]
+/// The checksum of whole bytes, on top of a sum that was begun elsewhere.
 pub(crate) fn checksum(bytes: &[u8], start: u32) -> u16 {
     let (pairs, odd) = bytes.as_chunks::<2>();
     let sum = pairs.iter().fold(u64::from(start), |sum, pair| sum + u64::from(u16::from_be_bytes(*pair)));

@@ -3,6 +3,8 @@
 use core::net::Ipv4Addr;
 
 use crate::checksum::{Field, FieldKind, be16, be32, is_sound};
+use crate::parts::Key;
+use crate::table::Side;
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
@@ -59,6 +61,27 @@ pub(crate) struct Packet {
     pub(crate) asks: bool,
     /// Where the port (or identifier) stands that goes with `from`, and the one that goes with `to`.
     pub(crate) ports: (usize, usize),
+    /// It is the first part of a packet that travels in parts.
+    pub(crate) part: Option<Part>,
+}
+
+/// A part of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Where the IPv4 header starts.
+    pub(crate) network: usize,
+    pub(crate) from: Ipv4Addr,
+    to: Ipv4Addr,
+    protocol: Protocol,
+    id: u16,
+}
+
+impl Part {
+    /// What all parts of the packet have in common, which comes from `side`.
+    pub(crate) fn key(&self, side: Side) -> Key {
+        let Part { from, to, protocol, id, .. } = *self;
+        Key { side, from, to, protocol, id }
+    }
 }
 
 /// Why a packet is not one that can be translated.
@@ -66,7 +89,7 @@ pub(crate) struct Packet {
 pub enum Unknown {
     /// It is not IPv4, not whole, or damaged.
     NotIp,
-    /// A part of a packet: only the first part has ports.
+    /// A part of a packet whose first part, which has the ports, was not seen.
     Fragment,
     /// Another protocol, or a message of ICMP that belongs to no connection.
     Protocol,
@@ -77,6 +100,8 @@ pub enum Unknown {
 pub(crate) enum Content {
     /// A packet of a connection.
     Packet(Packet),
+    /// A part of a packet, but not the first.
+    Part(Part),
     /// A message of ICMP about a packet: where the message starts, who sends it to whom, the packet that it quotes.
     Error { network: usize, message: usize, from: Ipv4Addr, to: Ipv4Addr, about: Packet },
 }
@@ -98,6 +123,9 @@ impl Content {
             return Err(Unknown::NotIp);
         }
         let ip = Ip::parse(head, ETHERNET, true)?;
+        if ip.offset != 0 {
+            return Ok(Content::Part(ip.part()));
+        }
         if ip.protocol != Protocol::Icmp {
             return Packet::parse(head, ip).map(Content::Packet);
         }
@@ -123,6 +151,11 @@ struct Ip {
     protocol: Protocol,
     from: Ipv4Addr,
     to: Ipv4Addr,
+    id: u16,
+    /// More parts follow.
+    more: bool,
+    /// Where in the packet this part belongs.
+    offset: u16,
 }
 
 impl Ip {
@@ -138,20 +171,26 @@ impl Ip {
         if whole && (usize::from(be16(head, start + 2)) < size || !is_sound(header)) {
             return Err(Unknown::NotIp);
         }
-        // More fragments, or an offset.
-        if be16(head, start + 6) & 0x3FFF != 0 {
-            return Err(Unknown::Fragment);
-        }
+        let (id, place) = (be16(head, start + 4), be16(head, start + 6));
+        let (more, offset) = (place & 0x2000 != 0, place & 0x1FFF);
         let number = *head.get(start + 9).ok_or(Unknown::NotIp)?;
         let protocol = Protocol::from_number(number).ok_or(Unknown::Protocol)?;
         let (from, to) = (address(head, start + 12), address(head, start + 16));
-        Ok(Ip { start, transport: start + size, protocol, from, to })
+        Ok(Ip { start, transport: start + size, protocol, from, to, id, more, offset })
+    }
+
+    fn part(&self) -> Part {
+        let Ip { start: network, from, to, protocol, id, .. } = *self;
+        Part { network, from, to, protocol, id }
     }
 }
 
 impl Packet {
     fn parse(head: &[u8], ip: Ip) -> Result<Self, Unknown> {
-        let Ip { start: network, transport, protocol, from, to } = ip;
+        let Ip { start: network, transport, protocol, from, to, .. } = ip;
+        if ip.offset != 0 {
+            return Err(Unknown::Fragment);
+        }
         // A quoted packet ends behind eight bytes of its transport header.
         if head.len() < transport + 8 {
             return Err(Unknown::NotIp);
@@ -164,7 +203,8 @@ impl Packet {
         let flags = if protocol == Protocol::Tcp { head.get(transport + 13).copied().unwrap_or(0) } else { 0 };
         let (from, to) = ((from, be16(head, ports.0)), (to, be16(head, ports.1)));
         let asks = protocol == Protocol::Icmp && head.get(transport) == Some(&8);
-        Ok(Packet { network, transport, protocol, from, to, flags, asks, ports })
+        let part = ip.more.then(|| ip.part());
+        Ok(Packet { network, transport, protocol, from, to, flags, asks, ports, part })
     }
 
     /// The checksum of the IPv4 header.

@@ -9,11 +9,13 @@ use core::task::{Context, Poll};
 use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE};
 
+use crate::checksum::be16;
 use crate::gate::Facing;
 use crate::neighbours::{MacBytes, Neighbours, question, readdress, sender};
-use crate::packet::{address, is_ipv4};
+use crate::packet::{ETHERNET, address, is_ipv4};
+use crate::report::{Message, Trouble};
 use crate::table::Owner;
-use crate::translate::{Inside, Nat};
+use crate::translate::{Inside, Nat, Refusal};
 use crate::waiting::{WAITING_MEMORY, Waiting};
 
 /// Heads of frames that wait for the next commit.
@@ -34,6 +36,8 @@ pub struct Outside {
     pub mask: u32,
     /// The station that knows the way to all others.
     pub gateway: Option<Ipv4Addr>,
+    /// The longest packet that the network carries.
+    pub mtu: u16,
 }
 
 impl Outside {
@@ -249,8 +253,19 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
     fn route(&self, frame: &Frame<'_>, now: u64) -> Result<(), Refused> {
         let mut head = [0; HEAD];
         let head = copy_of(frame.head, &mut head);
+        let mtu = self.outside.get().map_or(u16::MAX, |outside| outside.mtu);
+        if longest_packet(frame) > usize::from(mtu) {
+            self.count(|stats| stats.dropped += 1);
+            if may_not_be_cut(head) {
+                self.report(head, Trouble::TooLong(mtu));
+            }
+            return Ok(());
+        }
         let blank = frame.offload.checksum == Checksum::Blank;
         let translated = self.nat.borrow_mut().outbound(head, blank, frame.source, now);
+        if translated == Err(Refusal::Expired) {
+            self.report(head, Trouble::Expired);
+        }
         let next = translated.ok().and_then(|to| self.outside.get()?.next_hop(to));
         match next {
             Some(next) => self.pass(frame, head, &self.outer, next, now),
@@ -258,6 +273,15 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
                 self.count(|stats| stats.dropped += 1);
                 Ok(())
             }
+        }
+    }
+
+    /// Tells the guest that sent a packet why it did not go on. That is one short frame for one of its own.
+    fn report(&self, head: &[u8], trouble: Trouble) {
+        let (mac, inside) = (self.inner.mac, self.nat.borrow().inside());
+        let message = Message::about(head, trouble, mac, inside.host);
+        if let Some(message) = message.filter(|_| inside.is_guest(address(head, 26))) {
+            self.say(&self.inner, message.frame());
         }
     }
 
@@ -305,14 +329,19 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
             Facing::Outside => self.outside.get().map(|outside| outside.address),
         };
         let Some(own) = own else { return };
-        let Some(plug) = face.plug().filter(|_| face.neighbours.borrow_mut().may_ask(wanted, now)) else { return };
-        let bytes = question(face.mac, own, wanted);
-        let pieces: Vec<Piece> = self.place(&bytes).collect();
+        if face.neighbours.borrow_mut().may_ask(wanted, now) {
+            // Who has no room is asked again.
+            self.say(face, &question(face.mac, own, wanted));
+        }
+    }
+
+    /// Sends a short frame of the router's own.
+    fn say(&self, face: &Face<P>, bytes: &[u8]) {
+        let Some(plug) = face.plug() else { return };
+        let pieces: Vec<Piece> = self.place(bytes).collect();
         let offload = Offload { checksum: Checksum::Valid, gso: None };
         let len = u32::try_from(bytes.len()).unwrap_or(0);
-        let frame = Frame { head: &bytes, pieces: &pieces, len, offload, source: 0 };
-        // Who has no room is asked again.
-        let _ = plug.put(&frame);
+        let _ = plug.put(&Frame { head: bytes, pieces: &pieces, len, offload, source: 0 });
         plug.commit();
     }
 
@@ -346,6 +375,21 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
         change(&mut stats);
         self.stats.set(stats);
     }
+}
+
+/// Bytes of the longest packet that a frame becomes on a wire.
+fn longest_packet(frame: &Frame<'_>) -> usize {
+    let whole = (frame.len as usize).saturating_sub(ETHERNET);
+    let Some(gso) = frame.offload.gso else { return whole };
+    let byte = |at: usize| usize::from(frame.head.get(at).copied().unwrap_or(0));
+    let network = (byte(ETHERNET) & 0xF) * 4;
+    let transport = (byte(ETHERNET + network + 12) >> 4) * 4;
+    whole.min(network + transport + usize::from(gso.size))
+}
+
+/// Whether a router must not cut a packet into parts.
+fn may_not_be_cut(head: &[u8]) -> bool {
+    be16(head, ETHERNET + 6) & 0x4000 != 0
 }
 
 /// The head, copied so that it can be changed.

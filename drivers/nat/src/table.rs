@@ -80,6 +80,11 @@ impl Connection {
         }
     }
 
+    /// Who it is charged to.
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+
     fn is_over(&self, now: u64) -> bool {
         now.saturating_sub(self.seen) >= self.patience()
     }

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::Ipv4Addr;
 
-use crate::checksum::{Field, FieldKind, be16, replace16, replace32};
-use crate::packet::{ACK, Content, End, Packet, Protocol, RST, SYN, Unknown};
+use crate::checksum::replace32;
+use crate::packet::{ACK, Content, End, Packet, Part, Protocol, RST, SYN, Unknown};
+use crate::parts::Parts;
+use crate::rewrite::{ip_field, one_hop_less, rewrite, rewrite_part, rewrite_quoted};
 use crate::table::{Connection, Owner, Side, Table};
 
 /// Connections that are known at most.
@@ -104,6 +106,7 @@ pub struct Nat {
     /// The name server that the host is for guests.
     resolver: Option<End>,
     table: Table,
+    parts: Parts,
     forwards: Vec<PortForward>,
     random: u64,
 }
@@ -118,6 +121,7 @@ impl Nat {
             outside,
             resolver,
             table,
+            parts: Parts::default(),
             forwards: Vec::with_capacity(FORWARDS),
             random: seed.rotate_left(32) | 1,
         }
@@ -132,6 +136,7 @@ impl Nat {
     pub fn set_outside(&mut self, address: Option<Ipv4Addr>) {
         if self.outside != address {
             self.table.clear();
+            self.parts.clear();
             self.outside = address;
         }
     }
@@ -170,6 +175,7 @@ impl Nat {
     /// A party is gone.
     pub fn forget(&mut self, owner: Owner) {
         self.table.forget(owner);
+        self.parts.forget(owner);
     }
 
     /// Forgets what is over among some of the places; call it every second.
@@ -240,7 +246,17 @@ impl Nat {
                 if relayed {
                     rewrite(head, &packet, packet.network + 16, packet.ports.1, to, blank);
                 }
+                if let Some(part) = packet.part {
+                    let fate = self.parts.first(part.key(Side::Inside), outside, to.0, owner, now);
+                    rewrite_part(head, packet.network, fate);
+                }
                 Ok(to.0)
+            }
+            Content::Part(part) => {
+                if !self.inside.is_guest(part.from) {
+                    return Err(Refusal::Source);
+                }
+                self.follow(head, part, Side::Inside, now)
             }
             Content::Error { network, message, from, to, about } => {
                 if !self.inside.is_guest(from) {
@@ -275,8 +291,15 @@ impl Nat {
                     let host = (self.inside.host, DNS_PORT);
                     rewrite(head, &packet, packet.network + 12, packet.ports.0, host, blank);
                 }
+                if let Some(part) = packet.part {
+                    let from = if connection.relayed { self.inside.host } else { packet.from.0 };
+                    let (key, to) = (part.key(Side::Outside), connection.inside.0);
+                    let fate = self.parts.first(key, from, to, connection.owner(), now);
+                    rewrite_part(head, packet.network, fate);
+                }
                 Ok(connection.inside.0)
             }
+            Content::Part(part) => self.follow(head, part, Side::Outside, now),
             Content::Error { network, message, to, about, .. } if to == outside && about.from.0 == outside => {
                 // It quotes a packet that went out: the guest is its sender.
                 let remote = remote_of(&about, about.to);
@@ -289,6 +312,14 @@ impl Nat {
             }
             Content::Packet(_) | Content::Error { .. } => Err(Refusal::Stranger),
         }
+    }
+
+    /// Translates a later part of a packet as its first one was. Returns where it goes to.
+    fn follow(&mut self, head: &mut [u8], part: Part, side: Side, now: u64) -> Result<Ipv4Addr, Refusal> {
+        let fate = self.parts.find(part.key(side), now).ok_or(Refusal::Unknown(Unknown::Fragment))?;
+        one_hop_less(head, part.network, false)?;
+        rewrite_part(head, part.network, fate);
+        Ok(fate.to)
     }
 
     /// The connection of a guest's packet, which may begin one.
@@ -349,46 +380,4 @@ fn remote_of(packet: &Packet, end: End) -> End {
         Protocol::Icmp => (end.0, 0),
         Protocol::Tcp | Protocol::Udp => end,
     }
-}
-
-fn ip_field(network: usize) -> Field {
-    Field { at: network + 10, kind: FieldKind::Plain }
-}
-
-/// Takes one off the number of hops that the packet may still make; with `ask` alone, only says whether it may.
-fn one_hop_less(head: &mut [u8], network: usize, ask: bool) -> Result<(), Refusal> {
-    let word = be16(head, network + 8);
-    if word >> 8 <= 1 {
-        return Err(Refusal::Expired);
-    }
-    if !ask {
-        replace16(head, network + 8, word - 0x100, &[ip_field(network)]);
-    }
-    Ok(())
-}
-
-/// Replaces one end of a packet: the address at `address_at`, the port at `port_at`.
-fn rewrite(head: &mut [u8], packet: &Packet, address_at: usize, port_at: usize, end: End, blank: bool) {
-    let transport = packet.transport_field(blank);
-    let address = u32::from(end.0);
-    match packet.protocol {
-        // Its checksum has no pseudo header.
-        Protocol::Icmp => replace32(head, address_at, address, &[packet.ip_field()]),
-        Protocol::Tcp | Protocol::Udp => replace32(head, address_at, address, &[packet.ip_field(), transport]),
-    }
-    // The pseudo header has no ports.
-    let fields: &[Field] = if blank { &[] } else { &[transport] };
-    replace16(head, port_at, end.1, fields);
-}
-
-/// The same for a packet that a message of ICMP quotes, whose own checksum covers the quoted bytes too. The quoted header's
-/// checksum is kept true, and takes the change of its address out of the message's sum again; a quoted transport checksum
-/// is left as it was sent, since what it covers is not all there.
-fn rewrite_quoted(head: &mut [u8], message: usize, quoted: &Packet, address_at: usize, port_at: usize, end: End) {
-    let whole = Field { at: message + 2, kind: FieldKind::Plain };
-    let before = be16(head, quoted.network + 10);
-    replace32(head, address_at, u32::from(end.0), &[quoted.ip_field(), whole]);
-    let after = be16(head, quoted.network + 10);
-    whole.adjust(head, before, after);
-    replace16(head, port_at, end.1, &[whole]);
 }

@@ -4,7 +4,7 @@
 //! ```text
 //! let inbox = Rc::new(Inbox::new(copier, memory));              // MEMORY bytes, page-aligned
 //! let plug = bridge.attach("dom0".into(), inbox.clone(), PortConfig::default());
-//! let (stack, runner) = embassy_net::new(Link::new(inbox, plug, mac), config, resources, seed);
+//! let (stack, runner) = embassy_net::new(Link::new(inbox, plug, mac, mtu), config, resources, seed);
 //! ```
 //!
 //! This is where the host talks to guests itself, and not how guests talk to each other: a frame is copied into memory of the
@@ -22,4 +22,4 @@ mod link;
 mod tests;
 
 pub use inbox::{Inbox, MEMORY};
-pub use link::{Link, MAX_FRAME};
+pub use link::{Link, MAX_FRAME, MAX_MTU};

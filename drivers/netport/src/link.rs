@@ -11,22 +11,28 @@ use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxTok
 
 use crate::inbox::Inbox;
 
-/// The longest frame that the host sends or takes: 1500 bytes of payload and the Ethernet header.
-pub const MAX_FRAME: usize = 1514;
+/// The largest MTU that a link can have, which is also the largest that an interface of a guest can have.
+pub const MAX_MTU: u16 = 9216;
+/// Bytes of an Ethernet header.
+const HEADER: usize = 14;
+/// The longest frame that the host sends or takes.
+pub const MAX_FRAME: usize = MAX_MTU as usize + HEADER;
 
 /// The host's network device.
 pub struct Link<C, M, P> {
     inbox: Rc<Inbox<C, M>>,
     wire: P,
     mac: [u8; 6],
-    incoming: Box<[u8; MAX_FRAME]>,
-    outgoing: Box<[u8; MAX_FRAME]>,
+    mtu: u16,
+    incoming: Box<[u8]>,
+    outgoing: Box<[u8]>,
 }
 
 impl<C, M, P> Link<C, M, P> {
-    /// A device that sends to `wire`, a port of a bridge, what the stack sends from `mac`.
-    pub fn new(inbox: Rc<Inbox<C, M>>, wire: P, mac: [u8; 6]) -> Self {
-        Link { inbox, wire, mac, incoming: Box::new([0; MAX_FRAME]), outgoing: Box::new([0; MAX_FRAME]) }
+    /// A device that sends to `wire`, a port of a bridge, what the stack sends from `mac`, in packets of at most `mtu` bytes.
+    pub fn new(inbox: Rc<Inbox<C, M>>, wire: P, mac: [u8; 6], mtu: u16) -> Self {
+        let buffer = || alloc::vec![0; MAX_FRAME].into_boxed_slice();
+        Link { inbox, wire, mac, mtu: mtu.min(MAX_MTU), incoming: buffer(), outgoing: buffer() }
     }
 }
 
@@ -43,7 +49,7 @@ impl RxToken for Received<'_> {
 pub struct Room<'a, C, M, P> {
     inbox: &'a Inbox<C, M>,
     wire: &'a P,
-    buffer: &'a mut [u8; MAX_FRAME],
+    buffer: &'a mut [u8],
 }
 
 impl<C: CopyGrants, M: DmaMemory, P: Port> TxToken for Room<'_, C, M, P> {
@@ -72,7 +78,7 @@ impl<C: CopyGrants, M: DmaMemory, P: Port> Driver for Link<C, M, P> {
         Self: 'a;
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        let len = self.inbox.take(&mut *self.incoming, cx)?;
+        let len = self.inbox.take(&mut self.incoming, cx)?;
         let received = Received(self.incoming.get_mut(..len).unwrap_or_default());
         Some((received, Room { inbox: &self.inbox, wire: &self.wire, buffer: &mut self.outgoing }))
     }
@@ -87,7 +93,7 @@ impl<C: CopyGrants, M: DmaMemory, P: Port> Driver for Link<C, M, P> {
 
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::default();
-        capabilities.max_transmission_unit = MAX_FRAME;
+        capabilities.max_transmission_unit = usize::from(self.mtu) + HEADER;
         capabilities
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use driver_api::fake::{Machine, OwnMemory};
-use driver_api::net::{Checksum, Frame, Offload, PageRef, Piece, Port, Refused};
+use driver_api::net::{Checksum, Frame, Offload, PageRef, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE};
 use embassy_net_driver::{Driver, RxToken, TxToken};
 use hypercall_abi::ids::{DomId, GrantRef};
@@ -45,17 +45,16 @@ fn world() -> World {
     let machine = Machine::new();
     let inbox = Rc::new(Inbox::new(Rc::clone(&machine), machine.own(MEMORY)));
     let wire = Wire { machine: Rc::clone(&machine), heard: Rc::default() };
-    let link = Link::new(Rc::clone(&inbox), wire.clone(), [2, 0, 0, 0, 0, 1]);
-    World { memory: machine.own(PAGE_SIZE), inbox, link, wire }
+    let link = Link::new(Rc::clone(&inbox), wire.clone(), [2, 0, 0, 0, 0, 1], 9000);
+    World { memory: machine.own(3 * PAGE_SIZE), inbox, link, wire }
 }
 
 impl World {
     fn put(&self, bytes: &[u8], offload: Offload) -> Result<(), Refused> {
         self.memory.copy_in(0, bytes);
-        let piece =
-            Piece { page: PageRef::Own(self.memory.bus_addr()), offset: 0, len: bytes.len().try_into().unwrap() };
-        let put =
-            self.inbox.put(&Frame { head: &[0; 14], pieces: &[piece], len: u32::from(piece.len), offload, source: 0 });
+        let pieces: Vec<Piece> = own_pieces(&self.memory, 0, bytes.len()).collect();
+        let len = bytes.len().try_into().unwrap();
+        let put = self.inbox.put(&Frame { head: &[0; 14], pieces: &pieces, len, offload, source: 0 });
         self.inbox.commit();
         put
     }
@@ -69,7 +68,8 @@ impl World {
 #[test]
 fn frames_reach_the_stack_in_order_and_whole() {
     let mut world = world();
-    let frames: Vec<Vec<u8>> = (1..=50u8).map(|n| vec![n; 20 * usize::from(n)]).collect();
+    // The longest first, whose copies cross pages of both sides.
+    let frames: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; MAX_FRAME - 180 * usize::from(n)]).collect();
     frames.iter().for_each(|frame| world.put(frame, Offload::default()).unwrap());
     for frame in frames {
         assert_eq!(world.received(), Some(frame));
@@ -85,6 +85,11 @@ fn what_the_stack_sends_is_on_the_wire_when_it_has_been_sent() {
         world.link.transmit(&mut cx).unwrap().consume(len, |bytes| bytes.fill(7));
         assert_eq!(world.wire.heard.borrow().last(), Some(&vec![7; len]));
     }
+}
+
+#[test]
+fn the_stack_is_told_how_long_its_packets_may_be() {
+    assert_eq!(world().link.capabilities().max_transmission_unit, 9014);
 }
 
 #[test]

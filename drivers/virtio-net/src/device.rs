@@ -2,23 +2,25 @@
 
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::ops::RangeInclusive;
 use core::task::{Context, Poll, Waker};
 
 use driver_api::gather::Gather;
 use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
-use driver_api::{DmaMemory, PAGE_SIZE, WaitQueue};
+use driver_api::{DmaMemory, WaitQueue};
 use embassy_futures::yield_now;
 
-use crate::rings::{BUFFER, BUFFERS, Received, Rings};
+use crate::rings::{BUFFER, BUFFERS, MAX_MTU, Received, Rings};
 
-/// The longest frame: 1500 bytes of payload behind an Ethernet header with a VLAN tag.
-const MAX_FRAME: usize = 1518;
+/// Bytes of an Ethernet header with a VLAN tag, in front of a packet of the longest kind.
+const HEADER: usize = 18;
 /// The shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
 /// Frames that are passed on before others get their turn.
 const BURST: usize = 32;
 
-const _: () = assert!(PAGE_SIZE.is_multiple_of(BUFFER));
+// The header of the device itself has twelve bytes (VIRTIO 1.2, 5.1.6).
+const _: () = assert!(12 + HEADER + MAX_MTU as usize <= BUFFER);
 
 /// Totals since the device was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +77,16 @@ impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
         self.rings.borrow().mac()
     }
 
+    /// The longest packet that its network carries.
+    pub fn mtu(&self) -> u16 {
+        self.rings.borrow().mtu()
+    }
+
+    /// The lengths that a frame can have.
+    fn lengths(&self) -> RangeInclusive<usize> {
+        MIN_FRAME..=usize::from(self.mtu()) + HEADER
+    }
+
     /// The counters.
     pub fn stats(&self) -> NicStats {
         self.stats.get()
@@ -108,7 +120,7 @@ impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
     }
 
     fn pass_on(&self, frame: Received, wire: &impl Port) {
-        if !(MIN_FRAME..=MAX_FRAME).contains(&frame.len) {
+        if !self.lengths().contains(&frame.len) {
             self.count(|stats| stats.dropped += 1);
             return;
         }
@@ -152,7 +164,7 @@ impl<Q: Rings, C: CopyGrants> VirtioNet<Q, C> {
 impl<Q: Rings, C: CopyGrants> Port for VirtioNet<Q, C> {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
         let len = frame.len as usize;
-        if !frame.is_complete() || !(MIN_FRAME..=MAX_FRAME).contains(&len) {
+        if !frame.is_complete() || !self.lengths().contains(&len) {
             return Err(Refused::Unfit);
         }
         if self.transmit.borrow().free.is_empty() && !self.reclaim() {

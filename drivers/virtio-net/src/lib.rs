@@ -14,7 +14,8 @@
 //! [`VirtioNet`] is a [`Port`](driver_api::net::Port): a frame is copied once, from where its sender has it to a buffer of the
 //! device. A frame that arrives is described where the device has put it, and its buffer goes back to the device when the
 //! receivers have copied it. The device takes whole frames only: it is offered neither blank checksums nor long TCP, so that
-//! the switch completes what guests left undone. It hears everything on its wire, as a port of a bridge must.
+//! the switch completes what guests left undone. Each buffer holds the longest frame that there is, so that a device whose network
+//! carries jumbo frames ([`VirtioNet::mtu`]) needs no chains. It hears everything on its wire, as a port of a bridge must.
 //!
 //! `virtio-drivers` serves here, other than for disks, because a frame is one buffer of the host: no segments of guests, and no
 //! memory that anybody but host and device touches. Its calls on raw buffers are in [`sys`], behind a safe interface
@@ -32,6 +33,6 @@ pub mod sys;
 mod tests;
 
 pub use device::{NicStats, VirtioNet};
-pub use rings::{BUFFER, BUFFERS, MEMORY, Received, Rings};
+pub use rings::{BUFFER, BUFFERS, DEFAULT_MTU, MAX_MTU, MEMORY, Received, Rings};
 pub use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
 pub use virtio_drivers::{BufferDirection, Hal, PhysAddr};

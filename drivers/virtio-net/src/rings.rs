@@ -2,8 +2,12 @@
 
 use driver_api::DmaMemory;
 
-/// Bytes of a buffer: the device's header, and an Ethernet frame with a VLAN tag.
-pub const BUFFER: usize = 2048;
+/// The MTU of devices that do not tell theirs.
+pub const DEFAULT_MTU: u16 = 1500;
+/// The largest MTU that is used, which is also the largest that an interface of a guest can have.
+pub const MAX_MTU: u16 = 9216;
+/// Bytes of a buffer: the device's header, and the longest Ethernet frame with a VLAN tag.
+pub const BUFFER: usize = 10 * 1024;
 /// Buffers in each direction.
 pub const BUFFERS: u16 = 128;
 /// Bytes of memory for the buffers of both directions; it starts at a page. Those for receiving come first.
@@ -24,6 +28,9 @@ pub struct Received {
 pub trait Rings {
     /// The device's address.
     fn mac(&self) -> [u8; 6];
+
+    /// The longest packet that the network behind the device carries, from [`DEFAULT_MTU`] to [`MAX_MTU`].
+    fn mtu(&self) -> u16;
 
     /// The buffers.
     fn memory(&self) -> &impl DmaMemory;

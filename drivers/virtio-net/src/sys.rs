@@ -11,7 +11,7 @@ use virtio_drivers::Hal;
 use virtio_drivers::device::net::VirtIONetRaw;
 use virtio_drivers::transport::Transport;
 
-use crate::rings::{BUFFER, BUFFERS, MEMORY, Received, Rings};
+use crate::rings::{BUFFER, BUFFERS, DEFAULT_MTU, MAX_MTU, MEMORY, Received, Rings};
 
 /// Entries of each ring: a buffer takes one.
 const ENTRIES: usize = BUFFERS as usize;
@@ -44,6 +44,7 @@ pub struct Queues<H: Hal, T: Transport> {
     receiving: [Option<u16>; ENTRIES],
     sending: [Option<u16>; ENTRIES],
     header: usize,
+    mtu: u16,
 }
 
 impl<H: Hal, T: Transport> Queues<H, T> {
@@ -51,15 +52,26 @@ impl<H: Hal, T: Transport> Queues<H, T> {
     ///
     /// # Errors
     /// The device cannot be used.
-    pub fn new(transport: T, memory: Window) -> Result<Self, InitError> {
+    pub fn new(mut transport: T, memory: Window) -> Result<Self, InitError> {
         let aligned = memory.bus_addr().raw().is_multiple_of(PAGE_SIZE as u64);
         if memory.len() < MEMORY || !aligned {
             return Err(InitError::Memory);
         }
+        let mtu = offered_mtu(&mut transport);
         let device = VirtIONetRaw::new(transport).map_err(InitError::Device)?;
         let header = device.fill_buffer_header(&mut [0; 64]).map_err(InitError::Device)?;
-        Ok(Queues { device, memory, receiving: [None; ENTRIES], sending: [None; ENTRIES], header })
+        Ok(Queues { device, memory, receiving: [None; ENTRIES], sending: [None; ENTRIES], header, mtu })
     }
+}
+
+/// The MTU that a device offers (VIRTIO 1.2, 5.1.3 and 5.1.4); the crate does not ask for it.
+fn offered_mtu(transport: &mut impl Transport) -> u16 {
+    const OFFERED: u64 = 1 << 3;
+    const PLACE: usize = 10;
+    if transport.read_device_features() & OFFERED == 0 {
+        return DEFAULT_MTU;
+    }
+    transport.read_config_space(PLACE).map_or(DEFAULT_MTU, |mtu: u16| mtu.clamp(DEFAULT_MTU, MAX_MTU))
 }
 
 /// A buffer by its place among those of both directions. `None` if there is no such buffer.
@@ -82,6 +94,10 @@ fn send_place(buffer: u16) -> usize {
 impl<H: Hal, T: Transport> Rings for Queues<H, T> {
     fn mac(&self) -> [u8; 6] {
         self.device.mac_address()
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
     }
 
     fn memory(&self) -> &impl DmaMemory {

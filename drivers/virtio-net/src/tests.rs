@@ -11,7 +11,7 @@ use driver_api::net::{Checksum, Frame, Offload, PageRef, Piece, Port, Refused};
 use driver_api::{DmaMemory, PAGE_SIZE};
 use hypercall_abi::ids::{DomId, GrantRef};
 
-use crate::{BUFFER, BUFFERS, MEMORY, Received, Rings, VirtioNet};
+use crate::{BUFFER, BUFFERS, DEFAULT_MTU, MEMORY, Received, Rings, VirtioNet};
 
 const HEADER: usize = 12;
 
@@ -22,6 +22,7 @@ struct Device {
     arrived: RefCell<VecDeque<Received>>,
     sending: RefCell<VecDeque<u16>>,
     sent: RefCell<Vec<Vec<u8>>>,
+    mtu: Cell<u16>,
 }
 
 struct FakeRings {
@@ -32,6 +33,10 @@ struct FakeRings {
 impl Rings for FakeRings {
     fn mac(&self) -> [u8; 6] {
         [2, 0, 0, 0, 0, 9]
+    }
+
+    fn mtu(&self) -> u16 {
+        self.device.mtu.get()
     }
 
     fn memory(&self) -> &impl DmaMemory {
@@ -70,7 +75,7 @@ type Nic = VirtioNet<FakeRings, Rc<Machine>>;
 
 fn nic() -> (Rc<Machine>, Rc<Device>, Nic, OwnMemory) {
     let machine = Machine::new();
-    let device = Rc::new(Device::default());
+    let device = Rc::new(Device { mtu: Cell::new(DEFAULT_MTU), ..Device::default() });
     let memory = machine.own(MEMORY);
     // The same memory once more, for the device to write.
     let other = machine.view(&memory);
@@ -82,7 +87,7 @@ fn nic() -> (Rc<Machine>, Rc<Device>, Nic, OwnMemory) {
 /// A receiver that holds what it is given until the commit, as a guest's ring does.
 #[derive(Default)]
 struct Ear {
-    put: RefCell<Vec<Piece>>,
+    put: RefCell<Vec<Vec<Piece>>>,
     heard: RefCell<Vec<Vec<u8>>>,
     full: Cell<bool>,
     machine: Rc<Machine>,
@@ -93,13 +98,14 @@ impl Port for Ear {
         if self.full.get() {
             return Err(Refused::Full);
         }
-        self.put.borrow_mut().extend(frame.pieces);
+        self.put.borrow_mut().push(frame.pieces.to_vec());
         Ok(())
     }
 
     fn commit(&self) {
-        for piece in self.put.borrow_mut().drain(..) {
-            self.heard.borrow_mut().push(self.machine.fetch(piece.page, piece.offset, piece.len).unwrap());
+        for pieces in self.put.borrow_mut().drain(..) {
+            let bytes = pieces.iter().map(|piece| self.machine.fetch(piece.page, piece.offset, piece.len).unwrap());
+            self.heard.borrow_mut().push(bytes.collect::<Vec<_>>().concat());
         }
     }
 
@@ -180,6 +186,27 @@ fn a_frame_of_several_pieces_leaves_in_one_and_only_when_its_pages_are_granted()
     nic.commit();
     assert_eq!(*device.sent.borrow(), [[vec![1; 700], vec![2; 800]].concat()]);
     assert_eq!((nic.stats().sent, nic.stats().errors), (1, 1));
+}
+
+#[test]
+fn jumbo_frames_pass_both_ways_where_the_network_carries_them() {
+    let (machine, device, nic, memory) = nic();
+    let ear = Ear { machine: Rc::clone(&machine), ..Ear::default() };
+    let long: Vec<u8> = (0..9014u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    let pieces = [guest_frame(&machine, 1, 3900), guest_frame(&machine, 2, 3900), guest_frame(&machine, 3, 1214)];
+    assert_eq!(put(&nic, &pieces, Offload::default()), Err(Refused::Unfit));
+    device.mtu.set(9000);
+    assert_eq!(nic.mtu(), 9000);
+    for n in 0..5 {
+        arrive(&device, &memory, &long);
+        arrive(&device, &memory, &[n; 60]);
+    }
+    poll_receive(&nic, &ear);
+    let heard = ear.heard.borrow();
+    assert!(heard.len() == 10 && heard.iter().step_by(2).all(|frame| *frame == long));
+    assert_eq!(put(&nic, &pieces, Offload::default()), Ok(()));
+    nic.commit();
+    assert_eq!(*device.sent.borrow(), [[vec![1; 3900], vec![2; 3900], vec![3; 1214]].concat()]);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
     nat.forward(PortForward { protocol: Protocol::Tcp, port: 80, to }).expect("an empty table takes a forward");
     let router = Router::new(nat, [INNER, OUTER], machine.own(MEMORY), Rc::clone(&machine) as _, || 7);
     router.connect(&inner, &outer);
-    let outside = Outside { address: OUTSIDE.into(), mask: 0xFFFF_FF00, gateway: Some(GATEWAY.into()) };
+    let outside = Outside { address: OUTSIDE.into(), mask: 0xFFFF_FF00, gateway: Some(GATEWAY.into()), mtu: 1500 };
     router.set_outside(Some(outside));
     let gates = [Facing::Inside, Facing::Outside].map(|facing| {
         let gate = Gate::new(Rc::clone(&host));

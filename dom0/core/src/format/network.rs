@@ -100,11 +100,13 @@ pub struct BridgeInfo {
     pub mode: Mode,
     /// Dom0's address on it: `None` if it is to have none, empty while it waits for one.
     pub address: Option<String>,
+    /// Its address of IPv6.
+    pub link_local: Option<String>,
     /// What leads out of it: the physical device, or the bridge behind whose address its guests are.
     pub via: Option<String>,
 }
 
-/// Writes what bridges are, a line each.
+/// Writes what bridges are, a line each, and a second one with the address of IPv6.
 ///
 /// # Errors
 /// Those of `out`.
@@ -118,6 +120,9 @@ pub fn bridge_info<'a>(out: &mut impl Write, bridges: impl IntoIterator<Item = &
         };
         let via = bridge.via.as_deref().unwrap_or("-");
         writeln!(out, "{:<16} {:<10} {address:<20} {via}", bridge.name, bridge.mode)?;
+        if let Some(link_local) = &bridge.link_local {
+            writeln!(out, "{:<16} {:<10} {link_local}", "", "")?;
+        }
     }
     Ok(())
 }

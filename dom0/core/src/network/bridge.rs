@@ -68,6 +68,8 @@ pub struct BridgeConfig {
     pub nic: Option<String>,
     /// The VLANs that its wire carries.
     pub vlans: Vlans,
+    /// Whether Dom0 sends back what it is sent at port 7 of TCP.
+    pub echo: bool,
 }
 
 impl BridgeConfig {
@@ -88,7 +90,7 @@ impl BridgeConfig {
             Mode::Nat => (Ip::Static(NAT_ADDRESS), None),
             Mode::Bridge => (Ip::Dhcp, Some(DEFAULT_NIC.to_string())),
         };
-        let mut config = Self { name, mode, ip, gateway: None, dns: None, nic, vlans: Vlans::default() };
+        let mut config = Self { name, mode, ip, gateway: None, dns: None, nic, vlans: Vlans::default(), echo: false };
         let mut had: Vec<&str> = Vec::new();
         for pair in pairs {
             let (key, value) = pair.split_once('=').ok_or_else(|| NetworkError::Parameter(pair.clone()))?;
@@ -121,6 +123,7 @@ impl BridgeConfig {
                 let vlans: Vlans = value.parse().map_err(|_| NetworkError::Vlans(value.to_string()))?;
                 self.vlans = vlans.or_untagged_in_none();
             }
+            ("echo", "0" | "1", _) => self.echo = value == "1",
             _ => return Err(NetworkError::Parameter(pair.to_string())),
         }
         Ok(())
@@ -132,6 +135,9 @@ impl BridgeConfig {
             && !NAT_SIZES.contains(&cidr.prefix)
         {
             return Err(NetworkError::Size(cidr));
+        }
+        if self.echo && self.ip == Ip::None {
+            return Err(NetworkError::Echo);
         }
         if let Some(gateway) = self.gateway {
             let reached = match self.ip {

@@ -28,6 +28,8 @@ pub enum NetworkError {
     Size(Cidr),
     /// The gateway is not in the bridge's network.
     Gateway(String),
+    /// Nobody is there to echo.
+    Echo,
     /// Not a protocol that ports are forwarded of, with a port.
     Port(String),
     /// Not an address with a port.
@@ -48,6 +50,7 @@ impl fmt::Display for NetworkError {
             Self::Address(text) => write!(f, "'{text}' is not an address, such as 10.1.0.1 or 10.1.0.1:53"),
             Self::Size(cidr) => write!(f, "ip '{cidr}': the network of a nat bridge has a size from 24 to 29"),
             Self::Gateway(text) => write!(f, "gateway '{text}' is no other station of the bridge's network"),
+            Self::Echo => f.write_str("echo=1 needs an address of Dom0's on the bridge"),
             Self::Port(text) => write!(f, "'{text}' is not a protocol with a port, such as tcp/8080"),
             Self::Target(text) => write!(f, "'{text}' is not an address with a port, such as 10.1.0.2:80"),
         }

@@ -35,6 +35,7 @@ fn addresses_and_servers_can_be_named() {
     assert_eq!(nat.dns, Some(SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 2), 5353)));
     assert_eq!(add("up bridge ip=none").unwrap().ip, Ip::None);
     assert_eq!(add("up bridge vlan=10p/20-22").unwrap().vlans.to_string(), "10p/20-22");
+    assert_eq!(["n nat", "n nat echo=0", "n nat echo=1"].map(|line| add(line).unwrap().echo), [false, false, true]);
 }
 
 #[test]
@@ -58,6 +59,8 @@ fn what_is_wrong_is_named() {
     );
     assert_eq!(error("lan nat ip=10.1.0.1/24 ip=10.1.0.2/24"), "ip respecified");
     assert_eq!(error("lan nat dns=ns"), "'ns' is not an address, such as 10.1.0.1 or 10.1.0.1:53");
+    assert_eq!(error("lan nat echo=yes"), "parameter 'echo=yes' is not supported in this mode");
+    assert_eq!(error("lan host-only echo=1"), "echo=1 needs an address of Dom0's on the bridge");
     assert!(error("up bridge gateway=10.0.0.1").starts_with("gateway '10.0.0.1'"));
     assert!(error("up bridge ip=10.0.0.1/24 gateway=10.0.1.1").starts_with("gateway '10.0.1.1'"));
 }

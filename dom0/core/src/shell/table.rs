@@ -308,6 +308,7 @@ pub(super) const SHELL: [Spec; 17] = {
              showmacs <bridge>       the addresses that a bridge has seen\n\
              info [bridge ...]       modes and addresses\n\
              add <bridge> <mode> [ip=<address/bits|dhcp|none>] [gateway=<ip>] [dns=<ip>] [nic=<name>] [vlan=<vlans>]\n\
+                                     [echo=<0|1>]\n\
                                      make a bridge; the mode is host-only, nat or bridge\n\
              del <bridge>            remove a bridge that nobody uses\n\
              nat <bridge>            connections of guests, and ports that lead to them\n\

@@ -9,8 +9,9 @@ use driver_api::net::{Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
 use driver_api::{DmaMemory, PAGE_SIZE};
 use hypercall_abi::ids::{DomId, GrantRef};
 
-use super::frames::{checked, frame, packet};
+use super::frames::{checked, ends, error, frame, packet, quoted};
 use super::{GUEST, HOST, OUTSIDE, SERVER, nat};
+use crate::checksum::{Field, FieldKind, be16, put16, replace16};
 use crate::neighbours::{question, sender};
 use crate::packet::{ACK, SYN};
 use crate::{End, Facing, Gate, MEMORY, Outside, PortForward, Protocol, Router};
@@ -76,7 +77,7 @@ fn world() -> World {
     let (inner, outer, host) = (wire(), wire(), wire());
     let router = Router::new(nat(), [INNER, OUTER], machine.own(MEMORY), Rc::clone(&machine) as _, || NOW.get());
     router.connect(&inner, &outer);
-    router.set_outside(Some(Outside { address: OUTSIDE, mask: 0xFFFF_FF00, gateway: Some(GATEWAY) }));
+    router.set_outside(Some(Outside { address: OUTSIDE, mask: 0xFFFF_FF00, gateway: Some(GATEWAY), mtu: 9040 }));
     let (inside, outside) = (Gate::new(Rc::clone(&host)), Gate::new(Rc::clone(&host)));
     inside.set_router(Some((Facing::Inside, Rc::clone(&router))));
     outside.set_router(Some((Facing::Outside, Rc::clone(&router))));
@@ -139,6 +140,42 @@ fn a_long_frame_goes_out_to_the_gateway_whole_and_its_answer_comes_back_to_the_g
     assert_eq!(checked(&heard), ((SERVER, 80), (GUEST, 40_000)));
     assert!(world.host.heard.borrow().is_empty());
     assert_eq!((world.router.stats().out, world.router.stats().back), (1, 1));
+}
+
+#[test]
+fn a_guest_is_told_which_router_its_packet_has_got_to() {
+    let world = World::introduced();
+    let mut sent = datagram((SERVER, 33_434), 1);
+    let sum = Field { at: 14 + 10, kind: FieldKind::Plain };
+    replace16(&mut sent, 14 + 8, 1 << 8 | 17, &[sum]);
+    world.send(&world.inside, &sent).unwrap();
+    assert!(world.outer.heard.borrow().is_empty());
+    let heard = world.inner.heard.borrow().concat();
+    assert_eq!((&heard[..6], &heard[6..12]), (&GUEST_MAC[..], &INNER[..]));
+    assert_eq!((&heard[34..36], ends(&heard[14..]).0.0, ends(&heard[14..]).1.0), (&[11, 0][..], HOST, GUEST));
+    assert_eq!(ends(quoted(&heard)), ((GUEST, 40_000), (SERVER, 33_434)));
+}
+
+#[test]
+fn a_guest_is_told_how_long_packets_outside_may_be() {
+    let world = World::introduced();
+    let long = frame(INNER, GUEST_MAC, &packet(Protocol::Udp, (GUEST, 40_000), (SERVER, 80), 0, &[7; 9013]));
+    world.send(&world.inside, &long).unwrap();
+    assert!(world.outer.heard.borrow().is_empty());
+    let heard = world.inner.heard.borrow().concat();
+    assert_eq!((&heard[34..36], be16(&heard, 40)), (&[3, 4][..], 9040));
+    assert_eq!(ends(quoted(&heard)), ((GUEST, 40_000), (SERVER, 80)));
+    world.inner.heard.borrow_mut().clear();
+    // Who says that it may be cut is not told, and who is told does not hear it about what it was told itself.
+    let mut cut = long.clone();
+    cut[20] = 0;
+    let message = frame(INNER, GUEST_MAC, &error(GUEST, SERVER, &long[14..]));
+    let mut message = [message, vec![0; 9000]].concat();
+    put16(&mut message, 16, 9056);
+    world.send(&world.inside, &cut).unwrap();
+    world.send(&world.inside, &message).unwrap();
+    assert!(world.inner.heard.borrow().is_empty() && world.outer.heard.borrow().is_empty());
+    assert_eq!(world.router.stats().dropped, 3);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::frames::{checked, echo, ends, error, frame, packet, pseudo_sum, quoted, set_byte};
 use super::{GUEST, HOST, OUTSIDE, SERVER, nat};
-use crate::checksum::{be16, put16};
+use crate::checksum::{be16, checksum, put16};
 use crate::packet::{ACK, FIN, RST, SYN};
 use crate::{End, FIRST_PORT, ForwardError, Nat, PortForward, Protocol, Refusal, STRANGERS, Unknown};
 
@@ -227,14 +227,74 @@ fn a_name_server_answers_as_if_the_host_had() {
 }
 
 #[test]
-fn parts_of_packets_and_other_protocols_go_nowhere() {
+fn other_protocols_and_parts_without_a_first_one_go_nowhere() {
     let mut nat = nat();
     let mut part = to_server(Protocol::Udp, (GUEST, 1000), 0);
-    set_byte(&mut part, 14 + 6, 0x20);
+    set_byte(&mut part, 14 + 7, 1);
     assert_eq!(nat.outbound(&mut part, false, 1, 0), Err(Refusal::Unknown(Unknown::Fragment)));
     let mut other = to_server(Protocol::Udp, (GUEST, 1000), 0);
     set_byte(&mut other, 14 + 9, 47);
     assert_eq!(nat.outbound(&mut other, false, 1, 0), Err(Refusal::Unknown(Unknown::Protocol)));
+}
+
+/// The frames of a packet in parts of 400 bytes.
+fn in_parts(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let (header, payload) = (&bytes[..20], &bytes[20..]);
+    let parts = payload.chunks(400).enumerate().map(|(n, chunk)| {
+        let mut part = [header, chunk].concat();
+        let more = if (n + 1) * 400 < payload.len() { 0x2000 } else { 0 };
+        put16(&mut part, 2, 20 + chunk.len() as u16);
+        put16(&mut part, 6, more | (n * 50) as u16);
+        put16(&mut part, 10, 0);
+        let sum = checksum(&part[..20], 0);
+        put16(&mut part, 10, sum);
+        frame([1; 6], [2; 6], &part)
+    });
+    parts.collect()
+}
+
+/// The packet whose parts these are, in a frame; they have one number in common.
+fn together(parts: &[Vec<u8>]) -> Vec<u8> {
+    assert!(parts.iter().all(|part| part[18..20] == parts[0][18..20] && checksum(&part[14..34], 0) == 0));
+    let payload: Vec<u8> = parts.iter().flat_map(|part| part[34..].to_vec()).collect();
+    let mut whole = parts[0][14..34].to_vec();
+    put16(&mut whole, 2, 20 + payload.len() as u16);
+    put16(&mut whole, 6, 0);
+    put16(&mut whole, 10, 0);
+    let sum = checksum(&whole, 0);
+    put16(&mut whole, 10, sum);
+    whole.extend(payload);
+    frame([1; 6], [2; 6], &whole)
+}
+
+#[test]
+fn a_packet_in_parts_is_whole_again_at_either_end() {
+    for protocol in ALL {
+        let mut nat = nat();
+        let other = "10.1.0.3".parse().unwrap();
+        let payload: Vec<u8> = (0..2000).map(|n| (n % 251) as u8).collect();
+        let mut numbers = Vec::new();
+        // Both guests number their packets alike.
+        for guest in [GUEST, other] {
+            let mut parts = in_parts(&packet(protocol, (guest, 40_000), (SERVER, 80), SYN, &payload));
+            for part in &mut parts {
+                assert_eq!(nat.outbound(part, false, 1, 0), Ok(SERVER));
+            }
+            let whole = together(&parts);
+            let (from, _) = checked(&whole);
+            assert_eq!((from.0, &whole[whole.len() - 2000..]), (OUTSIDE, &payload[..]));
+            numbers.push(be16(&whole, 18));
+            let mut answer = match protocol {
+                Protocol::Icmp => continue,
+                Protocol::Tcp | Protocol::Udp => in_parts(&packet(protocol, (SERVER, 80), from, ACK, &payload)),
+            };
+            for part in &mut answer {
+                assert_eq!(nat.inbound(part, false, 0), Ok(guest));
+            }
+            assert_eq!(checked(&together(&answer)), ((SERVER, 80), (guest, 40_000)));
+        }
+        assert_ne!(numbers[0], numbers[1], "the server would mix them up");
+    }
 }
 
 #[test]
@@ -292,7 +352,9 @@ proptest! {
         if ip && bytes.len() > 34 {
             // Close enough to be looked at.
             (bytes[12], bytes[13], bytes[14]) = (8, 0, 0x45 + (bytes[14] & 3));
-            bytes[20..22].fill(0);
+            // Whole, or a first part.
+            bytes[20] &= 0x20;
+            bytes[21] = 0;
             bytes[23] = [1, 6, 17][usize::from(bytes[23]) % 3];
             bytes[26..30].copy_from_slice(&GUEST.octets());
         }

@@ -16,13 +16,13 @@ use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
-    case("two_linux_guests_ping_each_other_and_send_32_mib_unharmed", talk),
+    case("two_linux_guests_and_dom0_exchange_pings_and_files_over_both_ips_with_both_mtus", talk),
     case("guests_of_different_vlans_do_not_hear_each_other_and_a_trunk_reaches_both", vlans),
-    case("dom0_and_a_bridged_guest_get_addresses_from_the_physical_network", bridged),
+    case("dom0_and_a_bridged_guest_are_on_the_physical_network_and_others_hide_or_are_shut_in", bridged),
     case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
     case("linux_gets_its_address_by_dhcp_resolves_a_name_and_fetches_a_file_through_nat", dhcp_and_names),
     case("a_guest_with_a_rate_sends_no_faster_and_one_with_a_filter_from_no_other_address", limits),
-    case("an_interface_comes_and_goes_during_a_transfer_and_leaves_nothing", come_and_go),
+    case("an_interface_its_module_and_its_guest_come_and_go_during_a_transfer_and_leave_nothing", come_and_go),
 ];
 
 /// Starts a guest with the address 10.0.0.`number` on the switch and leaves its console.
@@ -43,26 +43,68 @@ pub(super) fn enter(machine: &mut Machine, name: &str) -> Result<()> {
     machine.expect(PROMPT, LONG).map(drop)
 }
 
+/// The MD5 sum in a text.
+fn sum(text: &str) -> Option<&str> {
+    text.split_whitespace().find(|word| word.len() == 32)
+}
+
+/// Sends a guest's /tmp/data to another one, both of which have `address` families of their own, and compares what comes.
+fn send_file(machine: &mut Machine, from: &str, to: &str, address: &str, port: u16) -> Result<()> {
+    enter(machine, to)?;
+    machine.send(&format!("(nc -l -p {port} | md5sum > /tmp/sum{port}) &\r"))?;
+    inside(machine, "true")?;
+    leave(machine)?;
+    enter(machine, from)?;
+    inside(machine, &format!("nc {address} {port} < /tmp/data"))?;
+    let sent = inside(machine, "md5sum < /tmp/data")?;
+    leave(machine)?;
+    enter(machine, to)?;
+    let received = inside(machine, &format!("wait; cat /tmp/sum{port}"))?;
+    leave(machine)?;
+    ensure!(sum(&sent).is_some() && sum(&sent) == sum(&received), "sent {sent}, received {received}");
+    Ok(())
+}
+
 fn talk(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
-    guest(&mut machine, "left", 1, "")?;
-    guest(&mut machine, "right", 2, "")?;
+    machine.ok("bridge add xenbr0 host-only ip=10.0.0.254/24 echo=1")?;
+    for (name, number) in [("left", 1), ("right", 2)] {
+        guest(&mut machine, name, number, "")?;
+        enter(&mut machine, name)?;
+        inside(&mut machine, &format!("ip -6 addr add fd00::{number}/64 dev eth0"))?;
+        leave(&mut machine)?;
+    }
+    let info = machine.ok("bridge info xenbr0")?;
+    let dom0 = info.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap_or_default().to_owned();
     enter(&mut machine, "right")?;
-    inside(&mut machine, "ping -c 100 -i 0.02 -q 10.0.0.1 | grep ' 0% packet loss'")?;
+    inside(&mut machine, "ping -c 100 -i 0.05 -q 10.0.0.1 | grep ' 0% packet loss'")?;
     inside(&mut machine, "ping -c 5 -s 8000 -q 10.0.0.1 | grep ' 0% packet loss'")?;
-    machine.send("(nc -l -p 5000 | md5sum > /tmp/sum) &\r")?;
-    inside(&mut machine, "ip addr")?;
+    inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=4 2>/dev/null")?;
     leave(&mut machine)?;
     enter(&mut machine, "left")?;
     inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=32 2>/dev/null")?;
-    inside(&mut machine, "nc 10.0.0.2 5000 < /tmp/data")?;
-    let sent = inside(&mut machine, "md5sum < /tmp/data")?;
+    inside(&mut machine, "ping6 -c 5 -q fd00::2 | grep ' 0% packet loss'")?;
     leave(&mut machine)?;
+    send_file(&mut machine, "left", "right", "10.0.0.2", 5000)?;
+    send_file(&mut machine, "right", "left", "fd00::1", 5001)?;
     enter(&mut machine, "right")?;
-    let received = inside(&mut machine, "wait; cat /tmp/sum")?;
+    inside(&mut machine, "ip link set eth0 mtu 9000")?;
     leave(&mut machine)?;
-    let sum = |text: &str| text.split_whitespace().find(|word| word.len() == 32).map(str::to_owned);
-    ensure!(sum(&sent).is_some() && sum(&sent) == sum(&received), "sent {sent}, received {received}");
+    enter(&mut machine, "left")?;
+    inside(&mut machine, "ip link set eth0 mtu 9000")?;
+    // What Dom0 sends back is compared, piece by piece since `nc` does not read while it writes.
+    let piece = "dd if=/tmp/data bs=64k count=1 skip=$n 2>/dev/null | nc 10.0.0.254 7";
+    inside(&mut machine, &format!("for n in $(seq 0 15); do {piece}; done | md5sum > /tmp/echo"))?;
+    inside(&mut machine, "head -c 1048576 /tmp/data | md5sum | cmp - /tmp/echo")?;
+    inside(&mut machine, "ping -c 50 -i 0.05 -s 8972 -q 10.0.0.254 | grep ' 0% packet loss'")?;
+    inside(&mut machine, &format!("ping6 -c 5 -s 8000 -q {dom0}%eth0 | grep ' 0% packet loss'"))?;
+    leave(&mut machine)?;
+    send_file(&mut machine, "left", "right", "fd00::2", 5002)?;
+    send_file(&mut machine, "right", "left", "10.0.0.1", 5003)?;
+    enter(&mut machine, "left")?;
+    inside(&mut machine, "ping -c 50 -i 0.05 -s 8972 -q 10.0.0.2 | grep ' 0% packet loss'")?;
+    inside(&mut machine, "ip link set eth0 mtu 1500 && ping -c 5 -q 10.0.0.2 | grep ' 0% packet loss'")?;
+    leave(&mut machine)?;
     let ports = machine.ok("bridge show xenbr0")?;
     ensure!(ports.contains("vif1.0") && ports.contains("vif2.0"), "the bridge has other ports:\n{ports}");
     Ok(())
@@ -135,7 +177,22 @@ fn bridged(lab: &Lab) -> Result<()> {
     let (port, served) = serve("from the host's loopback\n")?;
     inside(&mut machine, &format!("nc 10.0.2.2 {port} < /dev/null | grep 'host.s loopback'"))?;
     served.join().map_err(|_| anyhow!("the server failed"))??;
+    // The network's router tells the guest its address of IPv6.
+    inside(&mut machine, "until ip -6 addr show eth0 | grep -v tentative | grep fec0:; do usleep 200000; done")?;
+    let (port, served) = serve_at("[::1]:0", pattern())?;
+    inside(&mut machine, &format!("nc fec0::2 {port} < /dev/null | md5sum | tee /tmp/from6"))?;
+    served.join().map_err(|_| anyhow!("the server failed"))??;
+    let (port, served) = serve(pattern())?;
+    inside(
+        &mut machine,
+        &format!("nc 10.0.2.2 {port} < /dev/null > /tmp/data; md5sum < /tmp/data | cmp - /tmp/from6"),
+    )?;
+    served.join().map_err(|_| anyhow!("the server failed"))??;
+    inside(&mut machine, "wc -c < /tmp/data | grep 4194304")?;
+    machine.send("(nc -l -p 5000 > /dev/null) &\r")?;
+    inside(&mut machine, "true")?;
     leave(&mut machine)?;
+    hidden_and_shut_in(&mut machine)?;
     machine.fails("bridge add second bridge", &["eth0", "uplink"])?;
     machine.fails("bridge del uplink", &["uplink", "in use"])?;
     machine.ok("xl destroy left")?;
@@ -148,9 +205,42 @@ fn bridged(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// A guest behind nat shows Dom0's address to a neighbour of Dom0's, and one on a host-only bridge reaches nobody outside.
+fn hidden_and_shut_in(machine: &mut Machine) -> Result<()> {
+    machine.ok("bridge add lan host-only ip=10.5.0.1/24")?;
+    start(machine, "name=right disk=[] \"vif=['bridge=lan','bridge=xenbr0']\"")?;
+    inside(machine, "ip link set eth0 up && ip addr add 10.5.0.2/24 dev eth0")?;
+    inside(machine, "ping -c 3 -q 10.5.0.1 | grep ' 0% packet loss'")?;
+    inside(machine, "ip route add default via 10.5.0.1")?;
+    for outside in ["10.0.2.2", "10.0.2.15", "10.0.2.16"] {
+        inside(machine, &format!("! ping -c 1 -W 1 -q {outside}"))?;
+    }
+    inside(machine, "ip route del default && ip link set eth1 up && udhcpc -i eth1 -n -q 2>/dev/null")?;
+    machine.send("(sleep 1000 | nc 10.0.2.16 5000) &\r")?;
+    inside(machine, "ping -c 3 -q 10.0.2.16 | grep ' 0% packet loss'")?;
+    leave(machine)?;
+    enter(machine, "left")?;
+    let seen = inside(machine, "netstat -tn")?;
+    let is_open = seen.lines().any(|line| line.contains("10.0.2.15:") && line.contains("ESTABLISHED"));
+    ensure!(is_open && !seen.contains("10.1.0."), "the neighbour sees:\n{seen}");
+    leave(machine)?;
+    machine.ok("xl destroy right")?;
+    machine.ok("bridge del lan").map(drop)
+}
+
+/// 4 MiB without a period.
+fn pattern() -> Vec<u8> {
+    (0..4u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+}
+
 /// Serves one connection on the host's loopback with `text`.
 fn serve(text: impl Into<Vec<u8>>) -> Result<(u16, JoinHandle<Result<()>>)> {
-    let (listener, bytes) = (TcpListener::bind("127.0.0.1:0")?, text.into());
+    serve_at("127.0.0.1:0", text)
+}
+
+/// The same on a loopback of either version.
+fn serve_at(loopback: &str, text: impl Into<Vec<u8>>) -> Result<(u16, JoinHandle<Result<()>>)> {
+    let (listener, bytes) = (TcpListener::bind(loopback)?, text.into());
     let port = listener.local_addr()?.port();
     let served = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept()?;
@@ -263,10 +353,9 @@ fn behind_nat(lab: &Lab) -> Result<()> {
     ensure!(began.elapsed().as_secs() < 3, "the first connection was answered after {:?}", began.elapsed());
     let state = machine.ok("bridge nat xenbr0")?;
     ensure!(state.contains("tcp      8080    10.1.0.2:80"), "no forward in:\n{state}");
-    machine.ok("bridge unforward xenbr0 tcp/8080")?;
     enter(&mut machine, "left")?;
     inside(&mut machine, "ping -c 3 -q 10.1.0.1 | grep ' 0% packet loss'")?;
-    let data: Vec<u8> = (0..4u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let data = pattern();
     let (from, served) = serve(data.clone())?;
     inside(&mut machine, &format!("nc 10.0.2.2 {from} < /dev/null > /tmp/data && wc -c < /tmp/data | grep 4194304"))?;
     served.join().map_err(|_| anyhow!("the server failed"))??;
@@ -274,7 +363,19 @@ fn behind_nat(lab: &Lab) -> Result<()> {
     inside(&mut machine, &format!("nc 10.0.2.2 {to} < /tmp/data"))?;
     let back = collected.join().map_err(|_| anyhow!("the collector failed"))??;
     ensure!(back == data, "{} bytes came back, and not those that were sent", back.len());
+    inside(&mut machine, "ping -c 100 -i 0.05 -q 10.0.2.2 | grep ' 0% packet loss'")?;
+    // In parts; from where Dom0 ends its way; and longer than what the network carries, as the guest learns.
+    inside(&mut machine, "ping -c 5 -s 4000 -q 10.0.2.2 | grep ' 0% packet loss'")?;
+    inside(&mut machine, "traceroute -n -m 1 -q 1 10.0.2.2 | grep 10.1.0.1")?;
+    inside(&mut machine, "ip link set eth0 mtu 9000; ping -c 2 -W 1 -s 3000 -q 10.0.2.2 >/dev/null")?;
+    inside(&mut machine, "ping -c 5 -s 3000 -q 10.0.2.2 | grep ' 0% packet loss'")?;
+    machine.send("(nc -l -p 80 < /tmp/data) &\r")?;
+    inside(&mut machine, "true")?;
     leave(&mut machine)?;
+    let mut forwarded = Vec::new();
+    TcpStream::connect(("127.0.0.1", knock))?.read_to_end(&mut forwarded)?;
+    ensure!(forwarded == data, "{} bytes came through the forward, and not those that were sent", forwarded.len());
+    machine.ok("bridge unforward xenbr0 tcp/8080")?;
     machine.ok("xl destroy left")?;
     machine.ok("bridge del xenbr0")?;
     machine.ok("bridge del uplink").map(drop)
@@ -305,14 +406,31 @@ fn limits(lab: &Lab) -> Result<()> {
     leave(&mut machine)
 }
 
+/// Begins to send from the guest whose console this is to 10.0.0.1, without end.
+fn stream(machine: &mut Machine) -> Result<()> {
+    machine.send("(nc 10.0.0.1 5000 < /dev/zero; ping -c 10000 -i 0.01 -s 1400 -q 10.0.0.1) > /dev/null 2>&1 &\r")?;
+    inside(machine, "usleep 500000").map(drop)
+}
+
 fn come_and_go(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
+    machine.ok("bridge add xenbr0 host-only ip=10.0.0.254/24")?;
     guest(&mut machine, "left", 1, "")?;
+    enter(&mut machine, "left")?;
+    machine.send("(while true; do nc -l -p 5000 > /dev/null; done) &\r")?;
+    inside(&mut machine, "true")?;
+    leave(&mut machine)?;
     let before = resources(&mut machine)?;
     guest(&mut machine, "right", 2, "")?;
     enter(&mut machine, "right")?;
-    machine.send("(while true; do ping -c 1000 -i 0.01 -s 1400 -q 10.0.0.1; done) >/dev/null 2>&1 &\r")?;
-    inside(&mut machine, "true")?;
+    inside(&mut machine, "grep 1 /sys/class/net/eth0/carrier")?;
+    stream(&mut machine)?;
+    // The module goes in the middle of a transfer, and comes again. As long as it drives a device it stays.
+    inside(&mut machine, "echo vif-0 > /sys/bus/xen/drivers/vif/unbind && rmmod xen_netfront")?;
+    inside(&mut machine, "! ls /sys/class/net/eth0 2>/dev/null && insmod /modules/xen_netfront.ko")?;
+    inside(&mut machine, "until grep 1 /sys/class/net/eth0/carrier; do ip link set eth0 up; usleep 100000; done")?;
+    inside(&mut machine, "ip addr add 10.0.0.2/24 dev eth0 && ping -c 3 -q 10.0.0.1 | grep ' 0% packet loss'")?;
+    stream(&mut machine)?;
     leave(&mut machine)?;
     for _ in 0..3 {
         machine.ok("xl network-attach right mac=00:16:3e:00:00:55")?;
@@ -329,9 +447,12 @@ fn come_and_go(lab: &Lab) -> Result<()> {
     inside(&mut machine, &format!("until eth=$({find}) && [ $eth ]; do usleep 100000; done; echo it is $eth"))?;
     inside(&mut machine, "ip link set $eth up && ip addr add 10.0.0.2/24 dev $eth")?;
     inside(&mut machine, "ping -c 3 -q 10.0.0.1 | grep ' 0% packet loss'")?;
+    stream(&mut machine)?;
     leave(&mut machine)?;
-    // In the middle of its traffic.
     machine.ok("xl destroy right")?;
+    enter(&mut machine, "left")?;
+    inside(&mut machine, "ping -c 3 -q 10.0.0.254 | grep ' 0% packet loss'")?;
+    leave(&mut machine)?;
     let after = resources(&mut machine)?;
     ensure!(before.0 == after.0, "free memory was {} and is {}", before.0, after.0);
     ensure!(before.1 == after.1, "XenStore was\n{}\nand is\n{}", before.1, after.1);
