@@ -57,10 +57,9 @@ const CONFIGS: &[(&str, &str)] = &[
     ),
     (
         "httpd.cfg",
-        "# Serves a page about itself. Without ip= it asks a DHCP server for its address.\n\
+        "# Serves a page about itself. It asks a DHCP server for its address, unless extra = \"ip=10.0.0.80/24\" or the like.\n\
          name = \"httpd\"\n\
          kernel = \"/store/httpd\"\n\
-         extra = \"ip=10.0.0.80/24\"\n\
          memory = 4\n\
          vcpus = 1\n\
          vif = [ \"\" ]\n",

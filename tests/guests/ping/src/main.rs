@@ -1,10 +1,13 @@
 //! Asks another host for echoes and says how many came back, and how soon.
 //!
 //! Command line: `to=10.0.0.1`, `count=N` (default 10), `every=MS` (default 100), and the addresses of `net::stack`.
-//! The last line is `ping: PASS` when nothing was lost.
+//! The last line is `ping: PASS` when nothing was lost. With `flood=1` it sends to all ports of the other host instead, without end and
+//! without a look at what comes back, as a guest does that others should not suffer from.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
+
+mod flood;
 
 use embassy_net::Ipv4Address;
 use embassy_net::icmp::PacketMetadata;
@@ -30,6 +33,9 @@ async fn main(guest: Guest) -> Result<(), NetError> {
     };
     let stack = stack::start(&guest, SOCKETS.take()).await?;
     stack.wait_config_up().await;
+    if arguments.parsed("flood", 0) == 1 {
+        flood::flood(stack, target).await;
+    }
 
     let (mut rx_meta, mut tx_meta) = ([PacketMetadata::EMPTY; 4], [PacketMetadata::EMPTY; 4]);
     let (mut rx, mut tx) = ([0; 512], [0; 512]);

@@ -126,7 +126,7 @@ fn attack_and_destroy(machine: &mut Machine, attack: &str) -> Result<()> {
 fn networks(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     machine.ok("xl create /store/hello.cfg name=victim")?;
-    watch(&mut machine, "httpd.cfg \"vif=['bridge=lan0']\"", "httpd: http://10.0.0.80:80/")?;
+    watch(&mut machine, "httpd.cfg extra=\"ip=10.0.0.80/24\" \"vif=['bridge=lan0']\"", "httpd: http://10.0.0.80:80/")?;
     machine.ok("xl create -p /store/hostile.cfg \"vif=['bridge=lan0']\"")?;
     machine.ok("xl destroy hostile")?;
     let before = resources(&mut machine)?;

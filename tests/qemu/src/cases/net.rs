@@ -20,7 +20,7 @@ pub(super) const CASES: &[Case] = &[
     case("guests_of_different_vlans_do_not_hear_each_other_and_a_trunk_reaches_both", vlans),
     case("dom0_and_a_bridged_guest_are_on_the_physical_network_and_others_hide_or_are_shut_in", bridged),
     case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
-    case("linux_gets_its_address_by_dhcp_resolves_a_name_and_fetches_a_file_through_nat", dhcp_and_names),
+    case("linux_and_httpd_get_addresses_by_dhcp_and_names_and_files_through_nat_beside_a_flood", dhcp_and_names),
     case("a_guest_with_a_rate_sends_no_faster_and_one_with_a_filter_from_no_other_address", limits),
     case("an_interface_its_module_and_its_guest_come_and_go_during_a_transfer_and_leave_nothing", come_and_go),
 ];
@@ -43,6 +43,11 @@ pub(super) fn enter(machine: &mut Machine, name: &str) -> Result<()> {
     machine.expect(PROMPT, LONG).map(drop)
 }
 
+/// Waits in a guest until something that was started there listens at a port.
+fn listening(machine: &mut Machine, port: u16) -> Result<()> {
+    inside(machine, &format!("until netstat -ltn | grep -q ':{port} '; do usleep 50000; done")).map(drop)
+}
+
 /// The MD5 sum in a text.
 fn sum(text: &str) -> Option<&str> {
     text.split_whitespace().find(|word| word.len() == 32)
@@ -52,7 +57,7 @@ fn sum(text: &str) -> Option<&str> {
 fn send_file(machine: &mut Machine, from: &str, to: &str, address: &str, port: u16) -> Result<()> {
     enter(machine, to)?;
     machine.send(&format!("(nc -l -p {port} | md5sum > /tmp/sum{port}) &\r"))?;
-    inside(machine, "true")?;
+    listening(machine, port)?;
     leave(machine)?;
     enter(machine, from)?;
     inside(machine, &format!("nc {address} {port} < /tmp/data"))?;
@@ -190,7 +195,7 @@ fn bridged(lab: &Lab) -> Result<()> {
     served.join().map_err(|_| anyhow!("the server failed"))??;
     inside(&mut machine, "wc -c < /tmp/data | grep 4194304")?;
     machine.send("(nc -l -p 5000 > /dev/null) &\r")?;
-    inside(&mut machine, "true")?;
+    listening(&mut machine, 5000)?;
     leave(&mut machine)?;
     hidden_and_shut_in(&mut machine)?;
     machine.fails("bridge add second bridge", &["eth0", "uplink"])?;
@@ -302,6 +307,18 @@ fn answer_names(address: [u8; 4]) -> Result<u16> {
     Ok(port)
 }
 
+/// Starts a guest that opens connections without end, to a station outside that there is not, and waits until it has more than the table holds.
+fn flood(machine: &mut Machine) -> Result<&'static str> {
+    machine.ok("xl create /store/ping.cfg extra='ip=10.7.0.77/24 gateway=10.7.0.1 to=10.0.2.99 flood=1'")?;
+    for _ in 0..200 {
+        if machine.ok("bridge nat xenbr0")?.starts_with("connections 4096 of 4096") {
+            return Ok("ping");
+        }
+        machine.ok("sleep 0.1")?;
+    }
+    bail!("the guest does not flood: {}", machine.ok("bridge nat xenbr0")?)
+}
+
 fn dhcp_and_names(lab: &Lab) -> Result<()> {
     let names = answer_names([10, 0, 2, 2])?;
     let mut machine = connected(lab, Vec::new())?;
@@ -313,6 +330,13 @@ fn dhcp_and_names(lab: &Lab) -> Result<()> {
     inside(&mut machine, "ip addr show eth0 | grep 'inet 10.7.0.2/24' && ip route | grep 'default via 10.7.0.1'")?;
     inside(&mut machine, "grep 'nameserver 10.7.0.1' /etc/resolv.conf")?;
     inside(&mut machine, "nslookup files.example 10.7.0.1 | grep 'Address.*10.0.2.2'")?;
+    leave(&mut machine)?;
+    let page = "wget -q -O - http://10.7.0.3/ | grep '<title>httpd</title>'";
+    machine.ok("xl create /store/httpd.cfg")?;
+    let flooding = flood(&mut machine)?;
+    enter(&mut machine, "left")?;
+    inside(&mut machine, &format!("until {page}; do sleep 1; done"))?;
+    inside(&mut machine, "nslookup files.example 10.7.0.1 | grep 'Address.*10.0.2.2'")?;
     let (port, served) = serve_http("a file of the host's\n".repeat(5_000))?;
     inside(
         &mut machine,
@@ -322,6 +346,10 @@ fn dhcp_and_names(lab: &Lab) -> Result<()> {
     leave(&mut machine)?;
     let state = machine.ok("bridge nat xenbr0")?;
     ensure!(state.contains("10.7.0.2        00:16:3e:00:00:0a"), "no lease in:\n{state}");
+    ensure!(state.contains("10.7.0.3        00:16:3e:"), "no lease of httpd's in:\n{state}");
+    ensure!(state.starts_with("connections 4096 of 4096"), "the flood has not filled the table:\n{state}");
+    machine.ok(&format!("xl destroy {flooding}"))?;
+    let state = machine.ok("bridge nat xenbr0")?;
     ensure!(state.contains("10.7.0.2:"), "no connection in:\n{state}");
     machine.ok("xl destroy left")?;
     let state = machine.ok("bridge nat xenbr0")?;
@@ -341,6 +369,7 @@ fn behind_nat(lab: &Lab) -> Result<()> {
     start(&mut machine, "name=left disk=[] \"vif=['']\"")?;
     inside(&mut machine, "ip link set eth0 up && ip addr add 10.1.0.2/24 dev eth0")?;
     machine.send("(echo hello from the guest | nc -l -p 80) &\r")?;
+    listening(&mut machine, 80)?;
     inside(&mut machine, "ip route add default via 10.1.0.1")?;
     leave(&mut machine)?;
     machine.ok("bridge forward xenbr0 tcp/8080 10.1.0.2:80")?;
@@ -370,7 +399,7 @@ fn behind_nat(lab: &Lab) -> Result<()> {
     inside(&mut machine, "ip link set eth0 mtu 9000; ping -c 2 -W 1 -s 3000 -q 10.0.2.2 >/dev/null")?;
     inside(&mut machine, "ping -c 5 -s 3000 -q 10.0.2.2 | grep ' 0% packet loss'")?;
     machine.send("(nc -l -p 80 < /tmp/data) &\r")?;
-    inside(&mut machine, "true")?;
+    listening(&mut machine, 80)?;
     leave(&mut machine)?;
     let mut forwarded = Vec::new();
     TcpStream::connect(("127.0.0.1", knock))?.read_to_end(&mut forwarded)?;
@@ -387,7 +416,7 @@ fn limits(lab: &Lab) -> Result<()> {
     guest(&mut machine, "left", 1, "rate=8Mb/s,antispoof=1")?;
     enter(&mut machine, "right")?;
     machine.send("(nc -l -p 5000 > /dev/null) &\r")?;
-    inside(&mut machine, "true")?;
+    listening(&mut machine, 5000)?;
     leave(&mut machine)?;
     enter(&mut machine, "left")?;
     // 4 MiB at 1 MB/s are 4.2 s of the guest's own time, less what sockets and one interval hold.
@@ -418,7 +447,7 @@ fn come_and_go(lab: &Lab) -> Result<()> {
     guest(&mut machine, "left", 1, "")?;
     enter(&mut machine, "left")?;
     machine.send("(while true; do nc -l -p 5000 > /dev/null; done) &\r")?;
-    inside(&mut machine, "true")?;
+    listening(&mut machine, 5000)?;
     leave(&mut machine)?;
     let before = resources(&mut machine)?;
     guest(&mut machine, "right", 2, "")?;
