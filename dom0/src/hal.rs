@@ -1,11 +1,14 @@
 //! What the drivers ask of their host, on top of the runtime: mapped grants, event channels, memory for devices.
 
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 
 use driver_api::net::{self, CopyGrants, PageRef};
 use driver_api::sys::Window;
-use driver_api::{Access, BusAddr, EventPort, Grants, MapError, MappedPage, SharedPage};
+use driver_api::{Access, BusAddr, DmaMemory, EventPort, Grants, MapError, MappedPage, SharedPage};
+use embassy_sync::blocking_mutex::Mutex;
+use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GrantStatus};
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port};
@@ -188,6 +191,73 @@ pub fn map_device(registers: IpaRange) -> Option<()> {
         }
     }
     mmu::map_device(registers).ok()
+}
+
+/// Memory that bridges which are gone have left, for the next ones; the page pool takes nothing back.
+static LEFT: Mutex<CriticalSectionRawMutex, RefCell<Vec<IpaRange>>> = Mutex::new(RefCell::new(Vec::new()));
+
+/// Memory of a bridge, until it is dropped.
+pub struct BridgeMemory {
+    window: Window,
+    range: IpaRange,
+}
+
+impl BridgeMemory {
+    /// Whole pages of zeros.
+    pub fn take(bytes: usize) -> Option<Self> {
+        let pages = bytes.div_ceil(PAGE_SIZE) as u64;
+        let left = LEFT.lock(|left| {
+            let mut left = left.borrow_mut();
+            let fits = left.iter().position(|range| range.size() == pages * PAGE_SIZE as u64)?;
+            Some(left.swap_remove(fits))
+        });
+        let range = left.or_else(|| pages::take(pages))?;
+        Some(BridgeMemory { window: sys::window_over_ram(range), range })
+    }
+}
+
+impl Drop for BridgeMemory {
+    fn drop(&mut self) {
+        LEFT.lock(|left| left.borrow_mut().push(self.range));
+    }
+}
+
+impl DmaMemory for BridgeMemory {
+    fn bus_addr(&self) -> BusAddr {
+        DmaMemory::bus_addr(&self.window)
+    }
+
+    fn len(&self) -> usize {
+        DmaMemory::len(&self.window)
+    }
+
+    fn copy_out(&self, offset: usize, into: &mut [u8]) {
+        DmaMemory::copy_out(&self.window, offset, into);
+    }
+
+    fn copy_in(&self, offset: usize, from: &[u8]) {
+        DmaMemory::copy_in(&self.window, offset, from);
+    }
+
+    fn load_u16(&self, offset: usize) -> u16 {
+        self.window.load_u16(offset)
+    }
+
+    fn store_u16(&self, offset: usize, value: u16) {
+        self.window.store_u16(offset, value);
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        DmaMemory::load_u32(&self.window, offset)
+    }
+
+    fn store_u64(&self, offset: usize, value: u64) {
+        DmaMemory::store_u64(&self.window, offset, value);
+    }
+
+    fn full_barrier(&self) {
+        DmaMemory::full_barrier(&self.window);
+    }
 }
 
 /// Memory for a device: whole pages, taken for good.

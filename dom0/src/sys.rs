@@ -28,7 +28,8 @@ pub fn window_over(mapping: &MappedGrant) -> Window {
 pub fn window_over_ram(range: IpaRange) -> Window {
     let base = NonNull::new(range.start().raw() as *mut u8).unwrap_or(NonNull::dangling());
     let len = usize::try_from(range.size()).unwrap_or(0);
-    // SAFETY: the range was taken from the page pool for good; it is mapped, page-aligned RAM that holds no object.
+    // SAFETY: the range was taken from the page pool for good; it is mapped, page-aligned RAM that holds no object, and no other
+    // window over it is left.
     unsafe {
         core::ptr::write_bytes(base.as_ptr(), 0, len);
         Window::new(base, len, BusAddr::new(range.start().raw()))

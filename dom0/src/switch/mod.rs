@@ -16,7 +16,6 @@ use core::fmt;
 
 use dom0_core::format::{BridgeInfo, BridgePort, NatState};
 use dom0_core::network::{BridgeConfig, Ip, Mode};
-use driver_api::sys::Window;
 use embassy_futures::select::select;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
@@ -25,7 +24,7 @@ use nat::ForwardError;
 use netport::MAX_MTU;
 use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES, Vlans};
 
-use crate::hal::{GrantCopier, device_memory};
+use crate::hal::{BridgeMemory, GrantCopier};
 use crate::tasks::Tasks;
 use dhcp::Dhcp;
 use nic::Nic;
@@ -33,7 +32,7 @@ use station::Station;
 use way_out::WayOut;
 
 /// A bridge of Dom0's switch.
-pub type DomBridge = Bridge<GrantCopier, Window>;
+pub type DomBridge = Bridge<GrantCopier, BridgeMemory>;
 
 /// Why a bridge cannot be made or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +170,7 @@ impl Switch {
             Mode::Nat => Some(self.uplink().ok_or(SwitchError::NoUplink)?),
             Mode::HostOnly | Mode::Bridge => None,
         };
-        let scratch = device_memory(SCRATCH_BYTES).ok_or(SwitchError::Memory)?;
+        let scratch = BridgeMemory::take(SCRATCH_BYTES).ok_or(SwitchError::Memory)?;
         let bridge = Bridge::new(GrantCopier, scratch, self.random(), || Instant::now().as_secs());
         let tasks = Tasks::default();
         let dhcp = match (config.mode, config.ip) {

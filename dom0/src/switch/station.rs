@@ -6,7 +6,6 @@ use core::cell::RefCell;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use dom0_core::network::{BridgeConfig, Cidr, Ip};
-use driver_api::sys::Window;
 use embassy_futures::join::join3;
 use embassy_futures::select::select;
 use embassy_net::{
@@ -20,7 +19,7 @@ use vswitch::{Mac, Plug, PortConfig};
 
 use super::dhcp::Dhcp;
 use super::{DomBridge, SwitchError, echo};
-use crate::hal::{GrantCopier, device_memory};
+use crate::hal::{BridgeMemory, GrantCopier};
 
 /// Sockets of a stack: DHCP's own, and what the services of a bridge use.
 const SOCKETS: usize = 4 + echo::SOCKETS;
@@ -32,12 +31,12 @@ const RARELY: Duration = Duration::from_secs(1);
 const DNS_PORT: u16 = 53;
 
 /// Where Dom0's frames enter a bridge.
-pub type DomPlug = Plug<GrantCopier, Window>;
+pub type DomPlug = Plug<GrantCopier, BridgeMemory>;
 /// Dom0's port of a bridge.
-pub type DomGate = nat::Gate<Rc<Inbox<GrantCopier, Window>>, DomPlug, Window>;
+pub type DomGate = nat::Gate<Rc<Inbox<GrantCopier, BridgeMemory>>, DomPlug, BridgeMemory>;
 
 /// The host's end of a bridge.
-type HostLink = Link<GrantCopier, Window, Rc<DomPlug>>;
+type HostLink = Link<GrantCopier, BridgeMemory, Rc<DomPlug>>;
 
 /// What Dom0 knows of the network that it is a station of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl Station {
         mtu: u16,
         config: &BridgeConfig,
     ) -> Result<(Rc<Self>, HostLink), SwitchError> {
-        let memory = device_memory(netport::MEMORY).ok_or(SwitchError::Memory)?;
+        let memory = BridgeMemory::take(netport::MEMORY).ok_or(SwitchError::Memory)?;
         let inbox = Rc::new(Inbox::new(GrantCopier, memory));
         let gate = DomGate::new(Rc::clone(&inbox));
         let plug = Rc::new(bridge.attach(String::from("dom0"), Rc::clone(&gate) as _, PortConfig::default()));

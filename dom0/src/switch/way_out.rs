@@ -6,7 +6,6 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 
 use dom0_core::format::NatState;
 use dom0_core::network::{BridgeConfig, Cidr, Forward, Transport};
-use driver_api::sys::Window;
 use embassy_futures::select::select;
 use embassy_time::{Duration, Instant, Timer};
 use nat::{CONNECTIONS, End, Facing, ForwardError, Inside, Nat, Outside, PortForward, Protocol, Router};
@@ -14,14 +13,14 @@ use vswitch::Mac;
 
 use super::station::{DomPlug, Station};
 use super::{Network, SwitchError};
-use crate::hal::{GrantCopier, device_memory};
+use crate::hal::{BridgeMemory, GrantCopier};
 
 /// Connections that are shown at most.
 const SHOWN: usize = 100;
 
 /// The translation of one nat bridge.
 pub struct WayOut {
-    router: Rc<Router<DomPlug, Window>>,
+    router: Rc<Router<DomPlug, BridgeMemory>>,
     /// The bridge outside, which stays for as long as this.
     uplink: Rc<Network>,
 }
@@ -31,7 +30,7 @@ impl WayOut {
     pub fn open(inner: &Station, cidr: Cidr, uplink: Rc<Network>, seed: u64) -> Result<Self, SwitchError> {
         let outer =
             uplink.station.as_ref().filter(|station| !station.gate.has_router()).ok_or(SwitchError::NoUplink)?;
-        let memory = device_memory(nat::MEMORY).ok_or(SwitchError::Memory)?;
+        let memory = BridgeMemory::take(nat::MEMORY).ok_or(SwitchError::Memory)?;
         let nat = Nat::new(Inside { host: cidr.address, mask: cidr.mask() }, seed);
         let macs = [inner.mac.0, outer.mac.0];
         let router = Router::new(nat, macs, memory, Rc::new(GrantCopier), || Instant::now().as_secs());
