@@ -109,7 +109,9 @@ fn judged(head: &[u8]) -> Option<[u64; 2]> {
     Some(aligned.unwrap_or_else(|_| in_words(whole)))
 }
 
+/// The same, byte by byte. Not inline: the compiler would then read bytes in every case.
 #[cold]
+#[inline(never)]
 fn in_words(whole: &[u8; WHOLE]) -> [u64; 2] {
     let (words, _) = whole.as_chunks::<8>();
     core::array::from_fn(|index| words.get(index).map_or(0, |word| u64::from_ne_bytes(*word)))
