@@ -46,12 +46,12 @@ pub struct RunstateArea {
     pub second: Option<FrameRef>,
 }
 
-impl Default for Run {
-    /// How a new vCPU stands: it has not been started, and its domain is paused.
-    fn default() -> Self {
+impl Run {
+    /// How a vCPU stands that is made at `since`: it has not been started, and its domain is paused.
+    pub fn new(since: Ticks) -> Self {
         Run {
             state: Runstate::Offline,
-            since: 0,
+            since,
             spent: [0; 4],
             pcpu: PcpuId(0),
             held: OFFLINE | PAUSED,
@@ -59,9 +59,7 @@ impl Default for Run {
             area: None,
         }
     }
-}
 
-impl Run {
     /// The pCPU where it runs now.
     pub fn running_on(&self) -> Option<PcpuId> {
         (self.state == Runstate::Running).then_some(self.pcpu)

@@ -85,7 +85,7 @@ impl<H: Hw> Vcpu<H> {
             context: SpinMutex::new(VcpuContext::default()),
             gic: VcpuGic::default(),
             ptimer: PhysicalTimer::default(),
-            run: SpinMutex::new(Run::default()),
+            run: SpinMutex::new(Run::new(H::now())),
             affinity: AtomicU64::new(u64::MAX),
             soft_affinity: AtomicU64::new(u64::MAX),
             weight: AtomicU32::new(DEFAULT_WEIGHT),

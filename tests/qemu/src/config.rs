@@ -56,6 +56,8 @@ pub struct Config {
     pub mem: String,
     /// True to make one instruction one nanosecond, so that runs repeat exactly.
     pub icount: bool,
+    /// With `icount`, how often that nanosecond is doubled, where more time is to pass for an instruction.
+    pub icount_shift: u32,
     /// True to wait for a debugger on QEMU's usual port before the first instruction.
     pub gdb: bool,
     /// A Unix socket at which a debugger may come at any time.
@@ -81,6 +83,7 @@ impl Config {
             smp: 2,
             mem: "2G".to_owned(),
             icount: false,
+            icount_shift: 0,
             gdb: false,
             debugger: None,
             kernel,
@@ -102,7 +105,7 @@ impl Config {
         if self.icount {
             // QEMU 7.2 hangs in `sleep=off` once a debugger has stopped it.
             let sleep = if self.debugger.is_some() { "" } else { ",sleep=off" };
-            option("-icount", format!("shift=0{sleep}"));
+            option("-icount", format!("shift={}{sleep}", self.icount_shift));
         }
         option("-nic", "none".to_owned());
         option("-global", "virtio-mmio.force-legacy=false".to_owned());

@@ -1,7 +1,7 @@
 //! Drives machines in QEMU from their serial line.
 //!
 //! `config` says what the machine is, `console` runs it, `machine` speaks to Dom0's shell and returns typed
-//! results, `parse` reads what `xl` prints, `cases` are the tests and `suite` runs them. `cargo xtask` builds
+//! results, `parse` reads what `xl` prints, `shares` measures the scheduler, `cases` are the tests and `suite` runs them. `cargo xtask` builds
 //! what they need and calls them.
 
 #![forbid(unsafe_code)]
@@ -12,5 +12,6 @@ pub mod console;
 pub mod machine;
 pub mod marks;
 pub mod parse;
+pub mod shares;
 pub mod suite;
 pub mod xen;

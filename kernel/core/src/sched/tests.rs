@@ -290,10 +290,13 @@ fn a_pcpu_without_work_takes_a_waiting_vcpu_from_another_one() {
 #[test]
 fn the_run_state_says_what_the_vcpu_does() {
     let mut rig = Rig::new(1);
+    with(|s| s.now += ticks::<Fake>(SLICE));
     let guest = domain(rig.kernel, 1);
     let vcpu = guest.vcpus()[0].clone();
     let state = || vcpu.run.lock().info::<Fake>(Fake::now()).state;
     assert_eq!(state(), Runstate::Offline as u32);
+    let spent: u64 = vcpu.run.lock().info::<Fake>(Fake::now()).time.iter().sum();
+    assert_eq!(spent, 0, "its time begins when it is made");
     rig.start(&guest, 0);
     assert_eq!(state(), Runstate::Runnable as u32);
     rig.until_it_runs(&vcpu);

@@ -14,6 +14,7 @@ mod linux;
 mod many;
 mod net;
 mod peer;
+mod shares;
 
 /// A case that needs only our own images.
 const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
@@ -31,6 +32,7 @@ pub fn all() -> Vec<Case> {
         guests::CASES,
         linux::CASES,
         net::CASES,
+        shares::CASES,
         many::CASES,
         peer::CASES,
     ]

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what the paths through the hypervisor cost, in instructions.
+//! `cargo xtask bench`: what the paths through the hypervisor cost, in instructions, and how fair its scheduler is.
 //!
 //! One guest measures the same on Xen and on Xenolith, in QEMU with `-icount shift=0,sleep=off`: an instruction takes
 //! a nanosecond of virtual time there, so the guest's clock counts instructions and two runs give the same figures.
@@ -10,6 +10,7 @@ mod gate;
 mod output;
 mod record;
 mod report;
+mod sched;
 mod table;
 mod watch;
 mod xen;
@@ -43,6 +44,8 @@ pub enum Command {
     Counts(CountsOptions),
     /// Measures the paths and fails when one has become longer than the record in the repository says
     Gate(gate::Options),
+    /// Measures how fairly guests share a pCPU, how well caps hold, and how soon a vCPU that wakes up runs
+    Sched(sched::Options),
     /// Draws the comparison with Xen, and how Xenolith's figures went from record to record
     Report(report::Options),
 }
@@ -77,6 +80,7 @@ pub fn command(paths: &Paths, command: &Command) -> Result<()> {
         Command::Paths(options) => measure(paths, options),
         Command::Counts(options) => count(paths, options),
         Command::Gate(options) => gate::command(paths, options),
+        Command::Sched(options) => sched::command(paths, options),
         Command::Report(options) => report::command(paths, options),
     }
 }
