@@ -6,7 +6,7 @@ use core::fmt;
 
 use driver_api::net::{self, CopyGrants, PageRef};
 use driver_api::sys::Window;
-use driver_api::{Access, BusAddr, DmaMemory, EventPort, Grants, MapError, MappedPage, SharedPage};
+use driver_api::{Access, BusAddr, DmaMemory, EventPort, Grants, MapError, MappedPage, PageCopy, SharedPage};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use hypercall_abi::errno::XenError;
@@ -97,6 +97,20 @@ impl Grants for GrantsOf {
     fn unmap(&self, pages: &mut Vec<ForeignPage>) {
         pages.clear();
     }
+
+    fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
+        copies.chunks(COPIES).all(|batch| {
+            let mut ops = [Copy::default(); COPIES];
+            let ops = ops.get_mut(..batch.len()).unwrap_or_default();
+            for (op, copy) in ops.iter_mut().zip(batch) {
+                let granted = (PageRef::Granted(self.0, copy.granted), copy.offset);
+                let own = (PageRef::Own(copy.own), copy.own_offset);
+                let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
+                *op = copy_op(from, to, copy.len);
+            }
+            sys::grant_copy(ops).is_ok() && ops.iter().all(|op| op.status == GrantStatus::Okay.raw())
+        })
+    }
 }
 
 /// Copies in one hypercall: as many as stand comfortably on the stack.
@@ -112,7 +126,7 @@ impl CopyGrants for GrantCopier {
             let mut ops = [Copy::default(); COPIES];
             let ops = ops.get_mut(..batch.len()).unwrap_or_default();
             for (op, copy) in ops.iter_mut().zip(batch) {
-                *op = copy_op(copy);
+                *op = copy_op((copy.from.page, copy.from.offset), (copy.to, copy.at), copy.from.len);
             }
             let called = sys::grant_copy(ops).is_ok();
             done.extend(ops.iter().map(|op| called && op.status == GrantStatus::Okay.raw()));
@@ -120,11 +134,11 @@ impl CopyGrants for GrantCopier {
     }
 }
 
-fn copy_op(copy: &net::Copy) -> Copy {
-    let (source, source_flag) = copy_side(copy.from.page, copy.from.offset, GNTCOPY_SOURCE_GREF);
-    let (dest, dest_flag) = copy_side(copy.to, copy.at, GNTCOPY_DEST_GREF);
+fn copy_op(from: (PageRef, u16), to: (PageRef, u16), len: u16) -> Copy {
+    let (source, source_flag) = copy_side(from.0, from.1, GNTCOPY_SOURCE_GREF);
+    let (dest, dest_flag) = copy_side(to.0, to.1, GNTCOPY_DEST_GREF);
     // Not a status that the hypervisor writes, so that an operation that it skipped shows.
-    Copy { source, dest, len: copy.from.len, flags: source_flag | dest_flag, status: i16::MIN, pad: 0 }
+    Copy { source, dest, len, flags: source_flag | dest_flag, status: i16::MIN, pad: 0 }
 }
 
 fn copy_side(page: PageRef, offset: u16, flag: u16) -> (CopyPtr, u16) {

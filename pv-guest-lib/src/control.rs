@@ -13,7 +13,7 @@ use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 
-use crate::addr::Ipa;
+use crate::addr::{Ipa, IpaRange};
 use crate::sys::control::{call, fill, read_from, write_to};
 
 type Result<T> = core::result::Result<T, XenError>;
@@ -216,12 +216,22 @@ pub fn populate(dom: Cap, ipa: Ipa, pages: u64) -> Result<()> {
 /// # Errors
 /// `EFAULT` where there is no RAM; what was copied before stays.
 pub fn write_memory(dom: Cap, ipa: Ipa, bytes: &[u8]) -> Result<()> {
-    let mut rest = bytes;
-    in_stretches(bytes.len() as u64, |_| {
-        let at = ipa.offset((bytes.len() - rest.len()) as u64).raw();
-        let results = crate::sys::control::read_slice(Op::MemoryWrite, [cap(dom), at], rest);
-        rest = rest.get(usize::try_from(results[1]).unwrap_or(usize::MAX)..).unwrap_or_default();
-        results
+    // Our memory is mapped where it is.
+    let from = Ipa::new(bytes.as_ptr() as u64);
+    copy_memory(dom, ipa, IpaRange::new(from, bytes.len() as u64).ok_or(XenError::Fault)?)
+}
+
+/// Copies into the domain's RAM from ours, such as memory into which a device has written.
+///
+/// # Errors
+/// `EFAULT` where there is no RAM; what was copied before stays.
+pub fn copy_memory(dom: Cap, ipa: Ipa, from: IpaRange) -> Result<()> {
+    in_stretches(from.size(), |left| {
+        let done = from.size() - left;
+        let rest = IpaRange::new(from.start().offset(done), left).ok_or(XenError::Fault);
+        rest.map_or([XenError::Fault.raw().cast_unsigned(), 0, 0], |rest| {
+            crate::sys::control::read_range(Op::MemoryWrite, [cap(dom), ipa.offset(done).raw()], rest)
+        })
     })
 }
 

@@ -37,7 +37,12 @@ pub enum Target {
         /// The partition's number in its GPT.
         number: u32,
     },
+    /// Memory of Dom0 (`ram:64M`): so many MiB, empty at first and gone with the device.
+    Ram(u32),
 }
+
+/// The largest disk of memory, in MiB.
+const MAX_RAM_MIB: u32 = 1 << 20;
 
 /// Whether the guest may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +83,8 @@ pub enum DiskError {
     Parameter(String),
     /// A device under `/dev` whose name is not that of a disk or partition.
     BadDevice(String),
+    /// A size of a disk of memory that is none.
+    BadSize(String),
 }
 
 impl fmt::Display for DiskError {
@@ -94,6 +101,7 @@ impl fmt::Display for DiskError {
             Self::BadDevice(path) => {
                 write!(f, "'{path}' is not a disk or partition such as /dev/vda1")
             }
+            Self::BadSize(target) => write!(f, "'{target}' has no size such as ram:64M"),
         }
     }
 }
@@ -220,11 +228,14 @@ impl<'a> Parts<'a> {
 
 impl Target {
     /// Parses a path: below `/dev` a disk or partition, anywhere else a file. The old prefixes `phy:` and `file:`
-    /// say nothing more than the path does.
+    /// say nothing more than the path does. `ram:` and a size, `64M` or `1G`, is memory.
     ///
     /// # Errors
-    /// A path below `/dev` that names no disk.
+    /// A path below `/dev` that names no disk, or a size that is none.
     pub fn parse(path: &str) -> Result<Self, DiskError> {
+        if let Some(size) = path.strip_prefix("ram:") {
+            return ram(size).map(Self::Ram).ok_or_else(|| DiskError::BadSize(path.to_owned()));
+        }
         let path = path.strip_prefix("phy:").or_else(|| path.strip_prefix("file:")).unwrap_or(path);
         let Some(device) = path.strip_prefix("/dev/") else {
             return Ok(Self::File(path.to_owned()));
@@ -246,9 +257,20 @@ impl Target {
     pub(crate) fn resolve(&mut self, rewrite: impl Fn(&str) -> String) {
         match self {
             Self::File(path) => *path = rewrite(path),
-            Self::Whole(_) | Self::Partition { .. } => {}
+            Self::Whole(_) | Self::Partition { .. } | Self::Ram(_) => {}
         }
     }
+}
+
+/// The MiB of a size.
+fn ram(size: &str) -> Option<u32> {
+    let (digits, unit) = match (size.strip_suffix('M'), size.strip_suffix('G')) {
+        (Some(digits), _) => (digits, 1),
+        (None, Some(digits)) => (digits, 1024),
+        (None, None) => return None,
+    };
+    let mib = digits.parse::<u32>().ok()?.checked_mul(unit)?;
+    (1..=MAX_RAM_MIB).contains(&mib).then_some(mib)
 }
 
 impl fmt::Display for Target {
@@ -258,6 +280,7 @@ impl fmt::Display for Target {
             Self::File(path) => f.write_str(path),
             Self::Whole(disk) => write!(f, "/dev/{disk}"),
             Self::Partition { disk, number } => write!(f, "/dev/{disk}{number}"),
+            Self::Ram(mib) => write!(f, "ram:{mib}M"),
         }
     }
 }

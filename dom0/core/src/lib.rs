@@ -15,6 +15,7 @@ pub mod domain;
 pub mod fdt;
 pub mod format;
 pub mod image;
+pub mod iperf;
 pub mod layout;
 pub mod network;
 pub mod plan;

@@ -33,7 +33,7 @@ impl Kind for Blocks {
     }
 
     fn offer(disk: &VirtualDisk) -> Vec<(&'static str, String)> {
-        advertise(&disk.info(), &Limits::default())
+        advertise(&disk.info(), &limits(disk))
     }
 
     fn connect(
@@ -44,7 +44,7 @@ impl Kind for Blocks {
     ) -> Result<Connected<Control>, String> {
         let params = RingParams::parse(lookup).map_err(|error| format!("{error}"))?;
         let port = GuestPort::bind(domid, params.port).map_err(|error| format!("event channel: {error}"))?;
-        let back_end = BackEnd::connect(GrantsOf(domid), port, disk.clone(), &params, Limits::default())
+        let back_end = BackEnd::connect(GrantsOf(domid), port, disk.clone(), &params, limits(disk))
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
         let task = Box::pin(async move {
@@ -58,6 +58,14 @@ impl Kind for Blocks {
 
     fn stop(control: &Control) {
         control.stop();
+    }
+}
+
+/// The bounds of a device. Where nothing is mapped, a guest need not keep grants for us, nor copy into them.
+fn limits(disk: &VirtualDisk) -> Limits {
+    match disk.memory() {
+        Some(_) => Limits { persistent_grants: 0, ..Limits::default() },
+        None => Limits::default(),
     }
 }
 

@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use driver_api::SectorIo;
 use driver_api::sys::Window;
+use driver_api::{DmaMemory, SECTOR_SIZE, SectorIo};
 use fat32::{FatError, FileSystem};
+use pv_guest_lib::addr::{Ipa, IpaRange};
 
 use super::{BOUNCE, PhysicalDisk};
 use crate::hal::device_memory;
@@ -61,20 +62,23 @@ type Volume = FileSystem<SectorIo<Rc<PhysicalDisk>, Window>>;
 pub struct Files {
     volume: Volume,
     disk: Rc<PhysicalDisk>,
+    /// For what goes from the disk to somewhere else and is not looked at.
+    passage: SectorIo<Rc<PhysicalDisk>, Window>,
 }
 
 /// A file that is being read.
 pub struct File<'a> {
     file: fat32::File,
-    volume: &'a Volume,
+    files: &'a Files,
 }
 
 impl Files {
     /// Mounts the file system of a disk.
     pub async fn mount(disk: Rc<PhysicalDisk>) -> Result<Self, FatError> {
-        let buffer = device_memory(BOUNCE).ok_or(FatError::TooLarge)?;
-        let volume = FileSystem::mount(SectorIo::new(Rc::clone(&disk), buffer)).await?;
-        Ok(Files { volume, disk })
+        let buffer = || device_memory(BOUNCE).ok_or(FatError::TooLarge);
+        let volume = FileSystem::mount(SectorIo::new(Rc::clone(&disk), buffer()?)).await?;
+        let passage = SectorIo::new(Rc::clone(&disk), buffer()?);
+        Ok(Files { volume, disk, passage })
     }
 
     /// The disk underneath.
@@ -89,7 +93,7 @@ impl Files {
 
     /// Opens a file to read.
     pub async fn open_to_read(&self, path: &str) -> Result<File<'_>, FileError> {
-        Ok(File { file: self.open(path).await?, volume: &self.volume })
+        Ok(File { file: self.open(path).await?, files: self })
     }
 
     /// A whole file.
@@ -121,7 +125,34 @@ impl File<'_> {
     /// Reads from `offset` on until the buffer is full or the file ends; says how much that is.
     pub async fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, FileError> {
         let Ok(offset) = u32::try_from(offset) else { return Ok(0) };
-        Ok(self.volume.read(&self.file, offset, buffer).await?)
+        Ok(self.files.volume.read(&self.file, offset, buffer).await?)
+    }
+
+    /// Hands the whole file on, piece by piece, as it lies in memory: `take` gets where in the file a piece begins, and
+    /// where it is. What `take` fails with ends it.
+    pub async fn pass_on<E>(
+        &self,
+        mut take: impl FnMut(u64, IpaRange) -> Result<(), E>,
+    ) -> Result<Result<(), E>, FileError> {
+        let mut at = 0;
+        for extent in self.file.extents() {
+            let (mut sector, end) = (extent.start, extent.start + extent.sectors);
+            while sector < end && at < self.size() {
+                let len = ((end - sector) * u64::from(SECTOR_SIZE)).min(BOUNCE as u64);
+                let there = len.min(self.size() - at);
+                let passed = self.files.passage.read_and(sector, usize::try_from(len).unwrap_or(0), |buffer| {
+                    // Dom0's RAM lies at the same address for devices.
+                    let start = Ipa::new(DmaMemory::bus_addr(buffer).raw());
+                    IpaRange::new(start, there).map_or(Ok(()), |piece| take(at, piece))
+                });
+                if let Err(error) = passed.await.map_err(FatError::Disk)? {
+                    return Ok(Err(error));
+                }
+                at += there;
+                sector += len / u64::from(SECTOR_SIZE);
+            }
+        }
+        Ok(Ok(()))
     }
 }
 

@@ -1,8 +1,9 @@
-//! Dom0's disks, and what guests get of them: a whole disk, a partition, or a file in `/store`.
+//! Dom0's disks, and what guests get of them: a whole disk, a partition, a file in `/store`, or memory.
 
 mod claims;
 mod files;
 mod physical;
+mod ram;
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -11,7 +12,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use dom0_core::disk::Target;
-use driver_api::{Disk, DiskError, DiskInfo, DiskView, Segment, ViewError};
+use driver_api::{Disk, DiskError, DiskInfo, DiskMemory, DiskView, Segment, ViewError};
 
 use crate::backends::DeviceId;
 use crate::tasks::Tasks;
@@ -21,6 +22,7 @@ pub use files::{File, FileError, Listed};
 pub use physical::PhysicalDisk;
 
 use files::Files;
+use ram::{Promised, RamDisk};
 
 /// Bytes moved at once between a disk and Dom0 itself.
 const BOUNCE: usize = 256 * 1024;
@@ -40,6 +42,8 @@ pub enum OpenError {
     InUse(String),
     /// Its place on the disk makes no sense.
     View(ViewError),
+    /// Dom0 has not so many MiB to spare.
+    NoMemory(u32),
 }
 
 impl fmt::Display for OpenError {
@@ -51,6 +55,7 @@ impl fmt::Display for OpenError {
             OpenError::File(path, error) => write!(f, "'{path}': {error}"),
             OpenError::InUse(target) => write!(f, "'{target}' is in use already"),
             OpenError::View(error) => error.fmt(f),
+            OpenError::NoMemory(mib) => write!(f, "Dom0 has no {mib} MiB of memory to spare"),
         }
     }
 }
@@ -60,6 +65,7 @@ pub struct Disks {
     physical: Vec<Rc<PhysicalDisk>>,
     files: Option<Files>,
     claims: Rc<Claims>,
+    promised: Rc<Promised>,
 }
 
 impl Disks {
@@ -79,33 +85,43 @@ impl Disks {
                 Err(_) => {}
             }
         }
-        Disks { physical, files, claims: Rc::default() }
+        Disks { physical, files, claims: Rc::default(), promised: Rc::default() }
     }
 
     /// Opens a virtual disk for a device. Disks that are written have one user.
     pub async fn open(&self, target: &Target, read_only: bool, user: DeviceId) -> Result<VirtualDisk, OpenError> {
-        let claim = Claims::take(&self.claims, target.to_string(), read_only, user)
-            .ok_or_else(|| OpenError::InUse(target.to_string()))?;
-        let (view, file) = match target {
-            Target::Whole(name) => (DiskView::whole(self.by_name(name)?, read_only), None),
+        let claim = || {
+            let claim = Claims::take(&self.claims, target.to_string(), read_only, user);
+            claim.ok_or_else(|| OpenError::InUse(target.to_string()))
+        };
+        let opened = match target {
+            Target::Ram(mib) => {
+                let disk = RamDisk::new(*mib, read_only, &self.promised);
+                Opened::Ram(disk.ok_or(OpenError::NoMemory(*mib))?)
+            }
+            Target::Whole(name) => {
+                Opened::Part { claim: claim()?, view: DiskView::whole(self.by_name(name)?, read_only), file: None }
+            }
             Target::Partition { disk, number } => {
-                let physical = self.by_name(disk)?;
+                let (claim, physical) = (claim()?, self.by_name(disk)?);
                 let table = gpt::read(&physical.sectors).await;
                 let table = table.map_err(|error| OpenError::Partitions(disk.clone(), error))?;
                 let found = table.iter().find(|partition| partition.number == *number);
                 let partition = found.ok_or_else(|| OpenError::NoPartition(disk.clone(), *number))?;
-                (DiskView::new(physical, &[partition.extent], read_only).map_err(OpenError::View)?, None)
+                let view = DiskView::new(physical, &[partition.extent], read_only).map_err(OpenError::View)?;
+                Opened::Part { claim, view, file: None }
             }
             Target::File(path) => {
+                let claim = claim()?;
                 let failed = |error| OpenError::File(path.clone(), error);
                 let files = self.files.as_ref().ok_or(FileError::NoStore).map_err(failed)?;
                 let file = files.open(path).await.map_err(failed)?;
                 let mut view = DiskView::new(files.disk(), file.extents(), read_only).map_err(OpenError::View)?;
                 view.truncate(file.sectors());
-                (view, Some(file))
+                Opened::Part { claim, view, file: Some(file) }
             }
         };
-        Ok(VirtualDisk(Rc::new(Opened { view, _file: file, _claim: claim })))
+        Ok(VirtualDisk(Rc::new(opened)))
     }
 
     fn by_name(&self, name: &str) -> Result<Rc<PhysicalDisk>, OpenError> {
@@ -137,33 +153,63 @@ impl Disks {
 #[derive(Clone)]
 pub struct VirtualDisk(Rc<Opened>);
 
-struct Opened {
-    view: DiskView<Rc<PhysicalDisk>>,
-    /// Keeps the file's clusters where they are.
-    _file: Option<fat32::File>,
-    /// Keeps others from writing.
-    _claim: Claim,
+/// What a disk of a guest is.
+enum Opened {
+    /// A part of a disk of the machine.
+    Part {
+        view: DiskView<Rc<PhysicalDisk>>,
+        /// Keeps the file's clusters where they are.
+        #[expect(dead_code, reason = "held, not read")]
+        file: Option<fat32::File>,
+        /// Keeps others from writing.
+        #[expect(dead_code, reason = "held, not read")]
+        claim: Claim,
+    },
+    /// Memory.
+    Ram(RamDisk),
 }
 
 impl Disk for VirtualDisk {
     fn info(&self) -> DiskInfo {
-        self.0.view.info()
+        match &*self.0 {
+            Opened::Part { view, .. } => view.info(),
+            Opened::Ram(disk) => disk.info(),
+        }
     }
 
     async fn read(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        self.0.view.read(sector, segments).await
+        match &*self.0 {
+            Opened::Part { view, .. } => view.read(sector, segments).await,
+            Opened::Ram(disk) => disk.read(sector, segments).await,
+        }
     }
 
     async fn write(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        self.0.view.write(sector, segments).await
+        match &*self.0 {
+            Opened::Part { view, .. } => view.write(sector, segments).await,
+            Opened::Ram(disk) => disk.write(sector, segments).await,
+        }
     }
 
     async fn flush(&self) -> Result<(), DiskError> {
-        self.0.view.flush().await
+        match &*self.0 {
+            Opened::Part { view, .. } => view.flush().await,
+            Opened::Ram(disk) => disk.flush().await,
+        }
     }
 
     async fn discard(&self, sector: u64, count: u64) -> Result<(), DiskError> {
-        self.0.view.discard(sector, count).await
+        match &*self.0 {
+            Opened::Part { view, .. } => view.discard(sector, count).await,
+            Opened::Ram(disk) => disk.discard(sector, count).await,
+        }
+    }
+
+    fn memory(&self) -> Option<&dyn DiskMemory> {
+        match &*self.0 {
+            Opened::Part { .. } => None,
+            Opened::Ram(disk) => disk.memory(),
+        }
     }
 }
 

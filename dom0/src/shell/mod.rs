@@ -131,6 +131,7 @@ impl Shell {
             Command::Cat(paths) => self.cat(&paths).await,
             Command::Sleep(milliseconds) => self.sleep(milliseconds).await,
             Command::Bridge(bridge) => self.bridge(bridge).await,
+            Command::Iperf(bridge) => Ok(self.toolstack.switch.serve_iperf(&bridge)?),
             Command::Poweroff => self.power(PowerAction::Off).await,
             Command::Reboot => self.power(PowerAction::Restart).await,
             Command::Help(topic) => match help(topic.as_deref()) {

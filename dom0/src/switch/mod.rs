@@ -2,6 +2,7 @@
 
 mod dhcp;
 mod echo;
+mod iperf;
 mod nic;
 mod station;
 mod way_out;
@@ -49,6 +50,8 @@ pub enum SwitchError {
     NicInUse(String, String),
     /// There is no bridge with an address of Dom0's outside that serves no other nat bridge.
     NoUplink,
+    /// Dom0 has no address on it.
+    NoAddress(String),
     /// It is not in mode `nat`.
     NotNat(String),
     /// A port cannot be led to a guest, or not be taken back.
@@ -68,6 +71,7 @@ impl fmt::Display for SwitchError {
             Self::NoUplink => f.write_str(
                 "mode nat needs a bridge in mode bridge that has an address of Dom0's and serves no other nat bridge",
             ),
+            Self::NoAddress(name) => write!(f, "Dom0 has no address on bridge {name}"),
             Self::NotNat(name) => write!(f, "bridge {name} is not in mode nat"),
             Self::Forward(error) => error.fmt(f),
             Self::Memory => f.write_str("Dom0 has no memory for another bridge"),
@@ -233,6 +237,15 @@ impl Switch {
             network.config.mode == Mode::Bridge && station.is_some_and(|station| !station.gate.has_router())
         };
         networks.values().find(free).cloned()
+    }
+
+    /// Starts an iperf3 server at Dom0's address on a bridge.
+    pub fn serve_iperf(&self, name: &str) -> Result<(), SwitchError> {
+        let networks = self.networks.borrow();
+        let network = networks.get(name).ok_or_else(|| SwitchError::Unknown(name.to_string()))?;
+        let station = network.station.as_ref().ok_or_else(|| SwitchError::NoAddress(name.to_string()))?;
+        station.iperf.start();
+        Ok(())
     }
 
     /// The way out of a nat bridge.

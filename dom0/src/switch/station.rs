@@ -4,20 +4,21 @@ use alloc::rc::{Rc, Weak};
 use alloc::string::String;
 use core::cell::RefCell;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
+use core::pin::{Pin, pin};
 
 use dom0_core::network::{BridgeConfig, Cidr, Ip};
-use embassy_futures::join::join3;
-use embassy_futures::select::select;
 use embassy_net::{
     Config, ConfigV6, DhcpConfig, Ipv4Cidr, Ipv6Cidr, Stack, StackResources, StaticConfigV4, StaticConfigV6,
 };
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::{Duration, Timer};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use netport::{Inbox, Link};
 use vswitch::{Mac, Plug, PortConfig};
 
 use super::dhcp::Dhcp;
+use super::iperf::Iperf;
 use super::{DomBridge, SwitchError, echo};
 use crate::hal::{BridgeMemory, GrantCopier};
 
@@ -62,6 +63,8 @@ pub struct Station {
     place: RefCell<Option<Place>>,
     /// The place has changed.
     pub moved: Signal<NoopRawMutex, ()>,
+    /// A server that runs when somebody wants it.
+    pub iperf: Iperf,
 }
 
 impl Station {
@@ -83,7 +86,8 @@ impl Station {
             Ip::Static(cidr) => Some(Place { cidr, gateway: config.gateway, dns: config.dns }),
             Ip::Dhcp | Ip::None => None,
         };
-        let station = Station { mac, mtu, gate, plug: weak, place: RefCell::new(place), moved: Signal::new() };
+        let (place, moved, iperf) = (RefCell::new(place), Signal::new(), Iperf::default());
+        let station = Station { mac, mtu, gate, plug: weak, place, moved, iperf };
         Ok((Rc::new(station), Link::new(inbox, plug, mac.0, mtu)))
     }
 
@@ -118,7 +122,15 @@ impl Station {
                 echo::serve(stack).await;
             }
         };
-        select(runner.run(), join3(self.follow(stack, config.dns), serve, echo)).await;
+        let run = async {
+            runner.run().await;
+        };
+        let parts: [Pin<&mut dyn Future<Output = ()>>; 5] =
+            [pin!(run), pin!(serve), pin!(echo), pin!(self.follow(stack, config.dns)), pin!(self.iperf.serve(stack))];
+        // Each with a waker of its own: a service that touches a socket wakes the stack, and if that polled the service
+        // again, neither would ever rest.
+        let mut parts: FuturesUnordered<_> = parts.into_iter().collect();
+        while parts.next().await.is_some() {}
     }
 
     /// Notes what the stack knows. It tells of IPv4 and IPv6 together, so it is looked at.

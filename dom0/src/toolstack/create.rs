@@ -82,10 +82,15 @@ impl Toolstack {
         self.register.borrow_mut().assign(handle, made.id);
         self.place(made.id, config)?;
         populate(made.cap, &plan)?;
-        load_kernel(made.cap, &kernel_file, &config.kernel).await?;
+        match kernel.verbatim {
+            Some(start) => {
+                load_verbatim(made.cap, &kernel_file, "kernel", &config.kernel, start.get()).await?;
+            }
+            None => load_kernel(made.cap, &kernel_file, &config.kernel).await?,
+        }
         if let (Some(file), Some(region)) = (&initrd, plan.layout.initrd) {
             let path = config.ramdisk.as_deref().unwrap_or_default();
-            load_verbatim(made.cap, file, path, region.start().get()).await?;
+            load_verbatim(made.cap, file, "ramdisk", path, region.start().get()).await?;
         }
         write_memory(made.cap, plan.layout.dtb.start().get(), &plan.dtb)?;
         self.connect(made.cap, made.id, config, uuid).await?;
@@ -260,19 +265,13 @@ async fn load_kernel(cap: Cap, file: &File<'_>, path: &str) -> Result<(), Error>
     loader.finish().map(drop).map_err(|error| Error::Kernel(path.to_string(), error))
 }
 
-async fn load_verbatim(cap: Cap, file: &File<'_>, path: &str, to: u64) -> Result<(), Error> {
-    let mut chunk = vec![0; CHUNK];
-    let mut at = 0;
-    while at < file.size() {
-        let count =
-            file.read_at(at, &mut chunk).await.map_err(|error| Error::File("ramdisk", path.to_string(), error))?;
-        if count == 0 {
-            break;
-        }
-        write_memory(cap, to + at, chunk.get(..count).unwrap_or_default())?;
-        at += count as u64;
-    }
-    Ok(())
+/// Loads a file as it is; what `key` names it.
+async fn load_verbatim(cap: Cap, file: &File<'_>, key: &'static str, path: &str, to: u64) -> Result<(), Error> {
+    let load = |at, piece| {
+        let copied = control::copy_memory(cap, Ipa::new(to + at), piece);
+        copied.map_err(|error| Error::Hypervisor("writing the domain's memory", error))
+    };
+    file.pass_on(load).await.map_err(|error| Error::File(key, path.to_string(), error))?
 }
 
 fn write_memory(cap: Cap, to: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -125,9 +125,25 @@ pub trait Disk {
 
     /// Tells the disk that the content of `count` sectors is no longer needed.
     async fn discard(&self, sector: u64, count: u64) -> Result<(), DiskError>;
+
+    /// The pages that hold the content, if the disk is memory of the host. Whoever knows both sides copies then, and
+    /// neither maps anything nor calls [`Self::read`] and [`Self::write`].
+    fn memory(&self) -> Option<&dyn DiskMemory> {
+        None
+    }
+}
+
+/// The content of a disk in memory of the host.
+pub trait DiskMemory {
+    /// The page that holds the bytes from `index` times the page size on; `None` if the host has no memory for it.
+    fn page(&self, index: u64) -> Option<BusAddr>;
 }
 
 impl<D: Disk + ?Sized> Disk for alloc::rc::Rc<D> {
+    fn memory(&self) -> Option<&dyn DiskMemory> {
+        (**self).memory()
+    }
+
     fn info(&self) -> DiskInfo {
         (**self).info()
     }
@@ -150,6 +166,10 @@ impl<D: Disk + ?Sized> Disk for alloc::rc::Rc<D> {
 }
 
 impl<D: Disk + ?Sized> Disk for &D {
+    fn memory(&self) -> Option<&dyn DiskMemory> {
+        (**self).memory()
+    }
+
     fn info(&self) -> DiskInfo {
         (**self).info()
     }

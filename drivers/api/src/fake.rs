@@ -12,7 +12,7 @@ use core::ops::Range;
 use hypercall_abi::ids::{DomId, GrantRef};
 
 use crate::net::{Copy, CopyGrants, PageRef};
-use crate::{Access, BusAddr, DmaMemory, Grants, MapError, MappedPage, PAGE_SIZE, SharedPage};
+use crate::{Access, BusAddr, DmaMemory, Grants, MapError, MappedPage, PAGE_SIZE, PageCopy, SharedPage};
 
 /// What a granted page allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +221,15 @@ impl Grants for GrantsOf {
     fn unmap(&self, pages: &mut Vec<Page>) {
         self.0.mapped.set(self.0.mapped.get() - pages.len());
         pages.clear();
+    }
+
+    fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
+        copies.iter().all(|copy| {
+            let granted = (PageRef::Granted(self.1, copy.granted), copy.offset);
+            let own = (PageRef::Own(copy.own), copy.own_offset);
+            let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
+            self.0.fetch(from.0, from.1, copy.len).is_some_and(|bytes| self.0.put(to.0, to.1, &bytes))
+        })
     }
 }
 

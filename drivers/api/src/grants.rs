@@ -43,6 +43,21 @@ pub trait MappedPage: SharedPage {
     fn bus_addr(&self) -> BusAddr;
 }
 
+/// A copy between a page that the domain granted and one of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageCopy {
+    /// The granted page.
+    pub granted: GrantRef,
+    /// First byte in it.
+    pub offset: u16,
+    /// The host's page.
+    pub own: BusAddr,
+    /// First byte in it.
+    pub own_offset: u16,
+    /// How many bytes; they cross neither page's end.
+    pub len: u16,
+}
+
 /// The right to map what *one* domain grants. A host makes one for each device, bound to its domain, so
 /// that a driver cannot name any other.
 pub trait Grants {
@@ -55,6 +70,10 @@ pub trait Grants {
 
     /// Unmaps all of `pages`, in one hypercall where possible, and leaves the vector empty.
     fn unmap(&self, pages: &mut Vec<Self::Page>);
+
+    /// Carries out `copies`, into the granted pages or out of them, in few hypercalls and without a mapping. False if one
+    /// of them failed.
+    fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool;
 }
 
 impl<G: Grants + ?Sized> Grants for alloc::rc::Rc<G> {
@@ -66,5 +85,9 @@ impl<G: Grants + ?Sized> Grants for alloc::rc::Rc<G> {
 
     fn unmap(&self, pages: &mut Vec<Self::Page>) {
         (**self).unmap(pages);
+    }
+
+    fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
+        (**self).copy(copies, into_granted)
     }
 }

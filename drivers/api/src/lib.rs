@@ -46,10 +46,10 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
-pub use disk::{BusAddr, Disk, DiskError, DiskInfo, SECTOR_SIZE, Segment, total_sectors};
+pub use disk::{BusAddr, Disk, DiskError, DiskInfo, DiskMemory, SECTOR_SIZE, Segment, total_sectors};
 pub use dma::DmaMemory;
 pub use event::EventPort;
-pub use grants::{Access, Grants, MapError, MappedPage};
+pub use grants::{Access, Grants, MapError, MappedPage, PageCopy};
 pub use handshake::{Action, Handshake};
 pub use ring::BackRing;
 pub use sector::{SectorIo, Sectors};

@@ -71,6 +71,20 @@ impl<D: Disk, B: DmaMemory> SectorIo<D, B> {
         Ok(chunk)
     }
 
+    /// Fills the buffer with `len` bytes, whole sectors and no more than it has, from `sector` on, and shows it.
+    ///
+    /// # Errors
+    /// As [`Disk::read`]; [`DiskError::OutOfRange`] if the buffer has not so many bytes, or `len` is not whole sectors.
+    pub async fn read_and<R>(&self, sector: u64, len: usize, show: impl FnOnce(&B) -> R) -> Result<R, DiskError> {
+        if len > self.chunk(len)? {
+            return Err(DiskError::OutOfRange);
+        }
+        let segment = self.claim(len).await?;
+        let shown = self.disk.read(sector, &[segment]).await.map(|()| show(&self.buffer));
+        self.release();
+        shown
+    }
+
     async fn claim(&self, len: usize) -> Result<Segment, DiskError> {
         let len = u32::try_from(len).map_err(|_| DiskError::OutOfRange)?;
         self.turn.until(|| (self.state.replace(Bounce::Busy) == Bounce::Free).then_some(())).await;

@@ -2,7 +2,7 @@
 //!
 //! It knows rings, grants and events through the traits of `driver-api` and nothing of the domain that hosts
 //! it. Data never passes through the CPU: the bus addresses of the granted pages go into the disk's
-//! scatter list.
+//! scatter list. A disk that is memory of the host is the exception: there the hypervisor copies, and nothing is mapped.
 //!
 //! # How a host uses it
 //!
@@ -28,6 +28,7 @@
 extern crate alloc;
 
 mod back_end;
+mod copies;
 mod negotiate;
 mod persistent;
 mod request;

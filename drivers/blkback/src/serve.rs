@@ -8,12 +8,14 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use driver_api::{
-    Access, Disk, DiskError, Grants, MapError, MappedPage, SECTOR_SIZE, Segment as BusSegment, SharedPage,
+    Access, Disk, DiskError, DiskMemory, Grants, MapError, MappedPage, PageCopy, SECTOR_SIZE, Segment as BusSegment,
+    SharedPage,
 };
 use hypercall_abi::blkif::{BlkStatus, MAX_INDIRECT_PAGES, Response, SEGMENTS_PER_INDIRECT_PAGE, Segment};
 use hypercall_abi::ids::GrantRef;
 use zerocopy::transmute;
 
+use crate::copies::copies;
 use crate::persistent::{PersistentCache, Pin};
 use crate::request::{Command, Direction, Order, Parsed, SegmentList, sectors_of};
 use crate::stats::Stats;
@@ -43,6 +45,8 @@ pub struct Work<P> {
     places: Vec<Place>,
     results: Vec<Result<P, MapError>>,
     scatter: Vec<BusSegment>,
+    /// What is moved where the disk is memory.
+    copies: Vec<PageCopy>,
     /// Mapped for this request alone.
     pages: Vec<P>,
     /// In use in the persistent cache.
@@ -59,6 +63,7 @@ impl<P> Work<P> {
             places: Vec::new(),
             results: Vec::new(),
             scatter: Vec::new(),
+            copies: Vec::new(),
             pages: Vec::new(),
             pins: Vec::new(),
         }
@@ -133,8 +138,14 @@ impl<G: Grants, D: Disk> Server<G, D> {
     async fn perform(&self, command: Command, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
         match command {
             Command::Transfer { direction, order, sector, list } => {
-                self.prepare(direction, sector, &list, work)?;
-                self.transfer(direction, order, sector, &work.scatter).await
+                self.collect(direction, sector, &list, work)?;
+                match self.disk.memory() {
+                    Some(memory) => self.copy(memory, direction, sector, work),
+                    None => {
+                        self.prepare(direction, work)?;
+                        self.transfer(direction, order, sector, &work.scatter).await
+                    }
+                }
             }
             Command::Flush { order: _ } => {
                 self.count(|stats| stats.f_req += 1);
@@ -185,8 +196,8 @@ impl<G: Grants, D: Disk> Server<G, D> {
         }
     }
 
-    /// Collects the segments, checks them against the disk, maps their pages and builds the scatter list.
-    fn prepare(
+    /// Collects the segments and checks them against the disk.
+    fn collect(
         &self,
         direction: Direction,
         sector: u64,
@@ -217,6 +228,26 @@ impl<G: Grants, D: Disk> Server<G, D> {
                 stats.wr_sect += sectors;
             }
         });
+        Ok(())
+    }
+
+    /// Moves the segments' bytes to or from a disk that is memory: one copy, and nothing mapped. What was copied is in
+    /// place, so that there is nothing to flush before or after.
+    fn copy(
+        &self,
+        memory: &dyn DiskMemory,
+        direction: Direction,
+        sector: u64,
+        work: &mut Work<G::Page>,
+    ) -> Result<(), BlkStatus> {
+        work.copies.clear();
+        copies(memory, sector, &work.segments, &mut work.copies)?;
+        let copied = self.grants.copy(&work.copies, direction == Direction::Read);
+        if copied { Ok(()) } else { Err(BlkStatus::Error) }
+    }
+
+    /// Maps the pages of the segments and builds the scatter list.
+    fn prepare(&self, direction: Direction, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
         let access = match direction {
             Direction::Read => Access::ReadWrite,
             Direction::Write => Access::ReadOnly,

@@ -1,6 +1,6 @@
 //! The host's port between a wire that notes what it hears and a stack that is the test.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -17,10 +17,15 @@ use crate::{Inbox, Link, MAX_FRAME, MEMORY};
 struct Wire {
     machine: Rc<Machine>,
     heard: Rc<RefCell<Vec<Vec<u8>>>>,
+    /// It has no room.
+    full: Rc<Cell<bool>>,
 }
 
 impl Port for Wire {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
+        if self.full.get() {
+            return Err(Refused::Full);
+        }
         let bytes = frame.pieces.iter().map(|piece| self.machine.fetch(piece.page, piece.offset, piece.len).unwrap());
         self.heard.borrow_mut().push(bytes.collect::<Vec<_>>().concat());
         Ok(())
@@ -29,7 +34,7 @@ impl Port for Wire {
     fn commit(&self) {}
 
     fn poll_room(&self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Ready(())
+        if self.full.get() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
@@ -44,9 +49,9 @@ struct World {
 fn world() -> World {
     let machine = Machine::new();
     let inbox = Rc::new(Inbox::new(Rc::clone(&machine), machine.own(MEMORY)));
-    let wire = Wire { machine: Rc::clone(&machine), heard: Rc::default() };
+    let wire = Wire { machine: Rc::clone(&machine), heard: Rc::default(), full: Rc::default() };
     let link = Link::new(Rc::clone(&inbox), wire.clone(), [2, 0, 0, 0, 0, 1], 9000);
-    World { memory: machine.own(3 * PAGE_SIZE), inbox, link, wire }
+    World { memory: machine.own(17 * PAGE_SIZE), inbox, link, wire }
 }
 
 impl World {
@@ -69,7 +74,8 @@ impl World {
 fn frames_reach_the_stack_in_order_and_whole() {
     let mut world = world();
     // The longest first, whose copies cross pages of both sides.
-    let frames: Vec<Vec<u8>> = (0..50u8).map(|n| vec![n; MAX_FRAME - 180 * usize::from(n)]).collect();
+    let len = |n: u8| if n < 8 { MAX_FRAME - 3_000 * usize::from(n) } else { 2_040 - 30 * usize::from(n) };
+    let frames: Vec<Vec<u8>> = (0..50).map(|n| vec![n; len(n)]).collect();
     frames.iter().for_each(|frame| world.put(frame, Offload::default()).unwrap());
     for frame in frames {
         assert_eq!(world.received(), Some(frame));
@@ -81,24 +87,43 @@ fn frames_reach_the_stack_in_order_and_whole() {
 fn what_the_stack_sends_is_on_the_wire_when_it_has_been_sent() {
     let mut world = world();
     let mut cx = Context::from_waker(Waker::noop());
-    for len in [14, 60, MAX_FRAME] {
+    for len in [14, 60, 9014] {
         world.link.transmit(&mut cx).unwrap().consume(len, |bytes| bytes.fill(7));
         assert_eq!(world.wire.heard.borrow().last(), Some(&vec![7; len]));
     }
 }
 
 #[test]
-fn the_stack_is_told_how_long_its_packets_may_be() {
-    assert_eq!(world().link.capabilities().max_transmission_unit, 9014);
+fn a_packet_that_is_longer_than_the_wire_carries_does_not_leave() {
+    let mut world = world();
+    let mut cx = Context::from_waker(Waker::noop());
+    for (len, sent) in [(9014, 1), (9015, 1)] {
+        world.link.transmit(&mut cx).unwrap().consume(len, |bytes| bytes.fill(7));
+        assert_eq!(world.wire.heard.borrow().len(), sent, "{len}");
+    }
 }
 
 #[test]
-fn incomplete_and_long_frames_are_left_to_the_switch() {
+fn frames_longer_than_any_are_refused_and_long_ones_come_whole() {
     let mut world = world();
     let blank = Offload { checksum: Checksum::Blank, gso: None };
-    assert_eq!(world.put(&[1; 60], blank), Err(Refused::Unfit));
-    assert_eq!(world.put(&[1; MAX_FRAME + 1], Offload::default()), Err(Refused::Unfit));
+    let long: Vec<u8> = (0..=250).cycle().take(MAX_FRAME).collect();
+    assert_eq!(world.put(&long, blank), Ok(()));
+    assert_eq!(world.received(), Some(long));
+    assert_eq!(world.put(&vec![1; MAX_FRAME + 1], Offload::default()), Err(Refused::Unfit));
     assert_eq!(world.received(), None);
+}
+
+#[test]
+fn a_frame_that_finds_no_room_waits_and_is_sent_once() {
+    let mut world = world();
+    let mut cx = Context::from_waker(Waker::noop());
+    world.wire.full.set(true);
+    world.link.transmit(&mut cx).unwrap().consume(60, |bytes| bytes.fill(7));
+    assert!(world.link.transmit(&mut cx).is_none(), "one waits already");
+    world.wire.full.set(false);
+    world.link.transmit(&mut cx).unwrap().consume(60, |bytes| bytes.fill(8));
+    assert_eq!(*world.wire.heard.borrow(), [vec![7; 60], vec![8; 60]]);
 }
 
 #[test]

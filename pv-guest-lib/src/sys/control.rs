@@ -5,6 +5,7 @@ use hypercall_abi::errno::{XenError, decode};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::hvc::hypercall;
+use crate::addr::IpaRange;
 
 /// A call without a buffer; returns x0, x1 and x2.
 pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
@@ -50,10 +51,10 @@ pub fn write_to(op: Op, [a, b]: [u64; 2], buffer: &mut [u8]) -> [u64; 3] {
     unsafe { hypercall(op.number(), [a, b, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0]) }
 }
 
-/// A call of the form `(a, b, buffer, length)` that reads the buffer.
-pub fn read_slice(op: Op, [a, b]: [u64; 2], buffer: &[u8]) -> [u64; 3] {
-    // SAFETY: the call reads at most `length` bytes.
-    unsafe { hypercall(op.number(), [a, b, buffer.as_ptr() as u64, buffer.len() as u64, 0]) }
+/// A call of the form `(a, b, address, length)` that reads our memory.
+pub fn read_range(op: Op, [a, b]: [u64; 2], range: IpaRange) -> [u64; 3] {
+    // SAFETY: the call reads at most `length` bytes, and finds an error where there are none.
+    unsafe { hypercall(op.number(), [a, b, range.start().raw(), range.size(), 0]) }
 }
 
 fn placed([a, b]: [u64; 2], leading: usize, address: u64) -> [u64; 5] {

@@ -14,6 +14,7 @@ pub mod grant_table;
 pub mod heap;
 pub mod hvc;
 pub mod hypercall;
+mod memcpy;
 pub mod mmu;
 pub mod pages;
 mod panic;

@@ -64,6 +64,10 @@ pub const XEN: Set = Set {
     ],
 };
 
+/// What measures disks and networks, beside the C library in `LINUX`. BusyBox's `dd` and `date` have no fractions.
+pub const MEASURE: Set =
+    Set { name: "measure", packages: &["coreutils", "iperf3", "libiperf0", "libsctp1", "libssl3"] };
+
 /// Returns the folder a set is unpacked in, fetching it when it is not there yet.
 pub fn fetch(cache: &Path, set: Set) -> Result<PathBuf> {
     let folder = cache.join(set.name);

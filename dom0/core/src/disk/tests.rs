@@ -64,6 +64,9 @@ fn refusals_name_the_parameter() {
         ("/a", "no vdev"),
         (",raw,xvda", "no target"),
         ("/a,qcow2,xvda", "format 'qcow2' is not supported (only raw)"),
+        ("ram:64,raw,xvda", "'ram:64' has no size such as ram:64M"),
+        ("ram:0M,raw,xvda", "'ram:0M' has no size such as ram:64M"),
+        ("ram:99999999G,raw,xvda", "'ram:99999999G' has no size such as ram:64M"),
         ("/a,raw,vda", "vdev 'vda' is not a virtual device such as xvda"),
         ("/a,raw,xvda,rx", "unknown value for access 'rx' (ro or rw)"),
         ("/a,raw,xvda,rw,more", "too many positional parameters, at 'more'"),
@@ -75,8 +78,14 @@ fn refusals_name_the_parameter() {
 }
 
 #[test]
+fn memory_is_a_target_by_its_size() {
+    assert_eq!(Disk::parse("ram:64M,raw,xvda").unwrap().target, Target::Ram(64));
+    assert_eq!(Disk::parse("ram:2G,raw,xvda").unwrap().target, Target::Ram(2048));
+}
+
+#[test]
 fn a_target_prints_as_its_path() {
-    for path in ["/store/x.img", "/dev/vda", "/dev/vda3"] {
+    for path in ["/store/x.img", "/dev/vda", "/dev/vda3", "ram:64M"] {
         assert_eq!(Target::parse(path).unwrap().to_string(), path);
     }
 }

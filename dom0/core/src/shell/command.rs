@@ -35,6 +35,8 @@ pub enum Command {
     Reboot,
     /// `bridge ...`
     Bridge(Bridge),
+    /// `iperf3 -s bridge`: a server at Dom0's address on a bridge.
+    Iperf(String),
     /// `help [command]`
     Help(Option<String>),
     /// `time command`: says how long it took.

@@ -83,6 +83,13 @@ fn command(words: &[String]) -> Result<Command, UsageError> {
             inner => Ok(Command::Timed(Box::new(inner))),
         },
         "bridge" => bridge::parse(spec, arguments(spec, "", rest, &[])?).map(Command::Bridge),
+        "iperf3" => {
+            let arguments = arguments(spec, "", rest, &[flag('s', "server")])?;
+            match (arguments.has('s'), arguments.positional.into_iter().next()) {
+                (true, Some(bridge)) => Ok(Command::Iperf(bridge)),
+                (_, _) => Err(bad(spec, "", "'iperf3' is a server (-s) and takes the name of one bridge.")),
+            }
+        }
         "poweroff" => arguments(spec, "", rest, &[]).map(|_| Command::Poweroff),
         "reboot" => arguments(spec, "", rest, &[]).map(|_| Command::Reboot),
         "help" => Ok(Command::Help(arguments(spec, "", rest, &[])?.positional.into_iter().next())),

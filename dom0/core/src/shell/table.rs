@@ -234,7 +234,7 @@ pub(super) const XL: [Spec; 35] = {
 };
 
 /// The commands of the shell itself.
-pub(super) const SHELL: [Spec; 17] = {
+pub(super) const SHELL: [Spec; 18] = {
     use Source::{File, Nothing, StorePath};
     [
         spec("xl", "<subcommand> [args]", "Manage domains; see 'xl help'", "", (0, ANY), (Source::XlCommand, Nothing)),
@@ -316,6 +316,14 @@ pub(super) const SHELL: [Spec; 17] = {
                                      lead a port of Dom0's address outside to a guest\n\
              unforward <bridge> <tcp|udp>/<port>",
             (1, ANY),
+            (Nothing, Nothing),
+        ),
+        spec(
+            "iperf3",
+            "-s bridge",
+            "Serve iperf3 clients at Dom0's address on a bridge, one stream at a time",
+            "",
+            (0, 1),
             (Nothing, Nothing),
         ),
         spec("time", "<command> [args]", "Run a command and say how long it took", "", (0, ANY), (Nothing, Nothing)),

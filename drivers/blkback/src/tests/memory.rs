@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use driver_api::{Access, BusAddr, Grants, MapError, MappedPage, Segment, SharedPage};
+use driver_api::{Access, BusAddr, Grants, MapError, MappedPage, PageCopy, Segment, SharedPage};
 use hypercall_abi::ids::GrantRef;
 use zerocopy::FromBytes;
 
@@ -26,6 +26,8 @@ pub struct Memory {
     pub bytes: RefCell<Vec<u8>>,
     grants: RefCell<Vec<Grant>>,
     pub map_calls: Cell<u32>,
+    /// The host's own memory, whose page 0 is at 0 on the bus.
+    pub own: RefCell<Vec<u8>>,
     /// Mappings that may exist at a time.
     pub room: Cell<u32>,
 }
@@ -37,6 +39,7 @@ impl Memory {
             bytes: RefCell::new(vec![0; PAGES * PAGE]),
             grants: RefCell::new(vec![granted; PAGES]),
             map_calls: Cell::new(0),
+            own: RefCell::default(),
             room: Cell::new(u32::MAX),
         })
     }
@@ -168,5 +171,25 @@ impl Grants for GuestGrants {
             };
             *count = count.checked_sub(1).expect("unmapped more often than mapped");
         }
+    }
+
+    fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
+        copies.iter().all(|copy| {
+            let grant = self.0.grants.borrow().get(copy.granted.raw() as usize).copied().unwrap_or_default();
+            if !grant.granted || (into_granted && !grant.writable) {
+                return false;
+            }
+            let (page, offset, len) = (copy.granted.raw(), usize::from(copy.offset), usize::from(copy.len));
+            assert!(offset + len <= PAGE && usize::from(copy.own_offset) + len <= PAGE, "a copy crosses a page's end");
+            let start = usize::try_from(copy.own.raw()).unwrap() + usize::from(copy.own_offset);
+            let mut own = self.0.own.borrow_mut();
+            let own = &mut own[start..start + len];
+            if into_granted {
+                self.0.write(page, offset, own);
+            } else {
+                own.copy_from_slice(&self.0.read(page, offset, len));
+            }
+            true
+        })
     }
 }

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use driver_api::{Disk, DiskError, DiskInfo, Segment};
+use driver_api::{BusAddr, Disk, DiskError, DiskInfo, DiskMemory, Segment};
 use embassy_futures::yield_now;
 
 use super::memory::Memory;
@@ -14,6 +14,8 @@ pub struct RamDisk {
     memory: Rc<Memory>,
     pub bytes: RefCell<Vec<u8>>,
     pub info: DiskInfo,
+    /// Its content is the host's memory, and not in `bytes`.
+    pub is_memory: bool,
     /// How long requests take, used round and round.
     pub delays: Vec<u32>,
     turn: Cell<usize>,
@@ -36,6 +38,7 @@ impl RamDisk {
                 discard: true,
                 discard_granularity: 512,
             },
+            is_memory: false,
             delays: vec![3, 0, 7, 1],
             turn: Cell::new(0),
             running: Cell::new(0),
@@ -64,12 +67,28 @@ impl RamDisk {
     }
 }
 
+/// The last page of the disk is one that the host has no memory for.
+impl DiskMemory for RamDisk {
+    fn page(&self, index: u64) -> Option<BusAddr> {
+        let pages = self.info.sectors / 8;
+        assert!(index < pages, "the back end checks ranges first");
+        let bytes = usize::try_from(pages * 4096).unwrap();
+        self.memory.own.borrow_mut().resize(bytes, 0);
+        (index + 1 < pages).then_some(BusAddr::new(index * 4096))
+    }
+}
+
 impl Disk for RamDisk {
+    fn memory(&self) -> Option<&dyn DiskMemory> {
+        self.is_memory.then_some(self)
+    }
+
     fn info(&self) -> DiskInfo {
         self.info
     }
 
     async fn read(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
+        assert!(!self.is_memory, "whoever knows both sides copies");
         self.work(format!("read {sector}")).await;
         let mut sector = sector;
         for segment in segments {
@@ -82,7 +101,7 @@ impl Disk for RamDisk {
     }
 
     async fn write(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        assert!(!self.info.read_only);
+        assert!(!self.info.read_only && !self.is_memory);
         self.work(format!("write {sector}")).await;
         let mut sector = sector;
         for segment in segments {

@@ -95,6 +95,36 @@ fn an_indirect_request_moves_a_mebibyte_and_is_answered_as_its_inner_operation()
 }
 
 #[test]
+fn a_disk_in_memory_is_copied_to_and_from_and_no_page_is_mapped() {
+    let outcome = device(
+        Options::default(),
+        |disk| disk.is_memory = true,
+        async |front, _| {
+            let before = front.memory.mapped();
+            front.memory.write(10, 0, &[0x5a; 4096]);
+            front.memory.write(11, 0, &[0xa5; 4096]);
+            // From the middle of a page of the disk, so that each segment lies in two.
+            assert_eq!(front.ask(direct(1, BlkOp::Write, 4, &[10, 11])).await, OK);
+            assert_eq!(front.ask(direct(2, BlkOp::Read, 4, &[20, 21])).await, OK);
+            assert_eq!(front.memory.read(20, 0, 4096), [0x5a; 4096]);
+            assert_eq!(front.memory.read(21, 0, 4096), [0xa5; 4096]);
+            let mut part = direct(3, BlkOp::Read, 11, &[22]);
+            (part.seg[0].first_sect, part.seg[0].last_sect) = (6, 7);
+            assert_eq!(front.ask(part).await, OK);
+            assert_eq!(front.memory.read(22, 3072, 1024), [[0x5a; 512], [0xa5; 512]].concat());
+            assert_eq!(front.memory.read(22, 0, 3072), [0; 3072]);
+            front.memory.grant(30, true, false);
+            assert_eq!(front.ask(direct(4, BlkOp::Read, 0, &[30])).await, ERROR, "the page may not be written");
+            assert_eq!(front.ask(direct(5, BlkOp::Read, 4088, &[20])).await, ERROR, "the host has no memory for it");
+            assert_eq!(front.ask(direct(6, BlkOp::Read, 4092, &[20])).await, ERROR, "the end of the disk");
+            assert_eq!(front.memory.mapped(), before);
+        },
+    );
+    assert_eq!(outcome.control.stats().errors, 3);
+    assert!(outcome.disk.log.borrow().is_empty());
+}
+
+#[test]
 fn requests_run_at_the_same_time_and_are_answered_as_they_finish() {
     let outcome = device(
         Options::default(),

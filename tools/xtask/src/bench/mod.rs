@@ -7,6 +7,7 @@ mod counts;
 mod debugger;
 mod functions;
 mod gate;
+mod io;
 mod output;
 mod record;
 mod report;
@@ -42,6 +43,8 @@ pub enum Command {
     /// Counts what the hypervisor does on the paths beside plain instructions: exceptions, barriers, writes to system
     /// registers, invalidations of the TLB
     Counts(CountsOptions),
+    /// Measures disks and networks of a Linux guest, and compares with Xen
+    Io(Options),
     /// Measures the paths and fails when one has become longer than the record in the repository says
     Gate(gate::Options),
     /// Measures how fairly guests share a pCPU, how well caps hold, and how soon a vCPU that wakes up runs
@@ -79,6 +82,7 @@ pub fn command(paths: &Paths, command: &Command) -> Result<()> {
     match command {
         Command::Paths(options) => measure(paths, options),
         Command::Counts(options) => count(paths, options),
+        Command::Io(options) => io::command(paths, options),
         Command::Gate(options) => gate::command(paths, options),
         Command::Sched(options) => sched::command(paths, options),
         Command::Report(options) => report::command(paths, options),

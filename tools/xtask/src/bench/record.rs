@@ -16,6 +16,9 @@ pub const PATHS: &str = "paths.json";
 /// The record of what is done on them.
 pub const COUNTS: &str = "counts.json";
 
+/// The record of disks and networks.
+pub const IO: &str = "io.json";
+
 /// What was measured on the two hypervisors, and with what; `T` is what is known of a path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

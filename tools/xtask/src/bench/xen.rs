@@ -27,7 +27,7 @@ BUILD
 "#;
 
 /// Says which build of Xen it is.
-const BUILD: &str = r#"xl info | sed -n "s/^build_id *:/build-id:/p""#;
+pub const BUILD: &str = r#"xl info | sed -n "s/^build_id *:/build-id:/p""#;
 
 /// Time for the boot of Xen and Linux on a busy host, and for the measurements.
 const LONG: Duration = Duration::from_secs(600);
@@ -80,7 +80,7 @@ fn boot(paths: &Paths, cpu: &str, word: &str, until: &str, debugger: Option<&Pat
 }
 
 /// The lines of Xen's log that name its build and its scheduler.
-fn about(booted: &str) -> Vec<String> {
+pub fn about(booted: &str) -> Vec<String> {
     let telling = |line: &&str| ABOUT.iter().any(|words| line.contains(words));
     booted.lines().filter(telling).map(|line| line.trim_start_matches("(XEN) ").trim().to_owned()).collect()
 }
