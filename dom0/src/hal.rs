@@ -100,15 +100,16 @@ impl Grants for GrantsOf {
 
     fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
         copies.chunks(COPIES).all(|batch| {
-            let mut ops = [Copy::default(); COPIES];
-            let ops = ops.get_mut(..batch.len()).unwrap_or_default();
-            for (op, copy) in ops.iter_mut().zip(batch) {
-                let granted = (PageRef::Granted(self.0, copy.granted), copy.offset);
-                let own = (PageRef::Own(copy.own), copy.own_offset);
-                let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
-                *op = copy_op(from, to, copy.len);
-            }
-            sys::grant_copy(ops).is_ok() && ops.iter().all(|op| op.status == GrantStatus::Okay.raw())
+            let mut ops: heapless::Vec<Copy, COPIES> = batch
+                .iter()
+                .map(|copy| {
+                    let granted = (PageRef::Granted(self.0, copy.granted), copy.offset);
+                    let own = (PageRef::Own(copy.own), copy.own_offset);
+                    let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
+                    copy_op(from, to, copy.len)
+                })
+                .collect();
+            sys::grant_copy(&mut ops).is_ok() && ops.iter().all(|op| op.status == GrantStatus::Okay.raw())
         })
     }
 }
@@ -123,12 +124,9 @@ pub struct GrantCopier;
 impl CopyGrants for GrantCopier {
     fn copy(&self, copies: &[net::Copy], done: &mut Vec<bool>) {
         for batch in copies.chunks(COPIES) {
-            let mut ops = [Copy::default(); COPIES];
-            let ops = ops.get_mut(..batch.len()).unwrap_or_default();
-            for (op, copy) in ops.iter_mut().zip(batch) {
-                *op = copy_op((copy.from.page, copy.from.offset), (copy.to, copy.at), copy.from.len);
-            }
-            let called = sys::grant_copy(ops).is_ok();
+            let op = |copy: &net::Copy| copy_op((copy.from.page, copy.from.offset), (copy.to, copy.at), copy.from.len);
+            let mut ops: heapless::Vec<Copy, COPIES> = batch.iter().map(op).collect();
+            let called = sys::grant_copy(&mut ops).is_ok();
             done.extend(ops.iter().map(|op| called && op.status == GrantStatus::Okay.raw()));
         }
     }
