@@ -1,4 +1,4 @@
-//! Measures who gets how much of a pCPU, and how soon, by what guests themselves get done (`tests/guests/spin`).
+//! Measures who gets how much of a pCPU, and how soon, by what guests themselves get done (`tests/guests/busy`).
 //!
 //! The machine has one pCPU, and its clock counts instructions, eight nanoseconds each. All guests of a scene count in
 //! the same stretches of the machine's clock, so that what one gets done in a stretch is its share of it.
@@ -14,8 +14,8 @@ use crate::machine::Machine;
 /// What was measured, by name; shares in per cent, times in microseconds.
 pub type Figures = BTreeMap<String, f64>;
 
-/// The guest's configuration, which must be in the store as `spin.cfg`, with the image as `spin`.
-pub const SPIN: &str = "name = \"spin\"\nkernel = \"/store/spin\"\nmemory = 1\nvcpus = 1\n";
+/// The guest's configuration, which must be in the store as `busy.cfg`, with the image as `busy`.
+pub const CONFIG: &str = "name = \"busy\"\nkernel = \"/store/busy\"\nmemory = 1\nvcpus = 1\n";
 
 /// Weights of the busy guests, in units of the default one.
 const WEIGHTS: [u32; 8] = [1, 2, 4, 1, 2, 4, 1, 2];
@@ -77,29 +77,29 @@ pub fn measure(config: &Config) -> Result<Figures> {
 /// Runs guests at once, each with these words of configuration, the last of which is left open for when to begin;
 /// returns what the first ones say, all of them if there are few.
 fn scene(machine: &mut Machine, guests: &[String]) -> Result<Vec<String>> {
-    machine.send("xl create -c /store/spin.cfg name=clock \"extra='now'\"\r")?;
-    machine.expect("spin: now ", LONG)?;
+    machine.send("xl create -c /store/busy.cfg name=clock \"extra='now'\"\r")?;
+    machine.expect("busy: now ", LONG)?;
     let now: u64 = machine.expect(" ms", LONG)?.trim_end_matches(" ms").trim().parse()?;
     machine.send("\x1d")?;
     machine.prompt(LONG)?;
     let from = now + 1000 + MAKING_MS * guests.len() as u64;
     for (n, words) in guests.iter().enumerate() {
-        let create = format!("xl create -p /store/spin.cfg name=spin{n} {words}from={from}\"");
+        let create = format!("xl create -p /store/busy.cfg name=busy{n} {words}from={from}\"");
         let done = machine.sh_within(&create, LONG)?;
         ensure!(done.status == 0, "{create}: {done:?}");
     }
     for n in 0..guests.len() {
-        machine.sh_within(&format!("xl unpause spin{n}"), LONG)?;
+        machine.sh_within(&format!("xl unpause busy{n}"), LONG)?;
     }
     let mut said = Vec::new();
     for n in 0..guests.len().min(WEIGHTS.len()) {
-        machine.send(&format!("xl console spin{n}\r"))?;
-        machine.expect("spin: ", LONG)?;
+        machine.send(&format!("xl console busy{n}\r"))?;
+        machine.expect("busy: ", LONG)?;
         said.push(machine.expect(" end", LONG)?);
         machine.send("\x1d")?;
         machine.prompt(LONG)?;
     }
-    for name in (0..guests.len()).map(|n| format!("spin{n}")).chain(["clock".to_owned()]) {
+    for name in (0..guests.len()).map(|n| format!("busy{n}")).chain(["clock".to_owned()]) {
         machine.sh_within(&format!("xl destroy {name}"), LONG)?;
     }
     Ok(said)

@@ -37,7 +37,7 @@ pub const TEST_IMAGES: &[(&str, &str)] = &[
     ("hostile", "test guest: breaks one rule after the other"),
     ("paths", "test guest: measures the paths through the hypervisor"),
     ("frames", "test guest: measures the switch"),
-    ("spin", "test guest: keeps its vCPU busy"),
+    ("busy", "test guest: keeps its vCPU busy"),
 ];
 
 /// The examples of the guest library that a case runs, and the features that examples need.

@@ -15,7 +15,7 @@ use crate::ui;
 
 /// What is booted.
 const IMAGES: &[(&str, &str)] =
-    &[("xenolith", "the hypervisor"), ("dom0", "the control domain"), ("spin", "test guest: keeps its vCPU busy")];
+    &[("xenolith", "the hypervisor"), ("dom0", "the control domain"), ("busy", "test guest: keeps its vCPU busy")];
 
 /// The figures, what they are in the words of the table, and the most that each may be.
 const ROWS: &[(&str, &str, f64)] = &[
@@ -62,8 +62,8 @@ pub fn command(paths: &Paths, options: &Options) -> Result<()> {
 fn config(paths: &Paths) -> Result<Config> {
     let folder = paths.images().join("sched-store");
     std::fs::create_dir_all(&folder)?;
-    store::copy(&paths.image("spin"), &folder.join("spin"))?;
-    write_if_changed(&folder.join("spin.cfg"), shares::SPIN.as_bytes())?;
+    store::copy(&paths.image("busy"), &folder.join("busy"))?;
+    write_if_changed(&folder.join("busy.cfg"), shares::CONFIG.as_bytes())?;
     let disk = paths.image("sched-store.img");
     store::prepare(&folder, &disk)?;
     let mut config = Config::new(paths.image("xenolith"));

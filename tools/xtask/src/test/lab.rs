@@ -1,7 +1,7 @@
 //! Makes what the QEMU cases boot from.
 
 use anyhow::Result;
-use qemu_tests::shares::SPIN;
+use qemu_tests::shares;
 use qemu_tests::suite::Lab;
 
 use crate::build;
@@ -89,7 +89,7 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
         store::copy(&paths.image(&build::example(name)), &folder.join(build::example(name)))?;
     }
     write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
-    write_if_changed(&folder.join("spin.cfg"), SPIN.as_bytes())?;
+    write_if_changed(&folder.join("busy.cfg"), shares::CONFIG.as_bytes())?;
     for name in c::guests() {
         store::copy(&paths.image(name), &folder.join(name))?;
         write_if_changed(&folder.join(format!("{name}.cfg")), in_c(name).as_bytes())?;

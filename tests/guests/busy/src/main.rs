@@ -27,7 +27,7 @@ fn main(boot: BootInfo) -> ! {
     };
     let ticks = |milliseconds: u64| milliseconds * sys::frequency() / 1000;
     if has("now") {
-        println!("spin: now {} ms", sys::now() * 1000 / sys::frequency());
+        println!("busy: now {} ms", sys::now() * 1000 / sys::frequency());
     } else {
         let from = ticks(number("from=").unwrap_or(0));
         let count = number("count=").map_or(1, |count| count.min(MOST as u64));
@@ -59,7 +59,7 @@ fn work(from: u64, window: u64, count: u64, game: Option<u64>) {
             rested = done;
         }
     }
-    print!("spin: work");
+    print!("busy: work");
     for (before, after) in marks.iter().zip(marks.iter().skip(1)).take(usize::try_from(count).unwrap_or(0)) {
         print!(" {}", after - before);
     }
@@ -78,5 +78,5 @@ fn tick(from: u64, period: u64, count: u64) {
         sys::step();
     }
     let microseconds = |ticks: u64| ticks * 1_000_000 / sys::frequency();
-    println!("spin: late worst {} us mean {} us end", microseconds(worst), microseconds(all / count.max(1)));
+    println!("busy: late worst {} us mean {} us end", microseconds(worst), microseconds(all / count.max(1)));
 }
