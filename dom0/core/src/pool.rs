@@ -261,10 +261,13 @@ impl Pools {
     pub fn admit(&mut self, domid: DomId, pool: Option<&str>, wishes: Vec<Wish>) -> Result<(), PoolError> {
         let pool = pool.unwrap_or_else(|| self.default_name()).to_owned();
         wishes.iter().try_for_each(|wish| self.present(*wish))?;
-        self.change(|next| {
-            next.members.insert(domid, Member { pool, wishes, own: Vec::new() });
-            Ok(())
-        })
+        self.members.insert(domid, Member { pool, wishes, own: Vec::new() });
+        // It takes nothing from the others, so that only its own place is to be found, however many they are.
+        let settled = self.settle(domid);
+        if settled.is_err() {
+            self.forget(domid);
+        }
+        settled
     }
 
     /// Forgets a domain that is gone.
