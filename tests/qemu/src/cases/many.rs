@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::case;
 use super::life::{resources, timed};
 use super::linux::{LONG, leave, start};
+use super::net::enter;
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
@@ -34,9 +35,13 @@ fn eight(lab: &Lab) -> Result<()> {
         let name = format!("linux{guest}");
         let disk = format!("'disk=[\"/store/disk{guest}.ext4,raw,xvda,w\"]'");
         start(&mut machine, &format!("name={name} memory=192 {disk}"))?;
-        machine.send(WORK)?;
         leave(&mut machine)?;
         domains.push(machine.ok(&format!("xl domid {name}"))?.trim().to_owned());
+    }
+    for guest in 0..GUESTS {
+        enter(&mut machine, &format!("linux{guest}"))?;
+        machine.send(WORK)?;
+        leave(&mut machine)?;
     }
     let before = rounds(&mut machine, &domains)?;
     machine.sh_within("sleep 30", LONG)?;
