@@ -9,7 +9,8 @@
 //!
 //! This is where the host talks to guests itself, and not how guests talk to each other: a frame is copied into memory of the
 //! host and from there to the stack. Frames may be long, and their TCP checksums left to their receivers, both ways: a frame
-//! that never was on a wire needs neither. Checksums of frames from a wire are checked here, since the stack does not. Senders wait while the [`Inbox`] is full; the stack empties it whatever guests do.
+//! that never was on a wire needs neither. Checksums of frames from a wire are checked here, since the stack does not.
+//! Senders wait while the [`Inbox`] is full; the stack empties it whatever guests do.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
