@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
+use core::task::{Context, Poll};
 
 use driver_api::net::{self, CopyGrants, PageRef};
 use driver_api::sys::Window;
@@ -100,15 +101,14 @@ impl Grants for GrantsOf {
 
     fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
         copies.chunks(COPIES).all(|batch| {
-            let mut ops: heapless::Vec<Copy, COPIES> = batch
-                .iter()
-                .map(|copy| {
-                    let granted = (PageRef::Granted(self.0, copy.granted), copy.offset);
-                    let own = (PageRef::Own(copy.own), copy.own_offset);
-                    let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
-                    copy_op(from, to, copy.len)
-                })
-                .collect();
+            // Filled where it lies: collected, it would be moved, all of it.
+            let mut ops = heapless::Vec::<Copy, COPIES>::new();
+            ops.extend(batch.iter().map(|copy| {
+                let granted = (PageRef::Granted(self.0, copy.granted), copy.offset);
+                let own = (PageRef::Own(copy.own), copy.own_offset);
+                let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
+                copy_op(from, to, copy.len)
+            }));
             sys::grant_copy(&mut ops).is_ok() && ops.iter().all(|op| op.status == GrantStatus::Okay.raw())
         })
     }
@@ -125,7 +125,8 @@ impl CopyGrants for GrantCopier {
     fn copy(&self, copies: &[net::Copy], done: &mut Vec<bool>) {
         for batch in copies.chunks(COPIES) {
             let op = |copy: &net::Copy| copy_op((copy.from.page, copy.from.offset), (copy.to, copy.at), copy.from.len);
-            let mut ops: heapless::Vec<Copy, COPIES> = batch.iter().map(op).collect();
+            let mut ops = heapless::Vec::<Copy, COPIES>::new();
+            ops.extend(batch.iter().map(op));
             let called = sys::grant_copy(&mut ops).is_ok();
             done.extend(ops.iter().map(|op| called && op.status == GrantStatus::Okay.raw()));
         }
@@ -162,8 +163,8 @@ impl EventPort for GuestPort {
         let _ = self.0.notify();
     }
 
-    async fn wait(&self) {
-        self.0.notified().await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_notified(cx)
     }
 }
 

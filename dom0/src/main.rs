@@ -22,7 +22,6 @@ mod tasks;
 mod terminal;
 mod toolstack;
 
-use alloc::boxed::Box;
 use alloc::rc::Rc;
 
 use disks::Disks;
@@ -78,17 +77,14 @@ fn open_window(boot: &BootInfo) {
     }
 }
 
-/// Starts everything, in the order in which one needs the other, and then runs it.
+/// Starts everything, in the order in which one needs the other.
 #[embassy_executor::task]
-async fn root(_spawner: Spawner, boot: BootInfo, platform: PlatformInfo) {
-    let tasks = Rc::new(Tasks::default());
+async fn root(spawner: Spawner, boot: BootInfo, platform: PlatformInfo) {
+    let tasks = Tasks::new(spawner);
     let uart = open_uart(&boot, &tasks);
     let terminal = Rc::new(Terminal::new(uart));
     tasks.spawn(messages::show(Rc::clone(&terminal)));
-    let starting = start(boot, platform, terminal, Rc::clone(&tasks));
-    let boxed: core::pin::Pin<Box<dyn Future<Output = ()>>> = Box::pin(starting);
-    tasks.spawn(boxed);
-    tasks.run().await;
+    tasks.spawn(start(boot, platform, terminal, Rc::clone(&tasks)));
 }
 
 async fn start(boot: BootInfo, platform: PlatformInfo, terminal: Rc<Terminal>, tasks: Rc<Tasks>) {

@@ -1,48 +1,129 @@
 //! Tasks that come and go: one for each ring, device and console of each domain.
 //!
-//! The executor's own tasks are statics, made for what runs for ever. Here a set of boxed futures lives in one such
-//! task, each woken on its own.
+//! The executor's tasks live for ever, but what runs in them may be done: then the next future takes the place. So each
+//! future is woken on its own, and the way from an event to it is the executor's alone.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::{Poll, Waker};
 
-use futures_util::stream::{FuturesUnordered, Stream};
+use embassy_executor::Spawner;
+use embassy_executor::raw::TaskStorage;
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::signal::Signal;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
+type Place = &'static TaskStorage<Task>;
 
-/// A set of tasks.
-#[derive(Default)]
+/// All tasks of Dom0.
 pub struct Tasks {
-    fresh: RefCell<Vec<Task>>,
-    waker: RefCell<Option<Waker>>,
+    spawner: Spawner,
+    /// Places of tasks that are done.
+    idle: Rc<RefCell<Vec<Place>>>,
 }
 
 impl Tasks {
-    /// Adds a task; it starts when the executor comes round.
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.fresh.borrow_mut().push(Box::pin(task));
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
+    /// No tasks yet; those to come run on the executor of `spawner`.
+    pub fn new(spawner: Spawner) -> Rc<Self> {
+        Rc::new(Tasks { spawner, idle: Rc::default() })
     }
 
-    /// Runs all tasks, those that are added later too. Never completes.
-    pub async fn run(&self) {
-        let mut running = FuturesUnordered::new();
-        poll_fn(|context| {
-            loop {
-                running.extend(self.fresh.borrow_mut().drain(..));
-                let finished = Pin::new(&mut running).poll_next(context);
-                if !matches!(finished, Poll::Ready(Some(()))) && self.fresh.borrow().is_empty() {
-                    *self.waker.borrow_mut() = Some(context.waker().clone());
-                    return Poll::Pending;
-                }
+    /// Adds a task; it starts when the executor comes round.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let place = self.idle.borrow_mut().pop().unwrap_or_else(|| Box::leak(Box::new(TaskStorage::new())));
+        let idle = Rc::clone(&self.idle);
+        let task: Task = Box::pin(async move {
+            task.await;
+            idle.borrow_mut().push(place);
+        });
+        match place.spawn(|| task) {
+            Ok(token) => self.spawner.spawn(token),
+            // A place is idle once its task is done.
+            Err(error) => log::error!("a task cannot start: {error:?}"),
+        }
+    }
+}
+
+/// What the tasks of a group share.
+#[derive(Default)]
+struct Shared {
+    stopped: Cell<bool>,
+    members: RefCell<Vec<Waker>>,
+    running: Cell<usize>,
+    over: Signal<NoopRawMutex, ()>,
+}
+
+/// Tasks that are ended together, wherever they stand.
+pub struct Group {
+    tasks: Rc<Tasks>,
+    shared: Rc<Shared>,
+}
+
+/// Knows when all tasks of a group have ended.
+pub struct Over(Rc<Shared>);
+
+impl Group {
+    /// A group of `tasks`, without members yet.
+    pub fn new(tasks: &Rc<Tasks>) -> Self {
+        Group { tasks: Rc::clone(tasks), shared: Rc::default() }
+    }
+
+    /// Adds a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let shared = Rc::clone(&self.shared);
+        shared.running.update(|running| running + 1);
+        self.tasks.spawn(async move {
+            shared.until_stopped(task).await;
+            shared.running.update(|running| running - 1);
+            shared.tell();
+        });
+    }
+
+    /// What tells when all have ended.
+    pub fn over(&self) -> Over {
+        Over(Rc::clone(&self.shared))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.shared.stopped.set(true);
+        self.shared.members.borrow_mut().drain(..).for_each(Waker::wake);
+        self.shared.tell();
+    }
+}
+
+impl Over {
+    /// Waits until the group was dropped and its last task has ended.
+    pub async fn wait(&self) {
+        self.0.over.wait().await;
+    }
+}
+
+impl Shared {
+    /// Runs a task until it is done or the group is; in either case nothing is left of it then.
+    async fn until_stopped(&self, task: impl Future<Output = ()>) {
+        let mut task = pin!(task);
+        let mut known = false;
+        poll_fn(|cx| {
+            if self.stopped.get() {
+                return Poll::Ready(());
             }
+            if !core::mem::replace(&mut known, true) {
+                self.members.borrow_mut().push(cx.waker().clone());
+            }
+            task.as_mut().poll(cx)
         })
-        .await
+        .await;
+    }
+
+    fn tell(&self) {
+        if self.stopped.get() && self.running.get() == 0 {
+            self.over.signal(());
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use driver_api::fake::{GrantsOf, Machine, OwnMemory};
 use driver_api::net::{HEAD, PageRef};
@@ -34,8 +34,9 @@ struct Ticking;
 impl EventPort for Ticking {
     fn notify(&self) {}
 
-    async fn wait(&self) {
-        embassy_futures::yield_now().await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        cx.waker().wake_by_ref();
+        Poll::Ready(())
     }
 }
 

@@ -20,7 +20,8 @@ use core::pin::Pin;
 use dom0_core::devices::paths;
 use driver_api::{Action, Handshake};
 use embassy_futures::select::{Either, select};
-use futures_util::future::{Fuse, FusedFuture, FutureExt};
+use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+use embassy_sync::signal::Signal;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::xenbus::XenbusState;
 
@@ -43,6 +44,9 @@ pub enum Ended {
 
 /// A back end that runs, as a future.
 type Running = Pin<Box<dyn Future<Output = Ended>>>;
+
+/// Says how a back end ended.
+type End = Rc<Signal<NoopRawMutex, Ended>>;
 
 /// A back end that was connected.
 pub struct Connected<C> {
@@ -167,7 +171,8 @@ struct Device<'a, K: Kind> {
     device: K::Device,
     handshake: Handshake,
     control: Option<Rc<K::Control>>,
-    task: Fuse<Running>,
+    /// The end of the one that runs, if one does.
+    end: Option<End>,
     first: Vec<Action>,
 }
 
@@ -186,8 +191,7 @@ impl<'a, K: Kind> Device<'a, K> {
             }
         };
         let (handshake, first) = Handshake::new();
-        let task = Fuse::terminated();
-        Some(Device { backends, id, store, back, front, device, handshake, control: None, task, first })
+        Some(Device { backends, id, store, back, front, device, handshake, control: None, end: None, first })
     }
 
     /// Serves the device until it is removed.
@@ -200,10 +204,13 @@ impl<'a, K: Kind> Device<'a, K> {
             }
         }
         while !self.handshake.is_removed() {
-            let actions = match select(end_of(&mut self.task), self.store.event()).await {
-                Either::First(Ended::Stopped) => Vec::new(),
+            let actions = match select(end_of(self.end.as_ref()), self.store.event()).await {
+                Either::First(Ended::Stopped) => {
+                    self.end = None;
+                    Vec::new()
+                }
                 Either::First(Ended::Broken(how)) => {
-                    self.control = None;
+                    (self.end, self.control) = (None, None);
                     self.warn(&format!("{how}; device closed"));
                     self.handshake.broken()
                 }
@@ -267,7 +274,10 @@ impl<'a, K: Kind> Device<'a, K> {
             Ok(Connected { control, task }) => {
                 self.backends.running.borrow_mut().insert(self.id, Some(Rc::clone(&control)));
                 self.control = Some(control);
-                self.task = task.fuse();
+                // A task of its own, so that what happens on the ring wakes nothing else.
+                let end: End = Rc::new(Signal::new());
+                self.end = Some(Rc::clone(&end));
+                self.backends.tasks.spawn(async move { end.signal(task.await) });
                 true
             }
             Err(error) => {
@@ -282,13 +292,16 @@ impl<'a, K: Kind> Device<'a, K> {
         if let Some(control) = self.control.take() {
             K::stop(&control);
         }
-        if !self.task.is_terminated() {
-            (&mut self.task).await;
+        if let Some(end) = self.end.take() {
+            end.wait().await;
         }
     }
 }
 
-/// The end of a ring's task; waits for ever while there is none.
-async fn end_of(task: &mut Fuse<Running>) -> Ended {
-    if task.is_terminated() { core::future::pending().await } else { task.await }
+/// The end of a back end; waits for ever while there is none.
+async fn end_of(end: Option<&End>) -> Ended {
+    match end {
+        Some(end) => end.wait().await,
+        None => core::future::pending().await,
+    }
 }

@@ -17,16 +17,13 @@ use core::fmt;
 
 use dom0_core::format::{BridgeInfo, BridgePort, NatState};
 use dom0_core::network::{BridgeConfig, Ip, Mode};
-use embassy_futures::select::select;
-use embassy_sync::blocking_mutex::raw::NoopRawMutex;
-use embassy_sync::signal::Signal;
 use embassy_time::Instant;
 use nat::ForwardError;
 use netport::MAX_MTU;
 use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES, Vlans};
 
 use crate::hal::{BridgeMemory, GrantCopier};
-use crate::tasks::Tasks;
+use crate::tasks::{Group, Tasks};
 use dhcp::Dhcp;
 use nic::Nic;
 use station::Station;
@@ -88,10 +85,8 @@ pub struct Network {
     station: Option<Rc<Station>>,
     way_out: Option<Rc<WayOut>>,
     dhcp: Option<Rc<Dhcp>>,
-    /// Ends the tasks of the bridge.
-    stop: Rc<Signal<NoopRawMutex, ()>>,
-    /// They have ended.
-    ended: Rc<Signal<NoopRawMutex, ()>>,
+    /// The tasks of the bridge, which end with it.
+    tasks: Group,
 }
 
 impl Network {
@@ -108,12 +103,6 @@ impl Network {
         if let Some(dhcp) = &self.dhcp {
             dhcp.server.borrow_mut().disown(port);
         }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        self.stop.signal(());
     }
 }
 
@@ -162,9 +151,9 @@ impl Switch {
             self.networks.borrow_mut().insert(name.to_string(), network);
             return Err(SwitchError::InUse(name.to_string()));
         }
-        let ended = Rc::clone(&network.ended);
+        let over = network.tasks.over();
         drop(network);
-        ended.wait().await;
+        over.wait().await;
         Ok(())
     }
 
@@ -176,7 +165,7 @@ impl Switch {
         };
         let scratch = BridgeMemory::take(SCRATCH_BYTES).ok_or(SwitchError::Memory)?;
         let bridge = Bridge::new(GrantCopier, scratch, self.random(), || Instant::now().as_secs());
-        let tasks = Tasks::default();
+        let tasks = Group::new(&self.tasks);
         let dhcp = match (config.mode, config.ip) {
             (Mode::Nat, Ip::Static(cidr)) => Some(Dhcp::new(cidr, &bridge)),
             _ => None,
@@ -197,15 +186,8 @@ impl Switch {
             let plug = bridge.attach(nic.name.clone(), Rc::clone(&nic) as _, wire);
             tasks.spawn(async move { nic.device.run(plug).await });
         }
-        let (stop, ended) = (Rc::new(Signal::new()), Rc::new(Signal::new()));
-        let (stopped, over) = (Rc::clone(&stop), Rc::clone(&ended));
-        self.tasks.spawn(async move {
-            select(stopped.wait(), tasks.run()).await;
-            drop(tasks);
-            over.signal(());
-        });
         let name = config.name.clone();
-        let network = Rc::new(Network { config, bridge, station, way_out, dhcp, stop, ended });
+        let network = Rc::new(Network { config, bridge, station, way_out, dhcp, tasks });
         self.networks.borrow_mut().insert(name, Rc::clone(&network));
         Ok(network)
     }

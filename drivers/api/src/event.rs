@@ -1,5 +1,8 @@
 //! One end of an event channel, as a back end sees it.
 
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
 /// A bound interdomain event channel.
 #[allow(async_fn_in_trait, reason = "one thread: the futures need not be Send")]
 pub trait EventPort {
@@ -9,7 +12,12 @@ pub trait EventPort {
 
     /// Completes once at least one event has arrived since the last completion of this call; events
     /// that arrive while nobody waits are remembered (as one). Dropping the future loses nothing.
-    async fn wait(&self);
+    async fn wait(&self) {
+        poll_fn(|cx| self.poll_event(cx)).await;
+    }
+
+    /// The poll function under [`Self::wait`].
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 impl<E: EventPort + ?Sized> EventPort for &E {
@@ -17,8 +25,8 @@ impl<E: EventPort + ?Sized> EventPort for &E {
         (**self).notify();
     }
 
-    async fn wait(&self) {
-        (**self).wait().await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_event(cx)
     }
 }
 
@@ -27,7 +35,7 @@ impl<E: EventPort + ?Sized> EventPort for alloc::rc::Rc<E> {
         (**self).notify();
     }
 
-    async fn wait(&self) {
-        (**self).wait().await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_event(cx)
     }
 }

@@ -14,7 +14,7 @@
 //! | [`net::CopyGrants`] | the host domain, over its grant hypercalls | `netback`, the switch |
 //! | [`DmaMemory`] | the host domain, over memory of its own | [`SectorIo`], `virtio-blk` |
 //!
-//! [`BackRing`] and [`Handshake`] are the parts of a back end that are the same for every kind of device, and
+//! [`BackRing`], [`Control`] and [`Handshake`] are the parts of a back end that are the same for every kind of device, and
 //! [`gather::Gather`] the part of a port that fetches frames into buffers.
 //!
 //! Everything here is for one thread (one vCPU, one executor): futures are not `Send`, and interior
@@ -26,6 +26,7 @@
 
 extern crate alloc;
 
+mod control;
 mod disk;
 mod dma;
 mod event;
@@ -46,6 +47,7 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
+pub use control::{Control, End};
 pub use disk::{BusAddr, Disk, DiskError, DiskInfo, DiskMemory, SECTOR_SIZE, Segment, total_sectors};
 pub use dma::DmaMemory;
 pub use event::EventPort;

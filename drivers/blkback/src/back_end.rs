@@ -2,14 +2,11 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::future::{Future, pending, poll_fn};
-use core::pin::pin;
-use core::task::{Poll, Waker};
+use core::future::poll_fn;
+use core::task::Poll;
 
-use driver_api::{Access, BackRing, Disk, EventPort, Grants, MapError, SharedPage};
-use embassy_futures::select::{Either3, select3};
+use driver_api::{Access, BackRing, Disk, End, EventPort, Grants, MapError, SharedPage};
 use embassy_futures::yield_now;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
@@ -63,57 +60,8 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// How a device ended. Either way nothing is in flight and nothing is mapped any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The host asked for it.
-    Stopped,
-    /// The front end's producer index cannot be true.
-    Broken,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stopped => "stopped",
-            Self::Broken => "the front end produced more requests than the block ring holds",
-        })
-    }
-}
-
 /// The host's hold on a running device.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-    stats: Cell<Stats>,
-}
-
-impl Control {
-    /// Asks the device to end: no further request is taken, those in flight are finished and answered.
-    pub fn stop(&self) {
-        self.stop.set(true);
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> Stats {
-        self.stats.get()
-    }
-
-    async fn stopped(&self) {
-        poll_fn(|cx| {
-            if self.stop.get() {
-                return Poll::Ready(());
-            }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-}
+pub type Control = driver_api::Control<Stats>;
 
 /// A device whose ring is mapped.
 pub struct BackEnd<G: Grants, E, D> {
@@ -150,13 +98,9 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
         }
         let keep = usize::from(limits.persistent_grants);
         let persistent = (params.persistent && keep != 0).then_some(keep);
-        Ok(Self {
-            server: Server::new(grants, disk, persistent),
-            ring: BackRing::new(pages),
-            port,
-            limits,
-            control: Rc::new(Control::default()),
-        })
+        let control = Rc::new(Control::default());
+        let server = Server::new(grants, disk, persistent, Rc::clone(&control));
+        Ok(Self { server, ring: BackRing::new(pages), port, limits, control })
     }
 
     /// The handle to stop the device and to read its counters with.
@@ -172,43 +116,52 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
         let mut finished = Vec::new();
         let mut spent = 0;
         loop {
-            while let Some(Some(done)) = in_flight.next().now_or_never() {
+            while !in_flight.is_empty()
+                && let Some(Some(done)) = in_flight.next().now_or_never()
+            {
                 finished.push(done);
             }
             if !finished.is_empty() {
                 server.retire(&mut finished, |response| intake.ring.put(&response));
-                if intake.ring.publish() {
-                    server.count(|stats| stats.notifications += 1);
-                    port.notify();
-                }
             }
-            if control.stop.get() {
+            if control.is_stopped() {
                 intake.end(End::Stopped);
             }
+            let before = spent;
             while spent < BUDGET
                 && let Some(request) = intake.next(in_flight.len())
             {
-                in_flight.push(server.execute(request));
+                match server.execute_at_once(&request) {
+                    Some(response) => intake.ring.put(&response),
+                    None => in_flight.push(server.execute(request)),
+                }
                 spent += 1;
             }
+            if intake.ring.publish() {
+                control.count(|stats| stats.notifications += 1);
+                port.notify();
+            }
             let running = in_flight.len();
-            server.count(|stats| {
+            control.count(|stats| {
                 stats.oo_req += u64::from(running >= intake.limit);
                 stats.in_flight = u32::try_from(running).unwrap_or(u32::MAX);
             });
-            control.stats.set(server.stats.get());
             if let Some(end) = intake.ended(running) {
                 server.close(intake.ring.into_pages());
                 return end;
             }
-            spent += 1;
             if spent >= BUDGET {
                 // A front end whose requests are all refused, or that sends events without end, must not keep
                 // the executor from everybody else.
                 spent = 0;
                 yield_now().await;
-            } else if wait(&mut in_flight, &mut finished, intake.wants_more(running), &port, &control).await {
-                spent = 0;
+            } else if spent == before && !intake.finds_more(running) {
+                // Even without anything to do this counts, for an event may have come already.
+                spent += 1;
+                let listen = intake.wants_more(running);
+                if wait(&mut in_flight, &mut finished, listen, &port, &control).await {
+                    spent = 0;
+                }
             }
         }
     }
@@ -222,31 +175,17 @@ async fn wait<S: Stream + Unpin>(
     port: &impl EventPort,
     control: &Control,
 ) -> bool {
-    let completion = async {
-        match in_flight.next().await {
-            Some(done) => done,
-            None => pending().await,
-        }
-    };
-    let event = async {
-        if listen {
-            port.wait().await;
-        } else {
-            pending::<()>().await;
-        }
-    };
     let mut waited = false;
-    let mut wake = pin!(select3(completion, event, control.stopped()));
-    let first = poll_fn(|cx| {
-        let poll = wake.as_mut().poll(cx);
-        waited |= poll.is_pending();
-        poll
+    poll_fn(|cx| {
+        if let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx) {
+            finished.push(done);
+            return Poll::Ready(());
+        }
+        let woken = (listen && port.poll_event(cx).is_ready()) || control.poll_stopped(cx).is_ready();
+        waited |= !woken;
+        if woken { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    match first {
-        Either3::First(done) => finished.push(done),
-        Either3::Second(()) | Either3::Third(()) => {}
-    }
     waited
 }
 
@@ -330,9 +269,23 @@ impl<P: SharedPage> Intake<P> {
     }
 
     fn take(&mut self) -> Result<Option<Parsed>, RingOverflow> {
-        if self.ring.pending()? == 0 && self.ring.final_check()? == 0 {
+        if self.ring.pending()? == 0 {
             return Ok(None);
         }
         Ok(Some(parse(&self.ring.take(), self.max_indirect)))
+    }
+
+    /// Asks for an event at the next request, if one could be started; true if there is something to do without one.
+    fn finds_more(&mut self, running: usize) -> bool {
+        if !self.wants_more(running) {
+            return false;
+        }
+        match self.ring.final_check() {
+            Ok(found) => found > 0,
+            Err(RingOverflow) => {
+                self.end(End::Broken);
+                true
+            }
+        }
     }
 }

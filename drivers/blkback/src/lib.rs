@@ -29,6 +29,7 @@ extern crate alloc;
 
 mod back_end;
 mod copies;
+mod mapping;
 mod negotiate;
 mod persistent;
 mod request;
@@ -38,8 +39,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use back_end::{BackEnd, ConnectError, Control, End, Limits};
+pub use back_end::{BackEnd, ConnectError, Control, Limits};
 pub use driver_api::published::BadFrontEnd;
-pub use driver_api::{Action, Disk, Handshake};
+pub use driver_api::{Action, Disk, End, Handshake};
 pub use negotiate::{FRONTEND_KEYS, RingParams, advertise};
 pub use stats::Stats;

@@ -1,56 +1,38 @@
-//! Carrying out one request: map what it names, run the disk, keep what there is to give back.
+//! Carrying out one request: map what it names (`mapping`), run the disk, keep what there is to give back.
 //!
 //! The two halves are apart on purpose. [`Server::execute`] runs many at a time and only adds mappings; unpinning
 //! and unmapping is [`Server::retire`]'s, which the device calls once for a whole batch, before any of the batch's
 //! responses is published: the guest may reuse a page the moment it sees the response.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 
-use driver_api::{
-    Access, Disk, DiskError, DiskMemory, Grants, MapError, MappedPage, PageCopy, SECTOR_SIZE, Segment as BusSegment,
-    SharedPage,
-};
-use hypercall_abi::blkif::{BlkStatus, MAX_INDIRECT_PAGES, Response, SEGMENTS_PER_INDIRECT_PAGE, Segment};
+use driver_api::{Disk, DiskError, DiskMemory, Grants, MapError, PageCopy, Segment as BusSegment};
+use hypercall_abi::blkif::{BlkStatus, Response, Segment};
 use hypercall_abi::ids::GrantRef;
-use zerocopy::transmute;
 
+use crate::back_end::Control;
 use crate::copies::copies;
+use crate::mapping::Place;
 use crate::persistent::{PersistentCache, Pin};
 use crate::request::{Command, Direction, Order, Parsed, SegmentList, sectors_of};
-use crate::stats::Stats;
-
-/// Bytes of one entry in an indirect page.
-const SEGMENT_BYTES: usize = size_of::<Segment>();
-
-/// Where the mapping of one of a request's pages is kept.
-#[derive(Clone, Copy)]
-enum Place {
-    /// In the persistent cache.
-    Pinned(Pin),
-    /// At this index of the request's own pages.
-    Own(usize),
-    /// Nowhere yet.
-    Unmapped,
-}
 
 /// The lists that one request needs, kept for the next one so that the steady state allocates nothing.
 pub struct Work<P> {
-    segments: Vec<Segment>,
-    references: Vec<GrantRef>,
+    pub segments: Vec<Segment>,
+    pub references: Vec<GrantRef>,
     /// Those of `references` that the cache does not have.
-    missing: Vec<GrantRef>,
+    pub missing: Vec<GrantRef>,
     /// Which of `places` each of `missing` is for.
-    wanted: Vec<usize>,
-    places: Vec<Place>,
-    results: Vec<Result<P, MapError>>,
-    scatter: Vec<BusSegment>,
-    /// What is moved where the disk is memory.
-    copies: Vec<PageCopy>,
+    pub wanted: Vec<usize>,
+    pub places: Vec<Place>,
+    pub results: Vec<Result<P, MapError>>,
+    pub scatter: Vec<BusSegment>,
     /// Mapped for this request alone.
-    pages: Vec<P>,
+    pub pages: Vec<P>,
     /// In use in the persistent cache.
-    pins: Vec<Pin>,
+    pub pins: Vec<Pin>,
 }
 
 impl<P> Work<P> {
@@ -63,7 +45,6 @@ impl<P> Work<P> {
             places: Vec::new(),
             results: Vec::new(),
             scatter: Vec::new(),
-            copies: Vec::new(),
             pages: Vec::new(),
             pins: Vec::new(),
         }
@@ -79,35 +60,44 @@ pub struct Done<P> {
 
 /// What every request of one device shares.
 pub struct Server<G: Grants, D> {
-    grants: G,
+    pub grants: G,
     disk: D,
     /// Present when the front end agreed to persistent grants.
-    persistent: Option<RefCell<PersistentCache<G::Page>>>,
+    pub persistent: Option<RefCell<PersistentCache<G::Page>>>,
     pool: RefCell<Vec<Work<G::Page>>>,
     /// Pages that wait for the next batch to be unmapped.
-    garbage: RefCell<Vec<G::Page>>,
-    /// Counters for the host.
-    pub stats: Cell<Stats>,
+    pub garbage: RefCell<Vec<G::Page>>,
+    /// What is moved at once where the disk is memory.
+    copies: RefCell<Vec<PageCopy>>,
+    control: Rc<Control>,
 }
 
 impl<G: Grants, D: Disk> Server<G, D> {
     /// Serves `disk`, keeping up to `persistent` grants mapped (`None`: the front end does not want that).
-    pub fn new(grants: G, disk: D, persistent: Option<usize>) -> Self {
+    pub fn new(grants: G, disk: D, persistent: Option<usize>, control: Rc<Control>) -> Self {
         Self {
             grants,
             disk,
             persistent: persistent.map(|bound| RefCell::new(PersistentCache::new(bound))),
             pool: RefCell::new(Vec::new()),
             garbage: RefCell::new(Vec::new()),
-            stats: Cell::new(Stats::default()),
+            copies: RefCell::new(Vec::new()),
+            control,
         }
     }
 
-    /// Changes a counter.
-    pub fn count(&self, change: impl FnOnce(&mut Stats)) {
-        let mut stats = self.stats.get();
-        change(&mut stats);
-        self.stats.set(stats);
+    /// Carries a request out that takes no waiting: the disk is memory, and the segments stand in the slot.
+    pub fn execute_at_once(&self, request: &Parsed) -> Option<Response> {
+        let Ok(Command::Transfer { direction, sector, list: SegmentList::Direct { table, used }, order: _ }) =
+            &request.command
+        else {
+            return None;
+        };
+        let memory = self.disk.memory()?;
+        let segments = table.get(..*used).unwrap_or_default();
+        let admitted = self.admit(*direction, *sector, segments);
+        let result = admitted.and_then(|()| self.copy(memory, *direction, *sector, segments));
+        Some(self.response(request.id, request.operation, result))
     }
 
     /// Carries out a request. Must be driven to its end: the disk may be using the guest's pages until then.
@@ -117,30 +107,31 @@ impl<G: Grants, D: Disk> Server<G, D> {
             Ok(command) => self.perform(command, &mut work).await,
             Err(status) => Err(status),
         };
+        Done { response: self.response(request.id, request.operation, result), work }
+    }
+
+    /// The answer to a request, counted if it is not success.
+    fn response(&self, id: u64, operation: u8, result: Result<(), BlkStatus>) -> Response {
         let status = match result {
             Ok(()) => BlkStatus::Okay,
             Err(status) => {
-                self.count(|stats| stats.errors += 1);
+                self.control.count(|stats| stats.errors += 1);
                 status
             }
         };
-        Done {
-            response: Response {
-                id: request.id,
-                operation: request.operation,
-                status: status.raw(),
-                ..Response::default()
-            },
-            work,
-        }
+        Response { id, operation, status: status.raw(), ..Response::default() }
     }
 
     async fn perform(&self, command: Command, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
         match command {
             Command::Transfer { direction, order, sector, list } => {
-                self.collect(direction, sector, &list, work)?;
+                match &list {
+                    SegmentList::Direct { table, used } => work.segments.extend(table.iter().take(*used)),
+                    SegmentList::Indirect { pages, used } => self.read_indirect(pages, *used, work)?,
+                }
+                self.admit(direction, sector, &work.segments)?;
                 match self.disk.memory() {
-                    Some(memory) => self.copy(memory, direction, sector, work),
+                    Some(memory) => self.copy(memory, direction, sector, &work.segments),
                     None => {
                         self.prepare(direction, work)?;
                         self.transfer(direction, order, sector, &work.scatter).await
@@ -148,11 +139,11 @@ impl<G: Grants, D: Disk> Server<G, D> {
                 }
             }
             Command::Flush { order: _ } => {
-                self.count(|stats| stats.f_req += 1);
+                self.control.count(|stats| stats.f_req += 1);
                 self.disk.flush().await.map_err(status_of)
             }
             Command::Discard { sector, count } => {
-                self.count(|stats| stats.ds_req += 1);
+                self.control.count(|stats| stats.ds_req += 1);
                 let info = self.disk.info();
                 if info.read_only {
                     return Err(BlkStatus::Error);
@@ -196,29 +187,17 @@ impl<G: Grants, D: Disk> Server<G, D> {
         }
     }
 
-    /// Collects the segments and checks them against the disk.
-    fn collect(
-        &self,
-        direction: Direction,
-        sector: u64,
-        list: &SegmentList,
-        work: &mut Work<G::Page>,
-    ) -> Result<(), BlkStatus> {
+    /// Checks segments against the disk, and counts them.
+    fn admit(&self, direction: Direction, sector: u64, segments: &[Segment]) -> Result<(), BlkStatus> {
         if direction == Direction::Write && self.disk.info().read_only {
             return Err(BlkStatus::Error);
         }
-        match list {
-            SegmentList::Direct { table, used } => {
-                work.segments.extend(table.iter().take(*used));
-            }
-            SegmentList::Indirect { pages, used } => self.read_indirect(pages, *used, work)?,
-        }
         let mut sectors = 0u64;
-        for segment in &work.segments {
+        for segment in segments {
             sectors += u64::from(sectors_of(segment)?.1);
         }
         self.in_range(sector, sectors)?;
-        self.count(|stats| match direction {
+        self.control.count(|stats| match direction {
             Direction::Read => {
                 stats.rd_req += 1;
                 stats.rd_sect += sectors;
@@ -238,134 +217,13 @@ impl<G: Grants, D: Disk> Server<G, D> {
         memory: &dyn DiskMemory,
         direction: Direction,
         sector: u64,
-        work: &mut Work<G::Page>,
+        segments: &[Segment],
     ) -> Result<(), BlkStatus> {
-        work.copies.clear();
-        copies(memory, sector, &work.segments, &mut work.copies)?;
-        let copied = self.grants.copy(&work.copies, direction == Direction::Read);
+        let mut list = self.copies.borrow_mut();
+        list.clear();
+        copies(memory, sector, segments, &mut list)?;
+        let copied = self.grants.copy(&list, direction == Direction::Read);
         if copied { Ok(()) } else { Err(BlkStatus::Error) }
-    }
-
-    /// Maps the pages of the segments and builds the scatter list.
-    fn prepare(&self, direction: Direction, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
-        let access = match direction {
-            Direction::Read => Access::ReadWrite,
-            Direction::Write => Access::ReadOnly,
-        };
-        let mut references = core::mem::take(&mut work.references);
-        references.clear();
-        references.extend(work.segments.iter().map(|segment| segment.gref));
-        let mapped = self.map(&references, access, work);
-        work.references = references;
-        mapped?;
-        self.build_scatter(work)
-    }
-
-    /// Copies the segment table of an indirect request, once, out of the pages that hold it.
-    fn read_indirect(
-        &self,
-        pages: &[GrantRef; MAX_INDIRECT_PAGES],
-        used: usize,
-        work: &mut Work<G::Page>,
-    ) -> Result<(), BlkStatus> {
-        let count = used.div_ceil(SEGMENTS_PER_INDIRECT_PAGE);
-        let pages = pages.get(..count).ok_or(BlkStatus::Error)?;
-        self.map(pages, Access::ReadOnly, work)?;
-        let mut left = used;
-        for index in 0..count {
-            let here = left.min(SEGMENTS_PER_INDIRECT_PAGE);
-            left -= here;
-            let mut segments = core::mem::take(&mut work.segments);
-            let read = self.with_page(work, index, |page| {
-                segments.extend((0..here).map(|n| -> Segment { transmute!(page.load_u64(n * SEGMENT_BYTES)) }));
-            });
-            work.segments = segments;
-            read.ok_or(BlkStatus::Error)?;
-        }
-        Ok(())
-    }
-
-    /// Maps `references`, from the cache where it has them, and leaves in `work.places` where each is. On an
-    /// error the ones that were mapped stay with `work` until it retires.
-    fn map(&self, references: &[GrantRef], access: Access, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
-        let Work { missing, wanted, places, results, pages, pins, .. } = work;
-        let mut cache = self.persistent.as_ref().map(RefCell::borrow_mut);
-        missing.clear();
-        wanted.clear();
-        places.clear();
-        for (index, &reference) in references.iter().enumerate() {
-            match cache.as_mut().and_then(|cache| cache.pin(reference)) {
-                Some(pin) => {
-                    pins.push(pin);
-                    places.push(Place::Pinned(pin));
-                }
-                None => {
-                    missing.push(reference);
-                    wanted.push(index);
-                    places.push(Place::Unmapped);
-                }
-            }
-        }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        // What is to stay mapped must serve requests in both directions.
-        let access = if cache.is_some() { Access::ReadWrite } else { access };
-        results.clear();
-        self.grants.map(missing, access, results);
-        let mut garbage = self.garbage.borrow_mut();
-        let mut outcome = Ok(());
-        for ((result, &reference), &index) in results.drain(..).zip(missing.iter()).zip(wanted.iter()) {
-            let place = match result {
-                Err(MapError::BadGrant | MapError::NoSpace) => {
-                    outcome = Err(BlkStatus::Error);
-                    continue;
-                }
-                Ok(page) => match keep(cache.as_deref_mut(), reference, page, &mut garbage) {
-                    Ok(pin) => {
-                        pins.push(pin);
-                        Place::Pinned(pin)
-                    }
-                    Err(page) => {
-                        pages.push(page);
-                        Place::Own(pages.len() - 1)
-                    }
-                },
-            };
-            if let Some(slot) = places.get_mut(index) {
-                *slot = place;
-            }
-        }
-        outcome
-    }
-
-    /// Looks at the page that `work.places[index]` names.
-    fn with_page<T>(&self, work: &Work<G::Page>, index: usize, look: impl FnOnce(&G::Page) -> T) -> Option<T> {
-        match *work.places.get(index)? {
-            Place::Own(at) => work.pages.get(at).map(look),
-            Place::Pinned(pin) => self.persistent.as_ref()?.borrow().page(pin).map(look),
-            Place::Unmapped => None,
-        }
-    }
-
-    /// Turns segments and mappings into bus addresses, joining neighbours so that the disk has fewer to fetch.
-    fn build_scatter(&self, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
-        let mut scatter = core::mem::take(&mut work.scatter);
-        scatter.clear();
-        for (index, segment) in work.segments.iter().enumerate() {
-            let (first, sectors) = sectors_of(segment)?;
-            let bus = self
-                .with_page(work, index, MappedPage::bus_addr)
-                .ok_or(BlkStatus::Error)?
-                .offset(u64::from(first) * u64::from(SECTOR_SIZE));
-            let len = u32::from(sectors) * SECTOR_SIZE;
-            match scatter.last_mut() {
-                Some(last) if last.bus.offset(u64::from(last.len)) == bus => last.len += len,
-                Some(_) | None => scatter.push(BusSegment { bus, len }),
-            }
-        }
-        work.scatter = scatter;
-        Ok(())
     }
 
     /// Gives back what a batch of finished requests, drained from `batch`, had mapped, and passes each response on.
@@ -388,7 +246,7 @@ impl<G: Grants, D: Disk> Server<G, D> {
         }
         if let Some(cache) = &self.persistent {
             let kept = u32::try_from(cache.borrow().len()).unwrap_or(u32::MAX);
-            self.count(|stats| stats.persistent = kept);
+            self.control.count(|stats| stats.persistent = kept);
         }
     }
 
@@ -402,19 +260,6 @@ impl<G: Grants, D: Disk> Server<G, D> {
         if !pages.is_empty() {
             self.grants.unmap(&mut pages);
         }
-    }
-}
-
-/// Puts a page into the cache, if there is one and it has room.
-fn keep<P>(
-    cache: Option<&mut PersistentCache<P>>,
-    reference: GrantRef,
-    page: P,
-    evicted: &mut Vec<P>,
-) -> Result<Pin, P> {
-    match cache {
-        Some(cache) => cache.insert(reference, page, evicted),
-        None => Err(page),
     }
 }
 

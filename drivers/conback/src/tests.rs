@@ -89,12 +89,8 @@ impl EventPort for Port {
         self.sent.set(self.sent.get() + 1);
     }
 
-    async fn wait(&self) {
-        std::future::poll_fn(|_| match self.pending.replace(false) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
-        .await;
+    fn poll_event(&self, _: &mut Context<'_>) -> Poll<()> {
+        if self.pending.replace(false) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

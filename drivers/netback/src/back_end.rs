@@ -4,17 +4,14 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
-use core::future::{pending, poll_fn};
-use core::task::{Context, Poll, Waker};
+use core::future::{Future, pending, poll_fn};
+use core::pin::pin;
+use core::task::{Context, Poll};
 
 use driver_api::net::{CopyGrants, Frame, Port, Refused};
-use driver_api::{Access, BackRing, DmaMemory, EventPort, Grants, MapError, MappedPage};
-use embassy_futures::join::join;
-use embassy_futures::select::{Either3, select, select3};
-use embassy_futures::yield_now;
-use embassy_sync::blocking_mutex::raw::NoopRawMutex;
-use embassy_sync::signal::Signal;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use driver_api::{Access, BackRing, DmaMemory, End, EventPort, Grants, MapError, MappedPage};
+use embassy_futures::select::{Either, select};
+use futures_util::future::join_all;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::ring::RingOverflow;
 
@@ -25,6 +22,9 @@ use crate::negotiate::{Events, Params};
 use crate::receive::Receiver;
 use crate::stats::Stats;
 use crate::transmit::{Pass, Transmitter};
+
+/// Looks at a pair of rings before others have a turn.
+const TURNS: usize = 4;
 
 /// Why a device could not be connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,58 +46,8 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// How a device ended. Either way nothing is mapped any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The host asked for it.
-    Stopped,
-    /// The front end's producer index cannot be true.
-    Broken,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Stopped => "stopped",
-            Self::Broken => "the front end produced more requests than the network ring holds",
-        })
-    }
-}
-
 /// The host's hold on a running device.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: Cell<bool>,
-    wakers: RefCell<Vec<Waker>>,
-    stats: Rc<Cell<Stats>>,
-}
-
-impl Control {
-    /// Asks the device to end.
-    pub fn stop(&self) {
-        self.stop.set(true);
-        self.wakers.borrow_mut().drain(..).for_each(Waker::wake);
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> Stats {
-        self.stats.get()
-    }
-
-    async fn stopped(&self) {
-        poll_fn(|cx| {
-            if self.stop.get() {
-                return Poll::Ready(());
-            }
-            let mut wakers = self.wakers.borrow_mut();
-            if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                wakers.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-}
+pub type Control = driver_api::Control<Stats>;
 
 /// One pair of rings.
 struct Queue<P, C, E, M> {
@@ -169,14 +119,13 @@ where
         let mut queues = Vec::with_capacity(parts.queues.len());
         for ((events, heads), mapped) in parts.queues.into_iter().zip(&mapped) {
             let mut ring = || alloc::vec::Vec::from_iter(pages.next());
-            let stats = &control.stats;
             let (tx, rx) = (BackRing::new(ring()), BackRing::new(ring()));
             let rx_events = match &events {
                 Events::Shared(port) => port.clone(),
                 Events::Split { rx, .. } => rx.clone(),
             };
             queues.push(Queue {
-                transmitter: Transmitter::new(domid, tx, copier.clone(), heads, Rc::clone(stats))
+                transmitter: Transmitter::new(domid, tx, copier.clone(), heads, Rc::clone(&control))
                     .with_mapped(Rc::clone(mapped)),
                 receiver: Rc::new(Receiver::new(
                     domid,
@@ -184,7 +133,7 @@ where
                     params.features,
                     copier.clone(),
                     rx_events,
-                    Rc::clone(stats),
+                    Rc::clone(&control),
                 )),
                 events,
             });
@@ -215,17 +164,14 @@ where
             end.set(End::Broken);
             control.stop();
         };
-        let mut running: FuturesUnordered<_> =
-            self.queues.into_iter().map(|queue| queue.serve(wire, control)).collect();
-        let queues = async {
-            while let Some((how, ring, heads)) = running.next().await {
-                pages.extend(ring);
-                memory.push(heads);
-                if how == End::Broken {
-                    broken();
-                }
+        // Few, so that all are polled together: that costs less than to know whose event it was.
+        let queues = join_all(self.queues.into_iter().map(|queue| async {
+            let (how, ring, heads) = queue.serve(wire, control).await;
+            if how == End::Broken {
+                broken();
             }
-        };
+            (ring, heads)
+        }));
         let mut ctrl = self.ctrl;
         let requests = async {
             if let Some(ctrl) = &mut ctrl {
@@ -235,7 +181,12 @@ where
             }
             pending::<()>().await;
         };
-        select(queues, requests).await;
+        if let Either::First(ended) = select(queues, requests).await {
+            for (ring, heads) in ended {
+                pages.extend(ring);
+                memory.push(heads);
+            }
+        }
         pages.extend(ctrl.into_iter().flat_map(CtrlRing::into_pages));
         self.mapped.iter().for_each(|mapped| pages.extend(mapped.borrow_mut().take()));
         self.cable.receivers.iter().for_each(|receiver| pages.append(&mut receiver.close()));
@@ -244,54 +195,98 @@ where
     }
 }
 
+/// What a transmit ring waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing: there may be frames.
+    Pass,
+    /// The guest, which has put none.
+    Event,
+    /// Somebody else's room for the next one.
+    Room,
+}
+
+/// What the guest has not been told of its answers yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owed {
+    /// Nothing.
+    Nothing,
+    /// There are some that it wants to know of. Those who got its frames may be about to send it something, and then one
+    /// event tells it of both.
+    News,
+    /// The same, and everybody has had a turn since.
+    OldNews,
+}
+
 impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M> {
     /// Serves both rings to their end; returns the transmit ring's page and the memory for heads.
     async fn serve(mut self, wire: &impl Port, control: &Control) -> (End, Vec<P>, M) {
-        let receiver = &*self.receiver;
-        let tx_events = match &self.events {
-            Events::Shared(port) | Events::Split { tx: port, .. } => port,
-        };
-        // The transmit loop may wait for somebody else's room; events are taken all the same.
-        let bell = Signal::<NoopRawMutex, ()>::new();
-        let listen = async {
-            let other = async {
-                let Events::Split { rx, .. } = &self.events else { return pending::<()>().await };
-                loop {
-                    rx.wait().await;
-                    receiver.look();
+        let receiver = Rc::clone(&self.receiver);
+        let mut watch = pin!(receiver.watch());
+        let (mut next, mut owed) = (Next::Pass, Owed::Nothing);
+        let end = poll_fn(|cx| {
+            let _ = watch.as_mut().poll(cx);
+            for _ in 0..TURNS {
+                if control.poll_stopped(cx).is_ready() {
+                    return Poll::Ready(End::Stopped);
                 }
-            };
-            let own = async {
-                loop {
-                    tx_events.wait().await;
-                    receiver.look();
-                    bell.signal(());
+                // The transmit ring may wait for somebody else's room; events are taken all the same.
+                if self.poll_events(cx) && next == Next::Event {
+                    next = Next::Pass;
                 }
-            };
-            join(own, other).await
-        };
-        let transmit = async {
-            loop {
-                let (pass, notify) = match self.transmitter.pass(wire) {
-                    Ok(outcome) => outcome,
-                    Err(RingOverflow) => return End::Broken,
+                if next == Next::Room && wire.poll_room(cx).is_ready() {
+                    next = Next::Pass;
+                }
+                if next != Next::Pass {
+                    return self.tell(&mut owed, cx);
+                }
+                let Ok((pass, news)) = self.transmitter.pass(wire) else { return Poll::Ready(End::Broken) };
+                if news && owed == Owed::Nothing {
+                    owed = Owed::News;
+                }
+                next = match pass {
+                    Pass::Idle => Next::Event,
+                    Pass::Blocked => Next::Room,
+                    Pass::Sent => break,
                 };
-                if notify {
-                    tx_events.notify();
-                }
-                match pass {
-                    Pass::Sent => yield_now().await,
-                    Pass::Blocked => poll_fn(|cx| wire.poll_room(cx)).await,
-                    Pass::Idle => bell.wait().await,
-                }
             }
-        };
-        let end = match select3(transmit, join(listen, receiver.watch()), control.stopped()).await {
-            Either3::First(end) => end,
-            Either3::Second(_) | Either3::Third(()) => End::Stopped,
-        };
+            cx.waker().wake_by_ref();
+            self.tell(&mut owed, cx)
+        })
+        .await;
         let (pages, heads) = self.transmitter.into_parts();
         (end, pages, heads)
+    }
+
+    /// Takes the guest's events; true if it may have put frames.
+    fn poll_events(&self, cx: &mut Context<'_>) -> bool {
+        let (own, other) = match &self.events {
+            Events::Shared(port) => (port.poll_event(cx).is_ready(), false),
+            Events::Split { tx, rx } => (tx.poll_event(cx).is_ready(), rx.poll_event(cx).is_ready()),
+        };
+        if own || other {
+            self.receiver.look();
+        }
+        own
+    }
+
+    /// Sends the event that is owed, unless somebody's frame has brought it or may do so yet.
+    fn tell(&self, owed: &mut Owed, cx: &Context<'_>) -> Poll<End> {
+        let rung = self.receiver.rung();
+        *owed = match (*owed, &self.events) {
+            (Owed::Nothing, _) => Owed::Nothing,
+            (_, Events::Shared(_)) if rung => Owed::Nothing,
+            (Owed::News, _) => {
+                cx.waker().wake_by_ref();
+                Owed::OldNews
+            }
+            (Owed::OldNews, Events::Shared(port) | Events::Split { tx: port, .. }) => {
+                self.transmitter.notified();
+                port.notify();
+                Owed::Nothing
+            }
+        };
+        Poll::Pending
     }
 }
 

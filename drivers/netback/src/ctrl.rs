@@ -43,10 +43,12 @@ impl<P: MappedPage, E: EventPort> CtrlRing<P, E> {
     pub(crate) async fn serve(&mut self, subject: &Subject<'_, impl Grants>) -> RingOverflow {
         loop {
             match self.pass(subject) {
-                Ok(true) => yield_now().await,
+                Ok(true) => {}
                 Ok(false) => self.events.wait().await,
                 Err(overflow) => return overflow,
             }
+            // Events without requests count too.
+            yield_now().await;
         }
     }
 

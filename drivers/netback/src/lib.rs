@@ -47,7 +47,8 @@ mod transmit;
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
 mod tests;
 
-pub use back_end::{BackEnd, ConnectError, Control, End, Parts};
+pub use back_end::{BackEnd, ConnectError, Control, Parts};
+pub use driver_api::End;
 pub use hash::FrameHash;
 pub use limit::{Limit, Limited};
 pub use negotiate::{CtrlParams, Events, Features, Params, QueueParams, advertise};

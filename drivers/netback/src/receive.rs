@@ -19,9 +19,9 @@ use hypercall_abi::netif::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use crate::back_end::Control;
 use crate::hash::FrameHash;
 use crate::negotiate::Features;
-use crate::stats::Stats;
 
 /// How long senders wait for a guest that has no room before its frames are dropped, until it gives room again.
 pub const PATIENCE: Duration = Duration::from_millis(10);
@@ -72,7 +72,9 @@ pub struct Receiver<P, C, E> {
     room: Cell<Room>,
     /// Those who wait for room, and the task that loses patience.
     wakers: RefCell<Vec<Waker>>,
-    stats: Rc<Cell<Stats>>,
+    /// An event was sent since somebody asked.
+    rung: Cell<bool>,
+    control: Rc<Control>,
 }
 
 impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
@@ -83,7 +85,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
         features: Features,
         copier: C,
         events: E,
-        stats: Rc<Cell<Stats>>,
+        control: Rc<Control>,
     ) -> Self {
         let inner = Inner {
             ring,
@@ -103,14 +105,14 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
             inner: RefCell::new(Some(inner)),
             room: Cell::new(Room::Enough),
             wakers: RefCell::default(),
-            stats,
+            rung: Cell::new(false),
+            control,
         }
     }
 
-    fn count(&self, change: impl FnOnce(&mut Stats)) {
-        let mut stats = self.stats.get();
-        change(&mut stats);
-        self.stats.set(stats);
+    /// Whether an event was sent since this was asked last.
+    pub(crate) fn rung(&self) -> bool {
+        self.rung.take()
     }
 
     /// The guest has sent an event: it may have given room.
@@ -206,7 +208,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
         let slots = u32::try_from(data_slots + extras).unwrap_or(u32::MAX);
         if inner.available < slots && inner.refresh() < slots {
             if self.room.get() == Room::Stalled {
-                self.count(|stats| stats.rx_dropped += 1);
+                self.control.count(|stats| stats.rx_dropped += 1);
                 return Ok(());
             }
             self.set_room(Room::Awaited);
@@ -229,7 +231,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {
         self.copier.copy(&inner.copies, &mut inner.done);
         let failed = inner.publish();
         let notify = inner.ring.publish();
-        self.count(|stats| {
+        self.control.count(|stats| {
             stats.rx_packets += inner.frames;
             stats.rx_bytes += inner.bytes;
             stats.rx_errors += failed;
@@ -237,6 +239,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Port for Receiver<P, C, E> {
         });
         (inner.frames, inner.bytes) = (0, 0);
         if notify {
+            self.rung.set(true);
             self.events.notify();
         }
     }

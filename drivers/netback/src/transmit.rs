@@ -5,7 +5,7 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::ops::Range;
 
 use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Head, Offload, PageRef, Piece, Port, Refused};
@@ -18,8 +18,8 @@ use hypercall_abi::netif::{
 use hypercall_abi::ring::RingOverflow;
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::back_end::Control;
 use crate::mapped::Mapped;
-use crate::stats::Stats;
 
 /// Frames in a pass at most.
 pub const BURST: usize = 32;
@@ -62,7 +62,7 @@ pub struct Transmitter<P, C, M> {
     copier: C,
     /// The heads of the pass, [`HEAD_ROOM`] bytes each.
     heads: M,
-    stats: Rc<Cell<Stats>>,
+    control: Rc<Control>,
     /// Pages of the guest whose bytes need no call.
     mapped: Rc<RefCell<Mapped<P>>>,
     packets: Vec<Packet>,
@@ -84,14 +84,14 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
         ring: BackRing<P, TxRequest, TxResponse>,
         copier: C,
         heads: M,
-        stats: Rc<Cell<Stats>>,
+        control: Rc<Control>,
     ) -> Self {
         Self {
             domid,
             ring,
             copier,
             heads,
-            stats,
+            control,
             mapped: Rc::default(),
             packets: Vec::new(),
             pieces: Vec::new(),
@@ -106,12 +106,6 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
     /// The same, with pages that stay mapped.
     pub(crate) fn with_mapped(self, mapped: Rc<RefCell<Mapped<P>>>) -> Self {
         Self { mapped, ..self }
-    }
-
-    fn count(&self, change: impl FnOnce(&mut Stats)) {
-        let mut stats = self.stats.get();
-        change(&mut stats);
-        self.stats.set(stats);
     }
 
     /// Sends what the guest has put, a burst at most. The second value says whether the guest is to be notified.
@@ -226,7 +220,7 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
                 answer.status = NetStatus::Error.raw();
             }
         }
-        self.count(|stats| stats.tx_errors += 1);
+        self.control.count(|stats| stats.tx_errors += 1);
     }
 
     /// Copies the first bytes of every frame into the host's memory, in one call. Frames whose pages are not granted
@@ -311,12 +305,12 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             behind(named, have, &mut pieces);
             let frame = Frame { head, pieces: &pieces, len: packet.len, offload: packet.offload, source: 0 };
             match wire.put(&frame) {
-                Ok(()) => self.count(|stats| {
+                Ok(()) => self.control.count(|stats| {
                     stats.tx_packets += 1;
                     stats.tx_bytes += u64::from(frame.len);
                 }),
                 Err(Refused::Full) => return true,
-                Err(Refused::Unfit | Refused::Down) => self.count(|stats| stats.tx_dropped += 1),
+                Err(Refused::Unfit | Refused::Down) => self.control.count(|stats| stats.tx_dropped += 1),
             }
             self.sent += 1;
         }
@@ -334,11 +328,12 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
         if waiting.is_none() {
             self.packets.clear();
         }
-        let notify = self.ring.publish();
-        if notify {
-            self.count(|stats| stats.notifications += 1);
-        }
-        notify
+        self.ring.publish()
+    }
+
+    /// The guest is told of its answers.
+    pub fn notified(&self) {
+        self.control.count(|stats| stats.notifications += 1);
     }
 
     /// The ring's page, to be unmapped, and the memory for heads.

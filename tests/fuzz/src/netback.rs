@@ -52,8 +52,8 @@ struct Bell(Rc<Cell<bool>>);
 impl EventPort for Bell {
     fn notify(&self) {}
 
-    async fn wait(&self) {
-        std::future::poll_fn(|_| if self.0.replace(false) { Poll::Ready(()) } else { Poll::Pending }).await;
+    fn poll_event(&self, _: &mut Context<'_>) -> Poll<()> {
+        if self.0.replace(false) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

@@ -1,9 +1,8 @@
 //! A well-behaved front end and its event channel.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use driver_api::EventPort;
 use hypercall_abi::blkif::{BlkOp, IndirectRequest, Request, Response, SLOT_SIZE, Segment as BlkSegment};
@@ -32,15 +31,12 @@ impl Line {
         }
     }
 
-    async fn wait(&self) {
-        poll_fn(|cx| {
-            if self.pending.replace(false) {
-                return Poll::Ready(());
-            }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.pending.replace(false) {
+            return Poll::Ready(());
+        }
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -56,8 +52,8 @@ impl EventPort for Wire {
         self.out.send_raw();
     }
 
-    async fn wait(&self) {
-        self.into.wait().await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.into.poll_event(cx)
     }
 }
 

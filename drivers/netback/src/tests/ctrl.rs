@@ -36,8 +36,9 @@ struct Ticking;
 impl EventPort for Ticking {
     fn notify(&self) {}
 
-    async fn wait(&self) {
-        embassy_futures::yield_now().await;
+    fn poll_event(&self, cx: &mut Context<'_>) -> Poll<()> {
+        cx.waker().wake_by_ref();
+        Poll::Ready(())
     }
 }
 

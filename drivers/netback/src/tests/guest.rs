@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use driver_api::EventPort;
 use driver_api::fake::Machine;
@@ -25,8 +26,8 @@ impl EventPort for Bell {
         self.0.set(self.0.get() + 1);
     }
 
-    async fn wait(&self) {
-        std::future::pending().await
+    fn poll_event(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }
 

@@ -15,9 +15,9 @@ use driver_api::fake::{GrantsOf, Machine, OwnMemory};
 use driver_api::net::{Frame, Offload, Piece, Port, Refused};
 use hypercall_abi::ids::DomId;
 
+use crate::Control;
 use crate::negotiate::Features;
 use crate::receive::Receiver;
-use crate::stats::Stats;
 use crate::transmit::{HEAD_BYTES, Transmitter};
 use guest::{Bell, Guest, RX_RING, TX_RING};
 
@@ -36,7 +36,7 @@ struct World {
     tx: Tx,
     rx: Rc<Rx>,
     bell: Bell,
-    stats: Rc<Cell<Stats>>,
+    stats: Rc<Control>,
 }
 
 fn ring<Request, Response>(machine: &Rc<Machine>, gref: u32) -> BackRing<driver_api::fake::Page, Request, Response>
@@ -54,7 +54,7 @@ impl World {
     fn new(features: Features) -> Self {
         let machine = Machine::new();
         let guest = Guest::new(&machine, GUEST);
-        let (stats, bell) = (Rc::<Cell<Stats>>::default(), Bell::default());
+        let (stats, bell) = (Rc::<Control>::default(), Bell::default());
         let heads = machine.own(HEAD_BYTES);
         let tx = Transmitter::new(GUEST, ring(&machine, TX_RING), Rc::clone(&machine), heads, Rc::clone(&stats));
         let rx = ring(&machine, RX_RING);

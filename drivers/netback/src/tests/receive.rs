@@ -88,7 +88,7 @@ fn a_burst_is_one_copying_call_and_one_event() {
     }
     world.rx.commit();
     assert_eq!((world.machine.copy_calls.get(), world.bell.0.get()), (1, 1));
-    assert_eq!((world.guest.arrivals().len(), world.stats.get().rx_packets), (40, 40));
+    assert_eq!((world.guest.arrivals().len(), world.stats.stats().rx_packets), (40, 40));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_page_that_cannot_be_written_is_an_error_in_its_own_frame_only() {
     world.rx.commit();
     let statuses: Vec<i16> = world.guest.arrivals().iter().map(|(response, _)| response.status).collect();
     assert_eq!(statuses, [60, NetStatus::Error.raw(), 60]);
-    assert_eq!(world.stats.get().rx_errors, 1);
+    assert_eq!(world.stats.stats().rx_errors, 1);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn senders_wait_for_a_guest_without_room_once_and_no_longer_than_the_patience() 
     assert!(watch.as_mut().poll(&mut cx).is_pending());
     assert!(world.rx.poll_room(&mut cx).is_ready(), "the patience has ended");
     assert_eq!(frame.put(&world, Offload::default()), Ok(()));
-    assert_eq!(world.stats.get().rx_dropped, 1);
+    assert_eq!(world.stats.stats().rx_dropped, 1);
     // It gives room again, and is waited for again.
     world.guest.offer(1);
     world.rx.look();
