@@ -54,7 +54,7 @@ impl<H: Hw> Kernel<H> {
             // It is switching itself off and has not left its pCPU yet.
             return Err(XenError::Again);
         }
-        *vcpu.context.lock() = VcpuContext::at_start(vcpu.id, pc, x0, domain.counter_offset);
+        run.context = VcpuContext::at_start(vcpu.id, pc, x0, domain.counter_offset);
         run.held &= !OFFLINE;
         if run.held == 0 {
             self.sched.enqueue(vcpu, &mut run, H::now());

@@ -48,21 +48,19 @@ impl<H: Hw> LocalCpu<H> {
         }
     }
 
-    /// Puts the registers of `vcpu` on this pCPU.
-    pub fn load(&mut self, kernel: &Kernel<H>, vcpu: &Vcpu<H>, domain: &Domain<H>, frame: &mut TrapFrame, now: Ticks) {
+    /// Puts the registers of a vCPU of `domain` on this pCPU, but for its GIC.
+    pub fn load(&mut self, kernel: &Kernel<H>, context: &VcpuContext, domain: &Domain<H>, frame: &mut TrapFrame) {
         self.domain = Some(domain.id);
-        let context = vcpu.context.lock();
         H::copy_frame(frame, &context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
-        vcpu.gic.load::<H>(&context.el1, now);
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.
     #[inline(never)]
     pub fn fp_trap(&mut self) {
         if let Some(current) = &self.current {
-            H::load_fp(&current.vcpu.context.lock().fp);
+            H::load_fp(&current.vcpu.run.lock().context.fp);
             self.fp_loaded = true;
         }
     }

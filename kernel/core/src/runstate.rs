@@ -1,12 +1,15 @@
 //! How a vCPU stands: whether it runs and where, what keeps it from running, and where its time has gone
 //! (Xen public/vcpu.h).
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use hypercall_abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
 use zerocopy::IntoBytes;
 
 use crate::addr::PAGE_SIZE;
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
+use crate::vcpu::VcpuContext;
 
 /// The vCPU waits for an interrupt or an event.
 pub const BLOCKED: u32 = 1 << 0;
@@ -30,6 +33,8 @@ pub struct Run {
     /// Reasons not to run (`BLOCKED` and its like). They may change at any time: its state follows when its pCPU, if it
     /// has one, has noticed.
     pub held: u32,
+    /// Its registers while it is on no pCPU.
+    pub context: VcpuContext,
     /// When the alarm goes off that it has set on `pcpu` as it went to sleep.
     pub alarm: Option<Ticks>,
     /// The guest's copy of the times, if it asked for one.
@@ -55,6 +60,7 @@ impl Run {
             spent: [0; 4],
             pcpu: PcpuId(0),
             held: OFFLINE | PAUSED,
+            context: VcpuContext::default(),
             alarm: None,
             area: None,
         }
@@ -100,10 +106,11 @@ impl Run {
 
     /// Writes the guest's copy, if there is one, as of the last change; `flagged` when the guest wants to see whether
     /// it is just being written.
-    pub fn publish<H: Hw>(&self, flagged: bool) {
+    #[inline(always)]
+    pub fn publish<H: Hw>(&self, flagged: &AtomicBool) {
         let Some(area) = &self.area else { return };
         let info = self.info::<H>(self.since);
-        if flagged {
+        if flagged.load(Ordering::Relaxed) {
             area.write::<H>(&RunstateInfo { state_entry_time: info.state_entry_time | RUNSTATE_UPDATE, ..info });
         }
         area.write::<H>(&info);
@@ -111,6 +118,7 @@ impl Run {
 }
 
 impl RunstateArea {
+    #[inline(never)]
     fn write<H: Hw>(&self, info: &RunstateInfo) {
         let split = usize::try_from(PAGE_SIZE - self.offset).map_or(0, |left| left.min(size_of::<RunstateInfo>()));
         let (head, tail) = info.as_bytes().split_at(split);

@@ -48,14 +48,11 @@ pub struct Vcpu<H: Hw> {
     pub id: VcpuId,
     /// The domain's id. The domain owns the vCPU, so there is no reference back; the pCPU that runs it holds both.
     pub domid: DomId,
-    /// The saved registers. Guards itself; held only by the pCPU that switches the vCPU in or out, and by
-    /// who starts a vCPU that does not run.
-    pub context: SpinMutex<VcpuContext>,
     /// Private interrupts and list registers.
     pub gic: VcpuGic,
     /// The emulated physical timer.
     pub ptimer: PhysicalTimer,
-    /// How it stands with the scheduler. Taken before a run queue's lock.
+    /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
     pub run: SpinMutex<Run>,
     /// pCPUs that it may use, a bit each.
     pub affinity: AtomicU64,
@@ -82,7 +79,6 @@ impl<H: Hw> Vcpu<H> {
         Vcpu {
             id,
             domid,
-            context: SpinMutex::new(VcpuContext::default()),
             gic: VcpuGic::default(),
             ptimer: PhysicalTimer::default(),
             run: SpinMutex::new(Run::new(H::now())),

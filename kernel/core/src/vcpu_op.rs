@@ -73,7 +73,7 @@ fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, arg: &Register
     let area = if at.raw() == 0 { None } else { Some(RunstateArea { first: pin(at)?, offset: at.offset(), second }) };
     let mut run = target.run.lock();
     let before = core::mem::replace(&mut run.area, area);
-    run.publish::<H>(call.domain.runstate_flag.load(Ordering::Relaxed));
+    run.publish::<H>(&call.domain.runstate_flag);
     drop(run);
     // What was there before is unpinned behind the lock.
     drop(before);

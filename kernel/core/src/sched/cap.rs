@@ -7,12 +7,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::mutex::SpinMutex;
 
+use super::fair::period;
 use crate::hw::{Hw, Ticks};
-
-/// 10 ms, as in Xen's credit2: any 100 ms hold one budget at most beyond their share.
-fn period<H: Hw>() -> Ticks {
-    u64::from(H::frequency()) / 100
-}
 
 /// What a domain may run.
 #[derive(Default)]

@@ -18,8 +18,9 @@ use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::MAX_VCPUS_TOTAL;
 use crate::vcpu::Vcpu;
 
-/// In which time everybody who waits has a turn, unless that would be too short a one: 10 ms.
-fn period<H: Hw>() -> Ticks {
+/// In which time everybody who waits has a turn, unless that would be too short a one, and for which a cap has its budget, as
+/// in Xen's credit2: 10 ms. So any 100 ms hold one budget at most beyond their share.
+pub(super) fn period<H: Hw>() -> Ticks {
     u64::from(H::frequency()) / 100
 }
 
@@ -127,14 +128,19 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     }
 
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>> {
-        let Waiting { vcpu, weight, .. } = self.heap.pop()?;
+        let Some(Waiting { vcpu, weight, .. }) = self.heap.pop() else {
+            // The turn of one that did not come to run, if there is such a turn.
+            self.running = None;
+            return None;
+        };
         self.weights -= weight;
         Some(vcpu)
     }
 
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
         let may = self.heap.peek()?.vcpu.affinity.load(Relaxed) & (1 << thief.0) != 0;
-        if may { self.pop() } else { None }
+        // What it has run here means nothing there.
+        if may { self.pop().inspect(|vcpu| vcpu.vruntime.store(u64::MAX, Relaxed)) } else { None }
     }
 
     fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) -> Option<Ticks> {

@@ -30,7 +30,7 @@ pub use switch::reschedule;
 pub trait Policy<H: Hw> {
     /// Adds a runnable vCPU.
     fn push(&mut self, vcpu: H::Shared<Vcpu<H>>, now: Ticks);
-    /// Takes the vCPU that should run next.
+    /// Takes the vCPU that should run next. If there is none, none runs here.
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>>;
@@ -46,6 +46,9 @@ pub trait Policy<H: Hw> {
     fn waiting(&self) -> usize;
 }
 
+/// The vCPU that a pCPU takes next, and when its turn is over or an alarm goes off.
+type Next<H> = (<H as Hw>::Shared<Vcpu<H>>, Ticks);
+
 /// What waits on a pCPU.
 pub struct Queues<H: Hw> {
     ready: FairQueue<H>,
@@ -54,10 +57,11 @@ pub struct Queues<H: Hw> {
 }
 
 impl<H: Hw> Queues<H> {
-    /// Sets this pCPU's timer to the earliest alarm, the end of the turn of who runs, `limit` by its domain's cap, or
-    /// `own`, a timer of it. There is none while a vCPU runs alone, without a cap and without timers.
-    fn program(&self, end: Option<Ticks>, own: Option<Ticks>, limit: Ticks) {
-        H::set_deadline(earliest([end, self.alarms.earliest(), own, Some(limit)]));
+    /// Takes the vCPU that should run next; its turn begins.
+    fn begin(&mut self, now: Ticks) -> Option<Next<H>> {
+        let vcpu = self.ready.pop()?;
+        let end = self.ready.start(&vcpu, now);
+        Some((vcpu, earliest([end, self.alarms.earliest()]).unwrap_or(Ticks::MAX)))
     }
 }
 
@@ -186,7 +190,8 @@ impl<H: Hw> Kernel<H> {
     /// It is held first and then looks, while a sender makes an interrupt pending first and then takes the hold back:
     /// so one of the two sees the other.
     pub fn block(&self, vcpu: &H::Shared<Vcpu<H>>) -> bool {
-        self.hold(vcpu, BLOCKED);
+        vcpu.run.lock().held |= BLOCKED;
+        self.sched.again(H::pcpu()).store(true, Ordering::Release);
         let blocked = !vcpu.gic.deliverable::<H>();
         if !blocked {
             self.release(vcpu, BLOCKED);

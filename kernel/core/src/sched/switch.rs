@@ -4,21 +4,22 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::vcpu::Runstate;
 
-use super::{Alarm, Policy};
+use super::{Alarm, Next, Policy};
 use crate::context::TrapFrame;
-use crate::exit;
+use crate::exit::{self, VTIMER_PPI};
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
-use crate::runstate::CAPPED;
+use crate::runstate::{CAPPED, earliest};
 use crate::vcpu::Vcpu;
 use crate::vgic::VcpuGic;
+use crate::vtimer;
 
 /// Chooses anew what this pCPU runs. On return a vCPU is on, `frame` holds its registers, and the timer is set.
 #[inline(never)]
 pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     kernel.sched.again(cpu.id).store(false, Ordering::SeqCst);
-    let mut now = H::now();
+    let now = H::now();
     if let Some(Current { vcpu, domain }) = &cpu.current
         && vcpu.held() == 0
         && allows(vcpu, cpu.id)
@@ -32,20 +33,14 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
         let queues = kernel.sched.queues(cpu.id);
         let end = queues.ready.turn_end(now);
         if now < cpu.limit && end.is_none_or(|end| end > now) {
-            queues.program(end, vcpu.ptimer.deadline(), cpu.limit);
+            H::set_deadline(earliest([end, queues.alarms.earliest(), vcpu.ptimer.deadline(), Some(cpu.limit)]));
             return;
         }
     }
-    let mut next = cpu.current.take().and_then(|current| kernel.take_off(cpu, frame, &current, now));
-    loop {
-        match next.take().or_else(|| kernel.next(cpu.id)) {
-            Some(vcpu) => {
-                if kernel.put_on(cpu, frame, vcpu, now) {
-                    return;
-                }
-            }
-            None => now = kernel.idle(cpu),
-        }
+    let next = cpu.current.take().and_then(|current| kernel.take_off(cpu, frame, &current, now));
+    match next.map(|next| kernel.put_on(cpu, frame, next, now)) {
+        Some(true) => {}
+        Some(false) | None => kernel.search(cpu, frame, now),
     }
 }
 
@@ -54,34 +49,44 @@ fn allows<H: Hw>(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
 }
 
 impl<H: Hw> Kernel<H> {
+    /// Sleeps until there is a vCPU that this pCPU can take, and puts it on.
+    #[inline(never)]
+    fn search(&'static self, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, mut now: Ticks) {
+        loop {
+            match self.next(cpu.id, now).map(|next| self.put_on(cpu, frame, next, now)) {
+                Some(true) => return,
+                Some(false) => {}
+                None => now = self.idle(cpu),
+            }
+        }
+    }
+
     /// Takes the next vCPU for this pCPU from its own queue, or from another one's.
-    fn next(&self, id: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
-        let own = self.sched.queues(id).ready.pop();
-        own.or_else(|| self.sched.queues.iter().find_map(|queues| queues.lock().ready.steal(id)))
+    fn next(&self, id: PcpuId, now: Ticks) -> Option<Next<H>> {
+        let own = self.sched.queues(id).begin(now);
+        own.or_else(|| {
+            let vcpu = self.sched.queues.iter().find_map(|queues| queues.lock().ready.steal(id))?;
+            let mut queues = self.sched.queues(id);
+            queues.ready.push(vcpu, now);
+            queues.begin(now)
+        })
     }
 
     /// Saves the vCPU that ran here, then lets it go: back into a run queue, or to sleep with an alarm for its timers,
     /// which no hardware watches from now on. Returns the next one if that is at hand.
-    #[inline]
-    fn take_off(
-        &self,
-        cpu: &mut LocalCpu<H>,
-        frame: &TrapFrame,
-        current: &Current<H>,
-        now: Ticks,
-    ) -> Option<H::Shared<Vcpu<H>>> {
+    fn take_off(&self, cpu: &mut LocalCpu<H>, frame: &TrapFrame, current: &Current<H>, now: Ticks) -> Option<Next<H>> {
         let vcpu = &current.vcpu;
-        cpu.save(frame, &mut vcpu.context.lock());
-        VcpuGic::unload(self, current);
+        let timer_in_flight = VcpuGic::unload(self, current);
         current.domain.budget.settle(cpu.limit, now);
-        // Behind this lock another pCPU may take the vCPU: everything of it is saved.
         let mut run = vcpu.run.lock();
-        if run.held != 0 {
-            run.alarm = vcpu.deadline(&vcpu.context.lock().el1);
+        cpu.save(frame, &mut run.context);
+        if timer_in_flight {
+            H::set_active(VTIMER_PPI, false);
         }
         let mut queues = self.sched.queues(cpu.id);
         queues.ready.stop(vcpu, now);
         if run.held != 0 {
+            run.alarm = vcpu.deadline(&run.context.el1);
             run.enter_sleep(now);
             if let Some(at) = run.alarm {
                 queues.alarms.set(at, Alarm::Vcpu(vcpu.clone()));
@@ -97,47 +102,45 @@ impl<H: Hw> Kernel<H> {
                 queues = self.sched.queues(cpu.id);
             }
         }
-        let next = queues.ready.pop();
+        let next = queues.begin(now);
         drop(queues);
-        run.publish::<H>(current.domain.runstate_flag.load(Ordering::Relaxed));
+        run.publish::<H>(&current.domain.runstate_flag);
         next
     }
 
     /// Puts a vCPU on this pCPU; false if it is held after all, its domain has used up its cap, or is gone.
-    fn put_on(&self, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, vcpu: H::Shared<Vcpu<H>>, now: Ticks) -> bool {
+    #[inline(always)]
+    fn put_on(&self, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, (vcpu, until): Next<H>, now: Ticks) -> bool {
         let Some(domain) = self.domains.get(vcpu.domid) else { return false };
-        {
-            let mut run = vcpu.run.lock();
-            if run.held != 0 {
+        let mut run = vcpu.run.lock();
+        if run.held != 0 {
+            run.enter_sleep(now);
+            return false;
+        }
+        if !allows(&vcpu, cpu.id) {
+            // Its affinity has changed while it waited.
+            self.sched.enqueue(&vcpu, &mut run, now);
+            return false;
+        }
+        cpu.limit = match domain.budget.lend::<H>(now) {
+            Ok(limit) => limit,
+            Err(again) => {
+                run.held |= CAPPED;
+                run.alarm = Some(again);
                 run.enter_sleep(now);
+                vcpu.moves(&mut run, cpu.id);
+                self.sched.queues(cpu.id).alarms.set(again, Alarm::Vcpu(vcpu.clone()));
                 return false;
             }
-            if !allows(&vcpu, cpu.id) {
-                // Its affinity has changed while it waited.
-                self.sched.enqueue(&vcpu, &mut run, now);
-                return false;
-            }
-            cpu.limit = match domain.budget.lend::<H>(now) {
-                Ok(limit) => limit,
-                Err(again) => {
-                    run.held |= CAPPED;
-                    run.alarm = Some(again);
-                    run.enter_sleep(now);
-                    vcpu.moves(&mut run, cpu.id);
-                    self.sched.queues(cpu.id).alarms.set(again, Alarm::Vcpu(vcpu.clone()));
-                    return false;
-                }
-            };
-            vcpu.moves(&mut run, cpu.id);
-            run.enter(Runstate::Running, now);
-            run.publish::<H>(domain.runstate_flag.load(Ordering::Relaxed));
-        }
-        cpu.load(self, &vcpu, &domain, frame, now);
-        {
-            let mut queues = self.sched.queues(cpu.id);
-            let end = queues.ready.start(&vcpu, now);
-            queues.program(end, vcpu.ptimer.deadline(), cpu.limit);
-        }
+        };
+        vcpu.moves(&mut run, cpu.id);
+        run.enter(Runstate::Running, now);
+        run.publish::<H>(&domain.runstate_flag);
+        cpu.load(self, &run.context, &domain, frame);
+        let due = vtimer::is_due(&run.context.el1, now);
+        drop(run);
+        vcpu.gic.load::<H>(due);
+        H::set_deadline(earliest([Some(until), vcpu.ptimer.deadline(), Some(cpu.limit)]));
         cpu.current = Some(Current { vcpu, domain });
         true
     }
@@ -149,12 +152,10 @@ impl<H: Hw> Kernel<H> {
         self.sched.idle.fetch_or(bit, Ordering::SeqCst);
         let queues = self.sched.queues(cpu.id);
         if queues.ready.waiting() == 0 {
-            queues.program(None, None, Ticks::MAX);
+            H::set_deadline(queues.alarms.earliest());
             drop(queues);
             H::wait_for_interrupt();
             exit::interrupts(self, cpu);
-        } else {
-            drop(queues);
         }
         self.sched.idle.fetch_and(!bit, Ordering::SeqCst);
         self.sched.again(cpu.id).store(false, Ordering::SeqCst);

@@ -91,7 +91,7 @@ impl Bank {
 
     /// Interrupt `i` as a list register shall have it. The end of a linked one is that of the physical one too; that of one
     /// which is pending because of its line makes EL2 look at the line.
-    #[inline]
+    #[inline(always)]
     pub(super) fn entry(&self, i: u32, state: u64) -> Lr {
         let is = |mask: u32| mask >> (i & 31) & 1 != 0;
         let number = u64::from(self.base | i & 31);
@@ -114,7 +114,7 @@ impl Bank {
     }
 
     /// Interrupt `i` goes into a list register as pending, and no other of these is in one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_alone(&mut self, i: u32) -> Lr {
         self.latch &= !(1 << (i & 31));
         (self.not_pending, self.not_active) = (0, 0);

@@ -1,5 +1,7 @@
 //! The distributor: the shared interrupts of a domain, and the choice of what goes into list registers.
 
+use core::sync::atomic::Ordering;
+
 use heapless::Vec;
 use hypercall_abi::arm::vcpu_of_affinity;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
@@ -128,7 +130,9 @@ pub(super) fn change<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, ch
 /// Brings the list registers of this pCPU up to date for the vCPU that goes on here.
 #[inline(never)]
 pub fn flush<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
-    if !current.vcpu.gic.flush_alone::<H>() {
+    let gic = &current.vcpu.gic;
+    if !gic.flush_alone::<H>(&mut gic.lock()) {
+        gic.marks.store(0, Ordering::SeqCst);
         refill(kernel, current, H::list_registers().min(MAX_LRS));
     }
 }

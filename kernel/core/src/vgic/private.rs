@@ -85,13 +85,14 @@ impl Private {
         held.fold(0, |mask, lr| mask | 1u32.checked_shl(lr.irq().wrapping_sub(base)).unwrap_or(0))
     }
 
-    /// Whether the guest could take an interrupt from here, now or when what has just ended is looked at.
+    /// Whether the guest, which runs here, could take an interrupt, now or when what has just ended is looked at.
     pub(super) fn is_deliverable<H: Hw>(&self) -> bool {
-        self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.is(Lr::EOI) && !lr.is(Lr::ACTIVE))
+        !self.is_idle::<H>()
+            && self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.is(Lr::EOI) && !lr.is(Lr::ACTIVE))
     }
 
     /// Puts an interrupt into list register `n` of this pCPU, as the last one for now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put<H: Hw>(&mut self, n: usize, lr: Lr) {
         H::write_lr(n, lr.0);
         if let Some(written) = self.lrs.get_mut(n) {

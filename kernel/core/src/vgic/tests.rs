@@ -12,7 +12,7 @@ use super::*;
 use crate::context::El1Context;
 use crate::domain::Domain;
 use crate::fake::{Fake, Shared, params, reset, with};
-use crate::hw::PcpuId;
+use crate::hw::{Interrupts, PcpuId};
 use crate::local::Current;
 
 const PENDING: u64 = 1 << 62;
@@ -121,11 +121,13 @@ impl Gic {
     }
 
     fn load(&self, vcpu: usize) {
-        self.vcpu(vcpu).load::<Fake>(&El1Context::default(), Fake::now());
+        self.vcpu(vcpu).load::<Fake>(false);
     }
 
     fn unload(&self, vcpu: usize) {
-        VcpuGic::unload(&self.kernel, &self.current(vcpu));
+        if VcpuGic::unload(&self.kernel, &self.current(vcpu)) {
+            <Fake as Interrupts>::set_active(IntId(27), false);
+        }
     }
 
     /// What every return to the guest does.

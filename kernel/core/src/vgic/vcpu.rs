@@ -7,8 +7,8 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::dist::refill;
 use super::private::{Lr, Private};
-use crate::context::El1Context;
-use crate::hw::{Hw, IntId, Ticks};
+use crate::exit::VTIMER_PPI;
+use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::Current;
 use crate::vtimer;
@@ -18,7 +18,7 @@ use crate::vtimer;
 pub struct VcpuGic {
     /// What the next return to the guest must look at, [`OWN`] or [`ALL`]. Set after what it is about has changed, and
     /// taken before that is looked at.
-    marks: AtomicU8,
+    pub(super) marks: AtomicU8,
     /// Guards the private interrupts and the list registers. Taken inside the distributor's lock where both are
     /// held, and never together with that of another vCPU.
     state: SpinMutex<Private>,
@@ -28,7 +28,6 @@ pub struct VcpuGic {
 pub(super) const OWN: u8 = 1;
 /// A shared interrupt of this vCPU has changed, or list registers have to be filled anew for another reason.
 pub(super) const ALL: u8 = 2;
-const VTIMER: IntId = IntId(GUEST_TIMER_VIRT_PPI);
 pub(super) const VTIMER_BIT: u32 = 1 << GUEST_TIMER_VIRT_PPI;
 
 impl VcpuGic {
@@ -46,8 +45,8 @@ impl VcpuGic {
         self.marks.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether an interrupt is pending that the guest could take, or one may be after a look. A vCPU that goes to sleep
-    /// says so before it asks, and whoever makes an interrupt pending marks it before waking it, so that one sees the other.
+    /// Whether an interrupt is pending that the guest here could take, or may be after a look. A vCPU that goes to sleep
+    /// says so before it asks, and whoever makes an interrupt pending marks it before waking it: one sees the other.
     pub fn deliverable<H: Hw>(&self) -> bool {
         self.marks.load(Ordering::SeqCst) != 0 || self.lock().is_deliverable::<H>()
     }
@@ -98,14 +97,15 @@ impl VcpuGic {
 
     /// Brings the list registers of this pCPU, where the vCPU runs, up to date, if no more than one private interrupt is to
     /// be put into an idle one: the usual case, and the short one.
-    #[inline]
-    pub(super) fn flush_alone<H: Hw>(&self) -> bool {
-        if self.marks.swap(0, Ordering::SeqCst) & ALL != 0 {
-            return false;
+    #[inline(always)]
+    pub(super) fn flush_alone<H: Hw>(&self, state: &mut Private) -> bool {
+        let own = self.marks.load(Ordering::SeqCst) == OWN;
+        let alone = own && state.place_alone::<H>(state.bank.ready().trailing_zeros());
+        if alone {
+            // This mark is set under the lock, so that what it is about has been looked at.
+            self.marks.fetch_and(!OWN, Ordering::SeqCst);
         }
-        let mut state = self.lock();
-        let first = state.bank.ready().trailing_zeros();
-        state.place_alone::<H>(first)
+        alone
     }
 
     /// A timer interrupt that came while it was disabled is delivered only if the timer still wants it.
@@ -115,28 +115,33 @@ impl VcpuGic {
         let state = &mut *self.lock();
         if VTIMER_BIT & state.bank.latch & !state.bank.enabled != 0 && state.is_here::<H>() && !vtimer::line::<H>() {
             state.bank.latch &= !VTIMER_BIT;
-            H::deactivate(VTIMER);
+            H::deactivate(VTIMER_PPI);
         }
     }
 
-    /// Puts the vCPU on this pCPU. `el1` is what is being loaded: a virtual timer that is due is delivered right away
-    /// instead of by a physical interrupt after the entry.
-    pub fn load<H: Hw>(&self, el1: &El1Context, now: Ticks) {
-        let Private { bank, on, .. } = &mut *self.lock();
-        *on = Some(H::pcpu());
-        if bank.enabled & VTIMER_BIT != 0 && (bank.latch | bank.active) & VTIMER_BIT == 0 && vtimer::is_due(el1, now) {
+    /// Puts the vCPU on this pCPU. A virtual timer that is due is delivered right away instead of by a physical interrupt
+    /// after the entry, and so is the one private interrupt that the vCPU was woken for.
+    #[inline(always)]
+    pub fn load<H: Hw>(&self, due: bool) {
+        let mut state = self.lock();
+        state.on = Some(H::pcpu());
+        let bank = &mut state.bank;
+        if due && VTIMER_BIT & bank.enabled & !(bank.latch | bank.active) != 0 {
             bank.raise(GUEST_TIMER_VIRT_PPI);
             self.mark(OWN);
         }
         if (bank.latch | bank.active) & VTIMER_BIT != 0 {
             // The guest's deactivation ends the physical interrupt of the pCPU that it runs on by then.
-            H::set_active(VTIMER, true);
+            H::set_active(VTIMER_PPI, true);
         }
+        self.flush_alone::<H>(&mut state);
     }
 
     /// Takes the vCPU off this pCPU. What its list registers hold waits until it is on one again; a shared interrupt that
-    /// goes to another one by now is handed on, since this one may never be back.
-    pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
+    /// goes to another one by now is handed on, since this one may never be back. True if the virtual timer's interrupt is
+    /// in flight: when that timer is stopped, the caller ends the physical one, so that the next vCPU's can come.
+    #[inline]
+    pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) -> bool {
         let gic = &current.vcpu.gic;
         let mut state = gic.lock();
         if gic.marks.load(Ordering::SeqCst) & ALL != 0 || !state.is_idle::<H>() {
@@ -145,9 +150,6 @@ impl VcpuGic {
             state = gic.lock();
         }
         (state.used, state.on) = (0, None);
-        if (state.bank.latch | state.bank.active) & VTIMER_BIT != 0 {
-            // The next vCPU's timer must be able to interrupt.
-            H::set_active(VTIMER, false);
-        }
+        (state.bank.latch | state.bank.active) & VTIMER_BIT != 0
     }
 }

@@ -277,7 +277,8 @@ fn psci_switches_vcpus_on_and_tells_who_is_on() {
     assert_eq!(guest.smccc(on, [1, RAM + 0x40, 7]), psci(PsciResult::AlreadyOn));
     assert_eq!(info(&mut guest, 1), 0);
     {
-        let context = guest.domain.vcpus()[1].context.lock();
+        let run = guest.domain.vcpus()[1].run.lock();
+        let context = &run.context;
         assert_eq!((context.frame.pc, context.frame.x[0], context.el1.vmpidr_el2), (RAM + 0x40, 7, 1 << 31 | 1));
     }
     // The first switches itself off; the second takes the pCPU.

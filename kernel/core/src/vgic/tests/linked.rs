@@ -31,7 +31,7 @@ fn a_timer_that_is_due_when_its_vcpu_comes_back_is_delivered_with_the_entry() {
     gic.write_redist(0, 0x1_0100, 1 << 27);
     gic.unload(0);
     let due = El1Context { cntv_ctl_el0: 1, cntv_cval_el0: 10, ..El1Context::default() };
-    gic.vcpu(0).load::<Fake>(&due, Fake::now());
+    gic.vcpu(0).load::<Fake>(crate::vtimer::is_due(&due, Fake::now()));
     gic.enter(0);
     assert!(with(|s| s.active.contains(&IntId(27))));
     assert_eq!(gic.acknowledge(), Some(27));
