@@ -16,7 +16,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 
 use dom0_core::format::{BridgeInfo, BridgePort, NatState};
-use dom0_core::network::{BridgeConfig, Ip, Mode};
+use dom0_core::network::{BridgeConfig, Cidr, Ip, Mode};
 use embassy_time::Instant;
 use nat::ForwardError;
 use netport::MAX_MTU;
@@ -45,8 +45,12 @@ pub enum SwitchError {
     NoNic(String),
     /// Another bridge has the network device.
     NicInUse(String, String),
-    /// There is no bridge with an address of Dom0's outside that serves no other nat bridge.
+    /// There is no bridge that leads out of the machine and has an address of Dom0's.
     NoUplink,
+    /// It does not lead out of the machine.
+    NotUplink(String),
+    /// Another nat bridge has addresses of the same network.
+    Overlaps(Cidr, String),
     /// Dom0 has no address on it.
     NoAddress(String),
     /// It is not in mode `nat`.
@@ -65,9 +69,9 @@ impl fmt::Display for SwitchError {
             Self::InUse(name) => write!(f, "bridge {name} is in use"),
             Self::NoNic(name) => write!(f, "the machine has no network device {name}"),
             Self::NicInUse(nic, bridge) => write!(f, "network device {nic} is in use by bridge {bridge}"),
-            Self::NoUplink => f.write_str(
-                "mode nat needs a bridge in mode bridge that has an address of Dom0's and serves no other nat bridge",
-            ),
+            Self::NoUplink => f.write_str("mode nat needs a bridge in mode bridge that has an address of Dom0's"),
+            Self::NotUplink(name) => write!(f, "bridge {name} is not in mode bridge"),
+            Self::Overlaps(cidr, name) => write!(f, "ip {cidr}: bridge {name} has addresses of that network"),
             Self::NoAddress(name) => write!(f, "Dom0 has no address on bridge {name}"),
             Self::NotNat(name) => write!(f, "bridge {name} is not in mode nat"),
             Self::Forward(error) => error.fmt(f),
@@ -133,7 +137,8 @@ impl Switch {
             return Ok(Rc::clone(network));
         }
         let (name, mode, ip, vlans) = (name.to_string(), Mode::HostOnly, Ip::None, Vlans::default());
-        self.make(BridgeConfig { name, mode, ip, gateway: None, dns: None, nic: None, vlans, echo: false })
+        let (gateway, dns, nic, uplink) = (None, None, None, None);
+        self.make(BridgeConfig { name, mode, ip, gateway, dns, nic, uplink, vlans, echo: false })
     }
 
     /// Makes a bridge.
@@ -160,7 +165,7 @@ impl Switch {
     fn make(&self, config: BridgeConfig) -> Result<Rc<Network>, SwitchError> {
         let nic = config.nic.as_deref().map(|name| self.free_nic(name)).transpose()?;
         let uplink = match config.mode {
-            Mode::Nat => Some(self.uplink().ok_or(SwitchError::NoUplink)?),
+            Mode::Nat => Some(self.uplink(&config)?),
             Mode::HostOnly | Mode::Bridge => None,
         };
         let scratch = BridgeMemory::take(SCRATCH_BYTES).ok_or(SwitchError::Memory)?;
@@ -211,14 +216,24 @@ impl Switch {
         Ok(Some((station, running)))
     }
 
-    /// A bridge that leads out of the machine and on which Dom0 is a station that nobody else hides behind.
-    fn uplink(&self) -> Option<Rc<Network>> {
+    /// The bridge through which a nat bridge leads out of the machine: the one that it names, or the first with an address of
+    /// Dom0's.
+    fn uplink(&self, nat: &BridgeConfig) -> Result<Rc<Network>, SwitchError> {
         let networks = self.networks.borrow();
-        let free = |network: &&Rc<Network>| {
-            let station = network.station.as_ref();
-            network.config.mode == Mode::Bridge && station.is_some_and(|station| !station.gate.has_router())
+        let overlaps = |network: &&Rc<Network>| match (network.config.mode, network.config.ip, nat.ip) {
+            (Mode::Nat, Ip::Static(other), Ip::Static(own)) => own.overlaps(other),
+            _ => false,
         };
-        networks.values().find(free).cloned()
+        if let (Some(other), Ip::Static(own)) = (networks.values().find(overlaps), nat.ip) {
+            return Err(SwitchError::Overlaps(own, other.config.name.clone()));
+        }
+        let leads_out = |network: &&Rc<Network>| network.config.mode == Mode::Bridge;
+        let Some(name) = &nat.uplink else {
+            let found = networks.values().filter(leads_out).find(|network| network.station.is_some());
+            return found.cloned().ok_or(SwitchError::NoUplink);
+        };
+        let network = networks.get(name).ok_or_else(|| SwitchError::Unknown(name.clone()))?;
+        Some(network).filter(leads_out).cloned().ok_or_else(|| SwitchError::NotUplink(name.clone()))
     }
 
     /// Starts an iperf3 server at Dom0's address on a bridge.

@@ -28,16 +28,17 @@ pub struct WayOut {
 impl WayOut {
     /// Leads from Dom0's place `inner`, which has `cidr`, to the bridge `uplink`, of which Dom0 is a station too.
     pub fn open(inner: &Station, cidr: Cidr, uplink: Rc<Network>, seed: u64) -> Result<Self, SwitchError> {
-        let outer =
-            uplink.station.as_ref().filter(|station| !station.gate.has_router()).ok_or(SwitchError::NoUplink)?;
+        let outer = uplink.station.as_ref().ok_or_else(|| SwitchError::NoAddress(uplink.config.name.clone()))?;
         let memory = BridgeMemory::take(nat::MEMORY).ok_or(SwitchError::Memory)?;
         let nat = Nat::new(Inside { host: cidr.address, mask: cidr.mask() }, seed);
         let macs = [inner.mac.0, outer.mac.0];
         let router = Router::new(nat, macs, memory, Rc::new(GrantCopier), || Instant::now().as_secs());
-        let (Some(inside), Some(outside)) = (inner.plug(), outer.plug()) else { return Err(SwitchError::NoUplink) };
+        let (Some(inside), Some(outside)) = (inner.plug(), outer.plug()) else {
+            return Err(SwitchError::NoAddress(uplink.config.name.clone()));
+        };
         router.connect(&inside, &outside);
-        inner.gate.set_router(Some((Facing::Inside, Rc::clone(&router))));
-        outer.gate.set_router(Some((Facing::Outside, Rc::clone(&router))));
+        inner.gate.add_router(Facing::Inside, &router);
+        outer.gate.add_router(Facing::Outside, &router);
         Ok(WayOut { router, uplink })
     }
 
@@ -104,7 +105,7 @@ impl WayOut {
 impl Drop for WayOut {
     fn drop(&mut self) {
         if let Some(outer) = &self.uplink.station {
-            outer.gate.set_router(None);
+            outer.gate.remove_router(&self.router);
         }
     }
 }

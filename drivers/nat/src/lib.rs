@@ -9,7 +9,8 @@
 //! [`Nat`] is the translation alone, over the heads of frames: connections with expiry, forwarded ports, checksums brought up to date
 //! (RFC 1624), the packets that messages of ICMP quote. [`Router`] finds Ethernet addresses and passes frames on, whose bytes
 //! behind the head stay where their sender has them until they are copied once, as between two ports of a bridge. A [`Gate`] is the
-//! host's port on a bridge: it takes what the router does not want for the host itself.
+//! host's port on a bridge: it takes what the router does not want for the host itself. Several routers may share the host's place outside:
+//! none takes a port there that another one uses.
 //!
 //! # What a guest can do
 //!

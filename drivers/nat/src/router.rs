@@ -91,7 +91,7 @@ impl<P: Port> Face<P> {
 
 /// The router.
 pub struct Router<P, M> {
-    nat: RefCell<Nat>,
+    nat: Rc<RefCell<Nat>>,
     outside: Cell<Option<Outside>>,
     inner: Face<P>,
     outer: Face<P>,
@@ -111,7 +111,7 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
     pub fn new(nat: Nat, macs: [MacBytes; 2], memory: M, copier: Rc<dyn CopyGrants>, clock: fn() -> u64) -> Rc<Self> {
         let (heads, [inner, outer]) = (Rc::new(memory), macs);
         Rc::new(Router {
-            nat: RefCell::new(nat),
+            nat: Rc::new(RefCell::new(nat)),
             outside: Cell::new(None),
             inner: Face::new(Facing::Inside, inner),
             outer: Face::new(Facing::Outside, outer),
@@ -141,6 +141,12 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
     /// The connections and forwards. The router must not be used while it is held.
     pub fn nat(&self) -> RefMut<'_, Nat> {
         self.nat.borrow_mut()
+    }
+
+    /// Another router has the same address outside.
+    pub(crate) fn share_with(&self, other: &Self) {
+        self.nat.borrow_mut().share_with(&other.nat);
+        other.nat.borrow_mut().share_with(&self.nat);
     }
 
     /// The counters.

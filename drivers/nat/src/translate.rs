@@ -1,7 +1,9 @@
 //! Address translation: guests behind one address, and ports of that address that lead to guests (RFC 3022, RFC 5382,
 //! RFC 5508). What a packet says is changed in the head of its frame; nothing is allocated for it.
 
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 use core::net::Ipv4Addr;
 
@@ -108,6 +110,8 @@ pub struct Nat {
     table: Table,
     parts: Parts,
     forwards: Vec<PortForward>,
+    /// The translations that have the same address outside: a port that one of them uses is not free here.
+    others: Vec<Weak<RefCell<Nat>>>,
     random: u64,
 }
 
@@ -123,6 +127,7 @@ impl Nat {
             table,
             parts: Parts::default(),
             forwards: Vec::with_capacity(FORWARDS),
+            others: Vec::new(),
             random: seed.rotate_left(32) | 1,
         }
     }
@@ -194,7 +199,8 @@ impl Nat {
         if forward.port >= FIRST_PORT {
             return Err(ForwardError::Reserved);
         }
-        if self.forward_of(forward.protocol, forward.port).is_some() {
+        let led = |nat: &Nat| nat.forward_of(forward.protocol, forward.port).is_some();
+        if led(self) || self.another(led) {
             return Err(ForwardError::Taken);
         }
         if self.forwards.len() >= FORWARDS {
@@ -221,6 +227,17 @@ impl Nat {
 
     fn forward_of(&self, protocol: Protocol, port: u16) -> Option<PortForward> {
         self.forwards.iter().copied().find(|forward| (forward.protocol, forward.port) == (protocol, port))
+    }
+
+    /// Another translation has the same address outside.
+    pub(crate) fn share_with(&mut self, other: &Rc<RefCell<Nat>>) {
+        self.others.retain(|nat| nat.strong_count() != 0);
+        self.others.push(Rc::downgrade(other));
+    }
+
+    /// Whether that is so of another translation with the same address outside.
+    fn another(&self, is_so: impl Fn(&Nat) -> bool) -> bool {
+        self.others.iter().filter_map(Weak::upgrade).any(|nat| is_so(&nat.borrow()))
     }
 
     /// Translates a frame of a guest, charged to `owner`. `blank` says that only the pseudo header's sum is in its transport
@@ -338,7 +355,8 @@ impl Nat {
         }
         let mut port = inside.1;
         for _ in 0..TRIES {
-            if port >= FIRST_PORT {
+            let taken = |nat: &Nat| nat.table.by_outside(packet.protocol, port, remote, now).is_some();
+            if port >= FIRST_PORT && !self.another(taken) {
                 let connection = Connection::new(packet.protocol, inside, remote, port, owner, Side::Inside);
                 if let Some(slot) = self.table.insert(connection.relayed(relayed), now) {
                     return Ok(slot);

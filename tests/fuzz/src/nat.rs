@@ -40,7 +40,7 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
     router.set_outside(Some(outside));
     let gates = [Facing::Inside, Facing::Outside].map(|facing| {
         let gate = Gate::new(Rc::clone(&host));
-        gate.set_router(Some((facing, Rc::clone(&router))));
+        gate.add_router(facing, &router);
         gate
     });
     while !u.is_empty() {

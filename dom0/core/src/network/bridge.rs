@@ -66,6 +66,8 @@ pub struct BridgeConfig {
     pub dns: Option<SocketAddrV4>,
     /// The physical device, in mode `bridge`.
     pub nic: Option<String>,
+    /// The bridge that leads out, in mode `nat`.
+    pub uplink: Option<String>,
     /// The VLANs that its wire carries.
     pub vlans: Vlans,
     /// Whether Dom0 sends back what it is sent at port 7 of TCP.
@@ -90,7 +92,8 @@ impl BridgeConfig {
             Mode::Nat => (Ip::Static(NAT_ADDRESS), None),
             Mode::Bridge => (Ip::Dhcp, Some(DEFAULT_NIC.to_string())),
         };
-        let mut config = Self { name, mode, ip, gateway: None, dns: None, nic, vlans: Vlans::default(), echo: false };
+        let (gateway, dns, uplink, vlans) = (None, None, None, Vlans::default());
+        let mut config = Self { name, mode, ip, gateway, dns, nic, uplink, vlans, echo: false };
         let mut had: Vec<&str> = Vec::new();
         for pair in pairs {
             let (key, value) = pair.split_once('=').ok_or_else(|| NetworkError::Parameter(pair.clone()))?;
@@ -118,6 +121,10 @@ impl BridgeConfig {
             ("nic", _, Mode::Bridge) => {
                 let nic = interface_name(value).ok_or_else(|| NetworkError::Name(value.to_string()))?;
                 self.nic = Some(nic);
+            }
+            ("uplink", _, Mode::Nat) => {
+                let uplink = interface_name(value).ok_or_else(|| NetworkError::Name(value.to_string()))?;
+                self.uplink = Some(uplink);
             }
             ("vlan", _, Mode::Bridge) => {
                 let vlans: Vlans = value.parse().map_err(|_| NetworkError::Vlans(value.to_string()))?;

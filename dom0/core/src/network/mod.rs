@@ -51,6 +51,12 @@ impl Cidr {
         u32::MAX << (32 - self.prefix)
     }
 
+    /// Whether the two networks have addresses in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        let both = self.mask() & other.mask();
+        self.address.to_bits() & both == other.address.to_bits() & both
+    }
+
     /// Whether an address is one of a station in this network.
     pub fn is_station(self, address: Ipv4Addr) -> bool {
         let (own, other) = (u32::from(self.address), u32::from(address));

@@ -33,6 +33,7 @@ fn addresses_and_servers_can_be_named() {
     assert_eq!(bridge.dns, Some(SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 53), 53)));
     let nat = add("n nat ip=172.16.0.1/28 dns=10.0.2.2:5353").unwrap();
     assert_eq!(nat.dns, Some(SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 2), 5353)));
+    assert_eq!(add("n nat uplink=second").unwrap().uplink.as_deref(), Some("second"));
     assert_eq!(add("up bridge ip=none").unwrap().ip, Ip::None);
     assert_eq!(add("up bridge vlan=10p/20-22").unwrap().vlans.to_string(), "10p/20-22");
     assert_eq!(["n nat", "n nat echo=0", "n nat echo=1"].map(|line| add(line).unwrap().echo), [false, false, true]);
@@ -48,6 +49,7 @@ fn what_is_wrong_is_named() {
         error("lan nat ip=dhcp"),
         "ip 'dhcp' is not an address with the size of its network, such as 10.1.0.1/24"
     );
+    assert_eq!(error("lan host-only uplink=up"), "parameter 'uplink=up' is not supported in this mode");
     assert_eq!(error("lan nat vlan=10"), "parameter 'vlan=10' is not supported in this mode");
     assert!(error("up bridge vlan=x").starts_with("vlan 'x': VLANs are numbers"));
     assert!(error("lan nat ip=10.1.0.0/24").contains("10.1.0.0/24"));
@@ -80,4 +82,15 @@ fn a_forward_names_two_ends() {
     for to in ["10.1.0.2", "10.1.0.2:0", "web:80"] {
         assert!(error("udp/53", to).starts_with(&alloc::format!("'{to}' is not an address with a port")));
     }
+}
+
+#[test]
+fn networks_overlap_when_one_holds_an_address_of_the_other() {
+    let overlap = |a: &str, b: &str| {
+        let (a, b) = (Cidr::parse(a).unwrap(), Cidr::parse(b).unwrap());
+        assert_eq!(a.overlaps(b), b.overlaps(a));
+        a.overlaps(b)
+    };
+    assert!(overlap("10.1.0.1/24", "10.1.0.200/24") && overlap("10.1.0.1/24", "10.1.0.65/29"));
+    assert!(!overlap("10.1.0.1/24", "10.1.1.1/24") && !overlap("10.1.0.1/29", "10.1.0.9/29"));
 }

@@ -14,7 +14,7 @@ use super::{GUEST, HOST, OUTSIDE, SERVER, nat};
 use crate::checksum::{Field, FieldKind, be16, put16, replace16};
 use crate::neighbours::{question, sender};
 use crate::packet::{ACK, SYN};
-use crate::{End, Facing, Gate, MEMORY, Outside, PortForward, Protocol, Router};
+use crate::{End, Facing, ForwardError, Gate, MEMORY, Outside, PortForward, Protocol, Router};
 
 const INNER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OUTER: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -79,8 +79,8 @@ fn world() -> World {
     router.connect(&inner, &outer);
     router.set_outside(Some(Outside { address: OUTSIDE, mask: 0xFFFF_FF00, gateway: Some(GATEWAY), mtu: 9040 }));
     let (inside, outside) = (Gate::new(Rc::clone(&host)), Gate::new(Rc::clone(&host)));
-    inside.set_router(Some((Facing::Inside, Rc::clone(&router))));
-    outside.set_router(Some((Facing::Outside, Rc::clone(&router))));
+    inside.add_router(Facing::Inside, &router);
+    outside.add_router(Facing::Outside, &router);
     World { memory: machine.own(1 << 16), inner, outer, host, inside, outside, router }
 }
 
@@ -327,4 +327,46 @@ fn a_guest_cannot_reach_addresses_inside_through_the_router() {
     world.send(&world.inside, &sent).unwrap();
     assert!(world.outer.heard.borrow().is_empty());
     assert_eq!(world.router.nat().connections(), 0);
+}
+
+#[test]
+fn two_networks_share_an_address_and_neither_takes_a_port_that_the_other_uses() {
+    let world = World::introduced();
+    let Wire { machine, .. } = &*world.host;
+    let second = Rc::new(Wire {
+        machine: Rc::clone(machine),
+        put: RefCell::default(),
+        heard: RefCell::default(),
+        full: Cell::new(false),
+    });
+    let router = Router::new(nat(), [INNER, OUTER], machine.own(MEMORY), Rc::clone(machine) as _, || NOW.get());
+    router.connect(&second, &world.outer);
+    router.set_outside(Some(Outside { address: OUTSIDE, mask: 0xFFFF_FF00, gateway: Some(GATEWAY), mtu: 9040 }));
+    let inside = TestGate::new(Rc::clone(&world.host));
+    inside.add_router(Facing::Inside, &router);
+    world.outside.add_router(Facing::Outside, &router);
+    world.send(&world.outside, &question(GATEWAY_MAC, GATEWAY, OUTSIDE)).unwrap();
+    world.send(&inside, &question(GUEST_MAC, GUEST, HOST)).unwrap();
+    // Both guests have the same address, the same port, and the same server.
+    let sent = frame(INNER, GUEST_MAC, &packet(Protocol::Tcp, (GUEST, 40_000), (SERVER, 80), SYN, b""));
+    let ports = [&world.inside, &inside].map(|gate| {
+        world.outer.heard.borrow_mut().clear();
+        world.send(gate, &sent).unwrap();
+        checked(&world.outer.heard.borrow().concat()).0.1
+    });
+    assert_eq!(ports[0], 40_000);
+    assert_ne!(ports[1], 40_000);
+    world.inner.heard.borrow_mut().clear();
+    for (port, heard) in ports.into_iter().zip([&world.inner, &second]) {
+        let answer = packet(Protocol::Tcp, (SERVER, 80), (OUTSIDE, port), SYN | ACK, b"hi");
+        world.send(&world.outside, &frame(OUTER, GATEWAY_MAC, &answer)).unwrap();
+        assert_eq!(checked(&heard.heard.take().concat()), ((SERVER, 80), (GUEST, 40_000)));
+        assert!(world.inner.heard.borrow().is_empty() && second.heard.borrow().is_empty(), "one of them hears it");
+    }
+    let forward = PortForward { protocol: Protocol::Tcp, port: 80, to: (GUEST, 80) };
+    world.router.nat().forward(forward).unwrap();
+    assert_eq!(router.nat().forward(forward), Err(ForwardError::Taken));
+    world.outside.remove_router(&world.router);
+    drop(world.router);
+    world.inside.remove_router(&router);
 }

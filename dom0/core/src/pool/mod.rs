@@ -5,15 +5,20 @@
 //! pCPU of its own, where the microkernel has nobody to share it with and so sets no timer. Every change is checked
 //! first and made as a whole; [`Pools::masks`] then says what to tell the microkernel.
 
+mod error;
+
+#[cfg(test)]
+mod tests;
+
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use hypercall_abi::ids::DomId;
 
 use crate::config::{CpuSet, check_name};
+pub use error::PoolError;
 
 /// The pool of Dom0, and of domains that name none; as Xen calls it.
 pub const DEFAULT_POOL: &str = "Pool-0";
@@ -62,66 +67,6 @@ impl Wish {
     /// Anywhere.
     pub const ANYWHERE: Self = Self { hard: CpuSet::all(), soft: CpuSet::all() };
 }
-
-/// Why pools stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PoolError {
-    /// There is no such pool.
-    NoPool(String),
-    /// The name is in use.
-    NameTaken(String),
-    /// The text cannot be a pool's name.
-    BadName(String, &'static str),
-    /// The pCPU does not exist, or belongs to a pool.
-    NotFree(CpuSet),
-    /// No pCPU is free.
-    NoneFree,
-    /// The pCPU is not one of the pool's.
-    NotInPool(CpuSet, String),
-    /// The pool would have no pCPU left.
-    LastCpu(String),
-    /// Domains are in the pool.
-    InUse(String),
-    /// The default pool stays, and Dom0 in it.
-    Default,
-    /// A vCPU of this domain could run nowhere: its hard affinity has no pCPU of its pool.
-    Nowhere(DomId, u32, String),
-    /// The machine has none of the pCPUs of this affinity.
-    Absent(CpuSet),
-    /// A pool with the null scheduler has too few pCPUs for the domain's vCPUs.
-    TooFew(String, usize),
-    /// vCPUs of a null pool have their pCPUs already.
-    Fixed(String),
-    /// The domain has no such vCPU.
-    NoVcpu(u32),
-}
-
-impl fmt::Display for PoolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoPool(name) => write!(f, "Pool '{name}' does not exist"),
-            Self::NameTaken(name) => write!(f, "Pool '{name}' already exists"),
-            Self::BadName(name, expected) => write!(f, "'{name}' is not {expected}"),
-            Self::NotFree(cpus) => write!(f, "cpu {cpus} illegal or not free"),
-            Self::NoneFree => f.write_str("no free cpu found"),
-            Self::NotInPool(cpus, pool) => write!(f, "cpu {cpus} is not in pool '{pool}'"),
-            Self::LastCpu(pool) => write!(f, "pool '{pool}' would have no cpu left"),
-            Self::InUse(pool) => write!(f, "pool '{pool}' has domains; 'xl cpupool-migrate' moves them"),
-            Self::Default => write!(f, "Domain-0 and {DEFAULT_POOL} belong together"),
-            Self::Nowhere(domid, vcpu, pool) => {
-                write!(f, "vCPU {vcpu} of domain {domid} could run on no cpu of pool '{pool}' (see 'xl vcpu-list')")
-            }
-            Self::Absent(cpus) => write!(f, "cpu {cpus} does not exist ('xl info' counts them as nr_cpus)"),
-            Self::TooFew(pool, lacking) => {
-                write!(f, "pool '{pool}' gives each vCPU a cpu of its own and has {lacking} too few")
-            }
-            Self::Fixed(pool) => write!(f, "pool '{pool}' gives each vCPU a cpu of its own; it cannot be pinned"),
-            Self::NoVcpu(vcpu) => write!(f, "vCPU {vcpu} does not exist"),
-        }
-    }
-}
-
-impl core::error::Error for PoolError {}
 
 /// A domain's place.
 #[derive(Debug, Clone)]
@@ -386,100 +331,5 @@ impl Pools {
     fn check_free_name(&self, name: &str) -> Result<(), PoolError> {
         check_name(name).map_err(|expected| PoolError::BadName(name.to_owned(), expected))?;
         if self.find(name).is_ok() { Err(PoolError::NameTaken(name.to_owned())) } else { Ok(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const D: DomId = DomId(3);
-
-    fn cpus(text: &str) -> CpuSet {
-        CpuSet::parse(text).unwrap()
-    }
-
-    fn wish(hard: &str) -> Wish {
-        Wish { hard: cpus(hard), soft: CpuSet::all() }
-    }
-
-    /// Four pCPUs, and a domain of two vCPUs in the default pool.
-    fn four() -> Pools {
-        let mut pools = Pools::new(4, 1);
-        pools.admit(D, None, vec![Wish::ANYWHERE, wish("1-2")]).unwrap();
-        pools
-    }
-
-    fn hard(pools: &Pools, domid: DomId) -> Vec<u64> {
-        pools.masks(domid).into_iter().map(|(hard, _)| hard).collect()
-    }
-
-    #[test]
-    fn masks_stay_within_the_pool_and_follow_it() {
-        let mut pools = four();
-        assert_eq!(hard(&pools, D), [0b1111, 0b0110]);
-        pools.remove_cpus(DEFAULT_POOL, cpus("2-3")).unwrap();
-        assert_eq!((hard(&pools, D), hard(&pools, DomId::DOM0)), (vec![0b0011, 0b0010], vec![0b0011]));
-        pools.create("rt", Some(cpus("3")), Scheduler::Credit2).unwrap();
-        pools.add_cpus(DEFAULT_POOL, cpus("2")).unwrap();
-        assert_eq!(hard(&pools, D), [0b0111, 0b0110]);
-        pools.migrate(D, "rt").unwrap();
-        assert_eq!(hard(&pools, D), [0b1000, 0b1000]);
-        pools.rename("rt", "fast").unwrap();
-        assert_eq!(pools.domains("fast"), [D]);
-        pools.forget(D);
-        pools.destroy("fast").unwrap();
-        assert_eq!(pools.iter().count(), 1);
-    }
-
-    #[test]
-    fn a_null_pool_gives_each_vcpu_a_pcpu_of_its_own() {
-        let mut pools = four();
-        pools.remove_cpus(DEFAULT_POOL, cpus("1,3")).unwrap();
-        pools.create("rt", Some(cpus("1,3")), Scheduler::Null).unwrap();
-        pools.migrate(D, "rt").unwrap();
-        assert_eq!(hard(&pools, D), [0b0010, 0b1000]);
-        let late = pools.admit(DomId(4), Some("rt"), vec![Wish::ANYWHERE]);
-        assert_eq!(late, Err(PoolError::TooFew("rt".into(), 1)));
-        assert_eq!(pools.pin(D, None, Some(cpus("1")), None), Err(PoolError::Fixed("rt".into())));
-        assert_eq!(pools.remove_cpus("rt", cpus("3")), Err(PoolError::TooFew("rt".into(), 1)));
-        pools.migrate(D, DEFAULT_POOL).unwrap();
-        assert_eq!(hard(&pools, D), [0b0101, 0b0101]);
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_and_changes_nothing() {
-        let mut pools = four();
-        let before = (pools.masks(D), pools.masks(DomId::DOM0), pools.pools.clone());
-        let vcpu1 = Some(1);
-        let pool0 = || DEFAULT_POOL.to_owned();
-        assert_eq!(pools.remove_cpus(DEFAULT_POOL, cpus("1-2")), Err(PoolError::Nowhere(D, 1, pool0())));
-        assert_eq!(pools.remove_cpus(DEFAULT_POOL, cpus("0-3")), Err(PoolError::LastCpu(pool0())));
-        assert_eq!(pools.remove_cpus(DEFAULT_POOL, cpus("4")), Err(PoolError::NotInPool(cpus("4"), pool0())));
-        assert_eq!(pools.remove_cpus("x", cpus("1")), Err(PoolError::NoPool("x".into())));
-        assert_eq!(pools.create("rt", None, Scheduler::Null), Err(PoolError::NoneFree));
-        assert_eq!(pools.create("rt", Some(cpus("2,9")), Scheduler::Null), Err(PoolError::NotFree(cpus("2,9"))));
-        assert_eq!(pools.create(DEFAULT_POOL, None, Scheduler::Null), Err(PoolError::NameTaken(pool0())));
-        assert!(matches!(pools.create("", None, Scheduler::Null), Err(PoolError::BadName(..))));
-        assert_eq!(pools.destroy(DEFAULT_POOL), Err(PoolError::Default));
-        assert_eq!(pools.migrate(DomId::DOM0, DEFAULT_POOL), Err(PoolError::Default));
-        assert_eq!(pools.pin(D, vcpu1, Some(cpus("4-63")), None), Err(PoolError::Absent(cpus("4-63"))));
-        assert_eq!(pools.pin(D, vcpu1, None, Some(cpus("9"))), Err(PoolError::Absent(cpus("9"))));
-        assert_eq!(pools.pin(D, Some(2), None, None), Err(PoolError::NoVcpu(2)));
-        assert_eq!(pools.admit(DomId(4), None, vec![wish("7")]), Err(PoolError::Absent(cpus("7"))));
-        assert_eq!(pools.admit(DomId(4), Some("x"), vec![]), Err(PoolError::NoPool("x".into())));
-        assert_eq!((pools.masks(D), pools.masks(DomId::DOM0), pools.pools.clone()), before);
-        // A pCPU that is out of use cannot be pinned to.
-        pools.remove_cpus(DEFAULT_POOL, cpus("3")).unwrap();
-        assert_eq!(pools.pin(D, Some(0), Some(cpus("3")), None), Err(PoolError::Nowhere(D, 0, pool0())));
-    }
-
-    #[test]
-    fn a_pin_changes_what_it_names_and_keeps_the_rest() {
-        let mut pools = four();
-        pools.pin(D, Some(0), Some(cpus("3")), Some(cpus("0-1"))).unwrap();
-        assert_eq!(pools.masks(D), [(0b1000, 0b0011), (0b0110, u64::MAX)]);
-        pools.pin(D, None, None, Some(cpus("2"))).unwrap();
-        assert_eq!(pools.masks(D), [(0b1000, 0b0100), (0b0110, 0b0100)]);
     }
 }
