@@ -59,7 +59,6 @@ impl VmidAllocator {
     }
 
     /// The VMID that `domain` is to run with on `pcpu`, from now on.
-    #[inline]
     pub fn enter<H: Hw>(&self, domain: &DomainVmid, pcpu: PcpuId) -> u64 {
         let Some(active) = self.active.get(usize::from(pcpu.0)) else { return 0 };
         let value = domain.0.load(Ordering::Relaxed);

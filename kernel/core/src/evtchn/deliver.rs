@@ -16,7 +16,7 @@ use crate::kernel::Kernel;
 use crate::vcpu::Vcpu;
 
 /// Notifies the other end of `port`, as `EVTCHNOP_send` does.
-#[inline]
+#[inline(always)]
 pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let state = domain.events.port(port)?.load();
     match state.binding {
@@ -83,14 +83,12 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
 }
 
 /// Whether `port` is pending.
-#[inline]
 pub fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
     let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
     H::load64(pending) & bit != 0
 }
 
 /// The word of a bitmap in the shared page that has the bit of a port, which the domain has, and the bit.
-#[inline]
 pub(super) fn bit_of<H: Hw>(domain: &Domain<H>, bitmap: usize, port: Port) -> (Pa, u64) {
     let word = u64::from(port.0) / 64 % layout::EVTCHN_WORDS as u64;
     (domain.shared_info.pa().add(bitmap as u64 + 8 * word), 1u64.rotate_left(port.0))

@@ -84,7 +84,6 @@ impl State {
 
     /// Whether `owner` may have one more reference: the frame is live, the owner's, of a kind that guests see, and
     /// not at the end of its count.
-    #[inline]
     const fn can_be_shared_with(self, owner: DomId) -> bool {
         let counts = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
         self.owner().0 == owner.0 && self.0 & SEEN_BY_GUESTS != 0 && counts
@@ -123,7 +122,6 @@ struct Entries {
 }
 
 impl Entries {
-    #[inline]
     fn at(&self, number: u64) -> Option<&'static FrameEntry> {
         // A number below the first wraps around to an index far behind the end.
         self.all.get(usize::try_from(number.wrapping_sub(self.first)).ok()?)
@@ -135,7 +133,6 @@ impl Entries {
         self.all.get(index(number)..index(number.saturating_add(count))).unwrap_or(&[])
     }
 
-    #[inline]
     fn of(&self, pa: Pa) -> Option<&'static FrameEntry> {
         self.at(pa.number())
     }
@@ -226,7 +223,6 @@ impl FrameTable {
 
     /// The reference that was handed to a table which [kept](FrameRef::keep) the address, or that [`alloc`](Self::alloc)
     /// gave.
-    #[inline]
     pub fn kept(&'static self, pa: Pa) -> FrameRef {
         FrameRef { table: self, pa }
     }

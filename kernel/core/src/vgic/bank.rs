@@ -77,7 +77,6 @@ impl Bank {
     }
 
     /// What shall be in a list register and is not.
-    #[inline]
     pub(super) fn ready(&self) -> u32 {
         self.deliverable() | self.active
     }

@@ -67,7 +67,6 @@ impl Private {
     }
 
     /// Whether nothing is in the list registers of this pCPU.
-    #[inline]
     pub(super) fn is_idle<H: Hw>(&self) -> bool {
         self.used & !H::empty_lrs() == 0
     }
