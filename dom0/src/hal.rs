@@ -1,13 +1,16 @@
 //! What the drivers ask of their host, on top of the runtime: mapped grants, event channels, memory for devices.
 
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
+use core::ops::Range;
 use core::task::{Context, Poll};
 
 use driver_api::net::{self, CopyGrants, PageRef};
 use driver_api::sys::Window;
-use driver_api::{Access, BusAddr, DmaMemory, EventPort, Grants, MapError, MappedPage, PageCopy, SharedPage};
+use driver_api::{
+    Access, BusAddr, DmaMemory, EventPort, Grants, HostMemory, MapError, MappedPage, PageCopy, SharedPage,
+};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use hypercall_abi::errno::XenError;
@@ -213,6 +216,8 @@ static LEFT: Mutex<CriticalSectionRawMutex, RefCell<Vec<IpaRange>>> = Mutex::new
 pub struct BridgeMemory {
     window: Window,
     range: IpaRange,
+    /// Somebody works on its bytes.
+    lent: Cell<bool>,
 }
 
 impl BridgeMemory {
@@ -225,7 +230,7 @@ impl BridgeMemory {
             Some(left.swap_remove(fits))
         });
         let range = left.or_else(|| pages::take(pages))?;
-        Some(BridgeMemory { window: sys::window_over_ram(range), range })
+        Some(BridgeMemory { window: sys::window_over_ram(range), range, lent: Cell::new(false) })
     }
 }
 
@@ -270,6 +275,17 @@ impl DmaMemory for BridgeMemory {
 
     fn full_barrier(&self) {
         DmaMemory::full_barrier(&self.window);
+    }
+}
+
+impl HostMemory for BridgeMemory {
+    fn with_bytes<R>(&self, range: Range<usize>, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        if self.lent.replace(true) {
+            return work(&mut []);
+        }
+        let result = sys::with_bytes(&self.window, range, work);
+        self.lent.set(false);
+        result
     }
 }
 

@@ -1,10 +1,11 @@
 //! The few places where Dom0 turns addresses into memory.
 #![allow(unsafe_code, reason = "registers, pages of other domains and memory for devices are raw addresses")]
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
-use driver_api::BusAddr;
 use driver_api::sys::Window;
+use driver_api::{BusAddr, DmaMemory};
 use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::Copy;
@@ -34,6 +35,16 @@ pub fn window_over_ram(range: IpaRange) -> Window {
         core::ptr::write_bytes(base.as_ptr(), 0, len);
         Window::new(base, len, BusAddr::new(range.start().raw()))
     }
+}
+
+/// Works on bytes of a bridge's memory where they lie; `BridgeMemory`, the only caller, lends them to one at a time.
+pub fn with_bytes<R>(window: &Window, range: Range<usize>, work: impl FnOnce(&mut [u8]) -> R) -> R {
+    let end = range.end.min(DmaMemory::len(window));
+    let start = range.start.min(end);
+    // SAFETY: the bytes lie in the window, which is memory of Dom0's that no device reaches. Only the hypervisor's copies write
+    // there beside this thread, for as long as a call of this thread's lasts, and to places that wait for a frame: those are
+    // not lent before the frame is there.
+    work(unsafe { core::slice::from_raw_parts_mut(window.base().as_ptr().add(start), end - start) })
 }
 
 /// Makes grant copies whose own pages belong to memory for devices.

@@ -7,6 +7,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use core::pin::{Pin, pin};
 
 use dom0_core::network::{BridgeConfig, Cidr, Ip};
+use embassy_futures::join::join;
 use embassy_net::{
     Config, ConfigV6, DhcpConfig, Ipv4Cidr, Ipv6Cidr, Stack, StackResources, StaticConfigV4, StaticConfigV6,
 };
@@ -77,6 +78,7 @@ impl Station {
         config: &BridgeConfig,
     ) -> Result<(Rc<Self>, HostLink), SwitchError> {
         let memory = BridgeMemory::take(netport::MEMORY).ok_or(SwitchError::Memory)?;
+        let out = BridgeMemory::take(netport::MAX_FRAME).ok_or(SwitchError::Memory)?;
         let inbox = Rc::new(Inbox::new(GrantCopier, memory));
         let gate = DomGate::new(Rc::clone(&inbox));
         let plug = Rc::new(bridge.attach(String::from("dom0"), Rc::clone(&gate) as _, PortConfig::default()));
@@ -88,7 +90,7 @@ impl Station {
         };
         let (place, moved, iperf) = (RefCell::new(place), Signal::new(), Iperf::default());
         let station = Station { mac, mtu, gate, plug: weak, place, moved, iperf };
-        Ok((Rc::new(station), Link::new(inbox, plug, mac.0, mtu)))
+        Ok((Rc::new(station), Link::new(inbox, out, plug, mac.0, mtu)))
     }
 
     /// The address of IPv6 that it has on every bridge (RFC 4291, appendix A).
@@ -122,15 +124,13 @@ impl Station {
                 echo::serve(stack).await;
             }
         };
-        let run = async {
-            runner.run().await;
-        };
-        let parts: [Pin<&mut dyn Future<Output = ()>>; 5] =
-            [pin!(run), pin!(serve), pin!(echo), pin!(self.follow(stack, config.dns)), pin!(self.iperf.serve(stack))];
+        let parts: [Pin<&mut dyn Future<Output = ()>>; 4] =
+            [pin!(serve), pin!(echo), pin!(self.follow(stack, config.dns)), pin!(self.iperf.serve(stack))];
         // Each with a waker of its own: a service that touches a socket wakes the stack, and if that polled the service
         // again, neither would ever rest.
         let mut parts: FuturesUnordered<_> = parts.into_iter().collect();
-        while parts.next().await.is_some() {}
+        let services = async { while parts.next().await.is_some() {} };
+        join(runner.run(), services).await;
     }
 
     /// Notes what the stack knows. It tells of IPv4 and IPv6 together, so it is looked at.

@@ -1,5 +1,7 @@
 //! Memory of the host domain that devices can reach.
 
+use core::ops::Range;
+
 use crate::BusAddr;
 
 /// Memory that is contiguous on the bus, owned by this value and shared with a device.
@@ -40,4 +42,13 @@ pub trait DmaMemory {
 
     /// Orders every earlier access before every later one, loads after stores included.
     fn full_barrier(&self);
+}
+
+/// Memory that nobody reaches but by calls that the host makes itself, such as copies by the hypervisor. In between it is as
+/// good as the host's own, and need not be copied to be worked on.
+pub trait HostMemory: DmaMemory {
+    /// Works on the bytes of a range, or of as much of it as there is. Nobody is to be asked to copy there meanwhile.
+    ///
+    /// It is lent to one at a time: within `work` it has no bytes for anybody else.
+    fn with_bytes<R>(&self, range: Range<usize>, work: impl FnOnce(&mut [u8]) -> R) -> R;
 }

@@ -12,7 +12,7 @@ use core::ops::Range;
 use hypercall_abi::ids::{DomId, GrantRef};
 
 use crate::net::{Copy, CopyGrants, PageRef};
-use crate::{Access, BusAddr, DmaMemory, Grants, MapError, MappedPage, PAGE_SIZE, PageCopy, SharedPage};
+use crate::{Access, BusAddr, DmaMemory, Grants, HostMemory, MapError, MappedPage, PAGE_SIZE, PageCopy, SharedPage};
 
 /// What a granted page allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +194,16 @@ impl DmaMemory for OwnMemory {
     }
 
     fn full_barrier(&self) {}
+}
+
+impl HostMemory for OwnMemory {
+    fn with_bytes<R>(&self, range: Range<usize>, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        let mut bytes = alloc::vec![0; range.len()];
+        self.copy_out(range.start, &mut bytes);
+        let result = work(&mut bytes);
+        self.copy_in(range.start, &bytes);
+        result
+    }
 }
 
 /// The right to map what one domain grants.

@@ -54,14 +54,21 @@ impl<B> Gather<B> {
         Ok(())
     }
 
+    /// Takes a frame of `len` bytes that are in `buffer` already; it comes in its turn.
+    pub fn take_whole(&mut self, buffer: B, len: usize) {
+        self.frames.push(Taken { buffer, len, copies: 0 });
+    }
+
     /// Fetches all frames and says of each in which buffer it is, its length, and whether all of it came.
     pub fn fetch(&mut self, copier: &impl CopyGrants, mut each: impl FnMut(B, usize, bool)) {
         if self.frames.is_empty() {
             return;
         }
         self.done.clear();
-        copier.copy(&self.copies, &mut self.done);
-        self.copies.clear();
+        if !self.copies.is_empty() {
+            copier.copy(&self.copies, &mut self.done);
+            self.copies.clear();
+        }
         let mut done = self.done.iter();
         for Taken { buffer, len, copies } in self.frames.drain(..) {
             // Not `all` on the shared iterator, which would stop at the first failure and shift the others.

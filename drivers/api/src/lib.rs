@@ -49,7 +49,7 @@ mod tests;
 
 pub use control::{Control, End};
 pub use disk::{BusAddr, Disk, DiskError, DiskInfo, DiskMemory, SECTOR_SIZE, Segment, total_sectors};
-pub use dma::DmaMemory;
+pub use dma::{DmaMemory, HostMemory};
 pub use event::EventPort;
 pub use grants::{Access, Grants, MapError, MappedPage, PageCopy};
 pub use handshake::{Action, Handshake};

@@ -75,7 +75,9 @@ where
         let start = ring::slot_offset(self.req_cons, self.slots, Self::SLOT);
         let (first, second) = bytes.split_at_mut(split(start, bytes.len()));
         self.page(start, |page, offset| page.copy_out(offset, first));
-        self.page(start + first.len(), |page, offset| page.copy_out(offset, second));
+        if !second.is_empty() {
+            self.page(start + first.len(), |page, offset| page.copy_out(offset, second));
+        }
         self.req_cons = self.req_cons.wrapping_add(1);
         request
     }
@@ -98,7 +100,9 @@ where
         let start = ring::slot_offset(self.rsp_prod_pvt, self.slots, Self::SLOT);
         let (first, second) = bytes.split_at(split(start, bytes.len()));
         self.page(start, |page, offset| page.copy_in(offset, first));
-        self.page(start + first.len(), |page, offset| page.copy_in(offset, second));
+        if !second.is_empty() {
+            self.page(start + first.len(), |page, offset| page.copy_in(offset, second));
+        }
         self.rsp_prod_pvt = self.rsp_prod_pvt.wrapping_add(1);
     }
 

@@ -6,7 +6,7 @@
 
 use core::ptr::NonNull;
 use core::slice;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::{BusAddr, DmaMemory, MappedPage, PAGE_SIZE, SharedPage};
 
@@ -75,56 +75,53 @@ impl Window {
         }
     }
 
+    /// The bytes from `offset` on, `count` of them or as many as the window has.
+    fn bytes(&self, offset: usize, count: usize) -> &[AtomicU8] {
+        let inside = count.min(self.len.saturating_sub(offset));
+        match self.field(offset, 1) {
+            // SAFETY: as in `words`.
+            Some(first) => unsafe { slice::from_raw_parts(first.cast().as_ptr(), inside) },
+            None => &[],
+        }
+    }
+
     /// Reads `into.len()` bytes, eight at a time where alignment allows; bytes past the end read as 0.
     fn read(&self, offset: usize, into: &mut [u8]) {
         let inside = into.len().min(self.len.saturating_sub(offset));
         let (inside, past) = into.split_at_mut(inside);
-        past.fill(0);
-        let mut at = offset;
-        let head = inside.len().min(at.wrapping_neg() % 8);
-        let (head, body) = inside.split_at_mut(head);
-        for byte in head {
-            *byte = self.read_byte(at);
-            at += 1;
+        if !past.is_empty() {
+            past.fill(0);
         }
+        let (head, body) = inside.split_at_mut(inside.len().min(offset.wrapping_neg() % 8));
+        load_bytes(self.bytes(offset, head.len()), head);
+        let at = offset + head.len();
         let (words, tail) = body.as_chunks_mut::<8>();
         load_words(self.words(at, words.len()), words);
-        at += size_of_val(words);
-        for byte in tail {
-            *byte = self.read_byte(at);
-            at += 1;
-        }
+        load_bytes(self.bytes(at + size_of_val(words), tail.len()), tail);
     }
 
     /// Writes `from`, eight bytes at a time where alignment allows; what lies past the end is dropped.
     fn write(&self, offset: usize, from: &[u8]) {
         let inside = from.len().min(self.len.saturating_sub(offset));
         let (inside, _past) = from.split_at(inside);
-        let mut at = offset;
-        let (head, body) = inside.split_at(inside.len().min(at.wrapping_neg() % 8));
-        for &byte in head {
-            self.write_byte(at, byte);
-            at += 1;
-        }
+        let (head, body) = inside.split_at(inside.len().min(offset.wrapping_neg() % 8));
+        store_bytes(self.bytes(offset, head.len()), head);
+        let at = offset + head.len();
         let (words, tail) = body.as_chunks::<8>();
         store_words(self.words(at, words.len()), words);
-        at += size_of_val(words);
-        for &byte in tail {
-            self.write_byte(at, byte);
-            at += 1;
-        }
+        store_bytes(self.bytes(at + size_of_val(words), tail.len()), tail);
     }
+}
 
-    fn read_byte(&self, offset: usize) -> u8 {
-        // SAFETY: `field` checked the bounds, and `new`'s caller vouched for the mapping.
-        self.field(offset, 1).map_or(0, |byte| unsafe { byte.as_ptr().read_volatile() })
+fn load_bytes(fields: &[AtomicU8], into: &mut [u8]) {
+    for (field, byte) in fields.iter().zip(into) {
+        *byte = field.load(Ordering::Relaxed);
     }
+}
 
-    fn write_byte(&self, offset: usize, value: u8) {
-        if let Some(byte) = self.field(offset, 1) {
-            // SAFETY: as in `read_byte`.
-            unsafe { byte.as_ptr().write_volatile(value) }
-        }
+fn store_bytes(fields: &[AtomicU8], from: &[u8]) {
+    for (field, byte) in fields.iter().zip(from) {
+        field.store(*byte, Ordering::Relaxed);
     }
 }
 

@@ -19,11 +19,12 @@ pub fn advertise() -> Vec<(&'static str, String)> {
         keys::FEATURE_GSO_TCPV6,
         keys::FEATURE_IPV6_CSUM_OFFLOAD,
         keys::FEATURE_RX_COPY,
-        keys::FEATURE_SPLIT_EVENT_CHANNELS,
         keys::FEATURE_CTRL_RING,
     ];
-    let mut entries: Vec<_> = on.into_iter().map(|key| (key, "1".to_string())).collect();
-    entries.push((keys::FEATURE_RX_FLIP, "0".to_string()));
+    // One event for both rings tells of the answers to what was sent and of what has come for it.
+    let off = [keys::FEATURE_RX_FLIP, keys::FEATURE_SPLIT_EVENT_CHANNELS];
+    let entry = |value: &'static str| move |key| (key, value.to_string());
+    let mut entries: Vec<_> = on.into_iter().map(entry("1")).chain(off.into_iter().map(entry("0"))).collect();
     entries.push((keys::MULTI_QUEUE_MAX_QUEUES, MAX_QUEUES.to_string()));
     entries.push(("hotplug-status", "connected".to_string()));
     entries

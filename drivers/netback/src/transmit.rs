@@ -70,7 +70,11 @@ pub struct Transmitter<P, C, M> {
     pieces: Vec<Piece>,
     answers: Vec<TxResponse>,
     copies: Vec<Copy>,
+    /// The frame of each copy.
+    owners: Vec<usize>,
     done: Vec<bool>,
+    /// The frame that is handed on: its head, and what is behind it.
+    parts: Vec<Piece>,
     /// Frames of the pass that were handed on.
     sent: usize,
     /// Answers that were put on the ring.
@@ -97,7 +101,9 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             pieces: Vec::new(),
             answers: Vec::new(),
             copies: Vec::new(),
+            owners: Vec::new(),
             done: Vec::new(),
+            parts: Vec::new(),
             sent: 0,
             answered: 0,
         }
@@ -227,9 +233,9 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
     /// fail here.
     fn copy_heads(&mut self) {
         self.copies.clear();
+        self.owners.clear();
         self.done.clear();
         let mapped = self.mapped.borrow();
-        let mut owners = Vec::with_capacity(self.packets.len());
         for (index, packet) in self.packets.iter().enumerate() {
             let mut at = 0;
             for piece in self.pieces.get(packet.pieces.clone()).unwrap_or_default() {
@@ -244,7 +250,7 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
                 }
                 let (page, offset) = self.head_place(index, at);
                 self.copies.push(Copy { from: Piece { len, ..*piece }, to: page, at: offset });
-                owners.push(index);
+                self.owners.push(index);
                 at += here;
             }
         }
@@ -253,8 +259,11 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             return;
         }
         self.copier.copy(&self.copies, &mut self.done);
+        if self.done.iter().all(|done| *done) {
+            return;
+        }
         let failed: Vec<usize> =
-            owners.iter().zip(&self.done).filter(|(_, done)| !**done).map(|(owner, _)| *owner).collect();
+            self.owners.iter().zip(&self.done).filter(|(_, done)| !**done).map(|(owner, _)| *owner).collect();
         for index in failed {
             // An empty list of pieces marks it as answered.
             if let Some(packet) = self.packets.get_mut(index)
@@ -289,7 +298,6 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
     /// Hands the frames on that were not yet. True if one has to wait for room.
     fn forward(&mut self, wire: &impl Port) -> bool {
         let mut head = Head([0; HEAD]);
-        let mut pieces: Vec<Piece> = Vec::with_capacity(MAX_SLOTS + 1);
         while let Some(packet) = self.packets.get(self.sent) {
             let named = self.pieces.get(packet.pieces.clone()).unwrap_or_default();
             if named.is_empty() {
@@ -300,10 +308,10 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
             let head = head.0.get_mut(..have).unwrap_or_default();
             self.heads.copy_out(self.sent * HEAD_ROOM, head);
             let (page, offset) = self.head_place(self.sent, 0);
-            pieces.clear();
-            pieces.push(Piece { page, offset, len: u16::try_from(have).unwrap_or(0) });
-            behind(named, have, &mut pieces);
-            let frame = Frame { head, pieces: &pieces, len: packet.len, offload: packet.offload, source: 0 };
+            self.parts.clear();
+            self.parts.push(Piece { page, offset, len: u16::try_from(have).unwrap_or(0) });
+            behind(named, have, &mut self.parts);
+            let frame = Frame { head, pieces: &self.parts, len: packet.len, offload: packet.offload, source: 0 };
             match wire.put(&frame) {
                 Ok(()) => self.control.count(|stats| {
                     stats.tx_packets += 1;

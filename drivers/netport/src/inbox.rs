@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::task::{Context, Poll, Waker};
 
+use driver_api::HostMemory;
 use driver_api::gather::Gather;
-use driver_api::net::{Checksum, CopyGrants, Frame, Piece, Port, Refused, own_pieces};
-use driver_api::{DmaMemory, PAGE_SIZE};
+use driver_api::net::{Checksum, CopyGrants, Frame, Port, Refused, own_pieces};
 
 use crate::link::MAX_FRAME;
 
@@ -19,12 +19,10 @@ const SHORT: usize = 2048;
 const LONG_SLOTS: usize = 8;
 /// Bytes of memory for each.
 const LONG: usize = 64 * 1024;
-/// What the host sends from lies behind the slots.
-const OUT: usize = SHORT_SLOTS * SHORT + LONG_SLOTS * LONG;
-/// Bytes of memory that the host's port needs; it starts at a page.
-pub const MEMORY: usize = OUT + LONG;
+/// Bytes of memory that an inbox needs; it starts at a page.
+pub const MEMORY: usize = SHORT_SLOTS * SHORT + LONG_SLOTS * LONG;
 
-const _: () = assert!(MAX_FRAME <= LONG && OUT.is_multiple_of(PAGE_SIZE));
+const _: () = assert!(MAX_FRAME <= LONG);
 
 /// Where a slot lies. The short ones come first.
 const fn start(slot: usize) -> usize {
@@ -36,11 +34,11 @@ const fn start(slot: usize) -> usize {
 
 /// A frame that waits for the stack.
 #[derive(Clone, Copy)]
-struct Waiting {
+pub(crate) struct Waiting {
     slot: usize,
     len: usize,
     /// Nobody has looked at its checksums yet.
-    unchecked: bool,
+    pub unchecked: bool,
 }
 
 #[derive(Default)]
@@ -71,7 +69,7 @@ pub struct Inbox<C, M> {
     inner: RefCell<Inner>,
 }
 
-impl<C: CopyGrants, M: DmaMemory> Inbox<C, M> {
+impl<C: CopyGrants, M: HostMemory> Inbox<C, M> {
     /// An empty one, with its frames in `memory`, which has [`MEMORY`] bytes.
     pub fn new(copier: C, memory: M) -> Self {
         let inner = Inner {
@@ -82,28 +80,31 @@ impl<C: CopyGrants, M: DmaMemory> Inbox<C, M> {
         Inbox { copier, memory, inner: RefCell::new(inner) }
     }
 
-    /// Copies the next frame into `buffer`; its length, and whether its checksums are still to be checked. Without one, `cx`
-    /// is woken when there is.
-    pub(crate) fn take(&self, buffer: &mut [u8], cx: &Context<'_>) -> Option<(usize, bool)> {
+    /// The next frame, which stays where it is until it is given back. Without one, `cx` is woken when there is.
+    pub(crate) fn take(&self, cx: &Context<'_>) -> Option<Waiting> {
         let mut inner = self.inner.borrow_mut();
-        let Some(Waiting { slot, len, unchecked }) = inner.ready.pop_front() else {
+        let waiting = inner.ready.pop_front();
+        if waiting.is_none() {
             inner.stack = Some(cx.waker().clone());
-            return None;
-        };
-        self.memory.copy_out(start(slot), buffer.get_mut(..len).unwrap_or_default());
-        inner.free(len).push(slot);
-        inner.senders.drain(..).for_each(Waker::wake);
-        Some((len, unchecked))
+        }
+        waiting
     }
 
-    /// Puts the host's own frame where others can fetch it.
-    pub(crate) fn place(&self, bytes: &[u8]) -> impl Iterator<Item = Piece> {
-        self.memory.copy_in(OUT, bytes);
-        own_pieces(&self.memory, OUT, bytes.len())
+    /// Works on the bytes of a frame that was taken.
+    pub(crate) fn with_bytes<R>(&self, frame: &Waiting, work: impl FnOnce(&mut [u8]) -> R) -> R {
+        let start = start(frame.slot);
+        self.memory.with_bytes(start..start + frame.len, work)
+    }
+
+    /// Gives a frame back: there is room for another one.
+    pub(crate) fn give_back(&self, frame: Waiting) {
+        let mut inner = self.inner.borrow_mut();
+        inner.free(frame.len).push(frame.slot);
+        inner.senders.drain(..).for_each(Waker::wake);
     }
 }
 
-impl<C: CopyGrants, M: DmaMemory> Port for Inbox<C, M> {
+impl<C: CopyGrants, M: HostMemory> Port for Inbox<C, M> {
     fn put(&self, frame: &Frame<'_>) -> Result<(), Refused> {
         let len = frame.len as usize;
         if len > MAX_FRAME {
@@ -112,6 +113,12 @@ impl<C: CopyGrants, M: DmaMemory> Port for Inbox<C, M> {
         let mut inner = self.inner.borrow_mut();
         let slot = inner.free(len).pop().ok_or(Refused::Full)?;
         let waiting = Waiting { slot, len, unchecked: frame.offload.checksum == Checksum::Unchecked };
+        if frame.head.len() == len {
+            // All of it is here.
+            self.memory.copy_in(start(slot), frame.head);
+            inner.gather.take_whole(waiting, len);
+            return Ok(());
+        }
         inner.gather.take(frame, own_pieces(&self.memory, start(slot), len), waiting).map_err(|waiting| {
             inner.free(len).push(waiting.slot);
             Refused::Unfit

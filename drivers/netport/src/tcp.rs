@@ -1,6 +1,7 @@
 //! TCP between a stack that knows whole segments alone, and frames that are cut and summed by whoever puts them on a wire.
 
 use core::net::IpAddr;
+use core::ops::Range;
 
 use driver_api::net::{Checksum, Gso, Offload};
 use hypercall_abi::netif::GsoType;
@@ -58,6 +59,23 @@ impl<'a> Packet<'a> {
         Some(self.transport + usize::from(len))
     }
 
+    /// Where the options of a SYN are in the frame; `None` if it is none.
+    fn options_of_syn(&self) -> Option<Range<usize>> {
+        let end = self.tcp_end()?;
+        let [.., flags, _, _, _, _, _, _] = self.payload.get(..TCP)? else { return None };
+        (flags & 0x02 != 0).then_some(self.transport + TCP..end)
+    }
+
+    /// Whether the checksum of TCP or UDP is that of the packet.
+    fn is_sound(&self) -> bool {
+        let (from, to) = (self.from.into(), self.to.into());
+        match self.protocol {
+            IpProtocol::Tcp => TcpPacket::new_checked(self.payload).is_ok_and(|tcp| tcp.verify_checksum(&from, &to)),
+            IpProtocol::Udp => UdpPacket::new_checked(self.payload).is_ok_and(|udp| udp.verify_checksum(&from, &to)),
+            _ => true,
+        }
+    }
+
     /// The longest segment in a packet of `mtu` bytes, TCP without options.
     fn segment(&self, mtu: u16) -> u16 {
         mtu.min(ETHERNET_MTU).saturating_sub(u16::try_from(self.transport - HEADER + TCP).unwrap_or(u16::MAX))
@@ -78,33 +96,32 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Whether the checksum of TCP or UDP is that of the frame; the stack does not look at it.
-pub fn is_sound(frame: &[u8]) -> bool {
+/// Makes a frame that has arrived ready for the stack, which does not look at checksums: false if the one of TCP or UDP was
+/// not checked yet and is wrong. In a SYN from a station that takes full packets the stack is told that it takes many
+/// segments in one.
+pub fn admit(frame: &mut [u8], unchecked: bool, mtu: u16) -> bool {
     let Some(packet) = Packet::parse(frame) else { return true };
-    let (from, to) = (packet.from.into(), packet.to.into());
-    match packet.protocol {
-        IpProtocol::Tcp => TcpPacket::new_checked(packet.payload).is_ok_and(|tcp| tcp.verify_checksum(&from, &to)),
-        IpProtocol::Udp => UdpPacket::new_checked(packet.payload).is_ok_and(|udp| udp.verify_checksum(&from, &to)),
-        _ => true,
+    if unchecked && !packet.is_sound() {
+        return false;
     }
-}
-
-/// Tells the stack, in a SYN that arrives from a station that takes full packets, that it takes many segments in one.
-pub fn lengthen(frame: &mut [u8], mtu: u16) {
-    let Some(own) = Packet::parse(frame).map(|packet| packet.segment(mtu)) else { return };
-    change_mss(frame, |mss| if mss >= own { own * MANY } else { mss });
+    let own = packet.segment(mtu);
+    if let Some(options) = packet.options_of_syn() {
+        change_mss(frame, options, |mss| if mss >= own { own * MANY } else { mss });
+    }
+    true
 }
 
 /// Makes a frame of the stack's ready: the sum over the pseudo header is all of a checksum that a receiver in the machine
 /// needs, and who puts the frame on a wire makes the rest and cuts it.
 pub fn finish(frame: &mut [u8], mtu: u16) -> Offload {
     let whole = Offload { checksum: Checksum::Valid, gso: None };
-    let Some(own) = Packet::parse(frame).map(|packet| packet.segment(mtu)) else { return whole };
-    change_mss(frame, |mss| mss.min(own));
     let Some(packet) = Packet::parse(frame) else { return whole };
     let Some(end) = packet.tcp_end() else { return whole };
-    let (start, sum, from) = (packet.transport, packet.pseudo_sum(), packet.from);
+    let (start, own, sum, from) = (packet.transport, packet.segment(mtu), packet.pseudo_sum(), packet.from);
     let options = u16::try_from(end - start - TCP).unwrap_or(0);
+    if let Some(options) = packet.options_of_syn() {
+        change_mss(frame, options, |mss| mss.min(own));
+    }
     if let Some(place) = frame.get_mut(start + CHECKSUM..start + CHECKSUM + 2) {
         place.copy_from_slice(&sum.to_be_bytes());
     }
@@ -114,15 +131,10 @@ pub fn finish(frame: &mut [u8], mtu: u16) -> Offload {
     Offload { checksum: Checksum::Blank, gso }
 }
 
-/// Changes the longest segment that the sender of a SYN says it takes. The checksum is no longer that of the frame then.
-fn change_mss(frame: &mut [u8], change: impl Fn(u16) -> u16) {
-    let Some(packet) = Packet::parse(frame) else { return };
-    let (start, Some(end)) = (packet.transport, packet.tcp_end()) else { return };
-    let Some([.., flags, _, _, _, _, _, _]) = frame.get(start..start + TCP) else { return };
-    if flags & 0x02 == 0 {
-        return;
-    }
-    let mut options = frame.get_mut(start + TCP..end).unwrap_or_default();
+/// Changes the longest segment that the options of a SYN say its sender takes. The checksum is no longer that of the frame
+/// then.
+fn change_mss(frame: &mut [u8], options: Range<usize>, change: impl Fn(u16) -> u16) {
+    let mut options = frame.get_mut(options).unwrap_or_default();
     loop {
         // RFC 9293, 3.1: the options 0 and 1 are a byte, the others tell their length; that of the segment size is 4.
         let len = match options {
@@ -194,13 +206,13 @@ mod tests {
         for (ends, own) in ENDS.into_iter().zip([1460, 1440]) {
             for (said, told) in [(own, MANY * own), (8940, MANY * own), (536, 536)] {
                 let mut syn = frame(ends, TcpControl::Syn, Some(said), &[]);
-                lengthen(&mut syn, MTU);
+                assert!(admit(&mut syn, false, MTU));
                 assert_eq!(mss(&syn), Some(told));
             }
         }
         let data = frame(ENDS[0], TcpControl::None, None, &[2, 4, 5, 0xB4]);
         let mut same = data.clone();
-        lengthen(&mut same, MTU);
+        assert!(admit(&mut same, false, MTU));
         assert_eq!(same, data);
     }
 
@@ -238,10 +250,10 @@ mod tests {
     fn a_frame_that_was_changed_on_the_way_is_not_sound() {
         for ends in ENDS {
             let mut frame = frame(ends, TcpControl::None, None, b"payload");
-            assert!(is_sound(&frame));
+            assert!(admit(&mut frame, true, MTU));
             *frame.last_mut().unwrap() ^= 1;
-            assert!(!is_sound(&frame));
+            assert!(!admit(&mut frame, true, MTU));
         }
-        assert!(is_sound(&[0; 60]), "not of a kind that has such a checksum");
+        assert!(admit(&mut [0; 60], true, MTU), "not of a kind that has such a checksum");
     }
 }

@@ -50,7 +50,7 @@ fn world() -> World {
     let machine = Machine::new();
     let inbox = Rc::new(Inbox::new(Rc::clone(&machine), machine.own(MEMORY)));
     let wire = Wire { machine: Rc::clone(&machine), heard: Rc::default(), full: Rc::default() };
-    let link = Link::new(Rc::clone(&inbox), wire.clone(), [2, 0, 0, 0, 0, 1], 9000);
+    let link = Link::new(Rc::clone(&inbox), machine.own(MAX_FRAME), wire.clone(), [2, 0, 0, 0, 0, 1], 9000);
     World { memory: machine.own(17 * PAGE_SIZE), inbox, link, wire }
 }
 
