@@ -4,6 +4,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use serde::Deserialize;
+
 /// The port of servers.
 pub const PORT: u16 = 5201;
 /// Bytes by which a client marks the connections of a test.
@@ -35,6 +37,17 @@ pub enum State {
     Denied = 0xFF,
 }
 
+/// What matters here of what a client writes.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Wanted {
+    tcp: bool,
+    reverse: bool,
+    bidirectional: bool,
+    /// Streams.
+    parallel: Option<u32>,
+}
+
 /// A test that a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Test {
@@ -45,10 +58,9 @@ pub struct Test {
 impl Test {
     /// Reads the client's document. `None` for what this server does not do: anything but one stream of TCP, one way.
     pub fn parse(document: &str) -> Option<Self> {
-        let set = |key| value(document, key) == Some("true");
-        let streams = value(document, "parallel").unwrap_or("1");
-        let ours = set("tcp") && !set("bidirectional") && streams == "1";
-        ours.then(|| Test { reverse: set("reverse") })
+        let wanted: Wanted = serde_json::from_str(document).ok()?;
+        let ours = wanted.tcp && !wanted.bidirectional && wanted.parallel.is_none_or(|streams| streams == 1);
+        ours.then_some(Test { reverse: wanted.reverse })
     }
 }
 
@@ -60,12 +72,6 @@ pub fn results(bytes: u64, micros: u64) -> String {
          [{{\"id\":1,\"bytes\":{bytes},\"retransmits\":-1,\"jitter\":0,\"errors\":0,\"packets\":0,\"start_time\":0,\
          \"end_time\":{seconds}.{rest:06}}}]}}"
     )
-}
-
-/// The value of a key in a document without nesting, as it is written there.
-fn value<'a>(document: &'a str, key: &str) -> Option<&'a str> {
-    let after = document.split_once(&format!("\"{key}\""))?.1.trim_start().strip_prefix(':')?;
-    after.split([',', '}']).next().map(str::trim)
 }
 
 #[cfg(test)]

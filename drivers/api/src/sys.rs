@@ -126,7 +126,7 @@ fn store_bytes(fields: &[AtomicU8], from: &[u8]) {
 }
 
 /// Words that are moved in a turn of the loops below; the compiler neither joins nor unrolls atomic accesses itself.
-const TURN: usize = 8;
+const TURN: usize = 4;
 
 /// Loads each field into its place. The bare-metal target moves bytes that may lie anywhere one by one, so places that
 /// are aligned, as those of buffers are, are written as words.
@@ -139,14 +139,14 @@ fn load_words(fields: &[AtomicU64], into: &mut [[u8; 8]]) {
         }
         return;
     }
-    let (turns, rest) = words.as_chunks_mut::<TURN>();
-    let (field_turns, _) = fields.as_chunks::<TURN>();
-    for (words, fields) in turns.iter_mut().zip(field_turns) {
-        for (word, field) in words.iter_mut().zip(fields) {
-            *word = field.load(Ordering::Relaxed).to_le();
-        }
+    let ((turns, rest), (field_turns, field_rest)) = (words.as_chunks_mut::<TURN>(), fields.as_chunks::<TURN>());
+    for ([a, b, c, d], [from_a, from_b, from_c, from_d]) in turns.iter_mut().zip(field_turns) {
+        *a = from_a.load(Ordering::Relaxed).to_le();
+        *b = from_b.load(Ordering::Relaxed).to_le();
+        *c = from_c.load(Ordering::Relaxed).to_le();
+        *d = from_d.load(Ordering::Relaxed).to_le();
     }
-    for (word, field) in rest.iter_mut().zip(fields.get(turns.len() * TURN..).unwrap_or_default()) {
+    for (word, field) in rest.iter_mut().zip(field_rest) {
         *word = field.load(Ordering::Relaxed).to_le();
     }
 }
@@ -161,14 +161,14 @@ fn store_words(fields: &[AtomicU64], from: &[[u8; 8]]) {
         }
         return;
     }
-    let (turns, rest) = words.as_chunks::<TURN>();
-    let (field_turns, _) = fields.as_chunks::<TURN>();
-    for (words, fields) in turns.iter().zip(field_turns) {
-        for (word, field) in words.iter().zip(fields) {
-            field.store(u64::from_le(*word), Ordering::Relaxed);
-        }
+    let ((turns, rest), (field_turns, field_rest)) = (words.as_chunks::<TURN>(), fields.as_chunks::<TURN>());
+    for ([a, b, c, d], [to_a, to_b, to_c, to_d]) in turns.iter().zip(field_turns) {
+        to_a.store(u64::from_le(*a), Ordering::Relaxed);
+        to_b.store(u64::from_le(*b), Ordering::Relaxed);
+        to_c.store(u64::from_le(*c), Ordering::Relaxed);
+        to_d.store(u64::from_le(*d), Ordering::Relaxed);
     }
-    for (word, field) in rest.iter().zip(fields.get(turns.len() * TURN..).unwrap_or_default()) {
+    for (word, field) in rest.iter().zip(field_rest) {
         field.store(u64::from_le(*word), Ordering::Relaxed);
     }
 }

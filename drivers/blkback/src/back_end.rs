@@ -3,13 +3,13 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::future::poll_fn;
+use core::future::{Future, poll_fn};
 use core::task::Poll;
 
 use driver_api::{Access, BackRing, Disk, End, EventPort, Grants, MapError, SharedPage};
 use embassy_futures::yield_now;
 use futures_util::FutureExt;
-use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hypercall_abi::blkif::{Request, Response};
 use hypercall_abi::ring::RingOverflow;
 
@@ -168,16 +168,18 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
 }
 
 /// Waits for a completion (which goes to `finished`), an event or a stop; says whether it had to wait at all.
-async fn wait<S: Stream + Unpin>(
-    in_flight: &mut S,
-    finished: &mut Vec<S::Item>,
+async fn wait<F: Future>(
+    in_flight: &mut FuturesUnordered<F>,
+    finished: &mut Vec<F::Output>,
     listen: bool,
     port: &impl EventPort,
     control: &Control,
 ) -> bool {
     let mut waited = false;
     poll_fn(|cx| {
-        if let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx) {
+        if !in_flight.is_empty()
+            && let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx)
+        {
             finished.push(done);
             return Poll::Ready(());
         }

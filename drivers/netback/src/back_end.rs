@@ -226,6 +226,7 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
         let (mut next, mut owed) = (Next::Pass, Owed::Nothing);
         let end = poll_fn(|cx| {
             let _ = watch.as_mut().poll(cx);
+            let (mut again, mut sent) = (false, false);
             for _ in 0..TURNS {
                 if control.poll_stopped(cx).is_ready() {
                     return Poll::Ready(End::Stopped);
@@ -238,7 +239,12 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
                     next = Next::Pass;
                 }
                 if next != Next::Pass {
-                    return self.tell(&mut owed, cx);
+                    return self.tell(&mut owed, again, cx);
+                }
+                // Before those who get the frames are woken: the executor runs who was woken last first, and then they have
+                // answered when this comes again.
+                if !core::mem::replace(&mut again, true) {
+                    cx.waker().wake_by_ref();
                 }
                 let Ok((pass, news)) = self.transmitter.pass(wire) else { return Poll::Ready(End::Broken) };
                 if news && owed == Owed::Nothing {
@@ -247,11 +253,12 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
                 next = match pass {
                     Pass::Idle => Next::Event,
                     Pass::Blocked => Next::Room,
-                    Pass::Sent => break,
+                    // Others have their turn before a third burst, and before that it is seen whether there is one.
+                    Pass::Sent if core::mem::replace(&mut sent, true) => break,
+                    Pass::Sent => Next::Pass,
                 };
             }
-            cx.waker().wake_by_ref();
-            self.tell(&mut owed, cx)
+            self.tell(&mut owed, again, cx)
         })
         .await;
         let (pages, heads) = self.transmitter.into_parts();
@@ -270,14 +277,16 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
         own
     }
 
-    /// Sends the event that is owed, unless somebody's frame has brought it or may do so yet.
-    fn tell(&self, owed: &mut Owed, cx: &Context<'_>) -> Poll<End> {
+    /// Sends the event that is owed, unless somebody's frame has brought it or may do so yet: this comes `again`, or is made to.
+    fn tell(&self, owed: &mut Owed, again: bool, cx: &Context<'_>) -> Poll<End> {
         let rung = self.receiver.rung();
         *owed = match (*owed, &self.events) {
             (Owed::Nothing, _) => Owed::Nothing,
             (_, Events::Shared(_)) if rung => Owed::Nothing,
             (Owed::News, _) => {
-                cx.waker().wake_by_ref();
+                if !again {
+                    cx.waker().wake_by_ref();
+                }
                 Owed::OldNews
             }
             (Owed::OldNews, Events::Shared(port) | Events::Split { tx: port, .. }) => {

@@ -1,5 +1,5 @@
-//! Copying bytes: the compiler calls `memcpy` by name, and its own for bare metal moves eight bytes in five instructions
-//! where pairs of registers take one.
+//! Copying and setting bytes: the compiler calls `memcpy` and `memset` by name, and its own for bare metal move eight bytes in
+//! five instructions where pairs of registers take one.
 
 use core::arch::global_asm;
 
@@ -54,5 +54,40 @@ memcpy:
     sub     x2, x2, #1
     b       8b
     .size   memcpy, . - memcpy
+
+    .section .text.memset, "ax", %progbits
+    .global memset
+    .type   memset, %function
+memset:
+    mov     x3, x0
+    and     x1, x1, #0xFF
+    tst     x0, #7
+    b.eq    1f
+    mrs     x4, sctlr_el1           // as above
+    tbz     x4, #0, 8f
+1:  cbz     x1, 2f
+    mov     x4, #0x0101010101010101
+    mul     x1, x1, x4
+2:  subs    x2, x2, #32
+    b.lo    3f
+    stp     x1, x1, [x3], #16
+    stp     x1, x1, [x3], #16
+    b       2b
+3:  tbz     x2, #4, 4f
+    stp     x1, x1, [x3], #16
+4:  tbz     x2, #3, 5f
+    str     x1, [x3], #8
+5:  tbz     x2, #2, 6f
+    str     w1, [x3], #4
+6:  tbz     x2, #1, 7f
+    strh    w1, [x3], #2
+7:  tbz     x2, #0, 9f
+    strb    w1, [x3]
+9:  ret
+8:  cbz     x2, 9b
+    strb    w1, [x3], #1
+    sub     x2, x2, #1
+    b       8b
+    .size   memset, . - memset
 "#
 );
