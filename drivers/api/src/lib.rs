@@ -13,6 +13,7 @@
 //! | [`net::Port`] | `netback`, and whatever else a switch connects | the switch |
 //! | [`net::CopyGrants`] | the host domain, over its grant hypercalls | `netback`, the switch |
 //! | [`DmaMemory`] | the host domain, over memory of its own | [`SectorIo`], `virtio-blk` |
+//! | [`HostMemory`] | the host domain, over such memory that no device reaches | `netport` |
 //!
 //! [`BackRing`], [`Control`] and [`Handshake`] are the parts of a back end that are the same for every kind of device, and
 //! [`gather::Gather`] the part of a port that fetches frames into buffers.

@@ -64,52 +64,58 @@ impl Window {
         Some(unsafe { AtomicU64::from_ptr(field.cast().as_ptr()) })
     }
 
-    /// The aligned words from `offset` on, `count` of them or as many as the window has: checked once for all of them,
-    /// since most of what is moved is long.
-    fn words(&self, offset: usize, count: usize) -> &[AtomicU64] {
-        let inside = count.min(self.len.saturating_sub(offset) / 8);
-        match self.field(offset, 8) {
-            // SAFETY: `inside` words lie in the window, aligned (`field`), mapped and only accessed atomically (`new`).
-            Some(first) => unsafe { slice::from_raw_parts(first.cast().as_ptr(), inside) },
-            None => &[],
+    /// The `len` bytes from `offset` on, in their order: single ones up to a word's place, words, and single ones behind them.
+    /// Checked once for all of them, since that is most of what a short copy costs. `None` if they do not lie in the window.
+    fn fields(&self, offset: usize, len: usize) -> Option<(&[AtomicU8], &[AtomicU64], &[AtomicU8])> {
+        if offset.checked_add(len)? > self.len {
+            return None;
         }
-    }
-
-    /// The bytes from `offset` on, `count` of them or as many as the window has.
-    fn bytes(&self, offset: usize, count: usize) -> &[AtomicU8] {
-        let inside = count.min(self.len.saturating_sub(offset));
-        match self.field(offset, 1) {
-            // SAFETY: as in `words`.
-            Some(first) => unsafe { slice::from_raw_parts(first.cast().as_ptr(), inside) },
-            None => &[],
+        let head = len.min(offset.wrapping_neg() % 8);
+        let (words, tail) = ((len - head) / 8, (len - head) % 8);
+        // SAFETY: `new`'s caller vouched for the window, that it is mapped and aligned to 8 bytes, so that words begin behind
+        // `head`; head, words and tail are `len` bytes, which were checked to lie in it, and are only accessed atomically.
+        unsafe {
+            let first = self.base.add(offset);
+            let (word, last) = (first.add(head), first.add(head + words * 8));
+            Some((
+                slice::from_raw_parts(first.cast().as_ptr(), head),
+                slice::from_raw_parts(word.cast().as_ptr(), words),
+                slice::from_raw_parts(last.cast().as_ptr(), tail),
+            ))
         }
     }
 
     /// Reads `into.len()` bytes, eight at a time where alignment allows; bytes past the end read as 0.
     fn read(&self, offset: usize, into: &mut [u8]) {
-        let inside = into.len().min(self.len.saturating_sub(offset));
-        let (inside, past) = into.split_at_mut(inside);
-        if !past.is_empty() {
+        let Some((head, words, tail)) = self.fields(offset, into.len()) else {
+            let (inside, past) = into.split_at_mut(into.len().min(self.len.saturating_sub(offset)));
             past.fill(0);
-        }
-        let (head, body) = inside.split_at_mut(inside.len().min(offset.wrapping_neg() % 8));
-        load_bytes(self.bytes(offset, head.len()), head);
-        let at = offset + head.len();
-        let (words, tail) = body.as_chunks_mut::<8>();
-        load_words(self.words(at, words.len()), words);
-        load_bytes(self.bytes(at + size_of_val(words), tail.len()), tail);
+            if !inside.is_empty() {
+                self.read(offset, inside);
+            }
+            return;
+        };
+        let (into_head, body) = into.split_at_mut(head.len());
+        let (into_words, into_tail) = body.as_chunks_mut::<8>();
+        load_bytes(head, into_head);
+        load_words(words, into_words);
+        load_bytes(tail, into_tail);
     }
 
     /// Writes `from`, eight bytes at a time where alignment allows; what lies past the end is dropped.
     fn write(&self, offset: usize, from: &[u8]) {
-        let inside = from.len().min(self.len.saturating_sub(offset));
-        let (inside, _past) = from.split_at(inside);
-        let (head, body) = inside.split_at(inside.len().min(offset.wrapping_neg() % 8));
-        store_bytes(self.bytes(offset, head.len()), head);
-        let at = offset + head.len();
-        let (words, tail) = body.as_chunks::<8>();
-        store_words(self.words(at, words.len()), words);
-        store_bytes(self.bytes(at + size_of_val(words), tail.len()), tail);
+        let Some((head, words, tail)) = self.fields(offset, from.len()) else {
+            let (inside, _past) = from.split_at(from.len().min(self.len.saturating_sub(offset)));
+            if !inside.is_empty() {
+                self.write(offset, inside);
+            }
+            return;
+        };
+        let (from_head, body) = from.split_at(head.len());
+        let (from_words, from_tail) = body.as_chunks::<8>();
+        store_bytes(head, from_head);
+        store_words(words, from_words);
+        store_bytes(tail, from_tail);
     }
 }
 

@@ -14,6 +14,12 @@
 //! 3. On `Disconnect`: take the port off the network, [`Control::stop`], and await the task: `run` returns once every page
 //!    is unmapped, with [`End`] saying why.
 //!
+//! # Events
+//!
+//! The host offers one event channel for both rings of a queue. The event for answers on the transmit ring waits until
+//! everybody else has had a turn, since those who got the frames may have something for the guest, and then one event tells it
+//! of both. It never waits for time to pass.
+//!
 //! # Hashes and queues
 //!
 //! Frames for a guest with several queues are spread by connection. A front end with a control ring (`feature-ctrl-ring`) says
