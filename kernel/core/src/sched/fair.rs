@@ -55,6 +55,8 @@ impl<H: Hw> PartialOrd for Waiting<H> {
 }
 impl<H: Hw> Ord for Waiting<H> {
     fn cmp(&self, other: &Self) -> Ordering {
+        #[cfg(test)]
+        super::tests::scale::compared();
         self.key.cmp(&other.key)
     }
 }

@@ -2,6 +2,7 @@
 
 mod alarms;
 mod model;
+pub(super) mod scale;
 mod shares;
 mod waits;
 
