@@ -12,8 +12,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::ids::VcpuId;
+
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;
@@ -92,19 +94,29 @@ pub enum Op {
     GrantSeed = 24,
     /// `(dom, remote domid) -> x1 = port`: allocates an unbound port in `dom` that `remote` may bind to.
     PortAlloc = 25,
-    /// `(dom, gfn, console domid) -> x1 = port`: gives the emulated UART its ring page and its unbound port.
-    VuartInit = 26,
     /// `(dom, now)`: says what time it is, in nanoseconds since the start of 1970 (UTC), which the domain's shared
     /// information page then tells (Xen public/xen.h, `wc_sec`). To be said before the domain starts.
     WallClock = 27,
     /// `(dom, weight, cap)`: the share of each vCPU in proportion to those that it competes with, 1 to [`MAX_WEIGHT`], and
     /// the most that all of them together may run, in per cent of a pCPU, up to 100 for each; 0 is no limit.
     DomainShare = 28,
+    /// `(dom, ipa, bytes, port)`: lets whoever is at the other end of the domain's `port` emulate a device in this range,
+    /// where nothing is. A vCPU that loads or stores there waits, and the port's other end is told. `EEXIST` if part of
+    /// the range is served already, `ENOSPC` for more than 16 ranges.
+    IoServe = 29,
+    /// `(dom, port, vcpu, *mut IoRequest)`: the access of the first vCPU at or after `vcpu` that waits for the server at
+    /// `port`; `ENOENT` if none does.
+    IoNext = 30,
+    /// `(dom, vcpu, value)`: ends the access that the vCPU waits for; a load reads `value`. `ENOENT` if it waits for none,
+    /// `EAGAIN` for as long as it has not come to rest.
+    IoAnswer = 31,
+    /// `(dom, interrupt, level)`: raises (1) or lowers (0) the line of a shared interrupt of the domain.
+    IrqLevel = 32,
 }
 
 impl Op {
     /// Every operation, for tables and tests.
-    pub const ALL: [Op; 26] = [
+    pub const ALL: [Op; 29] = [
         Op::Version,
         Op::PlatformInfo,
         Op::ConsoleRead,
@@ -128,9 +140,12 @@ impl Op {
         Op::HvmParam,
         Op::GrantSeed,
         Op::PortAlloc,
-        Op::VuartInit,
         Op::WallClock,
         Op::DomainShare,
+        Op::IoServe,
+        Op::IoNext,
+        Op::IoAnswer,
+        Op::IrqLevel,
     ];
 
     /// The hypercall number of the operation, for x16.
@@ -175,9 +190,6 @@ pub const DEFAULT_WEIGHT: u32 = 256;
 /// The largest weight of a domain.
 pub const MAX_WEIGHT: u32 = 65535;
 
-/// Give the domain an emulated SBSA UART (`vuart="sbsa_uart"`).
-pub const CREATE_VUART: u32 = 1 << 0;
-
 /// What a new domain may have; the limits do not change afterwards, but for the pages.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -186,7 +198,7 @@ pub struct DomainParams {
     pub uuid: [u8; 16],
     /// The most pages that the domain may own.
     pub max_pages: u64,
-    /// `CREATE_*` bits.
+    /// Zero; others are for what is to come.
     pub flags: u32,
     /// vCPUs, at least 1.
     pub vcpus: u32,
@@ -253,6 +265,25 @@ pub struct VcpuInfo {
     pub state: u32,
 }
 
+/// An access that waits for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IoRequest {
+    /// The IPA.
+    pub address: u64,
+    /// What is stored; zero in a load.
+    pub value: u64,
+    /// The vCPU that waits.
+    pub vcpu: VcpuId,
+    /// Bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// 1 if it is a store, 0 if it is a load.
+    pub is_write: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = assert!(size_of::<IoRequest>() == 24);
 const _: () = assert!(size_of::<PlatformInfo>() == 72);
 const _: () = assert!(size_of::<DomainParams>() == 40);
 const _: () = assert!(size_of::<DomainInfo>() == 72);

@@ -7,7 +7,7 @@
 use core::time::Duration;
 
 use hypercall_abi::control::Op;
-pub use hypercall_abi::control::{Cap, DomainInfo, DomainParams, PlatformInfo, VcpuInfo};
+pub use hypercall_abi::control::{Cap, DomainInfo, DomainParams, IoRequest, PlatformInfo, VcpuInfo};
 use hypercall_abi::errno::{XenError, decode};
 use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
@@ -84,7 +84,7 @@ pub fn version() -> Result<u32> {
 /// # Errors
 /// `EPERM` without the platform's capability.
 pub fn platform_info() -> Result<PlatformInfo> {
-    fill(Op::PlatformInfo, [cap(Cap::PLATFORM), 0], 1)
+    fill(Op::PlatformInfo, [cap(Cap::PLATFORM)])
 }
 
 /// Reads the log from the byte position `position`; returns the position after what was read, and how many bytes
@@ -123,7 +123,7 @@ pub fn map_device(at: Ipa, pages: u64) -> Result<()> {
 /// # Errors
 /// `EINVAL` for limits out of range, `ENOMEM`, `ENOSPC` when no domain id or capability is free.
 pub fn create(params: &DomainParams) -> Result<Domain> {
-    let results = read_from(Op::DomainCreate, [cap(Cap::PLATFORM), 0], 1, params);
+    let results = read_from(Op::DomainCreate, [cap(Cap::PLATFORM)], params);
     decode(results[0])?;
     domain(results)
 }
@@ -149,7 +149,7 @@ pub fn drop_cap(dom: Cap) -> Result<()> {
 /// # Errors
 /// `EBADF` when the capability names no domain.
 pub fn domain_info(dom: Cap) -> Result<DomainInfo> {
-    fill(Op::DomainInfo, [cap(dom), 0], 1)
+    fill(Op::DomainInfo, [cap(dom)])
 }
 
 /// Kills the domain and returns what it owns, one stretch of the work at a time.
@@ -277,7 +277,7 @@ pub fn start_vcpu(dom: Cap, vcpu: VcpuId, pc: Ipa, x0: u64) -> Result<()> {
 /// # Errors
 /// `ENOENT` without such a vCPU.
 pub fn vcpu_info(dom: Cap, vcpu: VcpuId) -> Result<VcpuInfo> {
-    fill(Op::VcpuInfo, [cap(dom), u64::from(vcpu.0)], 2)
+    fill(Op::VcpuInfo, [cap(dom), u64::from(vcpu.0)])
 }
 
 /// Sets the pCPUs that a vCPU may use, bit n for pCPU n.
@@ -320,12 +320,36 @@ pub fn alloc_port(dom: Cap, remote: DomId) -> Result<Port> {
     port(checked(Op::PortAlloc, [cap(dom), u64::from(remote.0), 0, 0, 0])?)
 }
 
-/// Gives the emulated UART its ring page, and a port that `console` may bind to.
+/// Lets whoever is at the other end of the domain's `port` emulate a device in this range.
 ///
 /// # Errors
-/// `ENODEV` when the domain was created without a UART.
-pub fn init_vuart(dom: Cap, ring: Gfn, console: DomId) -> Result<Port> {
-    port(checked(Op::VuartInit, [cap(dom), ring.0, u64::from(console.0), 0, 0])?)
+/// `EEXIST` when part of it is served already, `ENOSPC` for too many ranges, `EINVAL` without such a port.
+pub fn serve_io(dom: Cap, range: IpaRange, port: Port) -> Result<()> {
+    ask(Op::IoServe, [cap(dom), range.start().raw(), range.size(), u64::from(port.0), 0])
+}
+
+/// The access of the first vCPU at or after `from` that waits for the server at the domain's `port`.
+///
+/// # Errors
+/// `ENOENT` when none does.
+pub fn next_io(dom: Cap, port: Port, from: VcpuId) -> Result<IoRequest> {
+    fill(Op::IoNext, [cap(dom), u64::from(port.0), u64::from(from.0)])
+}
+
+/// Ends the access that a vCPU waits for; a load reads `value`.
+///
+/// # Errors
+/// `ENOENT` when it waits for none, `EAGAIN` for as long as it has not come to rest.
+pub fn answer_io(dom: Cap, vcpu: VcpuId, value: u64) -> Result<()> {
+    ask(Op::IoAnswer, [cap(dom), u64::from(vcpu.0), value, 0, 0])
+}
+
+/// Raises or lowers the line of a shared interrupt of the domain.
+///
+/// # Errors
+/// `EBADF` when the capability names no domain.
+pub fn set_irq_level(dom: Cap, irq: u32, high: bool) -> Result<()> {
+    ask(Op::IrqLevel, [cap(dom), u64::from(irq), u64::from(high), 0, 0])
 }
 
 /// Says what time it is now, as the time since the start of 1970 (UTC), to a domain that has not started.

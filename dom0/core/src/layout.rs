@@ -49,7 +49,7 @@ pub enum MagicPage {
     Store = 1,
     /// Memory access ring, unused but populated as Xen does.
     MemAccess = 2,
-    /// Ring behind the emulated PL011.
+    /// Where Xen has the ring behind the emulated PL011; unused but populated.
     Vuart = 3,
 }
 

@@ -12,7 +12,7 @@ use dom0_core::image::{Kernel, LoadError, Loader};
 use dom0_core::layout::{MAGIC_BASE, MagicPage};
 use dom0_core::plan::{Plan, plan};
 use dom0_core::uuid::Uuid;
-use hypercall_abi::control::{CREATE_VUART, DomainParams};
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::Param;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
@@ -23,7 +23,7 @@ use vswitch::Mac;
 use xenstore::{Access, Grant, Perms, Request};
 
 use super::{Error, Toolstack, uptime_ns};
-use crate::consoles::{self, Kind};
+use crate::consoles;
 use crate::disks::File;
 use crate::store;
 
@@ -31,7 +31,7 @@ use crate::store;
 const CHUNK: usize = 128 * 1024;
 /// Bytes in which every kernel format shows where it goes.
 const HEAD: usize = 64 * 1024;
-/// Pages of the magic region: console, store, memory access ring, emulated UART.
+/// Pages of the magic region: console, store, memory access ring, and the one that Xen has for the emulated UART.
 pub(super) const MAGIC_PAGES: u64 = MagicPage::COUNT;
 const MIB: u64 = 1 << 20;
 
@@ -120,7 +120,7 @@ impl Toolstack {
         for (param, value) in params {
             control::set_hvm_param(cap, param, value).map_err(hypervisor("setting a parameter"))?;
         }
-        self.consoles.open(domid, Kind::Pv, consoles::RESERVED_REFERENCE, console).map_err(Error::Console)?;
+        self.consoles.open(domid, consoles::RESERVED_REFERENCE, console).map_err(Error::Console)?;
         let mut nodes = DomainNodes { domid, uuid, config, store_port: xenstore }.nodes();
         nodes.extend(devices::console(domid, console));
         if config.vuart == Vuart::Sbsa {
@@ -148,11 +148,9 @@ impl Toolstack {
 
     fn open_vuart(&self, cap: Cap, domid: DomId) -> Result<Vec<Node>, Error> {
         let failed = |error| Error::Hypervisor("key 'vuart'", error);
-        let page = MagicPage::Vuart.gfn();
-        let port = control::init_vuart(cap, page, DomId::DOM0).map_err(failed)?;
-        control::seed_grant(cap, VUART_REFERENCE, page, DomId::DOM0).map_err(failed)?;
-        self.consoles.open(domid, Kind::Vuart, VUART_REFERENCE, port).map_err(Error::Console)?;
-        Ok(devices::vuart(domid, port))
+        let port = control::alloc_port(cap, DomId::DOM0).map_err(failed)?;
+        self.consoles.emulate(domid, cap, port).map_err(failed)?;
+        Ok(devices::vuart(domid))
     }
 
     /// Writes nodes one after the other. Nobody sees some without the rest, since nothing else runs meanwhile; so
@@ -201,9 +199,6 @@ impl Toolstack {
     }
 }
 
-/// The grant through which the console back end reaches the emulated UART's page; behind the two that Xen reserves.
-const VUART_REFERENCE: hypercall_abi::ids::GrantRef = hypercall_abi::ids::GrantRef(2);
-
 /// The kernel's head says where it goes.
 async fn probe(file: &File<'_>, path: &str) -> Result<Kernel, Error> {
     let mut head = vec![0; HEAD.min(usize::try_from(file.size()).unwrap_or(HEAD))];
@@ -221,7 +216,7 @@ fn make(config: &DomainConfig, uuid: &Uuid) -> Result<control::Domain, Error> {
     let params = DomainParams {
         uuid: *uuid.as_bytes(),
         max_pages: pages,
-        flags: if config.vuart == Vuart::Sbsa { CREATE_VUART } else { 0 },
+        flags: 0,
         vcpus: config.max_vcpus,
         max_grant_frames: config.max_grant_frames,
         max_ports: config.max_event_channels,

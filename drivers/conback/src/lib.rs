@@ -1,4 +1,5 @@
-//! The console back end: moves bytes between a domain's console page and whoever looks at it.
+//! The console back end: moves bytes between a domain's console page, or the [`Uart`] that is emulated for it, and
+//! whoever looks at it.
 //!
 //! # How a host uses it
 //!
@@ -21,9 +22,11 @@ extern crate alloc;
 
 mod console;
 mod log;
+mod uart;
 
 #[cfg(test)]
 mod tests;
 
 pub use console::{Console, End};
 pub use log::{Chunk, Log, Reader};
+pub use uart::Uart;

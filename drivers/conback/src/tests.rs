@@ -287,3 +287,73 @@ proptest! {
         prop_assert_eq!(seen, chunks.concat());
     }
 }
+
+const DATA: u64 = 0x00;
+const FLAGS: u64 = 0x18;
+const MASK: u64 = 0x38;
+const MASKED: u64 = 0x40;
+const CLEAR: u64 = 0x44;
+const RX_TIMEOUT: u32 = 1 << 6;
+const TX: u32 = 1 << 5;
+
+#[test]
+fn the_uart_sends_to_its_log_and_receives_what_is_typed() {
+    let uart = Uart::new(Rc::new(Log::new(100)));
+    uart.store(DATA, u32::from(b'h'));
+    uart.store(DATA, 0xFFFF_FF00 | u32::from(b'i'));
+    assert_eq!(uart.log().snapshot(), b"hi");
+    assert_eq!((uart.load(FLAGS), uart.load(DATA)), (0x90, 0), "nothing to read, all sent");
+    assert_eq!(settle(pin!(uart.write(b"xy"))), Some(()));
+    assert_eq!(settle(pin!(uart.changed())), Some(()), "the host is to look at the line");
+    assert_eq!(uart.load(FLAGS), 0x80);
+    assert_eq!([uart.load(DATA), uart.load(DATA), uart.load(DATA)], [u32::from(b'x'), u32::from(b'y'), 0]);
+    assert_eq!(uart.load(FLAGS), 0x90);
+}
+
+#[test]
+fn the_uarts_line_follows_its_mask_its_bytes_and_what_is_cleared() {
+    let uart = Uart::new(Rc::new(Log::new(100)));
+    assert!(!uart.line(), "all interrupts are masked at first");
+    uart.store(MASK, RX_TIMEOUT);
+    assert!(!uart.line());
+    assert_eq!(settle(pin!(uart.write(b"x"))), Some(()));
+    assert_eq!((uart.line(), uart.load(MASKED)), (true, RX_TIMEOUT));
+    uart.store(CLEAR, RX_TIMEOUT);
+    assert!(!uart.line());
+    assert_eq!(settle(pin!(uart.write(b"y"))), Some(()));
+    assert!(uart.line(), "another byte raises it again");
+    assert_eq!([uart.load(DATA), uart.load(DATA)].map(|byte| byte != 0), [true, true]);
+    assert!(!uart.line());
+    uart.store(MASK, u32::MAX);
+    assert_eq!((uart.load(MASK), uart.load(MASKED)), (0x7FF, TX), "there is always room to write");
+    uart.store(CLEAR, TX);
+    assert!(!uart.line());
+    uart.store(DATA, 0);
+    assert!(uart.line());
+}
+
+#[test]
+fn who_types_waits_while_the_guest_does_not_read() {
+    let uart = Uart::new(Rc::new(Log::new(100)));
+    let text = [b'a'; 1030];
+    let mut writing = pin!(uart.write(&text));
+    assert_eq!(settle(writing.as_mut()), None);
+    for _ in 0..6 {
+        assert_eq!(settle(writing.as_mut()), None);
+        assert_eq!(uart.load(DATA), u32::from(b'a'));
+    }
+    assert_eq!(settle(writing.as_mut()), Some(()));
+}
+
+proptest! {
+    #[test]
+    fn no_access_of_a_guest_is_the_uarts_end(accesses in proptest::collection::vec((0u64..0x1000, any::<Option<u32>>()), 0..100)) {
+        let uart = Uart::new(Rc::new(Log::new(16)));
+        for (offset, store) in accesses {
+            match store {
+                Some(value) => uart.store(offset, value),
+                None => prop_assert!(uart.load(offset) <= 0x7FF),
+            }
+        }
+    }
+}

@@ -28,9 +28,9 @@ use crate::lifecycle;
 use crate::machine::{Machine, Range};
 use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
-use crate::runstate::{BLOCKED, CAPPED, OFFLINE, nanoseconds};
+use crate::runstate::{BLOCKED, CAPPED, OFFLINE, SERVED, nanoseconds};
 use crate::vcpu::Vcpu;
-use crate::{about, grant, guest};
+use crate::{about, grant, guest, ioreq, vgic};
 
 /// Pages that one call gives before it returns with what it has done.
 const PAGES_PER_CALL: u64 = 1024;
@@ -151,12 +151,21 @@ fn of_domain<H: Hw>(
         Op::DomainShare => share(call.kernel, target, x1, x2),
         Op::HvmParam => about::set_param(target, call.arg32(1), x2),
         Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
-        Op::PortAlloc => port_for(call, target, x1, Some(VcpuId(0))).map(drop),
-        Op::VuartInit => {
-            let vuart = target.vuart.as_ref().ok_or(XenError::NoDev)?;
-            let page = target.p2m.pin(Ipa::new(Gfn(x1).to_ipa().ok_or(XenError::Inval)?))?;
-            let port = port_for(call, target, x2, None)?;
-            vuart.lock().ring = Some((page, port));
+        Op::PortAlloc => {
+            let port = target.events.open(Binding::Unbound(peer(call, x1)?), VcpuId(0))?;
+            call.args[1] = u64::from(port.0);
+            Ok(())
+        }
+        Op::IoServe => {
+            let end = x1.checked_add(x2).filter(|end| *end > x1).ok_or(XenError::Inval)?;
+            let port = Port(call.arg32(3));
+            target.events.port(port)?;
+            ioreq::serve(target, x1..end, port)
+        }
+        Op::IoNext => call.write(3, &ioreq::next(target, Port(call.arg32(1)), VcpuId(call.arg32(2)))?),
+        Op::IoAnswer => ioreq::answer(call.kernel, vcpu(target, x1)?, x2),
+        Op::IrqLevel => {
+            vgic::set_level(call.kernel, target, call.arg32(1), x2 != 0);
             Ok(())
         }
         Op::WallClock => {
@@ -237,7 +246,7 @@ fn domain_info<H: Hw>(target: &Domain<H>) -> DomainInfo {
     let paused = if *target.pauses.lock() > 0 { STATE_PAUSED } else { 0 };
     let activity = if vcpus.iter().any(|vcpu| vcpu.running_on().is_some()) {
         STATE_RUNNING
-    } else if vcpus.iter().all(|vcpu| vcpu.held() & BLOCKED != 0 || !vcpu.is_online()) {
+    } else if vcpus.iter().all(|vcpu| vcpu.held() & (BLOCKED | SERVED) != 0 || !vcpu.is_online()) {
         STATE_BLOCKED
     } else {
         0
@@ -266,7 +275,7 @@ fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
         Runstate::Runnable => 2,
         Runstate::Blocked | Runstate::Offline if run.held == CAPPED => 2,
         Runstate::Blocked | Runstate::Offline if run.held & OFFLINE != 0 => 0,
-        Runstate::Blocked | Runstate::Offline if run.held == BLOCKED => 3,
+        Runstate::Blocked | Runstate::Offline if run.held & !(BLOCKED | SERVED) == 0 => 3,
         Runstate::Blocked | Runstate::Offline => 4,
     };
     VcpuInfo {
@@ -305,16 +314,4 @@ fn vcpu<H: Hw>(target: &Domain<H>, id: u64) -> Result<&H::Shared<Vcpu<H>>, XenEr
 /// The domain that an argument names as the target's peer.
 fn peer<H: Hw>(call: &Call<'_, H>, id: u64) -> Result<DomId, XenError> {
     u16::try_from(id).map(|id| call.domain.resolve(DomId(id))).map_err(|_| XenError::Inval)
-}
-
-/// Answers with a new unbound port of `target` for `remote`, which notifies a vCPU or, if there is none, the UART.
-fn port_for<H: Hw>(
-    call: &mut Call<'_, H>,
-    target: &Domain<H>,
-    remote: u64,
-    vcpu: Option<VcpuId>,
-) -> Result<Port, XenError> {
-    let port = target.events.open(Binding::Unbound(peer(call, remote)?), vcpu)?;
-    call.args[1] = u64::from(port.0);
-    Ok(port)
 }

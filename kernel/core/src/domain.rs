@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams, STATE_DYING, STATE_SHUTDOWN};
+use hypercall_abi::control::{DomainParams, STATE_DYING, STATE_SHUTDOWN};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::NR_PARAMS;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -15,13 +15,13 @@ use crate::evtchn::Events;
 use crate::frame::{FrameKind, FrameRef};
 use crate::grant::GrantTable;
 use crate::hw::Hw;
+use crate::ioreq::Ranges;
 use crate::p2m::P2m;
 use crate::quota::Quota;
 use crate::sched::Budget;
 use crate::sched_op::Watchdogs;
 use crate::vcpu::Vcpu;
 use crate::vgic::{Distributor, GicLayout};
-use crate::vuart::Vuart;
 
 /// The most vCPUs of one domain.
 pub const MAX_VCPUS: usize = 64;
@@ -47,9 +47,8 @@ pub struct Domain<H: Hw> {
     pub events: Events<H>,
     /// Its interrupt distributor.
     pub dist: Distributor,
-    /// Its emulated UART, if it asked for one. Guards its registers and our side of its ring; no events are sent under
-    /// it.
-    pub vuart: Option<SpinMutex<Vuart>>,
+    /// Where others emulate devices for it. Nothing is taken under it.
+    pub devices: SpinMutex<Ranges>,
     /// Its capabilities; only domains that were given some have a table.
     pub caps: Option<H::Shared<Caps<H>>>,
     /// Its HVM parameters, by index.
@@ -98,7 +97,7 @@ impl<H: Hw> Domain<H> {
             grants: SpinMutex::new(GrantTable::new(params.max_grant_frames)),
             events: Events::new(id, params.max_ports),
             dist: Distributor::new(host),
-            vuart: (params.flags & CREATE_VUART != 0).then(SpinMutex::default),
+            devices: SpinMutex::default(),
             caps,
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],
             watchdogs: SpinMutex::default(),

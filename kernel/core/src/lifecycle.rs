@@ -1,6 +1,6 @@
 //! The life of a domain: made, started, paused, shut down, crashed, destroyed.
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams};
+use hypercall_abi::control::DomainParams;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, VcpuId};
@@ -29,7 +29,7 @@ impl<H: Hw> Kernel<H> {
     // Once in the image: a domain is large, and so is the stack that it is made on.
     #[inline(never)]
     pub fn create(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {
-        if params.flags & !CREATE_VUART != 0 {
+        if params.flags != 0 {
             return Err(XenError::Inval);
         }
         let count = usize::try_from(params.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
@@ -124,8 +124,6 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if kernel.hold_all(domain, STOPPED) {
         return false;
     }
-    // The ring's page goes back after the UART's lock.
-    drop(domain.vuart.as_ref().and_then(|uart| uart.lock().ring.take()));
     let done = close_all(kernel, domain, PORT_STRETCH)
         && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
     // Once only: through a capability that outlived the domain we may come here when its id is another's.

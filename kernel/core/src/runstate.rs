@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use crate::addr::PAGE_SIZE;
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
+use crate::ioreq::Waiting;
 use crate::vcpu::VcpuContext;
 
 /// The vCPU waits for an interrupt or an event.
@@ -21,6 +22,8 @@ pub const PAUSED: u32 = 1 << 2;
 pub const STOPPED: u32 = 1 << 3;
 /// The domain has run as much as its cap allows in this period.
 pub const CAPPED: u32 = 1 << 4;
+/// The vCPU waits for another domain to answer its access to an emulated device.
+pub const SERVED: u32 = 1 << 5;
 
 /// What the scheduler knows of a vCPU.
 pub struct Run {
@@ -37,6 +40,8 @@ pub struct Run {
     pub context: VcpuContext,
     /// When the alarm goes off that it has set on `pcpu` as it went to sleep.
     pub alarm: Option<Ticks>,
+    /// The access that it waits for, if it is [`SERVED`].
+    pub waiting: Waiting,
     /// The guest's copy of the times, if it asked for one.
     pub area: Option<RunstateArea>,
 }
@@ -62,6 +67,7 @@ impl Run {
             held: OFFLINE | PAUSED,
             context: VcpuContext::default(),
             alarm: None,
+            waiting: None,
             area: None,
         }
     }

@@ -11,11 +11,11 @@ use crate::addr::IpaRange;
 pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
     let with_buffer = match op {
         Op::PlatformInfo | Op::ConsoleRead | Op::DomainCreate => true,
-        Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo => true,
+        Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo | Op::IoNext => true,
         Op::Version | Op::Power | Op::DeviceMap | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
         Op::DomainPause | Op::DomainUnpause | Op::DomainShutdown | Op::DomainMaxPages | Op::Populate => false,
-        Op::VcpuStart | Op::VcpuAffinity | Op::HvmParam | Op::GrantSeed | Op::PortAlloc | Op::VuartInit => false,
-        Op::WallClock | Op::DomainShare => false,
+        Op::VcpuStart | Op::VcpuAffinity | Op::HvmParam | Op::GrantSeed | Op::PortAlloc => false,
+        Op::WallClock | Op::DomainShare | Op::IoServe | Op::IoAnswer | Op::IrqLevel => false,
     };
     if with_buffer {
         return [XenError::Fault.raw().cast_unsigned(), 0, 0];
@@ -24,25 +24,25 @@ pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
     unsafe { hypercall(op.number(), args) }
 }
 
-/// A call that fills in a structure, whose address stands behind the first `leading` arguments.
+/// A call that fills in a structure, whose address stands behind the other arguments.
 ///
 /// # Errors
 /// As the microkernel answers.
-pub fn fill<T: FromBytes + IntoBytes>(op: Op, args: [u64; 2], leading: usize) -> Result<T, XenError> {
+pub fn fill<T: FromBytes + IntoBytes, const N: usize>(op: Op, args: [u64; N]) -> Result<T, XenError> {
     let mut value = T::new_zeroed();
     let address = (&raw mut value) as u64;
     // SAFETY: the calls used with this function write one structure of the type that the ABI names for them;
     // any bytes make a valid value.
-    let [x0, ..] = unsafe { hypercall(op.number(), placed(args, leading, address)) };
+    let [x0, ..] = unsafe { hypercall(op.number(), followed_by(args, address)) };
     decode(x0)?;
     Ok(value)
 }
 
-/// A call that reads a structure, whose address stands behind the first `leading` arguments.
-pub fn read_from<T: IntoBytes + Immutable>(op: Op, args: [u64; 2], leading: usize, value: &T) -> [u64; 3] {
+/// A call that reads a structure, whose address stands behind the other arguments.
+pub fn read_from<T: IntoBytes + Immutable, const N: usize>(op: Op, args: [u64; N], value: &T) -> [u64; 3] {
     let address = core::ptr::from_ref(value) as u64;
     // SAFETY: the call reads one structure of this type.
-    unsafe { hypercall(op.number(), placed(args, leading, address)) }
+    unsafe { hypercall(op.number(), followed_by(args, address)) }
 }
 
 /// A call of the form `(a, b, buffer, length)` that writes into the buffer.
@@ -57,9 +57,11 @@ pub fn read_range(op: Op, [a, b]: [u64; 2], range: IpaRange) -> [u64; 3] {
     unsafe { hypercall(op.number(), [a, b, range.start().raw(), range.size(), 0]) }
 }
 
-fn placed([a, b]: [u64; 2], leading: usize, address: u64) -> [u64; 5] {
-    match leading {
-        1 => [a, address, 0, 0, 0],
-        _ => [a, b, address, 0, 0],
+fn followed_by<const N: usize>(args: [u64; N], address: u64) -> [u64; 5] {
+    const { assert!(N < 5, "there is room for the address") };
+    let mut all = [0; 5];
+    for (to, from) in all.iter_mut().zip(args.into_iter().chain([address])) {
+        *to = from;
     }
+    all
 }

@@ -1,8 +1,8 @@
-//! The nodes of a domain's consoles: the PV console and the ring behind the emulated UART.
+//! The nodes of a domain's consoles: the PV console and the emulated UART.
 //!
 //! Console 0 predates XenBus: ring and port are in the guest's own directory, which it may only read.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use hypercall_abi::ids::{DomId, Port};
@@ -23,30 +23,27 @@ pub fn console(domid: DomId, port: Port) -> Vec<Node> {
     nodes.push(Node::plain(&front, "backend-id", "0"));
     nodes.push(Node::plain(&front, "output", "pty"));
     nodes.push(Node::plain(&front, "tty", ""));
-    nodes.extend(ring(&front, MagicPage::Console, port));
+    nodes.extend(keeper(&front));
+    nodes.push(Node::plain(&front, "port", port.to_string()));
+    nodes.push(Node::plain(&front, "ring-ref", MagicPage::Console.gfn().to_string()));
     nodes
 }
 
-/// The nodes of the emulated UART's ring.
-pub fn vuart(domid: DomId, port: Port) -> Vec<Node> {
+/// The nodes of the emulated UART. It has no ring: whoever emulates it has what it says.
+pub fn vuart(domid: DomId) -> Vec<Node> {
     let front = alloc::format!("{}/vuart/0", paths::domain(domid));
     let back = alloc::format!("{}/0", paths::backends("vuart", domid));
     let mut nodes = back_end(domid, &front, &back);
     nodes.push(Node::with(&front, "", "", Perms::readable_by(domid)));
     nodes.push(Node::plain(&front, "backend", back));
     nodes.push(Node::plain(&front, "backend-id", "0"));
-    nodes.extend(ring(&front, MagicPage::Vuart, port));
+    nodes.extend(keeper(&front));
     nodes
 }
 
-fn ring(front: &str, page: MagicPage, port: Port) -> [Node; 4] {
-    let plain = |name: &str, value: String| Node::plain(front, name, value);
-    [
-        plain("limit", LIMIT.to_string()),
-        plain("type", "xenconsoled".to_string()),
-        plain("port", port.to_string()),
-        plain("ring-ref", page.gfn().to_string()),
-    ]
+/// Who keeps what the console says, and how much of it.
+fn keeper(front: &str) -> [Node; 2] {
+    [Node::plain(front, "limit", LIMIT.to_string()), Node::plain(front, "type", "xenconsoled")]
 }
 
 fn back_end(domid: DomId, front: &str, back: &str) -> Vec<Node> {

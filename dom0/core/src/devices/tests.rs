@@ -107,7 +107,7 @@ fn removal_covers_every_node_that_was_written() {
     let uuid = Uuid::from_random([1; 16]);
     let gone = removal(GUEST, &uuid);
     let disk = Disk::parse("/store/disk.img,raw,xvda").unwrap();
-    for nodes in [domain_nodes(), console(GUEST, Port(2)), vuart(GUEST, Port(3)), vbd(GUEST, &disk), interface()] {
+    for nodes in [domain_nodes(), console(GUEST, Port(2)), vuart(GUEST), vbd(GUEST, &disk), interface()] {
         for node in nodes {
             let covered = gone.iter().any(|path| node.path == *path || node.path.starts_with(&format!("{path}/")));
             assert!(covered, "{} would be left behind", node.path);

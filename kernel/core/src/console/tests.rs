@@ -110,7 +110,7 @@ fn the_uart_shows_the_log_until_dom0_reads_it_and_what_nobody_read_at_the_end() 
     world.kernel.log(format_args!("early"));
     assert_eq!(with(|s| core::mem::take(&mut s.console)), b"(xenolith) early\n");
     // Dom0 binds the interrupt of the log.
-    let port = dom0.events.open(evtchn::Binding::Virq(Virq::ConRing as u32), Some(VcpuId(0))).unwrap();
+    let port = dom0.events.open(evtchn::Binding::Virq(Virq::ConRing as u32), VcpuId(0)).unwrap();
     world.kernel.log(format_args!("late"));
     assert_eq!(with(|s| s.console.len()), 0);
     assert!(evtchn::is_pending(&dom0, port), "dom0 is told");

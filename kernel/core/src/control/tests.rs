@@ -1,10 +1,10 @@
 //! Tests of the control calls: who may, what they do, what a refused one leaves behind.
 
-use hypercall_abi::control::{CREATE_VUART, STATE_DYING, STATE_SHUTDOWN};
+use hypercall_abi::control::{STATE_DYING, STATE_SHUTDOWN};
 
 use super::*;
 use crate::domain::MAX_DOMAINS;
-use crate::fake::{Fake, GUEST_RAM, Shared, World, params, peek, poke, poke_bytes, with};
+use crate::fake::{Fake, GUEST_RAM, Shared, World, peek, poke, poke_bytes, with};
 use crate::machine::Machine;
 
 type Dom = Shared<Domain<Fake>>;
@@ -20,8 +20,7 @@ fn control(world: &mut World, caller: &Dom, op: Op, args: &[u64]) -> (i64, u64, 
 
 /// A domain made by a call; its capability and itself.
 fn create(world: &mut World, dom0: &Dom) -> (u64, Dom) {
-    let params =
-        DomainParams { vcpus: 2, max_pages: 64, max_grant_frames: 4, flags: CREATE_VUART, ..DomainParams::default() };
+    let params = DomainParams { vcpus: 2, max_pages: 64, max_grant_frames: 4, ..DomainParams::default() };
     poke(dom0, GUEST_RAM, &params);
     let (x0, cap, domid) = control(world, dom0, Op::DomainCreate, &[0, GUEST_RAM]);
     assert_eq!(x0, 0);
@@ -249,19 +248,30 @@ fn a_lookup_finds_the_next_live_domain() {
 }
 
 #[test]
-fn an_emulated_uart_that_cannot_be_connected_leaves_no_port() {
+fn an_emulated_device_needs_a_range_of_its_own_and_a_port() {
     let (mut world, dom0) = World::new();
-    let (cap, domain) = create(&mut world, &dom0);
-    let plain = world.domain_like(&DomainParams { flags: 0, ..params(1) }, 1);
-    let plain = u64::from(dom0.caps.as_ref().unwrap().add(plain).unwrap().index());
-    assert_eq!(control(&mut world, &dom0, Op::VuartInit, &[plain, 0x40000, 0]).0, XenError::NoDev as i64);
-    let no_ram = XenError::NoEnt as i64;
-    assert_eq!(control(&mut world, &dom0, Op::VuartInit, &[cap, 0x40000, 0]).0, no_ram, "there is no RAM yet");
-    assert_eq!(crate::evtchn::close(world.kernel, &domain, hypercall_abi::ids::Port(1)), Err(XenError::Inval));
-    assert_eq!(control(&mut world, &dom0, Op::Populate, &[cap, 0x4000_0000, 1]).0, 0);
-    assert_eq!(control(&mut world, &dom0, Op::VuartInit, &[cap, 0x40000, 0]), (0, 1, 0));
-    assert_eq!(control(&mut world, &dom0, Op::PortAlloc, &[cap, 0]), (0, 2, 0));
+    let (cap, _domain) = create(&mut world, &dom0);
+    let mut serve = |at, size, port| control(&mut world, &dom0, Op::IoServe, &[cap, at, size, port]).0;
+    assert_eq!(serve(0x2200_0000, 0x1000, 1), XenError::Inval as i64, "there is no port yet");
+    assert_eq!(control(&mut world, &dom0, Op::PortAlloc, &[cap, 0]), (0, 1, 0));
     assert_eq!(control(&mut world, &dom0, Op::PortAlloc, &[cap, 1 << 16]).0, XenError::Inval as i64);
+    let mut serve = |at, size, port| control(&mut world, &dom0, Op::IoServe, &[cap, at, size, port]).0;
+    assert_eq!(serve(0x2200_0000, 0, 1), XenError::Inval as i64);
+    assert_eq!(serve(u64::MAX, 2, 1), XenError::Inval as i64);
+    assert_eq!(serve(0x2200_0000, 0x1000, 1), 0);
+    for (at, size) in [(0x2200_0FFF, 1), (0x2200_0000, 0x1000), (0x21FF_F000, 0x1001), (0, u64::MAX)] {
+        assert_eq!(serve(at, size, 1), XenError::Exist as i64, "{at:#x}");
+    }
+    for n in 1..16 {
+        assert_eq!(serve(0x3000_0000 + 0x1000 * n, 0x1000, 1), 0);
+    }
+    assert_eq!(serve(0x4000_0000, 0x1000, 1), XenError::NoSpc as i64);
+    for (op, args) in [(Op::IoNext, [cap, 1, 0, GUEST_RAM]), (Op::IoAnswer, [cap, 1, 7, 0])] {
+        assert_eq!(control(&mut world, &dom0, op, &args).0, XenError::NoEnt as i64, "nobody waits");
+    }
+    for irq in [0, 31, 32, 63, 1020, u64::MAX] {
+        assert_eq!(control(&mut world, &dom0, Op::IrqLevel, &[cap, irq, 1]).0, 0, "{irq}");
+    }
 }
 
 #[test]

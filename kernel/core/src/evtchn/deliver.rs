@@ -37,9 +37,9 @@ pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result
     Ok(())
 }
 
-/// Makes `port` of `domain` pending and notifies its vCPU, or the UART: the one place where a port becomes pending.
+/// Makes `port` of `domain` pending and notifies its vCPU: the one place where a port becomes pending.
 #[inline(always)]
-pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Option<VcpuId>) {
+pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
     // A port that is pending already has told its vCPU, or will when it is unmasked.
     if !is_pending(domain, port) {
         notify(kernel, domain, port, vcpu);
@@ -47,17 +47,12 @@ pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vc
 }
 
 #[inline(never)]
-fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: Option<VcpuId>) {
-    let vcpu = match (vcpu, &domain.vuart) {
-        (Some(vcpu), _) => domain.vcpu(vcpu),
-        (None, Some(uart)) => return uart.lock().on_event(kernel, domain),
-        (None, None) => return,
-    };
+fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
     let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
     if H::set_bits64(pending, bit) & bit != 0 {
         return;
     }
-    if let (0, Some(vcpu)) = (H::load64(bit_of(domain, layout::EVTCHN_MASK, port).0) & bit, vcpu) {
+    if let (0, Some(vcpu)) = (H::load64(bit_of(domain, layout::EVTCHN_MASK, port).0) & bit, domain.vcpu(vcpu)) {
         tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
     }
     if domain.pollers.load(Ordering::Acquire) != 0 {
@@ -75,7 +70,7 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
     let was_masked = H::clear_bits64(mask, bit) & bit != 0;
     if was_masked
         && is_pending(domain, port)
-        && let Some(vcpu) = state.vcpu.and_then(|vcpu| domain.vcpu(vcpu))
+        && let Some(vcpu) = domain.vcpu(state.vcpu)
     {
         tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
     }

@@ -25,8 +25,6 @@ pub use ops::{close, close_all, op};
 const BUCKET_PORTS: usize = 256;
 /// Buckets that hold all ports of the ABI.
 const BUCKETS: usize = NR_PORTS_2L as usize / BUCKET_PORTS;
-/// What stands for the UART where a vCPU's number stands otherwise.
-const UART: u8 = 0xFF;
 
 /// What a port is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +67,8 @@ impl Binding {
 pub struct PortState {
     /// The other end.
     pub binding: Binding,
-    /// The vCPU that is notified; the emulated UART is if there is none.
-    pub vcpu: Option<VcpuId>,
+    /// The vCPU that is notified.
+    pub vcpu: VcpuId,
 }
 
 impl PortState {
@@ -79,8 +77,7 @@ impl PortState {
 
     #[inline(always)]
     fn encode(self) -> u64 {
-        let vcpu = self.vcpu.and_then(|vcpu| u8::try_from(vcpu.0).ok()).unwrap_or(UART);
-        self.binding.encode() | u64::from(vcpu) << 8
+        self.binding.encode() | u64::from(self.vcpu.0 & 0xFF) << 8
     }
 
     fn decode(word: u64) -> Self {
@@ -96,9 +93,9 @@ impl PortState {
         PortState { binding, vcpu: Self::vcpu(word) }
     }
 
-    fn vcpu(word: u64) -> Option<VcpuId> {
+    fn vcpu(word: u64) -> VcpuId {
         let [_, vcpu, ..] = word.to_le_bytes();
-        (vcpu != UART).then_some(VcpuId(u32::from(vcpu)))
+        VcpuId(u32::from(vcpu))
     }
 }
 
@@ -115,7 +112,7 @@ impl PortEntry {
 
     /// Whom it notifies, if it is bound to this.
     #[inline]
-    fn bound_to(&self, binding: Binding) -> Option<Option<VcpuId>> {
+    fn bound_to(&self, binding: Binding) -> Option<VcpuId> {
         let word = self.0.load(Ordering::SeqCst);
         (word & !0xFF00 == binding.encode()).then(|| PortState::vcpu(word))
     }
@@ -165,7 +162,7 @@ impl<H: Hw> Events<H> {
 
     /// Opens the lowest free port.
     #[inline]
-    pub fn open(&self, binding: Binding, vcpu: Option<VcpuId>) -> Result<Port, XenError> {
+    pub fn open(&self, binding: Binding, vcpu: VcpuId) -> Result<Port, XenError> {
         let mut lowest = self.lowest.lock();
         while *lowest < self.limit {
             let index = *lowest as usize;

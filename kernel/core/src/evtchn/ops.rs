@@ -15,12 +15,13 @@ use crate::domain::Domain;
 use crate::guest::Array;
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
+use crate::ioreq;
 use crate::kernel::Kernel;
 
 /// Ports that one stretch of a reset closes.
 const RESET_STRETCH: usize = 64;
 /// Whom a port notifies until the guest says otherwise.
-const FIRST_VCPU: Option<VcpuId> = Some(VcpuId(0));
+const FIRST_VCPU: VcpuId = VcpuId(0);
 
 /// `event_channel_op(cmd, arg)`. To send is the most frequent one, and saves no registers for the others.
 #[inline(always)]
@@ -51,14 +52,14 @@ fn others<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         EvtchnOp::BindVirq => opens(call, |arg: BindVirq| bind_virq(domain, arg.virq, arg.vcpu))?,
         EvtchnOp::BindIpi => opens(call, |arg: BindIpi| {
             domain.vcpu(arg.vcpu).ok_or(XenError::NoEnt)?;
-            domain.events.open(Binding::Ipi, Some(arg.vcpu))
+            domain.events.open(Binding::Ipi, arg.vcpu)
         })?,
         EvtchnOp::Close => close(kernel, domain, call.read::<Close>(1)?.port)?,
         EvtchnOp::Status => {
             let arg: Status = call.read(1)?;
             own(domain, arg.dom)?;
             let PortState { binding, vcpu } = domain.events.port(arg.port)?.load();
-            let ((status, u_dom, u_value), vcpu) = (binding.describe(), vcpu.unwrap_or(VcpuId(0)));
+            let (status, u_dom, u_value) = binding.describe();
             call.write(1, &Status { status: status as u32, vcpu, u_dom, u_high: 0, u_value, ..arg })?;
         }
         EvtchnOp::BindVcpu => {
@@ -111,7 +112,7 @@ fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port,
     if global && known != Virq::Argo && !domain.is_privileged() {
         return Err(XenError::Perm);
     }
-    let (binding, vcpu) = (Binding::Virq(virq), Some(vcpu));
+    let binding = Binding::Virq(virq);
     if domain.events.ports().any(|(_, state)| state.binding == binding && (global || state.vcpu == vcpu)) {
         return Err(XenError::Exist);
     }
@@ -157,10 +158,12 @@ pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Resul
     };
     if let Binding::Interdomain(remote, far) = binding
         && let Some(remote) = kernel.domains.get(remote)
-        && let Ok(far) = remote.events.port(far)
-    {
+        && let Ok(entry) = remote.events.port(far)
         // Fails if the far end was closed meanwhile, or never came to name this one.
-        far.rebind(Binding::Interdomain(domain.id, port), Binding::Unbound(domain.id));
+        && entry.rebind(Binding::Interdomain(domain.id, port), Binding::Unbound(domain.id))
+    {
+        // Behind that, whoever asks for a device that was served through here finds nobody.
+        ioreq::forsake(kernel, &remote, far);
     }
     Ok(())
 }
@@ -177,16 +180,16 @@ fn own<H: Hw>(domain: &Domain<H>, id: DomId) -> Result<(), XenError> {
     if domain.resolve(id) == domain.id { Ok(()) } else { Err(XenError::Perm) }
 }
 
-/// Chooses the vCPU that a port notifies. A virtual interrupt of one vCPU, an IPI and the UART's port stay as they are.
+/// Chooses the vCPU that a port notifies. A virtual interrupt of one vCPU and an IPI stay as they are.
 fn bind_vcpu<H: Hw>(domain: &Domain<H>, port: Port, vcpu: VcpuId) -> Result<(), XenError> {
     domain.vcpu(vcpu).ok_or(XenError::NoEnt)?;
     let moved = domain.events.port(port)?.update(|state| {
         let may_move = match state.binding {
-            Binding::Unbound(_) | Binding::Interdomain(..) => state.vcpu.is_some(),
+            Binding::Unbound(_) | Binding::Interdomain(..) => true,
             Binding::Virq(virq) => !is_per_vcpu(virq),
             Binding::Free | Binding::Ipi => false,
         };
-        may_move.then_some(PortState { vcpu: Some(vcpu), ..state })
+        may_move.then_some(PortState { vcpu, ..state })
     });
     moved.map(|_| ()).ok_or(XenError::Inval)
 }

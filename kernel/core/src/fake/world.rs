@@ -115,7 +115,7 @@ pub fn params(pages: u64) -> DomainParams {
 
 /// A new port of the domain that `remote` may connect to.
 pub fn open_port(domain: &Domain<Fake>, remote: DomId) -> Port {
-    domain.events.open(Binding::Unbound(remote), Some(VcpuId(0))).expect("there is a free port")
+    domain.events.open(Binding::Unbound(remote), VcpuId(0)).expect("there is a free port")
 }
 
 /// The frame behind a page of the domain.

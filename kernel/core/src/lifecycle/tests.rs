@@ -1,6 +1,6 @@
 //! Tests of the life of a domain: what its making and its end leave behind.
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams, STATE_DYING, STATE_SHUTDOWN};
+use hypercall_abi::control::{DomainParams, STATE_DYING, STATE_SHUTDOWN};
 use hypercall_abi::ids::{GrantRef, Port};
 
 use super::*;
@@ -34,7 +34,7 @@ fn set_alarm(kernel: &Kernel<Fake>, domain: &Shared<Domain<Fake>>, n: usize, at:
 fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() {
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
-    let plan = DomainParams { vcpus: 3, flags: CREATE_VUART, ..params(4) };
+    let plan = DomainParams { vcpus: 3, ..params(4) };
     let (frames, vcpus) = (free_frames(), vcpus_left(kernel));
     let made = kernel.create(&plan, Some(GicLayout::GUEST)).unwrap();
     let needed = frames - free_frames();
@@ -99,7 +99,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     let (mut world, dom0) = World::new();
     let kernel = world.kernel;
     let free = free_frames();
-    let domain = world.domain_like(&DomainParams { vcpus: 4, flags: CREATE_VUART, ..params(64) }, 64);
+    let domain = world.domain_like(&DomainParams { vcpus: 4, ..params(64) }, 64);
     // A channel to Dom0, a grant that Dom0 maps, a page that the vCPU's record pins.
     let port = crate::fake::open_port(&domain, dom0.id);
     poke(

@@ -5,12 +5,13 @@
 //! instruction is not fetched and decoded.
 
 use super::inject::{WALK, WRITE, enter, skip, with_el1};
+use crate::addr::Ipa;
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
-use crate::{vgic, vuart};
+use crate::{ioreq, vgic};
 
 /// Fields of the syndrome of a data abort (Arm ARM DDI 0487, section D24.2.40): the rest describes one register's load
 /// or store; a load extends the sign; the register is used as 64 bits; it was cache maintenance by address.
@@ -28,10 +29,17 @@ const fn is_translation(esr: u64) -> bool {
 #[inline(never)]
 pub(crate) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let Some(current) = &cpu.current else { return };
-    let device = is_translation(esr) && esr & (VALID | WALK) == VALID;
-    if device && transfer(kernel, current, frame, esr).is_some() {
-        skip(frame, esr);
-    } else {
+    let access = MemoryAccess::of::<H>(frame, esr);
+    let done = access.is_some_and(|access| {
+        match vgic::access(kernel, &current.domain, access.ipa, access.size, access.store) {
+            Some(value) => {
+                access.complete(frame, value);
+                true
+            }
+            None => ioreq::ask(kernel, current, access),
+        }
+    });
+    if !done {
         refuse(current, frame, esr);
     }
 }
@@ -51,21 +59,44 @@ pub(crate) fn fetch_abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<
     }
 }
 
-/// Moves what a load or store moves between a device and a register; `None` if no device is there.
-#[inline]
-fn transfer<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFrame, esr: u64) -> Option<()> {
-    let (domain, ipa) = (&current.domain, H::fault_address().1);
-    let size = 1 << (esr >> 22 & 3);
-    #[allow(clippy::cast_possible_truncation, reason = "five bits")]
-    let register = (esr >> 16 & 31) as u8;
-    if esr & WRITE == 0 {
-        let value = vgic::access(kernel, domain, ipa, size, None);
-        let value = value.or_else(|| vuart::access(kernel, domain, ipa, None))?;
-        frame.set_register(register, extend(value, esr));
-        return Some(());
+/// A load or store of one register where stage 2 has no page, as its syndrome describes it.
+#[derive(Clone, Copy)]
+pub struct MemoryAccess {
+    /// Where.
+    pub ipa: Ipa,
+    /// Of how many bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// What is stored; a load has nothing.
+    pub store: Option<u64>,
+    esr: u64,
+}
+
+impl MemoryAccess {
+    /// The access with this syndrome that was just taken; `None` if it is not such a one.
+    #[inline(always)]
+    pub(crate) fn of<H: Hw>(frame: &TrapFrame, esr: u64) -> Option<Self> {
+        if !is_translation(esr) || esr & (VALID | WALK) != VALID {
+            return None;
+        }
+        let size = 1 << (esr >> 22 & 3);
+        let store = (esr & WRITE != 0).then(|| frame.register(register(esr)) & mask(size));
+        Some(MemoryAccess { ipa: H::fault_address().1, size, store, esr })
     }
-    let store = Some(frame.register(register) & mask(size));
-    vgic::access(kernel, domain, ipa, size, store).or_else(|| vuart::access(kernel, domain, ipa, store)).map(drop)
+
+    /// Ends the access; a load has read `value`.
+    #[inline(always)]
+    pub(crate) fn complete(self, frame: &mut TrapFrame, value: u64) {
+        if self.store.is_none() {
+            frame.set_register(register(self.esr), extend(value, self.esr));
+        }
+        skip(frame, self.esr);
+    }
+}
+
+/// The register that is loaded or stored.
+#[allow(clippy::cast_possible_truncation, reason = "five bits")]
+const fn register(esr: u64) -> u8 {
+    (esr >> 16 & 31) as u8
 }
 
 /// Nothing is there, or it cannot be told what the guest wants of it: true if it takes the abort.

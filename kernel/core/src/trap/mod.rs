@@ -10,5 +10,6 @@ mod tests;
 
 pub use id::IdRegisters;
 pub(crate) use inject::{skip, undefined};
+pub use mmio::MemoryAccess;
 pub(crate) use mmio::{data_abort, fetch_abort};
 pub(crate) use registers::access as register;

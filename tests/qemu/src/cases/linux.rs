@@ -14,6 +14,7 @@ pub(super) const CASES: &[Case] = &[
     case("linux_boots_with_2_vcpus_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 2)),
     case("linux_boots_with_4_vcpus_and_its_disk_keeps_what_it_is_given", |lab| with_vcpus(lab, 4)),
     case("linux_reads_xenstore_with_debians_own_tools", xenstore),
+    case("linux_drives_the_uart_that_dom0_emulates", uart),
     case("linux_powers_off_when_asked_through_xenstore", shutdown),
     case("linux_reboots_into_a_new_domain_of_the_same_name", reboot),
     case("a_panic_of_linux_is_followed_by_on_reboot_as_on_xen", panic),
@@ -81,6 +82,28 @@ fn xenstore(lab: &Lab) -> Result<()> {
     ensure!(said.contains("51712"), "no disk in the guest's part of XenStore:\n{said}");
     inside(&mut machine, "xenstore-write data/note here && xenstore-read data/note | grep -q here")?;
     leave(&mut machine)
+}
+
+/// Output, input and the interrupt of the emulated UART; and that the domain can go while Dom0 is asked for answers.
+fn uart(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    start(&mut machine, "vuart='sbsa_uart'")?;
+    // The driver throws away what comes before it has the device, so it says when it has.
+    machine.send("exec 3<>/dev/ttyAMA0; echo ready >&3; read -r heard <&3; echo it was $heard\r")?;
+    leave(&mut machine)?;
+    machine.send("xl console -t vuart linux\r")?;
+    machine.expect("ready", LONG)?;
+    machine.send("typed by the user\r")?;
+    machine.expect("typed by the user", LONG)?;
+    leave(&mut machine)?;
+    machine.send("xl console linux\r")?;
+    machine.expect("it was typed by the user", LONG)?;
+    machine.expect(PROMPT, LONG)?;
+    machine.send("cat /dev/zero >&3 &\r")?;
+    machine.expect(PROMPT, LONG)?;
+    leave(&mut machine)?;
+    machine.ok("xl destroy linux")?;
+    wait_gone(&mut machine, "linux")
 }
 
 fn shutdown(lab: &Lab) -> Result<()> {

@@ -1,7 +1,6 @@
 //! Each call with good and bad arguments.
 
 use super::*;
-use hypercall_abi::control::{CREATE_VUART, DomainParams};
 
 #[test]
 fn an_event_sets_the_pending_bit_the_selector_and_the_upcall_of_the_far_end() {
@@ -230,18 +229,4 @@ fn an_event_goes_only_to_a_port_that_names_the_sender_back() {
     // And A's end may go without taking C's along.
     assert_eq!(close(&mut world, a, near), Ok(()));
     assert_eq!(b.events.port(far).unwrap().load().binding, there);
-}
-
-#[test]
-fn an_event_for_the_uart_is_not_the_guests() {
-    let (mut world, dom0, _) = guests(0);
-    let a = world.domain_like(&DomainParams { flags: CREATE_VUART, ..params(4) }, 4);
-    let port = a.events.open(Binding::Unbound(dom0.id), None).unwrap();
-    let far = connect(&mut world, &dom0, a.id, port).unwrap();
-    assert_eq!(send(&mut world, &dom0, far), Ok(()));
-    assert!(!is_pending(&a, port));
-    assert_eq!(told(&a), None);
-    assert_eq!(bind_vcpu(&mut world, &a, port, 0), Err(XenError::Inval), "it stays the UART's");
-    assert_eq!(send(&mut world, &dom0, far), Ok(()));
-    assert!(!is_pending(&a, port));
 }

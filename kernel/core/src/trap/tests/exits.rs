@@ -1,17 +1,15 @@
 //! Whole exits of a guest on the fake machine: what it did, and what it finds when it goes on.
 
-use hypercall_abi::control::{CREATE_VUART, DomainParams, STATE_SHUTDOWN};
-use hypercall_abi::ids::DomId;
+use hypercall_abi::control::{DomainParams, STATE_SHUTDOWN};
 use hypercall_abi::psci::{PsciFn, PsciResult};
-use hypercall_abi::xencons;
 use proptest::prelude::*;
 
-use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
+use crate::addr::{GuestVa, Ipa};
 use crate::context::TrapFrame;
 use crate::domain::Domain;
 use crate::exit;
 use crate::fake::{Fake, Shared, reset, with};
-use crate::hw::{IntId, Memory, PcpuId};
+use crate::hw::{IntId, PcpuId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::trap::registers::encoding;
@@ -103,8 +101,7 @@ impl Guest {
 }
 
 fn create(kernel: &Kernel<Fake>) -> Shared<Domain<Fake>> {
-    let params =
-        DomainParams { vcpus: 2, max_pages: 32, max_grant_frames: 4, flags: CREATE_VUART, ..DomainParams::default() };
+    let params = DomainParams { vcpus: 2, max_pages: 32, max_grant_frames: 4, ..DomainParams::default() };
     let domain = kernel.create(&params, None).unwrap();
     assert_eq!(memory::populate(&domain, Ipa::new(RAM), 4), (4, Ok(())));
     domain
@@ -332,44 +329,6 @@ fn smccc_names_the_hypervisor_as_xen_does() {
     guest.frame.x[0] = 0x8400_0000;
     guest.trap(0x17, 0, 0);
     assert_eq!((guest.frame.x[0], guest.frame.pc), (0x1_0001, RAM + 4));
-}
-
-#[test]
-fn the_uart_sends_and_receives_through_its_ring() {
-    let mut guest = Guest::new();
-    let page = RAM + PAGE_SIZE;
-    let port = crate::fake::open_port(&guest.domain, DomId(0));
-    let pinned = guest.domain.p2m.pin(Ipa::new(page)).unwrap();
-    guest.domain.vuart.as_ref().unwrap().lock().ring = Some((pinned, port));
-    let ring = guest.domain.p2m.lookup(Ipa::new(page)).unwrap().pa;
-    let at = |offset: usize| ring.add(offset as u64);
-
-    guest.store(UART, u64::from(b'h'));
-    guest.store(UART, u64::from(b'i'));
-    let mut sent = [0; 2];
-    Fake::read_bytes(at(xencons::OUT), &mut sent);
-    assert_eq!((&sent, Fake::load32(at(xencons::OUT_PROD))), (b"hi", 2));
-
-    assert_eq!(guest.load(UART + 0x18) & 0x10, 0x10, "nothing to read");
-    guest.store(GICD, 3);
-    guest.store(GICD + 0x104, 1);
-    guest.store(UART + 0x38, 1 << 6);
-    Fake::write_bytes(at(xencons::IN), b"x");
-    Fake::store32(at(xencons::IN_PROD), 1);
-    guest.domain.vuart.as_ref().unwrap().lock().on_event(guest.kernel, &guest.domain);
-    assert_eq!(guest.load(UART + 0x40), 1 << 6);
-    assert_eq!(guest.list_register(0), (1, 32));
-    assert_eq!(guest.load(UART), u64::from(b'x'));
-    assert_eq!(guest.load(UART + 0x18) & 0x10, 0x10);
-    assert_eq!(guest.list_register(0), (0, 0), "its line has fallen");
-
-    // Indices that cannot be: nothing to read, no room to write, and no harm.
-    Fake::store32(at(xencons::IN_PROD), 5000);
-    Fake::store32(at(xencons::OUT_PROD), 5000);
-    assert_eq!(guest.load(UART), 0);
-    assert_eq!(guest.load(UART + 0x18) & 0x30, 0x30);
-    guest.store(UART, 1);
-    assert_eq!(Fake::load32(at(xencons::OUT_PROD)), 5000);
 }
 
 #[test]
