@@ -80,7 +80,7 @@ impl Toolstack {
         let made = make(config, uuid)?;
         self.caps.borrow_mut().insert(made.id, made.cap);
         self.register.borrow_mut().assign(handle, made.id);
-        self.place(made.id, config)?;
+        self.place(made.cap, made.id, config)?;
         populate(made.cap, &plan)?;
         match kernel.verbatim {
             Some(start) => {

@@ -29,7 +29,7 @@ impl Toolstack {
         let pages = kib / (hypercall_abi::PAGE_SIZE as u64 / 1024) + MAGIC_PAGES;
         control::set_max_pages(self.cap(domid)?, pages)
             .map_err(|error| Error::Hypervisor("setting the domain's limit", error))?;
-        let path = format!("/local/domain/{domid}/memory/target");
+        let path = format!("{}/memory/target", paths::domain(domid));
         self.store.write(&path, &kib.to_string()).map_err(|error| Error::Store("setting the domain's target", error))
     }
 

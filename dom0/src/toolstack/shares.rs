@@ -7,21 +7,21 @@ use dom0_core::devices::paths;
 use dom0_core::pool::{PoolError, Pools, Wish};
 use hypercall_abi::control::MAX_WEIGHT;
 use hypercall_abi::ids::{DomId, VcpuId};
-use pv_guest_lib::control;
+use pv_guest_lib::control::{self, Cap};
 
 use super::{Error, Toolstack};
 
 impl Toolstack {
     /// Gives a new domain its place and its share.
-    pub(super) fn place(&self, domid: DomId, config: &DomainConfig) -> Result<(), Error> {
+    pub(super) fn place(&self, cap: Cap, domid: DomId, config: &DomainConfig) -> Result<(), Error> {
         let wish = |vcpu: u32| {
             let vcpu = vcpu as usize;
             Wish { hard: config.cpus.of(vcpu), soft: config.cpus_soft.of(vcpu) }
         };
         let wishes: Vec<Wish> = (0..config.max_vcpus).map(wish).collect();
         self.pools.borrow_mut().admit(domid, config.pool.as_deref(), wishes)?;
-        self.tell_masks(domid)?;
-        self.set_share(domid, config.cpu_weight, config.cap)
+        self.give_masks(cap, domid)?;
+        give_share(cap, config.max_vcpus, config.cpu_weight, config.cap)
     }
 
     /// Changes the pools, and tells the microkernel what follows for each domain.
@@ -38,21 +38,19 @@ impl Toolstack {
     }
 
     fn tell_masks(&self, domid: DomId) -> Result<(), Error> {
-        let masks = self.pools.borrow().masks(domid);
-        let told = self.with_cap(domid, |cap| {
-            (0..).zip(masks).try_for_each(|(vcpu, (hard, soft))| control::set_affinity(cap, VcpuId(vcpu), hard, soft))
-        })?;
+        self.with_cap(domid, |cap| self.give_masks(cap, domid))?
+    }
+
+    fn give_masks(&self, cap: Cap, domid: DomId) -> Result<(), Error> {
+        let mut masks = (0..).zip(self.pools.borrow().masks(domid));
+        let told = masks.try_for_each(|(vcpu, (hard, soft))| control::set_affinity(cap, VcpuId(vcpu), hard, soft));
         told.map_err(|error| Error::Hypervisor("setting the affinity", error))
     }
 
     /// Sets a domain's weight and cap.
     pub fn set_share(&self, domid: DomId, weight: u32, cap: u32) -> Result<(), Error> {
-        let most = 100 * self.info(domid).map_or(0, |info| info.vcpus);
-        if weight == 0 || weight > MAX_WEIGHT || cap > most {
-            return Err(Error::Share(most));
-        }
-        self.with_cap(domid, |dom| control::set_share(dom, weight, cap))?
-            .map_err(|error| Error::Hypervisor("setting weight and cap", error))
+        let vcpus = self.info(domid).map_or(0, |info| info.vcpus);
+        self.with_cap(domid, |domain| give_share(domain, vcpus, weight, cap))?
     }
 
     /// Asks a guest to have its first `count` vCPUs online, of `all`.
@@ -64,4 +62,13 @@ impl Toolstack {
         }
         Ok(())
     }
+}
+
+/// Sets weight and cap of a domain of so many vCPUs.
+fn give_share(domain: Cap, vcpus: u32, weight: u32, cap: u32) -> Result<(), Error> {
+    let most = 100 * vcpus;
+    if weight == 0 || weight > MAX_WEIGHT || cap > most {
+        return Err(Error::Share(most));
+    }
+    control::set_share(domain, weight, cap).map_err(|error| Error::Hypervisor("setting weight and cap", error))
 }

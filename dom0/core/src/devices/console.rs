@@ -17,15 +17,13 @@ const LIMIT: u32 = 1 << 20;
 pub fn console(domid: DomId, port: Port) -> Vec<Node> {
     let front = alloc::format!("{}/console", paths::domain(domid));
     let back = alloc::format!("{}/0", paths::backends("console", domid));
-    let mut nodes = back_end(domid, &front, &back);
-    nodes.push(Node::with(&front, "", "", Perms::readable_by(domid)));
-    nodes.push(Node::plain(&front, "backend", back));
-    nodes.push(Node::plain(&front, "backend-id", "0"));
+    let mut nodes = front_end(domid, &front, &back);
     nodes.push(Node::plain(&front, "output", "pty"));
     nodes.push(Node::plain(&front, "tty", ""));
     nodes.extend(keeper(&front));
     nodes.push(Node::plain(&front, "port", port.to_string()));
     nodes.push(Node::plain(&front, "ring-ref", MagicPage::Console.gfn().to_string()));
+    nodes.extend(back_end(domid, &front, &back));
     nodes
 }
 
@@ -33,17 +31,23 @@ pub fn console(domid: DomId, port: Port) -> Vec<Node> {
 pub fn vuart(domid: DomId) -> Vec<Node> {
     let front = alloc::format!("{}/vuart/0", paths::domain(domid));
     let back = alloc::format!("{}/0", paths::backends("vuart", domid));
-    let mut nodes = back_end(domid, &front, &back);
-    nodes.push(Node::with(&front, "", "", Perms::readable_by(domid)));
-    nodes.push(Node::plain(&front, "backend", back));
-    nodes.push(Node::plain(&front, "backend-id", "0"));
+    let mut nodes = front_end(domid, &front, &back);
     nodes.extend(keeper(&front));
+    nodes.extend(back_end(domid, &front, &back));
     nodes
 }
 
 /// Who keeps what the console says, and how much of it.
 fn keeper(front: &str) -> [Node; 2] {
     [Node::plain(front, "limit", LIMIT.to_string()), Node::plain(front, "type", "xenconsoled")]
+}
+
+fn front_end(domid: DomId, front: &str, back: &str) -> Vec<Node> {
+    alloc::vec![
+        Node::with(front, "", "", Perms::readable_by(domid)),
+        Node::plain(front, "backend", back),
+        Node::plain(front, "backend-id", "0"),
+    ]
 }
 
 fn back_end(domid: DomId, front: &str, back: &str) -> Vec<Node> {

@@ -24,10 +24,19 @@ pub struct DomainNodes<'a> {
 }
 
 impl DomainNodes<'_> {
-    /// All nodes, parents before children.
+    /// All nodes, parents before children, and those of one place together: the store need not find the place again, among
+    /// those of all domains.
     pub fn nodes(&self) -> Vec<Node> {
-        let mut nodes = self.directories();
-        nodes.extend(identity(self.domid, self.uuid, &self.config.name));
+        let toolstack = paths::toolstack(self.domid);
+        let mut nodes = alloc::vec![
+            Node::with(&toolstack, "", "", Perms::PRIVATE),
+            Node::plain(&toolstack, "device", ""),
+            Node::plain(&toolstack, "type", "pvh"),
+            Node::with(&paths::vm(self.uuid), "", "", Perms::readable_by(self.domid)),
+        ];
+        nodes.extend(vm_identity(self.uuid, &self.config.name));
+        nodes.extend(self.directories());
+        nodes.extend(domain_identity(self.domid, self.uuid, &self.config.name));
         let base = paths::domain(self.domid);
         let plain = |name: &str, value: String| Node::plain(&base, name, value);
         nodes.push(plain("domid", self.domid.to_string()));
@@ -43,18 +52,11 @@ impl DomainNodes<'_> {
         nodes
     }
 
-    /// The directories, with who may write where: the guest answers below `control`, and reports below a few others.
+    /// The guest's own directories, with who may write where: it answers below `control`, and reports below a few others.
     fn directories(&self) -> Vec<Node> {
         let base = paths::domain(self.domid);
-        let readable = Perms::readable_by(self.domid);
         let own = Perms::owned_by(self.domid);
-        let mut nodes = alloc::vec![
-            Node::with(&base, "", "", readable),
-            Node::with(&paths::vm(self.uuid), "", "", readable),
-            Node::with(&paths::toolstack(self.domid), "", "", Perms::PRIVATE,),
-            Node::plain(&paths::toolstack(self.domid), "device", ""),
-            Node::plain(&paths::toolstack(self.domid), "type", "pvh"),
-        ];
+        let mut nodes = alloc::vec![Node::with(&base, "", "", Perms::readable_by(self.domid))];
         for name in ["cpu", "memory", "device", "control"] {
             nodes.push(Node::plain(&base, name, ""));
         }
@@ -81,13 +83,17 @@ impl DomainNodes<'_> {
 
 /// The nodes that hold name and UUID; `xl rename` writes them again.
 pub fn identity(domid: DomId, uuid: &Uuid, name: &str) -> Vec<Node> {
-    let (base, vm) = (paths::domain(domid), paths::vm(uuid));
-    alloc::vec![
-        Node::plain(&base, "vm", vm.clone()),
-        Node::plain(&base, "name", name),
-        Node::plain(&vm, "uuid", uuid.to_string()),
-        Node::plain(&vm, "name", name),
-    ]
+    domain_identity(domid, uuid, name).into_iter().chain(vm_identity(uuid, name)).collect()
+}
+
+fn domain_identity(domid: DomId, uuid: &Uuid, name: &str) -> [Node; 2] {
+    let base = paths::domain(domid);
+    [Node::plain(&base, "vm", paths::vm(uuid)), Node::plain(&base, "name", name)]
+}
+
+fn vm_identity(uuid: &Uuid, name: &str) -> [Node; 2] {
+    let vm = paths::vm(uuid);
+    [Node::plain(&vm, "uuid", uuid.to_string()), Node::plain(&vm, "name", name)]
 }
 
 /// The paths to remove, with all below them, when a domain is gone.

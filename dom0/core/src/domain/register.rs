@@ -2,6 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::{Entry, VacantEntry};
 use alloc::string::String;
 use core::fmt;
 
@@ -111,15 +112,15 @@ impl Register {
     /// # Errors
     /// Either is in use.
     pub fn begin(&mut self, config: DomainConfig, uuid: Uuid, now_ns: u64) -> Result<Handle, DomainError> {
-        self.check_free(&config.name)?;
-        if self.uuids.contains_key(uuid.as_bytes()) {
+        let name = config.name.clone();
+        let by_name = vacant(&mut self.names, &name)?;
+        let Entry::Vacant(by_uuid) = self.uuids.entry(*uuid.as_bytes()) else {
             return Err(DomainError::UuidTaken(uuid));
-        }
+        };
         let handle = Handle(self.next);
         self.next += 1;
-        let name = config.name.clone();
-        self.names.insert(name.clone(), handle);
-        self.uuids.insert(*uuid.as_bytes(), handle);
+        by_name.insert(handle);
+        by_uuid.insert(handle);
         let life = Life::Building;
         self.domains.insert(handle, Domain { handle, domid: None, name, uuid, config, life, created_ns: now_ns });
         Ok(handle)
@@ -203,7 +204,7 @@ impl Register {
     pub fn rename(&mut self, which: &DomainRef, name: &str) -> Result<&Domain, DomainError> {
         let handle = self.find(which)?.handle;
         check_name(name).map_err(|expected| DomainError::BadName { name: name.to_owned(), expected })?;
-        self.check_free(name)?;
+        vacant(&mut self.names, name)?;
         let domain = self.domains.get_mut(&handle).ok_or_else(|| DomainError::NotFound(name.to_owned()))?;
         unname(&mut self.names, domain);
         self.names.insert(name.to_owned(), handle);
@@ -271,12 +272,16 @@ impl Register {
     fn get_mut(&mut self, handle: Handle) -> Option<&mut Domain> {
         self.domains.get_mut(&handle)
     }
+}
 
-    fn check_free(&self, name: &str) -> Result<(), DomainError> {
-        if name == DOM0_NAME || self.names.contains_key(name) {
-            return Err(DomainError::NameTaken(name.to_owned()));
-        }
-        Ok(())
+/// The place of a name that nobody has.
+fn vacant<'a>(
+    names: &'a mut BTreeMap<String, Handle>,
+    name: &str,
+) -> Result<VacantEntry<'a, String, Handle>, DomainError> {
+    match names.entry(name.to_owned()) {
+        Entry::Vacant(place) if name != DOM0_NAME => Ok(place),
+        Entry::Vacant(_) | Entry::Occupied(_) => Err(DomainError::NameTaken(name.to_owned())),
     }
 }
 
