@@ -55,12 +55,13 @@ impl<H: Hw> Caps<H> {
         known.flatten().ok_or(XenError::Perm)
     }
 
-    /// Adds a capability for `domain`, under the lowest index that is free.
+    /// Adds a capability for `domain`, under the first index that is free from the domain's own id on.
     fn add(&self, domain: H::Shared<Domain<H>>) -> Result<Cap, XenError> {
         let mut domains = self.0.lock();
-        let mut others = (0..).zip(domains.iter_mut()).filter(|(at, _)| *at != Cap::PLATFORM.index());
-        let (at, free) = others.find(|(_, known)| known.is_none()).ok_or(XenError::NoSpc)?;
-        *free = Some(domain);
+        let indices = (0..MAX_DOMAINS as u32).map(|step| (u32::from(domain.id.0) + step) % MAX_DOMAINS as u32);
+        let mut others = indices.filter(|at| *at != Cap::PLATFORM.index());
+        let at = others.find(|at| domains[*at as usize].is_none()).ok_or(XenError::NoSpc)?;
+        domains[at as usize] = Some(domain);
         Ok(Cap::new(at))
     }
 

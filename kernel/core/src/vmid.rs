@@ -46,6 +46,8 @@ struct State {
     given: [u64; VMIDS],
     /// What each pCPU ran with when the generation began. VMID 0 is nobody's: a pCPU without a domain has it.
     kept: [u8; MAX_PCPUS],
+    /// Below it, none is free in this generation.
+    next: u8,
 }
 
 impl VmidAllocator {
@@ -54,7 +56,7 @@ impl VmidAllocator {
         VmidAllocator {
             generation: AtomicU64::new(0),
             active: [const { AtomicU64::new(0) }; MAX_PCPUS],
-            state: SpinMutex::new(State { given: [0; VMIDS], kept: [0; MAX_PCPUS] }),
+            state: SpinMutex::new(State { given: [0; VMIDS], kept: [0; MAX_PCPUS], next: 1 }),
         }
     }
 
@@ -97,6 +99,7 @@ impl VmidAllocator {
         self.find_free(state).unwrap_or_else(|| {
             self.generation.fetch_add(VMIDS as u64, Ordering::SeqCst);
             state.kept = self.active.each_ref().map(|active| vmid(active.load(Ordering::SeqCst)));
+            state.next = 1;
             H::invalidate_all_vmids();
             // There are more VMIDs than pCPUs, so one is free.
             self.find_free(state).unwrap_or(0)
@@ -104,8 +107,11 @@ impl VmidAllocator {
     }
 
     /// A VMID that no domain has had in this generation.
-    fn find_free(&self, state: &State) -> Option<u8> {
-        (1..=u8::MAX).find(|new| !self.is_current(state.given[usize::from(*new)]) && !state.kept.contains(new))
+    fn find_free(&self, state: &mut State) -> Option<u8> {
+        let free = |vmid: &u8| !self.is_current(state.given[usize::from(*vmid)]) && !state.kept.contains(vmid);
+        let found = (state.next..=u8::MAX).find(free);
+        state.next = found.unwrap_or(u8::MAX);
+        found
     }
 }
 
