@@ -58,11 +58,11 @@ impl<H: Hw> Caps<H> {
     /// Adds a capability for `domain`, under the first index that is free from the domain's own id on.
     fn add(&self, domain: H::Shared<Domain<H>>) -> Result<Cap, XenError> {
         let mut domains = self.0.lock();
-        let indices = (0..MAX_DOMAINS as u32).map(|step| (u32::from(domain.id.0) + step) % MAX_DOMAINS as u32);
-        let mut others = indices.filter(|at| *at != Cap::PLATFORM.index());
-        let at = others.find(|at| domains[*at as usize].is_none()).ok_or(XenError::NoSpc)?;
-        domains[at as usize] = Some(domain);
-        Ok(Cap::new(at))
+        let places = (0..MAX_DOMAINS).map(|step| (usize::from(domain.id.0) + step) % MAX_DOMAINS);
+        let mut others = places.filter(|at| *at != Cap::PLATFORM.index() as usize);
+        let at = others.find(|at| domains[*at].is_none()).ok_or(XenError::NoSpc)?;
+        domains[at] = Some(domain);
+        Ok(Cap::new(u32::try_from(at).map_err(|_| XenError::NoSpc)?))
     }
 
     /// Forgets the capability for a domain. The machine's stays.

@@ -46,8 +46,8 @@ struct State {
     given: [u64; VMIDS],
     /// What each pCPU ran with when the generation began. VMID 0 is nobody's: a pCPU without a domain has it.
     kept: [u8; MAX_PCPUS],
-    /// Below it, none is free in this generation.
-    next: u8,
+    /// Up to it, none is free in this generation.
+    taken: u8,
 }
 
 impl VmidAllocator {
@@ -56,7 +56,7 @@ impl VmidAllocator {
         VmidAllocator {
             generation: AtomicU64::new(0),
             active: [const { AtomicU64::new(0) }; MAX_PCPUS],
-            state: SpinMutex::new(State { given: [0; VMIDS], kept: [0; MAX_PCPUS], next: 1 }),
+            state: SpinMutex::new(State { given: [0; VMIDS], kept: [0; MAX_PCPUS], taken: 0 }),
         }
     }
 
@@ -99,7 +99,7 @@ impl VmidAllocator {
         self.find_free(state).unwrap_or_else(|| {
             self.generation.fetch_add(VMIDS as u64, Ordering::SeqCst);
             state.kept = self.active.each_ref().map(|active| vmid(active.load(Ordering::SeqCst)));
-            state.next = 1;
+            state.taken = 0;
             H::invalidate_all_vmids();
             // There are more VMIDs than pCPUs, so one is free.
             self.find_free(state).unwrap_or(0)
@@ -109,9 +109,8 @@ impl VmidAllocator {
     /// A VMID that no domain has had in this generation.
     fn find_free(&self, state: &mut State) -> Option<u8> {
         let free = |vmid: &u8| !self.is_current(state.given[usize::from(*vmid)]) && !state.kept.contains(vmid);
-        let found = (state.next..=u8::MAX).find(free);
-        state.next = found.unwrap_or(u8::MAX);
-        found
+        state.taken = (state.taken.saturating_add(1)..=u8::MAX).find(free)?;
+        Some(state.taken)
     }
 }
 
