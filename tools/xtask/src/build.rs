@@ -41,7 +41,7 @@ pub const TEST_IMAGES: &[(&str, &str)] = &[
 ];
 
 /// The examples of the guest library that a case runs, and the features that examples need.
-pub const EXAMPLES: &[&str] = &["events", "memory", "suspend"];
+pub const EXAMPLES: &[&str] = &["events", "memory", "smoltcp", "suspend"];
 pub const EXAMPLE_FEATURES: &str = "alloc,embassy-net,smoltcp,smp";
 
 /// The image of an example.

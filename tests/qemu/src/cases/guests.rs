@@ -120,6 +120,11 @@ fn examples(lab: &Lab) -> Result<()> {
     ensure!(said.contains("event 1 on port") && said.contains("event 2 on port"), "events says:\n{said}");
     let said = watch(&mut machine, &create("memory"), "the last of 1000 squares is Some(998001)")?;
     ensure!(said.contains("it went back: true"), "memory says:\n{said}");
+    machine.ok(&format!("xl create /store/{} \"vif=['']\"", create("smoltcp")))?;
+    let extra = "extra=\"ip=10.0.0.81/24 to=10.0.0.9 count=100 every=10\"";
+    watch(&mut machine, &format!("ping.cfg {extra}"), "ping: PASS sent=100 received=100")?;
+    wait_gone(&mut machine, "ping")?;
+    machine.ok("xl destroy smoltcp")?;
     watch(&mut machine, &create("suspend"), "count 1")?;
     let domain = machine.ok("xl domid suspend")?;
     machine.ok(&format!("xenstore-write /local/domain/{}/control/shutdown suspend", domain.trim()))?;
