@@ -36,6 +36,10 @@ impl Kind for Blocks {
         advertise(&disk.info(), &limits(disk))
     }
 
+    async fn changed(disk: &VirtualDisk) {
+        disk.resized().await;
+    }
+
     fn connect(
         &self,
         (domid, _): DeviceId,

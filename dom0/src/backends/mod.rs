@@ -19,7 +19,7 @@ use core::pin::Pin;
 
 use dom0_core::devices::paths;
 use driver_api::{Action, Handshake};
-use embassy_futures::select::{Either, select};
+use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use hypercall_abi::ids::DomId;
@@ -72,6 +72,9 @@ pub trait Kind: Sized + 'static {
 
     /// What the back end offers.
     fn offer(device: &Self::Device) -> Vec<(&'static str, String)>;
+
+    /// Waits until the device is another than it was, and so is the offer.
+    fn changed(device: &Self::Device) -> impl Future<Output = ()>;
 
     /// Connects to the front end whose keys `lookup` reads. The error is for the log.
     fn connect(
@@ -204,17 +207,18 @@ impl<'a, K: Kind> Device<'a, K> {
             }
         }
         while !self.handshake.is_removed() {
-            let actions = match select(end_of(self.end.as_ref()), self.store.event()).await {
-                Either::First(Ended::Stopped) => {
+            let actions = match select3(end_of(self.end.as_ref()), self.store.event(), K::changed(&self.device)).await {
+                Either3::First(Ended::Stopped) => {
                     self.end = None;
                     Vec::new()
                 }
-                Either::First(Ended::Broken(how)) => {
+                Either3::First(Ended::Broken(how)) => {
                     (self.end, self.control) = (None, None);
                     self.warn(&format!("{how}; device closed"));
                     self.handshake.broken()
                 }
-                Either::Second(_) => self.look(),
+                Either3::Second(_) => self.look(),
+                Either3::Third(()) => self.handshake.changed(),
             };
             self.carry_out(actions).await;
         }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use dom0_core::devices::{paths, vif_info};
 use dom0_core::vif::Vif;
@@ -43,6 +43,8 @@ pub struct Interface {
     vif: Vif,
     name: String,
     network: Rc<Network>,
+    /// Its link was taken down, which no new connection of its front end undoes.
+    down: Rc<Cell<bool>>,
 }
 
 impl Kind for Nets {
@@ -55,11 +57,15 @@ impl Kind for Nets {
         let vif = vif_info(|key| nodes.read(key)).map_err(|error| format!("{error}"))?;
         let network = self.switch.network(&vif.bridge).map_err(|error| format!("{error}"))?;
         let name = vif.name.clone().unwrap_or_else(|| format!("vif{domid}.{number}"));
-        Ok(Interface { vif, name, network })
+        Ok(Interface { vif, name, network, down: Rc::default() })
     }
 
     fn offer(_: &Interface) -> Vec<(&'static str, String)> {
         advertise()
+    }
+
+    async fn changed(_: &Interface) {
+        core::future::pending().await
     }
 
     fn connect(
@@ -86,7 +92,7 @@ impl Kind for Nets {
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
         let only_from = interface.vif.mac.filter(|_| interface.vif.antispoof);
-        let config = PortConfig { vlans: interface.vif.vlans.clone(), only_from };
+        let config = PortConfig { vlans: interface.vif.vlans.clone(), only_from, down: Rc::clone(&interface.down) };
         let plug = interface.network.bridge().attach(interface.name.clone(), back_end.cable(), config);
         let heads = Rc::clone(&self.heads);
         let network = Rc::clone(&interface.network);

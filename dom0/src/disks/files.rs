@@ -91,6 +91,13 @@ impl Files {
         Ok(self.volume.open(inside(path)?).await?)
     }
 
+    /// Makes a file larger, with zeros.
+    pub async fn grow(&self, path: &str, bytes: u64) -> Result<(), FileError> {
+        let size = u32::try_from(bytes).map_err(|_| FatError::TooLarge)?;
+        self.volume.truncate(inside(path)?, size).await?;
+        Ok(self.volume.sync().await?)
+    }
+
     /// Opens a file to read.
     pub async fn open_to_read(&self, path: &str) -> Result<File<'_>, FileError> {
         Ok(File { file: self.open(path).await?, files: self })

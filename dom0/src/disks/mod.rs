@@ -4,30 +4,35 @@ mod claims;
 mod files;
 mod physical;
 mod ram;
+mod virtual_disk;
 
+use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::rc::Rc;
+use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 
 use dom0_core::disk::Target;
-use driver_api::{Disk, DiskError, DiskInfo, DiskMemory, DiskView, Segment, ViewError};
+use driver_api::{Disk, DiskView, SECTOR_SIZE, ViewError};
 
 use crate::backends::DeviceId;
 use crate::tasks::Tasks;
-use claims::{Claim, Claims};
+use claims::Claims;
 
 pub use files::{File, FileError, Listed};
 pub use physical::PhysicalDisk;
+pub use virtual_disk::VirtualDisk;
 
 use files::Files;
 use ram::{Promised, RamDisk};
+use virtual_disk::{Extent, Kind, Opened, Part, View};
 
 /// Bytes moved at once between a disk and Dom0 itself.
 const BOUNCE: usize = 256 * 1024;
 
-/// Why a virtual disk cannot be opened.
+/// Why a virtual disk cannot be opened or made larger.
 #[derive(Debug)]
 pub enum OpenError {
     /// There is no such disk.
@@ -44,6 +49,10 @@ pub enum OpenError {
     View(ViewError),
     /// Dom0 has not so many MiB to spare.
     NoMemory(u32),
+    /// Its size is not Dom0's to change.
+    Fixed,
+    /// It would not be larger, and a guest may use every sector that it has.
+    NotLarger,
 }
 
 impl fmt::Display for OpenError {
@@ -56,6 +65,10 @@ impl fmt::Display for OpenError {
             OpenError::InUse(target) => write!(f, "'{target}' is in use already"),
             OpenError::View(error) => error.fmt(f),
             OpenError::NoMemory(mib) => write!(f, "Dom0 has no {mib} MiB of memory to spare"),
+            OpenError::Fixed => {
+                f.write_str("only disks of files and of memory can be made larger; others follow theirs")
+            }
+            OpenError::NotLarger => f.write_str("the size is not larger than the one that it has"),
         }
     }
 }
@@ -66,6 +79,8 @@ pub struct Disks {
     files: Option<Files>,
     claims: Rc<Claims>,
     promised: Rc<Promised>,
+    /// What devices use now.
+    opened: RefCell<BTreeMap<DeviceId, (Target, Weak<Opened>)>>,
 }
 
 impl Disks {
@@ -85,7 +100,8 @@ impl Disks {
                 Err(_) => {}
             }
         }
-        Disks { physical, files, claims: Rc::default(), promised: Rc::default() }
+        let (claims, promised, opened) = (Rc::default(), Rc::default(), RefCell::default());
+        Disks { physical, files, claims, promised, opened }
     }
 
     /// Opens a virtual disk for a device. Disks that are written have one user.
@@ -94,13 +110,15 @@ impl Disks {
             let claim = Claims::take(&self.claims, target.to_string(), read_only, user);
             claim.ok_or_else(|| OpenError::InUse(target.to_string()))
         };
-        let opened = match target {
+        let kind = match target {
             Target::Ram(mib) => {
                 let disk = RamDisk::new(*mib, read_only, &self.promised);
-                Opened::Ram(disk.ok_or(OpenError::NoMemory(*mib))?)
+                Kind::Ram(disk.ok_or(OpenError::NoMemory(*mib))?)
             }
             Target::Whole(name) => {
-                Opened::Part { claim: claim()?, view: DiskView::whole(self.by_name(name)?, read_only), file: None }
+                let (claim, disk) = (claim()?, self.by_name(name)?);
+                let view = DiskView::whole(Rc::clone(&disk), read_only);
+                Kind::Part(Part::new(view, Extent::Disk(disk), read_only, claim))
             }
             Target::Partition { disk, number } => {
                 let (claim, physical) = (claim()?, self.by_name(disk)?);
@@ -109,19 +127,52 @@ impl Disks {
                 let found = table.iter().find(|partition| partition.number == *number);
                 let partition = found.ok_or_else(|| OpenError::NoPartition(disk.clone(), *number))?;
                 let view = DiskView::new(physical, &[partition.extent], read_only).map_err(OpenError::View)?;
-                Opened::Part { claim, view, file: None }
+                Kind::Part(Part::new(view, Extent::Partition, read_only, claim))
             }
             Target::File(path) => {
                 let claim = claim()?;
-                let failed = |error| OpenError::File(path.clone(), error);
-                let files = self.files.as_ref().ok_or(FileError::NoStore).map_err(failed)?;
-                let file = files.open(path).await.map_err(failed)?;
-                let mut view = DiskView::new(files.disk(), file.extents(), read_only).map_err(OpenError::View)?;
-                view.truncate(file.sectors());
-                Opened::Part { claim, view, file: Some(file) }
+                let (view, file) = self.open_image(path, read_only).await?;
+                Kind::Part(Part::new(view, Extent::File(file), read_only, claim))
             }
         };
-        Ok(VirtualDisk(Rc::new(opened)))
+        let disk = VirtualDisk::new(kind);
+        let mut opened = self.opened.borrow_mut();
+        opened.retain(|_, (_, disk)| disk.strong_count() != 0);
+        opened.insert(user, (target.clone(), Rc::downgrade(disk.opened())));
+        Ok(disk)
+    }
+
+    /// Opens a file of `/store` as a disk.
+    async fn open_image(&self, path: &str, read_only: bool) -> Result<(View, fat32::File), OpenError> {
+        let failed = |error| OpenError::File(path.to_string(), error);
+        let files = self.files().map_err(failed)?;
+        let file = files.open(path).await.map_err(failed)?;
+        let mut view = DiskView::new(files.disk(), file.extents(), read_only).map_err(OpenError::View)?;
+        view.truncate(file.sectors());
+        Ok((view, file))
+    }
+
+    /// Makes the disk of a device larger, to `kib` KiB; what is new reads as zeros. The front end hears of it.
+    pub async fn resize(&self, user: DeviceId, kib: u64) -> Result<(), OpenError> {
+        let found = self.opened.borrow().get(&user).cloned();
+        let (target, disk) =
+            found.and_then(|(target, disk)| Some((target, disk.upgrade()?))).ok_or(OpenError::Fixed)?;
+        let disk = VirtualDisk::from_opened(disk);
+        let bytes = kib.saturating_mul(1024);
+        if bytes <= disk.info().sectors * u64::from(SECTOR_SIZE) {
+            return Err(OpenError::NotLarger);
+        }
+        match target {
+            Target::Ram(_) => disk.grow_memory(u32::try_from(kib.div_ceil(1024)).unwrap_or(u32::MAX)),
+            Target::File(path) => {
+                let failed = |error| OpenError::File(path.clone(), error);
+                self.files().map_err(failed)?.grow(&path, bytes).await.map_err(failed)?;
+                let (view, file) = self.open_image(&path, disk.is_read_only()).await?;
+                disk.replace_file(view, file);
+                Ok(())
+            }
+            Target::Whole(_) | Target::Partition { .. } => Err(OpenError::Fixed),
+        }
     }
 
     fn by_name(&self, name: &str) -> Result<Rc<PhysicalDisk>, OpenError> {
@@ -146,70 +197,6 @@ impl Disks {
     /// What is in a folder of `/store`, or the one file that the path names.
     pub async fn list(&self, path: &str) -> Result<Vec<Listed>, FileError> {
         self.files()?.list(path).await
-    }
-}
-
-/// A disk of a guest. Clones are the same disk.
-#[derive(Clone)]
-pub struct VirtualDisk(Rc<Opened>);
-
-/// What a disk of a guest is.
-enum Opened {
-    /// A part of a disk of the machine.
-    Part {
-        view: DiskView<Rc<PhysicalDisk>>,
-        /// Keeps the file's clusters where they are.
-        #[expect(dead_code, reason = "held, not read")]
-        file: Option<fat32::File>,
-        /// Keeps others from writing.
-        #[expect(dead_code, reason = "held, not read")]
-        claim: Claim,
-    },
-    /// Memory.
-    Ram(RamDisk),
-}
-
-impl Disk for VirtualDisk {
-    fn info(&self) -> DiskInfo {
-        match &*self.0 {
-            Opened::Part { view, .. } => view.info(),
-            Opened::Ram(disk) => disk.info(),
-        }
-    }
-
-    async fn read(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        match &*self.0 {
-            Opened::Part { view, .. } => view.read(sector, segments).await,
-            Opened::Ram(disk) => disk.read(sector, segments).await,
-        }
-    }
-
-    async fn write(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {
-        match &*self.0 {
-            Opened::Part { view, .. } => view.write(sector, segments).await,
-            Opened::Ram(disk) => disk.write(sector, segments).await,
-        }
-    }
-
-    async fn flush(&self) -> Result<(), DiskError> {
-        match &*self.0 {
-            Opened::Part { view, .. } => view.flush().await,
-            Opened::Ram(disk) => disk.flush().await,
-        }
-    }
-
-    async fn discard(&self, sector: u64, count: u64) -> Result<(), DiskError> {
-        match &*self.0 {
-            Opened::Part { view, .. } => view.discard(sector, count).await,
-            Opened::Ram(disk) => disk.discard(sector, count).await,
-        }
-    }
-
-    fn memory(&self) -> Option<&dyn DiskMemory> {
-        match &*self.0 {
-            Opened::Part { .. } => None,
-            Opened::Ram(disk) => disk.memory(),
-        }
     }
 }
 

@@ -39,6 +39,22 @@ impl RamDisk {
     }
 }
 
+impl RamDisk {
+    /// Makes it `mib` MiB, which is no less than it has; false if Dom0 has not that much memory to spare.
+    pub fn grow(&self, mib: u32) -> bool {
+        let mut pages = self.pages.borrow_mut();
+        let wanted = usize::try_from(u64::from(mib) * PAGES_PER_MIB).unwrap_or(usize::MAX);
+        let more = wanted.saturating_sub(pages.len()) as u64;
+        let taken = self.promised.0.get().saturating_add(more);
+        if taken > pages::free_pages().saturating_sub(KEPT) {
+            return false;
+        }
+        self.promised.0.set(taken);
+        pages.resize_with(wanted, || None);
+        true
+    }
+}
+
 impl DiskMemory for RamDisk {
     fn page(&self, index: u64) -> Option<BusAddr> {
         let mut pages = self.pages.borrow_mut();

@@ -1,4 +1,4 @@
-//! `xl block-attach`, `block-detach`, `block-list`: disks that come and go while their domain runs.
+//! `xl block-attach`, `block-detach`, `block-resize`, `block-list`: disks that come and go while their domain runs.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,6 +12,7 @@ use dom0_core::vdev::Vdev;
 use hypercall_abi::ids::DomId;
 
 use super::{Failure, Outcome, Shell};
+use crate::backends::DeviceId;
 
 impl Shell {
     /// `xl block-attach`. Either the disk can be used afterwards, or nothing is left of it.
@@ -27,11 +28,24 @@ impl Shell {
 
     /// `xl block-detach`. The guest is asked to let go, or with `force` not asked.
     pub(super) async fn block_detach(&self, domain: &DomainRef, vdev: &str, force: bool) -> Outcome {
+        let id = self.block_device(domain, vdev)?;
+        self.detach(paths::VBD, id, domain, vdev, force).await
+    }
+
+    /// `xl block-resize`. The guest is told; it has the new sectors when this returns.
+    pub(super) async fn block_resize(&self, domain: &DomainRef, vdev: &str, kib: u64) -> Outcome {
+        let id = self.block_device(domain, vdev)?;
+        let resized = self.toolstack.disks.resize(id, kib).await;
+        resized.map_err(|error| Failure(format!("device {vdev} of domain {domain}: {error}")))
+    }
+
+    /// A disk that a domain has.
+    fn block_device(&self, domain: &DomainRef, vdev: &str) -> Result<DeviceId, Failure> {
         let domid = self.owner(domain)?;
         let number =
             Vdev::parse(vdev).map(|vdev| vdev.number()).filter(|number| self.has_device(paths::VBD, domid, *number));
         let number = number.ok_or_else(|| Failure(format!("Error: Device {vdev} not connected.")))?;
-        self.detach(paths::VBD, (domid, number), domain, vdev, force).await
+        Ok((domid, number))
     }
 
     /// `xl block-list`.

@@ -53,6 +53,7 @@ impl Shell {
             Bridge::Info(names) => self.show_modes(&names).await,
             Bridge::Add(config) => Ok(switch.add(config)?),
             Bridge::Delete(name) => Ok(switch.delete(&name).await?),
+            Bridge::Link { interface, up } => Ok(switch.set_link(&interface, up)?),
             Bridge::Nat(name) => {
                 let mut text = String::new();
                 nat_state(&mut text, &switch.nat_state(&name)?)?;

@@ -167,6 +167,7 @@ impl Shell {
             Xl::Pool(command) => self.pool(command).await,
             Xl::BlockAttach { domain, disk } => self.block_attach(&domain, &disk).await,
             Xl::BlockDetach { domain, vdev, force } => self.block_detach(&domain, &vdev, force).await,
+            Xl::BlockResize { domain, vdev, kib } => self.block_resize(&domain, &vdev, kib).await,
             Xl::BlockList(domains) => self.block_list(&domains).await,
             Xl::NetworkAttach { domain, vif } => self.network_attach(&domain, &vif).await,
             Xl::NetworkDetach { domain, vif, force } => self.network_detach(&domain, &vif, force).await,

@@ -39,6 +39,8 @@ pub enum SwitchError {
     Exists(String),
     /// It does not exist.
     Unknown(String),
+    /// No bridge has such an interface.
+    NoInterface(String),
     /// Interfaces of guests are connected to it, or a nat bridge leads out through it.
     InUse(String),
     /// The machine has no such network device.
@@ -66,6 +68,7 @@ impl fmt::Display for SwitchError {
         match self {
             Self::Exists(name) => write!(f, "bridge {name} exists already"),
             Self::Unknown(name) => write!(f, "bridge {name} does not exist"),
+            Self::NoInterface(name) => write!(f, "no bridge has an interface {name}"),
             Self::InUse(name) => write!(f, "bridge {name} is in use"),
             Self::NoNic(name) => write!(f, "the machine has no network device {name}"),
             Self::NicInUse(nic, bridge) => write!(f, "network device {nic} is in use by bridge {bridge}"),
@@ -187,7 +190,7 @@ impl Switch {
             _ => None,
         };
         if let Some(nic) = nic {
-            let wire = PortConfig { vlans: config.vlans.clone(), only_from: None };
+            let wire = PortConfig { vlans: config.vlans.clone(), ..PortConfig::default() };
             let plug = bridge.attach(nic.name.clone(), Rc::clone(&nic) as _, wire);
             tasks.spawn(async move { nic.device.run(plug).await });
         }
@@ -234,6 +237,12 @@ impl Switch {
         };
         let network = networks.get(name).ok_or_else(|| SwitchError::Unknown(name.clone()))?;
         Some(network).filter(leads_out).cloned().ok_or_else(|| SwitchError::NotUplink(name.clone()))
+    }
+
+    /// Takes the link of an interface down, or up again.
+    pub fn set_link(&self, interface: &str, up: bool) -> Result<(), SwitchError> {
+        let found = self.networks.borrow().values().any(|network| network.bridge.set_link(interface, up));
+        if found { Ok(()) } else { Err(SwitchError::NoInterface(interface.to_string())) }
     }
 
     /// Starts an iperf3 server at Dom0's address on a bridge.
@@ -290,6 +299,7 @@ impl Switch {
         let port = |(name, stats): (String, PortStats)| BridgePort {
             name,
             frames: [stats.received, stats.sent, stats.refused, stats.dropped],
+            down: stats.down,
         };
         let networks = self.networks.borrow();
         let ports = |network: &Network| network.bridge.ports().into_iter().map(port).collect();

@@ -113,6 +113,16 @@ impl Handshake {
         }
     }
 
+    /// What the device stands for is another than it was, larger for example: a front end that is connected is told.
+    pub fn changed(&self) -> Vec<Action> {
+        match self.phase {
+            Phase::Waiting | Phase::Connecting => alloc::vec![Action::Publish],
+            Phase::Connected => alloc::vec![Action::Publish, Action::SetState(XenbusState::Connected)],
+            // Whatever is published next is what it is then.
+            Phase::Closing { .. } | Phase::Closed | Phase::Removed => Vec::new(),
+        }
+    }
+
     /// The running back end ended by itself: the front end broke the ring.
     pub fn broken(&mut self) -> Vec<Action> {
         match self.phase {
@@ -221,6 +231,16 @@ mod tests {
         assert_eq!(device.front_end(S::Closed), [Disconnect, SetState(S::Closed), Remove]);
         assert!(device.is_removed());
         assert_eq!(device.front_end(S::Initialising), []);
+    }
+
+    #[test]
+    fn a_front_end_that_is_connected_hears_of_a_change_by_the_same_state_once_more() {
+        let (device, _) = Handshake::new();
+        assert_eq!(device.changed(), [Publish]);
+        let mut device = connected();
+        assert_eq!(device.changed(), [Publish, SetState(S::Connected)]);
+        device.detach();
+        assert_eq!(device.changed(), []);
     }
 
     #[test]

@@ -48,6 +48,11 @@ pub struct Config {
     pub event_idx: bool,
 }
 
+/// How many sectors of 512 bytes the device has now.
+pub fn sectors<R: Registers>(transport: &Transport<R>) -> u64 {
+    transport.config(|config| config.config64(CAPACITY))
+}
+
 impl Config {
     /// Negotiates features and reads the configuration.
     pub fn read<R: Registers>(transport: &Transport<R>) -> Result<Self, TransportError> {

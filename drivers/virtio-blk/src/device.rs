@@ -7,9 +7,9 @@ use core::task::Poll;
 
 use driver_api::{Disk, DiskError, DiskInfo, DmaMemory, SECTOR_SIZE, Segment, WaitQueue, total_sectors};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::queue::{Finished, ID_LEN, MEMORY, Payload, Queue};
-use crate::regs::{Registers, Transport, TransportError};
+use crate::regs::{Registers, Told, Transport, TransportError};
 use crate::slots::Slots;
 
 /// Request types (VIRTIO 1.2, 5.2.6).
@@ -63,6 +63,10 @@ impl From<TransportError> for InitError {
 pub struct VirtioBlk<R: Registers, M: DmaMemory> {
     transport: Transport<R>,
     config: Config,
+    /// Sectors of 512 bytes now: the device may grow.
+    sectors: Cell<u64>,
+    /// Who waits for another size.
+    sizes: WaitQueue,
     queue: RefCell<Queue<M>>,
     slots: RefCell<Slots>,
     line: WaitQueue,
@@ -91,6 +95,8 @@ impl<R: Registers, M: DmaMemory> VirtioBlk<R, M> {
         transport.start(queue.entries(), queue.addresses())?;
         Ok(Self {
             transport,
+            sectors: Cell::new(config.info.sectors),
+            sizes: WaitQueue::new(),
             config,
             slots: RefCell::new(Slots::new(queue.slots())),
             data_max: queue.data_max(),
@@ -102,9 +108,16 @@ impl<R: Registers, M: DmaMemory> VirtioBlk<R, M> {
 
     /// Takes the device's interrupt back and completes what it has finished. Harmless when there is nothing.
     pub fn on_interrupt(&self) {
-        if self.transport.acknowledge() {
-            self.shut_down();
-            return;
+        match self.transport.acknowledge() {
+            Told::Queue => {}
+            Told::Configuration => {
+                self.sectors.set(config::sectors(&self.transport));
+                self.sizes.wake();
+            }
+            Told::NeedsReset => {
+                self.shut_down();
+                return;
+            }
         }
         loop {
             let finished = self.queue.borrow_mut().pop();
@@ -119,6 +132,11 @@ impl<R: Registers, M: DmaMemory> VirtioBlk<R, M> {
         }
         // Orphans free their slot here rather than in a future.
         self.line.wake();
+    }
+
+    /// Waits until the disk has another size than `known`, in sectors of 512 bytes.
+    pub async fn resized(&self, known: u64) {
+        self.sizes.until(|| (self.sectors.get() != known).then_some(())).await;
     }
 
     /// The disk's serial number, as the host names it (QEMU's `serial=`); shorter ones end with zeros.
@@ -165,7 +183,7 @@ impl<R: Registers, M: DmaMemory> VirtioBlk<R, M> {
         let unit = u64::from(info.logical_block / SECTOR_SIZE);
         let aligned = sector.is_multiple_of(unit) && count.is_multiple_of(unit);
         match sector.checked_add(count) {
-            Some(end) if end <= info.sectors && aligned => Ok(()),
+            Some(end) if end <= self.sectors.get() && aligned => Ok(()),
             Some(_) | None => Err(DiskError::OutOfRange),
         }
     }
@@ -197,7 +215,7 @@ impl<R: Registers, M: DmaMemory> Drop for VirtioBlk<R, M> {
 
 impl<R: Registers, M: DmaMemory> Disk for VirtioBlk<R, M> {
     fn info(&self) -> DiskInfo {
-        self.config.info
+        DiskInfo { sectors: self.sectors.get(), ..self.config.info }
     }
 
     async fn read(&self, sector: u64, segments: &[Segment]) -> Result<(), DiskError> {

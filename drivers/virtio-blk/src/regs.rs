@@ -64,6 +64,17 @@ enum Layout {
     Modern,
 }
 
+/// What an interrupt told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Requests may be finished.
+    Queue,
+    /// The configuration changed, too.
+    Configuration,
+    /// The device has given up.
+    NeedsReset,
+}
+
 /// Why a transport cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportError {
@@ -198,12 +209,16 @@ impl<R: Registers> Transport<R> {
         self.regs.write32(QUEUE_NOTIFY, 0);
     }
 
-    /// Takes the interrupt back, and says whether the device has given up.
-    pub fn acknowledge(&self) -> bool {
+    /// Takes the interrupt back, and says what it told.
+    pub fn acknowledge(&self) -> Told {
         let pending = self.regs.read32(INTERRUPT_STATUS);
         self.regs.write32(INTERRUPT_ACK, pending);
         // Bit 1: the configuration changed, which is also how a device says that it needs a reset.
-        pending & 2 != 0 && self.regs.read32(STATUS) & STATUS_NEEDS_RESET != 0
+        match pending & 2 {
+            0 => Told::Queue,
+            _ if self.regs.read32(STATUS) & STATUS_NEEDS_RESET != 0 => Told::NeedsReset,
+            _ => Told::Configuration,
+        }
     }
 
     /// Reads from the configuration space again if a change came in between. A device that changes it without end

@@ -24,6 +24,8 @@ pub struct PortConfig {
     pub vlans: Vlans,
     /// The one address that it may send from.
     pub only_from: Option<Mac>,
+    /// Whether its link is down, so that nothing passes. Whoever connects the port keeps this from one connection to the next.
+    pub down: Rc<Cell<bool>>,
 }
 
 /// Totals of a port, in the directions of the switch.
@@ -37,6 +39,8 @@ pub struct PortStats {
     pub sent: u64,
     /// Frames that could not go out.
     pub dropped: u64,
+    /// Its link is down.
+    pub down: bool,
 }
 
 /// What a bridge knows of a port.
@@ -79,6 +83,9 @@ enum Change {
 impl Entry {
     /// What becomes of the tag of a frame that goes out here; `None` if it may not.
     fn change(&self, vlan: u16, tag: Option<u16>) -> Option<Change> {
+        if self.config.down.get() {
+            return None;
+        }
         match (self.config.vlans.form(vlan)?, tag) {
             (Form::Untagged, Some(_)) if vlan != 0 => Some(Change::TakeOff),
             (Form::Untagged, Some(1..)) if self.config.vlans.reads_tags() => None,
@@ -163,7 +170,17 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
 
     /// The ports that are connected, with their counters.
     pub fn ports(&self) -> Vec<(String, PortStats)> {
-        self.ports.borrow().iter().map(|(_, entry)| (entry.name.clone(), entry.stats.get())).collect()
+        let seen = |entry: &Entry| PortStats { down: entry.config.down.get(), ..entry.stats.get() };
+        self.ports.borrow().iter().map(|(_, entry)| (entry.name.clone(), seen(entry))).collect()
+    }
+
+    /// Takes the link of the port of that name down, or up again; whether there is one.
+    pub fn set_link(&self, name: &str, up: bool) -> bool {
+        let ports = self.ports.borrow();
+        let found = ports.iter().find(|(_, entry)| entry.name == name);
+        found.inspect(|(_, entry)| entry.config.down.set(!up));
+        self.way.set(None);
+        found.is_some()
     }
 
     /// The addresses that were seen: address, VLAN, name of the port, age in seconds.
@@ -204,9 +221,10 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         self.way.set(None);
         let Some(source) = ports.get(from) else { return Ok(()) };
         let admitted = Header::parse(frame.head).and_then(|header| {
+            let is_up = !source.config.down.get();
             let from_its_own = source.config.only_from.is_none_or(|own| own == header.from);
             let vlan = source.config.vlans.of(header.tag)?;
-            (from_its_own && !header.from.is_group()).then_some((header, vlan))
+            (is_up && from_its_own && !header.from.is_group()).then_some((header, vlan))
         });
         let Some((header, vlan)) = admitted else {
             source.count(|stats| stats.refused += 1);

@@ -106,7 +106,7 @@ fn frame(to: Mac, from: Mac) -> Vec<u8> {
 }
 
 fn in_vlans(text: &str) -> PortConfig {
-    PortConfig { vlans: text.parse().unwrap(), only_from: None }
+    PortConfig { vlans: text.parse().unwrap(), ..PortConfig::default() }
 }
 
 /// The frame with a tag behind its addresses.
@@ -210,7 +210,7 @@ fn a_trunk_keeps_priorities_to_another_trunk_and_untagged_frames_without_a_nativ
 #[test]
 fn a_tag_that_is_data_does_not_leave_where_it_would_name_a_vlan() {
     let world = World::new();
-    let wire = PortConfig { vlans: "10/20".parse::<Vlans>().unwrap().or_untagged_in_none(), only_from: None };
+    let wire = PortConfig { vlans: "10/20".parse::<Vlans>().unwrap().or_untagged_in_none(), ..PortConfig::default() };
     let (wire, wire_plug) = world.station(false, wire);
     let [(_, plug_a), (b, _plug_b)] = [(); 2].map(|()| world.station(false, PortConfig::default()));
     let hopping = tagged(&frame(ALL, A), 10);
@@ -253,12 +253,30 @@ fn long_tcp_out_of_a_trunk_keeps_what_was_left_to_the_receiver_and_loses_the_tag
 #[test]
 fn a_port_with_one_address_sends_from_no_other_and_nobody_from_a_group() {
     let world = World::new();
-    let (_, plug_a) = world.station(false, PortConfig { vlans: Vlans::default(), only_from: Some(A) });
+    let (_, plug_a) = world.station(false, PortConfig { only_from: Some(A), ..PortConfig::default() });
     let (b, plug_b) = world.station(false, PortConfig::default());
     assert_eq!(world.send(&plug_a, &frame(ALL, B), Offload::default()), Err(Refused::Unfit));
     assert_eq!(world.send(&plug_a, &frame(ALL, A), Offload::default()), Ok(()));
     assert_eq!(world.send(&plug_b, &frame(A, ALL), Offload::default()), Err(Refused::Unfit));
     assert_eq!((count(&b), world.bridge.ports()[0].1.refused), (1, 1));
+}
+
+#[test]
+fn nothing_passes_at_a_port_whose_link_is_down_until_it_is_up_again() {
+    let world = World::new();
+    let [(a, plug_a), (b, plug_b)] = [(); 2].map(|()| world.station(false, PortConfig::default()));
+    let both = || {
+        let sent = world.send(&plug_a, &frame(B, A), Offload::default());
+        (sent, world.send(&plug_b, &frame(A, B), Offload::default()), count(&a), count(&b))
+    };
+    assert_eq!(both(), (Ok(()), Ok(()), 1, 1));
+    assert!(world.bridge.set_link("port", false) && !world.bridge.set_link("another", false));
+    // What the first port sends is refused, and what is for it is dropped.
+    assert_eq!(both(), (Err(Refused::Unfit), Ok(()), 1, 1));
+    let stats = world.bridge.ports()[0].1;
+    assert_eq!((stats.refused, stats.dropped, stats.down), (1, 1, true));
+    world.bridge.set_link("port", true);
+    assert_eq!(both(), (Ok(()), Ok(()), 2, 2));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
         .map(|(index, membership)| {
             let station = Station::new(&machine, index % 2 == 1);
             let only_from = (index == FILTERED).then_some(OWN);
-            let config = PortConfig { vlans: membership.config(), only_from };
+            let config = PortConfig { vlans: membership.config(), only_from, ..PortConfig::default() };
             let plug = bridge.attach(format!("p{index}"), station.clone(), config);
             (station, plug)
         })

@@ -63,6 +63,8 @@ pub struct BridgePort {
     pub name: String,
     /// Frames from it, to it, refused, dropped.
     pub frames: [u64; 4],
+    /// Its link is down.
+    pub down: bool,
 }
 
 /// Writes bridges with their ports, a line each.
@@ -85,7 +87,8 @@ pub fn bridge_list<'a>(
         for (index, port) in ports.iter().enumerate() {
             let [from, to, refused, dropped] = port.frames;
             let shown = if index == 0 { bridge } else { "" };
-            writeln!(out, "{shown:<16} {:<16} {from:>10} {to:>10} {refused:>10} {dropped:>10}", port.name)?;
+            let down = if port.down { "  down" } else { "" };
+            writeln!(out, "{shown:<16} {:<16} {from:>10} {to:>10} {refused:>10} {dropped:>10}{down}", port.name)?;
         }
     }
     Ok(())

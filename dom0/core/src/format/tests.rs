@@ -190,11 +190,15 @@ fn xl_network_list_has_the_columns_of_xen() {
 
 #[test]
 fn a_bridge_lists_its_ports_under_its_name_and_an_empty_one_only_that() {
-    let ports = [BridgePort { name: "vif1.0".into(), frames: [5, 6, 0, 1] }];
+    let ports = [
+        BridgePort { name: "vif1.0".into(), frames: [5, 6, 0, 1], down: false },
+        BridgePort { name: "vif2.0".into(), frames: [0; 4], down: true },
+    ];
     let mut out = String::new();
     bridge_list(&mut out, [("lan0", &ports[..]), ("lan1", &[])]).unwrap();
     let lines: Vec<Vec<&str>> = out.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines, [vec!["lan0", "vif1.0", "5", "6", "0", "1"], vec!["lan1"]]);
+    let second = vec!["vif2.0", "0", "0", "0", "0", "down"];
+    assert_eq!(lines, [vec!["lan0", "vif1.0", "5", "6", "0", "1"], second, vec!["lan1"]]);
 }
 
 #[test]

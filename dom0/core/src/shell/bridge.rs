@@ -21,6 +21,9 @@ pub(super) fn parse(spec: &'static Spec, arguments: Arguments) -> Result<Bridge,
         ("showmacs", [bridge]) => Ok(Bridge::Addresses(bridge.clone())),
         ("add", [bridge, mode, pairs @ ..]) => BridgeConfig::parse(bridge, mode, pairs).map(Bridge::Add).map_err(wrong),
         ("del", [bridge]) => Ok(Bridge::Delete(bridge.clone())),
+        ("link", [interface, state]) if ["up", "down"].contains(&state.as_str()) => {
+            Ok(Bridge::Link { interface: interface.clone(), up: state == "up" })
+        }
         ("nat", [bridge]) => Ok(Bridge::Nat(bridge.clone())),
         ("forward", [bridge, from, to]) => {
             Forward::parse(from, to).map(|forward| Bridge::Forward(bridge.clone(), forward)).map_err(wrong)
@@ -32,6 +35,7 @@ pub(super) fn parse(spec: &'static Spec, arguments: Arguments) -> Result<Bridge,
             let text = alloc::format!("'bridge {what}' takes a bridge, a protocol with a port, and for whom it is.");
             Err(bad(spec, "", &text))
         }
+        ("link", _) => Err(bad(spec, "", "'bridge link' takes an interface, as in 'bridge show', and up or down.")),
         ("showmacs" | "del" | "nat", _) => {
             Err(bad(spec, "", &alloc::format!("'bridge {what}' takes the name of one bridge.")))
         }

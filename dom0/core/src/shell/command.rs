@@ -56,6 +56,13 @@ pub enum Bridge {
     Add(BridgeConfig),
     /// `bridge del bridge`
     Delete(String),
+    /// `bridge link interface up|down`
+    Link {
+        /// The interface's name.
+        interface: String,
+        /// Whether it is to be up.
+        up: bool,
+    },
     /// `bridge nat bridge`: connections, and ports that lead to guests.
     Nat(String),
     /// `bridge forward bridge protocol/port address:port`
@@ -236,6 +243,15 @@ pub enum Xl {
         vdev: String,
         /// `-f`: do not wait for the guest.
         force: bool,
+    },
+    /// `xl block-resize domain vdev size`
+    BlockResize {
+        /// Whose.
+        domain: DomainRef,
+        /// The virtual device's name or number.
+        vdev: String,
+        /// How much it is to hold, in KiB.
+        kib: u64,
     },
     /// `xl block-list domain...`
     BlockList(Vec<DomainRef>),

@@ -42,7 +42,7 @@ const SHARE_OPTIONS: &str = "-d DOMAIN, --domain=DOMAIN     Domain to modify\n\
                              -p CPUPOOL, --cpupool=CPUPOOL  Restrict output to CPUPOOL";
 
 /// The subcommands of `xl`.
-pub(super) const XL: [Spec; 35] = {
+pub(super) const XL: [Spec; 36] = {
     use Source::{Domain, File, Nothing, Pool};
     [
         spec(
@@ -184,6 +184,14 @@ pub(super) const XL: [Spec; 35] = {
             (2, 2),
             (Domain, Nothing),
         ),
+        spec(
+            "block-resize",
+            "<Domain> <DevId> <Size>",
+            "Make a virtual block device of a file or of memory larger",
+            "",
+            (3, 3),
+            (Domain, Nothing),
+        ),
         spec("block-list", "<Domain(s)>", "List virtual block devices for a domain", "", (1, ANY), (Domain, Domain)),
         spec(
             "network-attach",
@@ -308,9 +316,11 @@ pub(super) const SHELL: [Spec; 18] = {
              showmacs <bridge>       the addresses that a bridge has seen\n\
              info [bridge ...]       modes and addresses\n\
              add <bridge> <mode> [ip=<address/bits|dhcp|none>] [gateway=<ip>] [dns=<ip>] [nic=<name>] [vlan=<vlans>]\n\
-                                     [echo=<0|1>]\n\
+                                     [uplink=<bridge>] [echo=<0|1>]\n\
                                      make a bridge; the mode is host-only, nat or bridge\n\
              del <bridge>            remove a bridge that nobody uses\n\
+             link <interface> <up|down>\n\
+                                     let everything pass at an interface, or nothing\n\
              nat <bridge>            connections of guests, and ports that lead to them\n\
              forward <bridge> <tcp|udp>/<port> <ip>:<port>\n\
                                      lead a port of Dom0's address outside to a guest\n\

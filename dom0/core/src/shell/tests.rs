@@ -76,6 +76,10 @@ fn the_other_subcommands_parse() {
         xl("xl block-detach -f a xvdb"),
         Xl::BlockDetach { domain: name("a"), vdev: "xvdb".into(), force: true }
     );
+    assert_eq!(
+        xl("xl block-resize a xvdb 32m"),
+        Xl::BlockResize { domain: name("a"), vdev: "xvdb".into(), kib: 32 << 10 }
+    );
     let pictures = Xl::Top { batch: true, networks: false, delay_ms: 500, iterations: Some(2) };
     assert_eq!(xl("xl top -b -i2 --delay=0.5"), pictures);
     assert_eq!(xl("xl top -n"), Xl::Top { batch: false, networks: true, delay_ms: 3000, iterations: None });

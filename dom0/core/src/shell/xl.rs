@@ -95,6 +95,13 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
             })?;
             Ok(Xl::MemSet { domain: DomainRef::parse(&first), kib })
         }
+        "block-resize" => {
+            let [vdev, size] = [0, 1].map(|n| further.get(n).map_or("", String::as_str));
+            let kib = memory_kib(size).ok_or_else(|| {
+                bad(spec, PREFIX, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g."))
+            })?;
+            Ok(Xl::BlockResize { domain: DomainRef::parse(&first), vdev: String::from(vdev), kib })
+        }
         "network-attach" => Ok(Xl::NetworkAttach { domain: DomainRef::parse(&first), vif: further.join(",") }),
         "block-attach" => Ok(Xl::BlockAttach { domain: DomainRef::parse(&first), disk: further.join(",") }),
         _ => Ok(Xl::Help(args.positional.first().cloned())),

@@ -105,6 +105,13 @@ impl Device {
         self.0.memory.borrow_mut()[MEMORY + offset..][..bytes.len()].copy_from_slice(bytes);
     }
 
+    /// The disk gets `sectors` more, all zeros, and the driver is told.
+    pub fn grow(&self, sectors: usize) {
+        let len = self.0.disk.borrow().len() + sectors * 512;
+        self.0.disk.borrow_mut().resize(len, 0);
+        self.0.interrupt.set(self.0.interrupt.get() | 2);
+    }
+
     pub fn running(&self) -> bool {
         self.0.registers.borrow()[0x70 / 4] & 4 != 0
     }
@@ -278,7 +285,7 @@ impl Registers for Device {
             0x010 => bit(features.modern, 0),
             0x034 => features.queue,
             0x060 => state.interrupt.get(),
-            0x100 => u32::try_from(SECTORS).unwrap(),
+            0x100 => u32::try_from(state.disk.borrow().len() / 512).unwrap(),
             0x10c => features.seg_max,
             0x114 => 512,
             0x124 => 64,

@@ -1,6 +1,7 @@
 //! What a user of the disk may rely on, over every kind of queue.
 
 use core::pin::pin;
+use core::task::{Context, Waker};
 
 use driver_api::{Disk as _, DiskError, Segment};
 use proptest::prelude::*;
@@ -217,4 +218,20 @@ proptest! {
         }
         prop_assert!(*device.0.disk.borrow() == model);
     }
+}
+
+#[test]
+fn a_disk_that_has_grown_says_so_and_serves_its_new_sectors() {
+    let (device, disk) = started(Features::default());
+    let before = disk.info().sectors;
+    assert_eq!(complete(&device, &disk, disk.read(before, &[at(0, 512)])), Err(DiskError::OutOfRange));
+    let mut grown = pin!(disk.resized(before));
+    let mut look = || grown.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(look().is_pending());
+    device.grow(8);
+    disk.on_interrupt();
+    assert!(look().is_ready());
+    assert_eq!(disk.info().sectors, before + 8);
+    assert_eq!(complete(&device, &disk, disk.read(before, &[at(0, 8 * 512)])), Ok(()));
+    assert_eq!(device.data(0, 512), [0; 512]);
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::case;
 use super::life::wait_gone;
+use super::net::enter;
+use crate::config::Disk;
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
@@ -18,7 +20,7 @@ pub(super) const CASES: &[Case] = &[
     case("linux_powers_off_when_asked_through_xenstore", shutdown),
     case("linux_reboots_into_a_new_domain_of_the_same_name", reboot),
     case("a_panic_of_linux_is_followed_by_on_reboot_as_on_xen", panic),
-    case("a_disk_attached_while_linux_runs_appears_as_xvdb", attach),
+    case("a_disk_attached_while_linux_runs_appears_as_xvdb_and_grows_as_its_file_memory_or_disk_does", attach),
     case("linux_reaches_user_space_within_0_95_s", quick_boot),
 ];
 
@@ -146,16 +148,43 @@ fn panic(lab: &Lab) -> Result<()> {
 }
 
 fn attach(lab: &Lab) -> Result<()> {
-    let mut machine = lab.boot()?;
-    start(&mut machine, "")?;
+    let mut config = lab.config();
+    let file = std::env::temp_dir().join(format!("xenolith-growing-{}.img", std::process::id()));
+    std::fs::File::create(&file)?.set_len(8 << 20)?;
+    config.disks.push(Disk { serial: "growing".to_owned(), file: file.clone(), snapshot: true });
+    let mut machine = Machine::boot(&config)?;
+    std::fs::remove_file(&file)?;
+    start(&mut machine, "\"disk=['ram:8M,raw,xvdc,w','/dev/vdb,raw,xvdd,w']\"")?;
     leave(&mut machine)?;
     machine.ok("xl block-attach linux /store/scratch.img,raw,xvdb,w")?;
-    machine.send("xl console linux\r")?;
-    machine.send("\r")?;
-    machine.expect(PROMPT, LONG)?;
+    enter(&mut machine, "linux")?;
     inside(&mut machine, "sleep 1; test -b /dev/xvdb && dd if=/dev/xvdb of=/dev/null bs=1M")?;
     leave(&mut machine)?;
+    machine.fails("xl block-resize linux xvdb 8", &["xvdb", "not larger"])?;
+    machine.fails("xl block-resize linux xvdd 32", &["xvdd", "only disks of files and of memory"])?;
+    machine.ok("xl block-resize linux xvdb 20")?;
+    machine.ok("xl block-resize linux xvdc 20")?;
+    // QEMU's own prompt is behind the same line.
+    machine.send("\x01c")?;
+    machine.expect("(qemu) ", LONG)?;
+    machine.send("block_resize growing 20M\r")?;
+    machine.expect("(qemu) ", LONG)?;
+    machine.send("\x01c")?;
+    enter(&mut machine, "linux")?;
+    for disk in ["xvdb", "xvdc", "xvdd"] {
+        inside(&mut machine, &format!("until grep -q 40960 /sys/block/{disk}/size; do usleep 100000; done"))?;
+        inside(&mut machine, &format!("dmesg | grep '{disk}: detected capacity change from [0-9]* to 40960'"))?;
+        let end = "bs=1M seek=19 count=1 oflag=direct conv=notrunc 2>/dev/null";
+        inside(
+            &mut machine,
+            &format!("dd if=/dev/urandom of=/tmp/end bs=1M count=1 2>/dev/null; dd if=/tmp/end of=/dev/{disk} {end}"),
+        )?;
+        inside(&mut machine, &format!("dd if=/dev/{disk} bs=1M skip=19 iflag=direct 2>/dev/null | cmp - /tmp/end"))?;
+    }
+    leave(&mut machine)?;
     machine.ok("xl block-detach linux xvdb")?;
+    let listed = machine.ok("ls -l /store/scratch.img")?;
+    ensure!(listed.contains("20971520"), "the file has another size: {listed}");
     Ok(())
 }
 

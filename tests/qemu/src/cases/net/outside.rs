@@ -30,6 +30,7 @@ fn bridged(lab: &Lab) -> Result<()> {
     served.join().map_err(|_| anyhow!("the server failed"))??;
     // The network's router tells the guest its address of IPv6.
     inside(&mut machine, "until ip -6 addr show eth0 | grep -v tentative | grep fec0:; do usleep 200000; done")?;
+    inside(&mut machine, "ping6 -A -c 100 -q fec0::2 | grep ' 0% packet loss'")?;
     let (port, served) = serve_at("[::1]:0", pattern())?;
     inside(&mut machine, &format!("nc fec0::2 {port} < /dev/null | md5sum | tee /tmp/from6"))?;
     served.join().map_err(|_| anyhow!("the server failed"))??;

@@ -44,14 +44,15 @@ fn talk(lab: &Lab) -> Result<()> {
     }
     let info = machine.ok("bridge info xenbr0")?;
     let dom0 = info.split_whitespace().find_map(|word| word.strip_suffix("/64")).unwrap_or_default().to_owned();
+    let dom0 = format!("{dom0}%eth0");
     enter(&mut machine, "right")?;
-    inside(&mut machine, "ping -c 100 -i 0.05 -q 10.0.0.1 | grep ' 0% packet loss'")?;
+    // In parts.
     inside(&mut machine, "ping -c 5 -s 8000 -q 10.0.0.1 | grep ' 0% packet loss'")?;
     inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=4 2>/dev/null")?;
     leave(&mut machine)?;
     enter(&mut machine, "left")?;
     inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=32 2>/dev/null")?;
-    inside(&mut machine, "ping6 -c 5 -q fd00::2 | grep ' 0% packet loss'")?;
+    pings(&mut machine, &dom0, 1500)?;
     leave(&mut machine)?;
     send_file(&mut machine, "left", "right", "10.0.0.2", 5000)?;
     ["left", "right"].into_iter().try_for_each(|name| few_events(&mut machine, name))?;
@@ -61,21 +62,33 @@ fn talk(lab: &Lab) -> Result<()> {
     leave(&mut machine)?;
     enter(&mut machine, "left")?;
     inside(&mut machine, "ip link set eth0 mtu 9000")?;
-    // What Dom0 sends back is compared, piece by piece since `nc` does not read while it writes.
-    let piece = "dd if=/tmp/data bs=64k count=1 skip=$n 2>/dev/null | nc 10.0.0.254 7";
-    inside(&mut machine, &format!("for n in $(seq 0 15); do {piece}; done | md5sum > /tmp/echo"))?;
-    inside(&mut machine, "head -c 1048576 /tmp/data | md5sum | cmp - /tmp/echo")?;
-    inside(&mut machine, "ping -c 50 -i 0.05 -s 8972 -q 10.0.0.254 | grep ' 0% packet loss'")?;
-    inside(&mut machine, &format!("ping6 -c 5 -s 8000 -q {dom0}%eth0 | grep ' 0% packet loss'"))?;
+    pings(&mut machine, &dom0, 9000)?;
     leave(&mut machine)?;
     send_file(&mut machine, "left", "right", "fd00::2", 5002)?;
     send_file(&mut machine, "right", "left", "10.0.0.1", 5003)?;
     enter(&mut machine, "left")?;
-    inside(&mut machine, "ping -c 50 -i 0.05 -s 8972 -q 10.0.0.2 | grep ' 0% packet loss'")?;
     inside(&mut machine, "ip link set eth0 mtu 1500 && ping -c 5 -q 10.0.0.2 | grep ' 0% packet loss'")?;
     leave(&mut machine)?;
     let ports = machine.ok("bridge show xenbr0")?;
     ensure!(ports.contains("vif1.0") && ports.contains("vif2.0"), "the bridge has other ports:\n{ports}");
+    Ok(())
+}
+
+/// From `left`: echoes from `right` and from Dom0, which has the address `dom0` of IPv6, over both IPs, in packets that fill `mtu`.
+/// What Dom0 sends back over TCP is compared.
+fn pings(machine: &mut Machine, dom0: &str, mtu: u32) -> Result<()> {
+    for (ping, headers, address) in
+        [("ping", 28, "10.0.0.2"), ("ping6", 48, "fd00::2"), ("ping", 28, "10.0.0.254"), ("ping6", 48, dom0)]
+    {
+        let size = mtu - headers;
+        inside(machine, &format!("{ping} -A -c 100 -s {size} -q {address} | grep ' 0% packet loss'"))?;
+    }
+    for address in ["10.0.0.254", dom0] {
+        // Piece by piece since `nc` does not read while it writes.
+        let piece = format!("dd if=/tmp/data bs=64k count=1 skip=$n 2>/dev/null | nc {address} 7");
+        inside(machine, &format!("for n in $(seq 0 15); do {piece}; done | md5sum > /tmp/echo"))?;
+        inside(machine, "head -c 1048576 /tmp/data | md5sum | cmp - /tmp/echo")?;
+    }
     Ok(())
 }
 
@@ -150,6 +163,28 @@ fn stream(machine: &mut Machine) -> Result<()> {
     inside(machine, "usleep 500000").map(drop)
 }
 
+/// The link of `right` goes down and up: nothing passes in between, and the transfer goes on.
+fn cut(machine: &mut Machine) -> Result<()> {
+    machine.fails("bridge link vif9.0 down", &["no bridge has an interface vif9.0"])?;
+    let line = |machine: &mut Machine| -> Result<Vec<String>> {
+        let ports = machine.ok("bridge show xenbr0")?;
+        let own = ports.lines().find(|line| line.contains("vif2.0")).unwrap_or_default();
+        Ok(own.split_whitespace().map(str::to_owned).collect())
+    };
+    machine.ok("bridge link vif2.0 down")?;
+    let before = line(machine)?;
+    machine.ok("sleep 1")?;
+    let after = line(machine)?;
+    ensure!(before[1..3] == after[1..3] && after.last().is_some_and(|word| word == "down"), "{before:?}, {after:?}");
+    machine.ok("bridge link vif2.0 up")?;
+    enter(machine, "right")?;
+    inside(machine, "ping -c 3 -q 10.0.0.1 | grep ' 0% packet loss'")?;
+    leave(machine)?;
+    let later = line(machine)?;
+    ensure!(later[1] != after[1], "nothing has passed: {after:?}, {later:?}");
+    Ok(())
+}
+
 fn come_and_go(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     machine.ok("bridge add xenbr0 host-only ip=10.0.0.254/24")?;
@@ -170,6 +205,7 @@ fn come_and_go(lab: &Lab) -> Result<()> {
     inside(&mut machine, "ip addr add 10.0.0.2/24 dev eth0 && ping -c 3 -q 10.0.0.1 | grep ' 0% packet loss'")?;
     stream(&mut machine)?;
     leave(&mut machine)?;
+    cut(&mut machine)?;
     for _ in 0..3 {
         machine.ok("xl network-attach right mac=00:16:3e:00:00:55")?;
         machine.ok("sleep 0.5")?;
