@@ -29,17 +29,23 @@ const fn is_translation(esr: u64) -> bool {
 #[inline(never)]
 pub(crate) fn data_abort<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     let Some(current) = &cpu.current else { return };
-    let access = MemoryAccess::of::<H>(frame, esr);
-    let done = access.is_some_and(|access| {
-        match vgic::access(kernel, &current.domain, access.ipa, access.size, access.store) {
-            Some(value) => {
-                access.complete(frame, value);
-                true
-            }
-            None => ioreq::ask(kernel, current, access),
-        }
+    let gic = |access: MemoryAccess, store| vgic::access(kernel, &current.domain, access.ipa, access.size, store);
+    // Two calls, each of which is made for its kind.
+    let done = MemoryAccess::of::<H>(frame, esr).and_then(|access| match access.store {
+        None => gic(access, None).map(|value| access.load(frame, value)),
+        Some(value) => gic(access, Some(value)).map(drop),
     });
-    if !done {
+    match done {
+        Some(()) => skip(frame, esr),
+        None => ask_or_refuse(kernel, current, frame, esr),
+    }
+}
+
+/// The GIC is not there: somebody else may answer. Apart, so that an access to the GIC need not be kept whole.
+#[cold]
+fn ask_or_refuse<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, frame: &mut TrapFrame, esr: u64) {
+    let access = MemoryAccess::of::<H>(frame, esr);
+    if !access.is_some_and(|access| ioreq::ask(kernel, current, access)) {
         refuse(current, frame, esr);
     }
 }
@@ -83,11 +89,16 @@ impl MemoryAccess {
         Some(MemoryAccess { ipa: H::fault_address().1, size, store, esr })
     }
 
-    /// Ends the access; a load has read `value`.
+    /// Gives a load what it has read.
     #[inline(always)]
+    fn load(self, frame: &mut TrapFrame, value: u64) {
+        frame.set_register(register(self.esr), extend(value, self.esr));
+    }
+
+    /// Ends the access; a load has read `value`.
     pub(crate) fn complete(self, frame: &mut TrapFrame, value: u64) {
         if self.store.is_none() {
-            frame.set_register(register(self.esr), extend(value, self.esr));
+            self.load(frame, value);
         }
         skip(frame, self.esr);
     }
