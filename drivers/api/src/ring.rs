@@ -121,6 +121,12 @@ where
         ring::must_notify(old, new, page.load_u32(ring::RSP_EVENT))
     }
 
+    /// Whether the front end still waits for an event about what is published: not once it has taken that without one, and
+    /// Linux takes an event about nothing for an attack and listens to the next ones late.
+    pub fn is_awaited(&self) -> bool {
+        self.rsp_prod.wrapping_sub(self.header(ring::RSP_EVENT)) < self.slots
+    }
+
     /// Works on the page that holds byte `at` of the ring, and the offset in it.
     fn page(&self, at: usize, work: impl FnOnce(&P, usize)) {
         if let Some(page) = self.pages.get(at / PAGE_SIZE) {

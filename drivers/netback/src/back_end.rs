@@ -246,6 +246,8 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
                 if !core::mem::replace(&mut again, true) {
                     cx.waker().wake_by_ref();
                 }
+                // An event of before has told nothing of the answers to come.
+                self.receiver.rung();
                 let Ok((pass, news)) = self.transmitter.pass(wire) else { return Poll::Ready(End::Broken) };
                 if news && owed == Owed::Nothing {
                     owed = Owed::News;
@@ -283,6 +285,7 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M>
         *owed = match (*owed, &self.events) {
             (Owed::Nothing, _) => Owed::Nothing,
             (_, Events::Shared(_)) if rung => Owed::Nothing,
+            (Owed::OldNews, _) if !self.transmitter.is_awaited() => Owed::Nothing,
             (Owed::News, _) => {
                 if !again {
                     cx.waker().wake_by_ref();

@@ -339,6 +339,11 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
         self.ring.publish()
     }
 
+    /// Whether the guest has not found its answers yet, so that it must be told of them.
+    pub fn is_awaited(&self) -> bool {
+        self.ring.is_awaited()
+    }
+
     /// The guest is told of its answers.
     pub fn notified(&self) {
         self.control.count(|stats| stats.notifications += 1);
