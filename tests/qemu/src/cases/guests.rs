@@ -65,10 +65,7 @@ fn ping(lab: &Lab) -> Result<()> {
 }
 
 fn stream(lab: &Lab) -> Result<()> {
-    let mut config = lab.config();
-    // How many packets an event tells of depends on how fast each end is.
-    (config.smp, config.icount) = (1, true);
-    let mut machine = Machine::boot(&config)?;
+    let mut machine = lab.boot()?;
     machine.ok("xl create /store/sink.cfg")?;
     watch(&mut machine, "source.cfg", "netperf: PASS sent=16777216")?;
     machine.send("xl console sink\r")?;

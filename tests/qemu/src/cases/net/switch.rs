@@ -11,47 +11,10 @@ use crate::suite::{Case, Lab};
 
 pub(in super::super) const CASES: &[Case] = &[
     case("two_linux_guests_and_dom0_exchange_pings_and_files_over_both_ips_with_both_mtus", talk),
-    case("a_stream_between_linux_guests_costs_an_event_for_16_packets_at_most", few_events),
     case("guests_of_different_vlans_do_not_hear_each_other_and_a_trunk_reaches_both", vlans),
     case("a_guest_with_a_rate_sends_no_faster_and_one_with_a_filter_from_no_other_address", limits),
     case("an_interface_its_module_and_its_guest_come_and_go_during_a_transfer_and_leave_nothing", come_and_go),
 ];
-
-/// A domain's packets and events until now, in both directions. Linux hands over many packets in one frame, so what counts
-/// is how many of a usual wire the bytes make, or frames where those are more.
-fn traffic(machine: &mut Machine, name: &str) -> Result<(u64, u64)> {
-    const WIRE: u64 = 1514;
-    let top = machine.ok("xl top -b -n -i 1")?;
-    let line = top.lines().skip_while(|line| line.split_whitespace().next() != Some(name)).nth(1).unwrap_or_default();
-    let counts = |unit: &str| -> Vec<u64> {
-        line.split_whitespace().filter_map(|word| word.strip_suffix(unit)?.parse().ok()).collect()
-    };
-    let packets = counts("bytes").into_iter().zip(counts("pkts")).map(|(bytes, frames)| frames.max(bytes / WIRE)).sum();
-    Ok((packets, counts("events").iter().sum()))
-}
-
-/// On one pCPU and with instructions for a clock: how many packets an event tells of depends on how fast each end is.
-fn few_events(lab: &Lab) -> Result<()> {
-    let mut config = lab.config();
-    (config.smp, config.icount) = (1, true);
-    let mut machine = Machine::boot(&config)?;
-    for (name, number) in [("left", 1), ("right", 2)] {
-        guest(&mut machine, name, number, "")?;
-    }
-    enter(&mut machine, "left")?;
-    inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=16 2>/dev/null")?;
-    leave(&mut machine)?;
-    let ends = ["left", "right"];
-    let before = [traffic(&mut machine, "left")?, traffic(&mut machine, "right")?];
-    send_file(&mut machine, "left", "right", "10.0.0.2", 5000)?;
-    for (name, before) in ends.into_iter().zip(before) {
-        let after = traffic(&mut machine, name)?;
-        let (packets, events) = (after.0 - before.0, after.1 - before.1);
-        let few = packets > 10_000 && (1..=packets / 16).contains(&events);
-        ensure!(few, "{name} had {events} events for {packets} packets");
-    }
-    Ok(())
-}
 
 fn talk(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
