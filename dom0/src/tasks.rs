@@ -34,17 +34,30 @@ impl Tasks {
 
     /// Adds a task; it starts when the executor comes round.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let place = self.idle.borrow_mut().pop().unwrap_or_else(|| Box::leak(Box::new(TaskStorage::new())));
-        let idle = Rc::clone(&self.idle);
-        let task: Task = Box::pin(async move {
-            task.await;
-            idle.borrow_mut().push(place);
-        });
-        match place.spawn(|| task) {
-            Ok(token) => self.spawner.spawn(token),
-            // A place is idle once its task is done.
-            Err(error) => log::error!("a task cannot start: {error:?}"),
+        // Boxed before anything else: some are larger than the stack has room for several times.
+        let mut task: Option<Task> = Some(Box::pin(task));
+        let fresh = || -> Place { Box::leak(Box::new(TaskStorage::new())) };
+        let place = self.idle.borrow_mut().pop().unwrap_or_else(fresh);
+        if !self.start(place, &mut task) {
+            // Its last task was woken as it ended: the executor still has the place in its queue.
+            self.start(fresh(), &mut task);
+            self.idle.borrow_mut().insert(0, place);
         }
+    }
+
+    /// Starts a task in a place that is free; false, with the task left where it is, if it is not.
+    fn start(&self, place: Place, task: &mut Option<Task>) -> bool {
+        let idle = Rc::clone(&self.idle);
+        let token = place.spawn(|| -> Task {
+            let task = task.take();
+            Box::pin(async move {
+                if let Some(task) = task {
+                    task.await;
+                }
+                idle.borrow_mut().push(place);
+            })
+        });
+        token.map(|token| self.spawner.spawn(token)).is_ok()
     }
 }
 
