@@ -25,33 +25,35 @@ pub struct RamDisk {
     read_only: bool,
 }
 
-impl RamDisk {
-    /// A disk of `mib` MiB; `None` if Dom0 has not that much memory to spare.
-    pub fn new(mib: u32, read_only: bool, promised: &Rc<Promised>) -> Option<Self> {
-        let count = u64::from(mib) * PAGES_PER_MIB;
-        let taken = promised.0.get().checked_add(count)?;
-        if taken > pages::free_pages().saturating_sub(KEPT) {
-            return None;
+impl Promised {
+    /// Promises so many pages more; false if Dom0 has not that much memory to spare.
+    fn add(&self, pages: u64) -> bool {
+        let taken = self.0.get().saturating_add(pages);
+        let spare = taken <= pages::free_pages().saturating_sub(KEPT);
+        if spare {
+            self.0.set(taken);
         }
-        let places = (0..count).map(|_| None).collect();
-        promised.0.set(taken);
-        Some(RamDisk { pages: RefCell::new(places), promised: Rc::clone(promised), read_only })
+        spare
     }
 }
 
 impl RamDisk {
+    /// A disk of `mib` MiB; `None` if Dom0 has not that much memory to spare.
+    pub fn new(mib: u32, read_only: bool, promised: &Rc<Promised>) -> Option<Self> {
+        let disk = RamDisk { pages: RefCell::default(), promised: Rc::clone(promised), read_only };
+        disk.grow(mib).then_some(disk)
+    }
+
     /// Makes it `mib` MiB, which is no less than it has; false if Dom0 has not that much memory to spare.
     pub fn grow(&self, mib: u32) -> bool {
         let mut pages = self.pages.borrow_mut();
         let wanted = usize::try_from(u64::from(mib) * PAGES_PER_MIB).unwrap_or(usize::MAX);
         let more = wanted.saturating_sub(pages.len()) as u64;
-        let taken = self.promised.0.get().saturating_add(more);
-        if taken > pages::free_pages().saturating_sub(KEPT) {
-            return false;
+        let promised = self.promised.add(more);
+        if promised {
+            pages.resize_with(wanted, || None);
         }
-        self.promised.0.set(taken);
-        pages.resize_with(wanted, || None);
-        true
+        promised
     }
 }
 

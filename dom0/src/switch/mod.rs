@@ -20,7 +20,7 @@ use dom0_core::network::{BridgeConfig, Cidr, Ip, Mode};
 use embassy_time::Instant;
 use nat::ForwardError;
 use netport::MAX_MTU;
-use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES, Vlans};
+use vswitch::{Bridge, Mac, PortConfig, PortStats, SCRATCH_BYTES};
 
 use crate::hal::{BridgeMemory, GrantCopier};
 use crate::tasks::{Group, Tasks};
@@ -139,9 +139,7 @@ impl Switch {
         if let Some(network) = self.networks.borrow().get(name) {
             return Ok(Rc::clone(network));
         }
-        let (name, mode, ip, vlans) = (name.to_string(), Mode::HostOnly, Ip::None, Vlans::default());
-        let (gateway, dns, nic, uplink) = (None, None, None, None);
-        self.make(BridgeConfig { name, mode, ip, gateway, dns, nic, uplink, vlans, echo: false })
+        self.make(BridgeConfig::new(name.to_string(), Mode::HostOnly))
     }
 
     /// Makes a bridge.

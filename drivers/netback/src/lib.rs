@@ -18,7 +18,7 @@
 //!
 //! The host offers one event channel for both rings of a queue. The event for answers on the transmit ring waits until
 //! everybody else has had a turn, since those who got the frames may have something for the guest, and then one event tells it
-//! of both. It never waits for time to pass.
+//! of both; if the guest has found the answers by then, it is not sent. It never waits for time to pass.
 //!
 //! # Hashes and queues
 //!

@@ -75,25 +75,29 @@ pub struct BridgeConfig {
 }
 
 impl BridgeConfig {
+    /// A bridge of which nothing is said but its mode.
+    pub fn new(name: String, mode: Mode) -> Self {
+        let (ip, nic) = match mode {
+            Mode::HostOnly => (Ip::None, None),
+            Mode::Nat => (Ip::Static(NAT_ADDRESS), None),
+            Mode::Bridge => (Ip::Dhcp, Some(DEFAULT_NIC.to_string())),
+        };
+        Self { name, mode, ip, gateway: None, dns: None, nic, uplink: None, vlans: Vlans::default(), echo: false }
+    }
+
     /// Reads the words behind `bridge add`.
     ///
     /// # Errors
     /// The first word that does not suit.
     pub fn parse(name: &str, mode: &str, pairs: &[String]) -> Result<Self, NetworkError> {
-        let name = interface_name(name).ok_or_else(|| NetworkError::Name(name.to_string()))?;
+        let name = checked(name)?;
         let mode = match mode {
             "host-only" => Mode::HostOnly,
             "nat" => Mode::Nat,
             "bridge" => Mode::Bridge,
             _ => return Err(NetworkError::Mode(mode.to_string())),
         };
-        let (ip, nic) = match mode {
-            Mode::HostOnly => (Ip::None, None),
-            Mode::Nat => (Ip::Static(NAT_ADDRESS), None),
-            Mode::Bridge => (Ip::Dhcp, Some(DEFAULT_NIC.to_string())),
-        };
-        let (gateway, dns, uplink, vlans) = (None, None, None, Vlans::default());
-        let mut config = Self { name, mode, ip, gateway, dns, nic, uplink, vlans, echo: false };
+        let mut config = Self::new(name, mode);
         let mut had: Vec<&str> = Vec::new();
         for pair in pairs {
             let (key, value) = pair.split_once('=').ok_or_else(|| NetworkError::Parameter(pair.clone()))?;
@@ -118,14 +122,8 @@ impl BridgeConfig {
                 let server = value.parse().or_else(|_| Ok(SocketAddrV4::new(address(value)?, DNS_PORT)));
                 self.dns = Some(server?);
             }
-            ("nic", _, Mode::Bridge) => {
-                let nic = interface_name(value).ok_or_else(|| NetworkError::Name(value.to_string()))?;
-                self.nic = Some(nic);
-            }
-            ("uplink", _, Mode::Nat) => {
-                let uplink = interface_name(value).ok_or_else(|| NetworkError::Name(value.to_string()))?;
-                self.uplink = Some(uplink);
-            }
+            ("nic", _, Mode::Bridge) => self.nic = Some(checked(value)?),
+            ("uplink", _, Mode::Nat) => self.uplink = Some(checked(value)?),
             ("vlan", _, Mode::Bridge) => {
                 let vlans: Vlans = value.parse().map_err(|_| NetworkError::Vlans(value.to_string()))?;
                 self.vlans = vlans.or_untagged_in_none();
@@ -157,4 +155,9 @@ impl BridgeConfig {
         }
         Ok(())
     }
+}
+
+/// The name of a bridge or of a network device.
+fn checked(name: &str) -> Result<String, NetworkError> {
+    interface_name(name).ok_or_else(|| NetworkError::Name(name.to_string()))
 }

@@ -90,17 +90,12 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         }
         "mem-set" => {
             let size = further.first().map_or("", String::as_str);
-            let kib = memory_kib(size).ok_or_else(|| {
-                bad(spec, PREFIX, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g."))
-            })?;
-            Ok(Xl::MemSet { domain: DomainRef::parse(&first), kib })
+            Ok(Xl::MemSet { domain: DomainRef::parse(&first), kib: kib_of(spec, size)? })
         }
         "block-resize" => {
             let [vdev, size] = [0, 1].map(|n| further.get(n).map_or("", String::as_str));
-            let kib = memory_kib(size).ok_or_else(|| {
-                bad(spec, PREFIX, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g."))
-            })?;
-            Ok(Xl::BlockResize { domain: DomainRef::parse(&first), vdev: String::from(vdev), kib })
+            let (domain, kib) = (DomainRef::parse(&first), kib_of(spec, size)?);
+            Ok(Xl::BlockResize { domain, vdev: String::from(vdev), kib })
         }
         "network-attach" => Ok(Xl::NetworkAttach { domain: DomainRef::parse(&first), vif: further.join(",") }),
         "block-attach" => Ok(Xl::BlockAttach { domain: DomainRef::parse(&first), disk: further.join(",") }),
@@ -109,6 +104,12 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
 }
 
 /// The first argument without `=` is the file; every other one sets a key.
+/// A size, in KiB.
+fn kib_of(spec: &'static Spec, size: &str) -> Result<u64, UsageError> {
+    memory_kib(size)
+        .ok_or_else(|| bad(spec, PREFIX, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g.")))
+}
+
 fn create(spec: &'static Spec, args: Arguments) -> Result<Xl, UsageError> {
     let (console, paused) = (args.has('c'), args.has('p'));
     let (overrides, mut files): (Vec<String>, Vec<String>) =
