@@ -84,9 +84,10 @@ impl TxToken for Room<'_> {
         // Without a connection the frame is lost, as on any cable that is pulled.
         self.storage.with(|connected, stats| {
             let blank = checksum::make(frame, connected.offload);
-            connected.transmitter.send(connected.channels.tx(), frame, blank, stats);
+            connected.transmitter.send(frame, blank, stats);
             Ok(())
         });
+        self.storage.sent.signal(());
         result
     }
 }

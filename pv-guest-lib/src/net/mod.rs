@@ -25,7 +25,7 @@ mod transmit;
 use core::cell::{Cell, RefCell};
 
 use critical_section::Mutex;
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_sync::waitqueue::AtomicWaker;
@@ -92,6 +92,8 @@ pub struct Storage {
     /// Wakes the task that uses the interface when it comes or goes.
     link: AtomicWaker,
     close: Signal<CriticalSectionRawMutex, ()>,
+    /// There are frames that the back end may not have been told of.
+    sent: Signal<CriticalSectionRawMutex, ()>,
     broken: Signal<CriticalSectionRawMutex, ()>,
 }
 
@@ -114,6 +116,7 @@ impl Storage {
             frames: ConstStaticCell::new(Frames { rx: [0; MAX_FRAME], tx: [0; MAX_FRAME] }),
             link: AtomicWaker::new(),
             close: Signal::new(),
+            sent: Signal::new(),
             broken: Signal::new(),
         }
     }
@@ -166,7 +169,8 @@ impl Interface {
     }
 }
 
-/// The part of the driver that follows the back end's state; to be run by a task of its own.
+/// The part of the driver that follows the back end's state, and tells it of frames: once of all that a stack sends in one of its
+/// turns. To be run by a task of its own.
 pub struct Runner {
     storage: &'static Storage,
     front: FrontEnd,
@@ -181,10 +185,21 @@ impl Runner {
     /// is closed in either case.
     pub async fn run(mut self) -> Result<(), NetError> {
         let storage = self.storage;
-        let outcome = match select3(self.front.gone(), storage.close.wait(), storage.broken.wait()).await {
-            Either3::First(gone) => gone.map_err(NetError::Store),
-            Either3::Second(()) => Ok(()),
-            Either3::Third(()) => Err(NetError::Broken),
+        let notifying = async {
+            loop {
+                storage.sent.wait().await;
+                storage.with(|connected, _| {
+                    connected.transmitter.notify(connected.channels.tx());
+                    Ok(())
+                });
+            }
+        };
+        let ended = select3(self.front.gone(), storage.close.wait(), storage.broken.wait());
+        let outcome = match select(ended, notifying).await {
+            Either::First(Either3::First(gone)) => gone.map_err(NetError::Store),
+            Either::First(Either3::Second(())) => Ok(()),
+            Either::First(Either3::Third(())) => Err(NetError::Broken),
+            Either::Second(never) => never,
         };
         let connected = critical_section::with(|cs| storage.connected.borrow(cs).replace(None));
         storage.link.wake();

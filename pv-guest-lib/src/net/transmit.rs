@@ -29,6 +29,8 @@ pub(super) struct Transmitter {
     /// A bit for each page that the back end does not have.
     free: u64,
     req_prod: u32,
+    /// Up to where the back end was notified, if it wanted to be.
+    told: u32,
     rsp_cons: u32,
 }
 
@@ -43,7 +45,7 @@ impl Transmitter {
         }
         ring.shared().u32(ring::REQ_EVENT).store(1, Ordering::Relaxed);
         ring.shared().u32(ring::RSP_EVENT).store(1, Ordering::Release);
-        Ok(Self { ring, pages, free: u64::MAX, req_prod: 0, rsp_cons: 0 })
+        Ok(Self { ring, pages, free: u64::MAX, req_prod: 0, told: 0, rsp_cons: 0 })
     }
 
     pub(super) const fn gref(&self) -> GrantRef {
@@ -83,15 +85,14 @@ impl Transmitter {
         }
     }
 
-    /// Sends a frame, for which there is room; `blank` says that its checksum is.
-    pub(super) fn send(&mut self, channel: &EventChannel, frame: &[u8], blank: bool, stats: &mut Stats) {
+    /// Puts a frame on the ring, for which there is room; `blank` says that its checksum is. [`Self::notify`] has to follow.
+    pub(super) fn send(&mut self, frame: &[u8], blank: bool, stats: &mut Stats) {
         let Ok(whole) = u16::try_from(frame.len()) else { return };
         let needed = frame.len().div_ceil(PAGE_SIZE);
         if needed == 0 || (self.free.count_ones() as usize) < needed {
             stats.tx_dropped += 1;
             return;
         }
-        let old = self.req_prod;
         for (number, chunk) in frame.chunks(PAGE_SIZE).enumerate() {
             let first = if number > 0 {
                 0
@@ -105,15 +106,19 @@ impl Transmitter {
             let size = if number == 0 { whole } else { u16::try_from(chunk.len()).unwrap_or(0) };
             self.put(chunk, first | more, size);
         }
-        let ring = self.ring.shared();
-        ring.u32(ring::REQ_PROD).store(self.req_prod, Ordering::Release);
+        self.ring.shared().u32(ring::REQ_PROD).store(self.req_prod, Ordering::Release);
+        stats.tx_frames += 1;
+        stats.tx_bytes += frame.len() as u64;
+    }
+
+    /// Notifies the back end of the frames since the last time, if it wants to know of one of them.
+    pub(super) fn notify(&mut self, channel: &EventChannel) {
+        let old = core::mem::replace(&mut self.told, self.req_prod);
         full_barrier();
-        if ring::must_notify(old, self.req_prod, ring.u32(ring::REQ_EVENT).load(Ordering::Acquire)) {
+        if ring::must_notify(old, self.req_prod, self.ring.shared().u32(ring::REQ_EVENT).load(Ordering::Acquire)) {
             // A failure means that the back end is gone, which the watch on its state will tell.
             let _ = channel.notify();
         }
-        stats.tx_frames += 1;
-        stats.tx_bytes += frame.len() as u64;
     }
 
     fn put(&mut self, chunk: &[u8], flags: u16, size: u16) {
