@@ -21,6 +21,8 @@ pub struct Lab {
     pub store: PathBuf,
     /// Debian's Xen, when a case wants it.
     pub peer: Option<Peer>,
+    /// Hears how far a case is that takes long.
+    pub say: fn(&str),
 }
 
 impl Lab {
@@ -61,6 +63,8 @@ pub enum Needs {
     Nothing,
     /// Debian's Xen.
     Xen,
+    /// The Linux guest `load`, with what puts it under load.
+    Load,
 }
 
 /// How many passed and failed.
@@ -75,6 +79,11 @@ pub struct Tally {
 /// The cases whose name holds `filter`.
 pub fn select(filter: &str) -> Vec<Case> {
     cases::all().into_iter().filter(|case| case.name.contains(filter)).collect()
+}
+
+/// The campaigns whose name holds `filter`.
+pub fn select_campaigns(filter: &str) -> Vec<Case> {
+    cases::soak::all().into_iter().filter(|case| case.name.contains(filter)).collect()
 }
 
 /// Runs cases one after the other, so that none disturbs another's timing; `report` gets a line as each ends.

@@ -68,6 +68,42 @@ pub const XEN: Set = Set {
 pub const MEASURE: Set =
     Set { name: "measure", packages: &["coreutils", "iperf3", "libiperf0", "libsctp1", "libssl3"] };
 
+/// What puts the Linux guest under load in the campaigns, with the libraries that are not in `LINUX`.
+pub const LOAD: Set = Set {
+    name: "load",
+    packages: &[
+        "stress-ng",
+        "make",
+        "tcc",
+        "libapparmor1",
+        "libbsd0",
+        "libcrypt1",
+        "libdrm2",
+        "libegl1",
+        "libexpat1",
+        "libffi8",
+        "libgbm1",
+        "libgles2",
+        "libglvnd0",
+        "libjpeg62-turbo",
+        "libjudydebian1",
+        "libkmod2",
+        "liblzma5",
+        "libmd0",
+        "libsctp1",
+        "libssl3",
+        "libwayland-server0",
+        "libx11-xcb1",
+        "libxau6",
+        "libxcb-randr0",
+        "libxcb1",
+        "libxdmcp6",
+        "libxxhash0",
+        "libzstd1",
+        "zlib1g",
+    ],
+};
+
 /// Returns the folder a set is unpacked in, fetching it when it is not there yet.
 pub fn fetch(cache: &Path, set: Set) -> Result<PathBuf> {
     let folder = cache.join(set.name);

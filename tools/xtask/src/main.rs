@@ -49,6 +49,8 @@ enum Cmd {
     Run(run::Options),
     /// Runs all tests: rules, lints, host tests, then the cases in QEMU
     Test(test::Options),
+    /// Runs the campaigns, which take minutes or hours each and are no part of `test`
+    Soak(test::soak::Options),
     /// Measures what the paths through the hypervisor cost, in instructions
     #[command(subcommand)]
     Bench(bench::Command),
@@ -80,6 +82,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cmd::Build => build::command(&paths)?,
         Cmd::Run(options) => return run::command(&paths, &options),
         Cmd::Test(options) => return test::command(&paths, &options),
+        Cmd::Soak(options) => return test::soak::command(&paths, &options),
         Cmd::Bench(command) => bench::command(&paths, &command)?,
         Cmd::Fuzz(options) => return fuzz::command(&paths, &options),
         Cmd::Header => header::command(&paths)?,

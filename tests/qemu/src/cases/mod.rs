@@ -15,6 +15,7 @@ mod many;
 mod net;
 mod peer;
 mod shares;
+pub mod soak;
 
 /// A case that needs only our own images.
 const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {

@@ -2,14 +2,17 @@
 
 use anyhow::Result;
 use qemu_tests::shares;
-use qemu_tests::suite::Lab;
+use qemu_tests::suite::{Case, Lab, Needs};
 
 use crate::build;
 use crate::c;
 use crate::linux;
 use crate::paths::{Paths, write_if_changed};
 use crate::store;
+use crate::ui;
 use crate::xen;
+
+use super::load;
 
 /// The disk of the guest that writes patterns, as a file of Dom0 on Xen.
 const SCRATCH: usize = 16 << 20;
@@ -78,10 +81,16 @@ fn in_c(name: &str) -> String {
 const DISKS: u32 = 8;
 const DISK_SIZE: &str = "16M";
 
-/// Prepares the images, and Debian's Xen when it is wanted.
-pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
+/// Prepares the images, and what else these cases need.
+pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
+    let needs = |what| cases.iter().any(|case| case.needs == what);
     let folder = paths.images().join("test-store");
-    store::demo(paths, &linux::guest(paths)?, &folder)?;
+    let guest = linux::guest(paths)?;
+    store::demo(paths, &guest, &folder)?;
+    if needs(Needs::Load) {
+        store::copy(&load::ramdisk(paths, &guest)?, &folder.join(load::RAMDISK))?;
+        write_if_changed(&folder.join("load.cfg"), load::CONFIG.as_bytes())?;
+    }
     for (image, _) in build::TEST_IMAGES {
         store::copy(&paths.image(image), &folder.join(image))?;
     }
@@ -103,7 +112,7 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     // Not the image of `run`: a person may have changed that one from Dom0's prompt.
     let image = paths.image("test-store.img");
     store::prepare(&folder, &image)?;
-    let peer = if with_xen {
+    let peer = if needs(Needs::Xen) {
         let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH]), ("resume".to_owned(), c::resume(paths)?)];
         for (name, image, more) in ON_XEN {
             let vcpus = if more.contains("vcpus") { "" } else { "vcpus = 1\n" };
@@ -122,5 +131,11 @@ pub fn prepare(paths: &Paths, with_xen: bool) -> Result<Lab> {
     } else {
         None
     };
-    Ok(Lab { xenolith: paths.image("xenolith"), dom0: paths.image("dom0"), store: image, peer })
+    Ok(Lab {
+        xenolith: paths.image("xenolith"),
+        dom0: paths.image("dom0"),
+        store: image,
+        peer,
+        say: |text| ui::say("qemu", text),
+    })
 }

@@ -17,7 +17,9 @@ use crate::ui;
 
 mod edges;
 mod lab;
+mod load;
 mod rules;
+pub mod soak;
 
 /// Options of `cargo xtask test`.
 #[derive(Args, Clone, Debug)]
@@ -52,20 +54,14 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     if all {
         host(paths, toolchain, &mut tally)?;
     }
-    let wanted = [build::IMAGES, build::TEST_IMAGES].concat();
-    let built = check(&mut tally, "the images build", || {
-        build::images(paths, &wanted)?;
-        build::examples(paths)?;
-        c::images(paths)
-    });
+    let built = check(&mut tally, "the images build", || images(paths));
     check(&mut tally, "the images are small", || rules::image_sizes(paths));
     if !options.host && built {
         setup::qemu()?;
         if all {
             check(&mut tally, "no path through the hypervisor has become longer", || bench::check(paths));
         }
-        let with_xen = cases.iter().any(|case| case.needs == Needs::Xen);
-        let lab = lab::prepare(paths, with_xen)?;
+        let lab = lab::prepare(paths, &cases)?;
         ui::say("test", &format!("{} cases on {}", cases.len(), setup::qemu_version()?));
         let ran = suite::run(&cases, &lab, |line| ui::say("qemu", line));
         tally.passed += ran.passed;
@@ -73,6 +69,13 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds all that the cases boot.
+fn images(paths: &Paths) -> Result<()> {
+    build::images(paths, &[build::IMAGES, build::TEST_IMAGES].concat())?;
+    build::examples(paths)?;
+    c::images(paths)
 }
 
 /// What needs no machine: rules about the sources, lints, and the tests of the crates that build on the host.
