@@ -1,6 +1,8 @@
 //! Runs the cases and says what passed.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -52,6 +54,8 @@ pub struct Case {
     pub name: &'static str,
     /// What it needs that is not always prepared.
     pub needs: Needs,
+    /// True for what compares times of the host's clock: it runs when no other case does.
+    pub alone: bool,
     /// Fails with the reason.
     pub run: fn(&Lab) -> Result<()>,
 }
@@ -86,23 +90,44 @@ pub fn select_campaigns(filter: &str) -> Vec<Case> {
     cases::soak::all().into_iter().filter(|case| case.name.contains(filter)).collect()
 }
 
-/// Runs cases one after the other, so that none disturbs another's timing; `report` gets a line as each ends.
+/// Runs the cases, as many at once as the host has CPUs, and then those that must be alone, one after the other;
+/// `report` gets a line as each ends.
 pub fn run(cases: &[Case], lab: &Lab, mut report: impl FnMut(&str)) -> Tally {
+    let (alone, together): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| case.alone);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut tally = Tally::default();
-    for case in cases {
-        let start = Instant::now();
-        let result = (case.run)(lab);
-        let seconds = start.elapsed().as_secs_f32();
-        match result {
-            Ok(()) => {
-                tally.passed += 1;
-                report(&format!("{} ok ({seconds:.1} s)", case.name));
+    for (cases, workers) in [(together, workers), (alone, 1)] {
+        let (ended, endings) = mpsc::channel();
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                let (ended, cases, next) = (ended.clone(), &cases, &next);
+                scope.spawn(move || {
+                    // Relaxed: the number says which case is whose and nothing else.
+                    while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        // Nobody hears it when the reader of the report is gone.
+                        let _ = ended.send(outcome(case, lab));
+                    }
+                });
             }
-            Err(error) => {
-                tally.failed += 1;
-                report(&format!("{} FAILED ({seconds:.1} s)\n{error:#}", case.name));
+            drop(ended);
+            for (passed, line) in endings {
+                tally.passed += u32::from(passed);
+                tally.failed += u32::from(!passed);
+                report(&line);
             }
-        }
+        });
     }
     tally
+}
+
+/// Runs one case: whether its claim held, and the line that says so.
+fn outcome(case: &Case, lab: &Lab) -> (bool, String) {
+    let start = Instant::now();
+    let result = (case.run)(lab);
+    let seconds = start.elapsed().as_secs_f32();
+    match result {
+        Ok(()) => (true, format!("{} ok ({seconds:.1} s)", case.name)),
+        Err(error) => (false, format!("{} FAILED ({seconds:.1} s)\n{error:#}", case.name)),
+    }
 }

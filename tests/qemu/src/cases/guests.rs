@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::case;
 use super::life::{listed, resources, wait_gone};
 use super::linux::{inside, leave};
 use super::net::{enter, guest};
+use super::{alone, case};
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
     case("hello_lives_in_1_mib_and_ends_when_asked", in_one_mib),
     case("ten_thousand_pings_of_ours_to_linux_lose_nothing", ping),
-    case("a_stream_from_source_to_sink_arrives_unharmed", stream),
+    alone("a_stream_from_source_to_sink_arrives_unharmed", stream),
     case("an_interface_that_is_detached_under_a_guest_of_ours_leaves_nothing", detach),
     case("two_vcpus_of_a_guest_of_ours_compute_at_once", parallel),
     case("examples_of_the_library_run_and_one_is_suspended", examples),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::case;
+use super::alone;
 use super::guests::watch;
 use super::life::{listed, resources};
 use super::linux::LONG;
@@ -15,9 +15,9 @@ use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
-    case("a_guest_that_breaks_every_rule_harms_only_itself", |lab| all(lab, ENDING)),
-    case("attacks_that_do_not_end_are_ended_by_destroy", |lab| all(lab, ENDLESS)),
-    case("two_guests_hear_each_other_while_a_third_attacks_their_network", networks),
+    alone("a_guest_that_breaks_every_rule_harms_only_itself", |lab| all(lab, ENDING)),
+    alone("attacks_that_do_not_end_are_ended_by_destroy", |lab| all(lab, ENDLESS)),
+    alone("two_guests_hear_each_other_while_a_third_attacks_their_network", networks),
 ];
 
 /// Attacks through a network interface, which go on for some seconds.

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::case;
 use super::life::{resources, timed};
 use super::linux::{LONG, leave, start};
 use super::net::enter;
+use super::{alone, case};
 use crate::machine::Machine;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
-    case("eight_linux_guests_share_four_pcpus_fairly", eight),
+    alone("eight_linux_guests_share_four_pcpus_fairly", eight),
     case("a_thousand_domains_come_and_go_and_leave_nothing", thousand),
     case("domain_number_101_is_created_within_1_percent_of_the_time_of_number_2", hundred),
 ];

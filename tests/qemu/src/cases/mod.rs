@@ -19,7 +19,12 @@ pub mod soak;
 
 /// A case that needs only our own images.
 const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
-    Case { name, needs: Needs::Nothing, run }
+    Case { name, needs: Needs::Nothing, alone: false, run }
+}
+
+/// A case that compares times of the host's clock.
+const fn alone(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
+    Case { name, needs: Needs::Nothing, alone: true, run }
 }
 
 /// All cases, the quick ones first.

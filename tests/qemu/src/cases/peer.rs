@@ -30,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const fn on_xen(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
-    Case { name, needs: Needs::Xen, run }
+    Case { name, needs: Needs::Xen, alone: false, run }
 }
 
 /// Time for a step in the emulator on a busy host.

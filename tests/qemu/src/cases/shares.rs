@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::case;
 use super::linux::{inside, leave, start};
 use super::net::enter;
+use super::{alone, case};
 use crate::machine::Machine;
 use crate::shares;
 use crate::suite::{Case, Lab};
@@ -12,7 +12,7 @@ use crate::suite::{Case, Lab};
 pub(super) const CASES: &[Case] = &[
     case("shares_caps_and_wake_ups_are_what_the_scheduler_promises", promises),
     case("pools_and_affinities_are_kept_and_wrong_ones_change_nothing", pools),
-    case("linux_with_four_vcpus_on_two_pcpus_sees_stolen_time_and_gives_vcpus_back_and_forth", stolen),
+    alone("linux_with_four_vcpus_on_two_pcpus_sees_stolen_time_and_gives_vcpus_back_and_forth", stolen),
 ];
 
 /// How often Linux gives three of its vCPUs back and gets them again, while it works on all that it has.

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail, ensure};
 
-use super::super::case;
 use super::super::linux::{inside, leave, start};
+use super::super::{alone, case};
 use super::host::{answer_names, collect, free_port, pattern, serve, serve_at, serve_http};
 use super::{connected, enter, listening, wait_for_address};
 use crate::machine::Machine;
@@ -15,7 +15,7 @@ use crate::suite::{Case, Lab};
 
 pub(in super::super) const CASES: &[Case] = &[
     case("dom0_and_a_bridged_guest_are_on_the_physical_network_and_others_hide_or_are_shut_in", bridged),
-    case("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
+    alone("linux_behind_nat_exchanges_a_file_with_the_host_and_is_reached_through_a_forwarded_port", behind_nat),
     case("linux_and_httpd_get_addresses_by_dhcp_and_names_and_files_through_nat_beside_a_flood", dhcp_and_names),
 ];
 
