@@ -52,11 +52,19 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         Some(name) => vec![name.as_str()],
         None => known,
     };
-    let mut found = 0;
+    let (all, mut failed) = (wanted.len(), Vec::new());
     for name in wanted {
-        found += u32::from(!holds(paths, options, &engine, name)?);
+        if !holds(paths, options, &engine, name)? {
+            failed.push(name);
+        }
     }
-    Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{} held, {} failed{}", all - failed.len(), failed.len(), list(&failed));
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The names behind a number, if there are any.
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) }
 }
 
 /// Searches one target; false when bytes were found that make it fail.
