@@ -104,7 +104,7 @@ fn source(number: usize) -> Result<String> {
             n % 60
         )?;
     }
-    write!(text, "unsigned long (*part{number}[])(struct list *, struct list *, unsigned long) = {{\n")?;
+    writeln!(text, "unsigned long (*part{number}[])(struct list *, struct list *, unsigned long) = {{")?;
     for n in 0..60 {
         writeln!(text, "    step{n},")?;
     }

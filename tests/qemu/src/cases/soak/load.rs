@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 pub(super) const fn load(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
-    Case { name, needs: Needs::Load, run }
+    Case { name, needs: Needs::Load, alone: true, run }
 }
 
 /// Time for a piece of work in the emulator, with up to sixteen vCPUs on a busy host.

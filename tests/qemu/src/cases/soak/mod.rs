@@ -4,8 +4,7 @@ use crate::suite::Case;
 
 mod load;
 
-/// All campaigns, the quick ones first. Each loads all of its machine, and so is alone.
+/// All campaigns, the quick ones first. Each loads all of its machine, and so is `alone`.
 pub fn all() -> Vec<Case> {
-    let cases = [load::CASES].concat();
-    cases.into_iter().map(|case| Case { alone: true, ..case }).collect()
+    [load::CASES].concat()
 }
