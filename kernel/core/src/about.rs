@@ -1,7 +1,5 @@
 //! `xen_version` and `hvm_op`: what a guest is told of the hypervisor, and of its own store and console.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::{HvmOp, HvmParam, Param};
 use hypercall_abi::version::{
@@ -14,6 +12,7 @@ use crate::addr::PAGE_SIZE;
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
+use crate::sync::{AtomicU64, Ordering};
 
 /// The version of the ABI that we speak: Xen 4.17.
 const VERSION: u64 = 4 << 16 | 17;

@@ -16,7 +16,6 @@ use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 use hypercall_abi::shared_info::layout;
 use hypercall_abi::vcpu::Runstate;
-use spin::mutex::SpinMutex;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::domain::{Domain, Known, MAX_DOMAINS};
@@ -29,6 +28,7 @@ use crate::machine::{Machine, Range};
 use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
 use crate::runstate::{BLOCKED, CAPPED, OFFLINE, SERVED, nanoseconds};
+use crate::sync::SpinMutex;
 use crate::vcpu::Vcpu;
 use crate::{about, grant, guest, ioreq, vgic};
 

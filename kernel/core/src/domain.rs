@@ -1,13 +1,10 @@
 //! A domain, and the table that finds it by its id.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-
 use hypercall_abi::control::{DomainParams, STATE_DYING, STATE_SHUTDOWN};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::hvm::NR_PARAMS;
 use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
-use spin::mutex::SpinMutex;
 
 use crate::console::LineBuffer;
 use crate::control::Caps;
@@ -20,6 +17,7 @@ use crate::p2m::P2m;
 use crate::quota::Quota;
 use crate::sched::Budget;
 use crate::sched_op::Watchdogs;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, SpinMutex};
 use crate::vcpu::Vcpu;
 use crate::vgic::{Distributor, GicLayout};
 

@@ -142,6 +142,22 @@ impl<T> core::ops::Deref for Shared<T> {
     }
 }
 
+/// In a model another pCPU may act here.
+fn point() {
+    #[cfg(test)]
+    crate::model::point();
+}
+
+#[cfg(test)]
+impl State {
+    /// The interrupt of another pCPU's kick, if one has come.
+    pub(crate) fn take_kick(&mut self) -> Option<IntId> {
+        let at = self.kicks.iter().position(|to| *to == self.pcpu)?;
+        self.kicks.remove(at);
+        Some(IntId(0))
+    }
+}
+
 impl Fake {
     /// Whether both are the same object.
     pub fn same<T>(a: &Shared<T>, b: &Shared<T>) -> bool {
@@ -173,6 +189,10 @@ impl Hw for Fake {
 
     /// Time jumps to the deadline, and its interrupt becomes pending, unless another already is.
     fn wait_for_interrupt() {
+        #[cfg(test)]
+        if crate::model::running() {
+            return crate::model::sleep();
+        }
         with(|s| {
             if s.pending.is_empty()
                 && let Some(at) = s.deadline.take()
@@ -229,14 +249,17 @@ impl Memory for Fake {
     }
 
     fn load32(at: Pa) -> u32 {
+        point();
         with(|s| s.arena.load32(at))
     }
 
     fn store32(at: Pa, value: u32) {
+        point();
         with(|s| s.arena.store32(at, value));
     }
 
     fn cas64(at: Pa, old: u64, new: u64) -> Result<u64, u64> {
+        point();
         with(|s| {
             if let Some(value) = s.interference.get_mut(&at.raw()).and_then(VecDeque::pop_front) {
                 s.arena.store32(at, value);
@@ -251,14 +274,17 @@ impl Memory for Fake {
     }
 
     fn load64(at: Pa) -> u64 {
+        point();
         with(|s| s.arena.load64(at))
     }
 
     fn store64(at: Pa, value: u64) {
+        point();
         with(|s| s.arena.store64(at, value));
     }
 
     fn set_bits64(at: Pa, bits: u64) -> u64 {
+        point();
         with(|s| {
             let before = s.arena.load64(at);
             s.arena.store64(at, before | bits);
@@ -267,6 +293,7 @@ impl Memory for Fake {
     }
 
     fn clear_bits64(at: Pa, bits: u64) -> u64 {
+        point();
         with(|s| {
             let before = s.arena.load64(at);
             s.arena.store64(at, before & !bits);
@@ -331,12 +358,17 @@ impl Translation for Fake {
 
 impl Interrupts for Fake {
     fn kick(pcpu: PcpuId) {
+        point();
         with(|s| s.kicks.push(pcpu));
     }
 
     fn acknowledge() -> Option<IntId> {
         with(|s| {
-            let taken = s.pending.pop_front();
+            #[cfg(test)]
+            let kick = crate::model::running().then(|| s.take_kick()).flatten();
+            #[cfg(not(test))]
+            let kick = None;
+            let taken = kick.or_else(|| s.pending.pop_front());
             s.dropped.extend(taken);
             taken
         })

@@ -7,13 +7,13 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use hypercall_abi::errno::XenError;
 use spin::Once;
-use spin::mutex::SpinMutex;
 
 use crate::console::Log;
 use crate::domain::DomainTable;
 use crate::hw::Hw;
 use crate::machine::Machine;
 use crate::sched::Scheduler;
+use crate::sync::SpinMutex;
 use crate::trap::IdRegisters;
 use crate::vmid::VmidAllocator;
 

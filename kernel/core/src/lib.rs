@@ -25,12 +25,15 @@ pub mod lifecycle;
 pub mod local;
 pub mod machine;
 pub mod memory;
+#[cfg(test)]
+mod model;
 pub mod p2m;
 pub mod quota;
 pub mod runstate;
 pub mod sched;
 pub mod sched_op;
 pub mod smccc;
+pub mod sync;
 pub mod trap;
 pub mod vcpu;
 pub mod vcpu_op;

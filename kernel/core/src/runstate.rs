@@ -1,8 +1,6 @@
 //! How a vCPU stands: whether it runs and where, what keeps it from running, and where its time has gone
 //! (Xen public/vcpu.h).
 
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use hypercall_abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
 use zerocopy::IntoBytes;
 
@@ -10,6 +8,7 @@ use crate::addr::PAGE_SIZE;
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::ioreq::Waiting;
+use crate::sync::{AtomicBool, Ordering};
 use crate::vcpu::VcpuContext;
 
 /// The vCPU waits for an interrupt or an event.

@@ -1,7 +1,5 @@
 //! `sched_op`: yielding, blocking, polling, shutting down, watchdogs.
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::Port;
 use hypercall_abi::sched::{Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
@@ -13,6 +11,7 @@ use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, ticks};
 use crate::sched::Alarm;
+use crate::sync::Ordering;
 use crate::{evtchn, guest, lifecycle};
 
 /// `Vcpu::polling` when several ports are polled: any of them ends the poll.

@@ -1,17 +1,15 @@
 //! A virtual CPU: its saved state while it is not on a pCPU, and the few words that others may touch at any time.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
 use hypercall_abi::arm::{PSR_GUEST64_INIT, SCTLR_GUEST_INIT, vcpu_affinity};
 use hypercall_abi::control::DEFAULT_WEIGHT;
 use hypercall_abi::ids::{DomId, VcpuId};
-use spin::mutex::SpinMutex;
 
 use crate::addr::Pa;
 use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::runstate::{OFFLINE, Run, earliest};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, SpinMutex};
 use crate::vgic::VcpuGic;
 use crate::vtimer::{self, PhysicalTimer};
 

@@ -4,11 +4,8 @@
 //! the TLBs forget everything, and VMIDs in use on a pCPU at that moment are not given again before the next. A pCPU
 //! therefore needs no message: it goes on with the VMID it has, and asks again at its next switch.
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
-
-use spin::mutex::SpinMutex;
-
 use crate::hw::{Hw, MAX_PCPUS, PcpuId};
+use crate::sync::{AtomicU64, Ordering, SpinMutex, fence};
 
 /// VMIDs, of 8 bits, which every core has; the difference of two generations, too.
 const VMIDS: usize = 1 << 8;

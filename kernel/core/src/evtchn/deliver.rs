@@ -1,7 +1,5 @@
 //! Making an event pending: from a port to the bits that the guest reads and the interrupt that tells it.
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
@@ -13,6 +11,7 @@ use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
+use crate::sync::Ordering;
 use crate::vcpu::Vcpu;
 
 /// Notifies the other end of `port`, as `EVTCHNOP_send` does.

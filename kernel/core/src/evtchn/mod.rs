@@ -8,15 +8,13 @@ mod ops;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::{NR_PORTS_2L, PortStatus};
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use spin::Once;
-use spin::mutex::SpinMutex;
 
 use crate::hw::Hw;
+use crate::sync::{AtomicU64, Ordering, SpinMutex};
 
 pub use deliver::{is_pending, send, send_global_virq, tell};
 pub use ops::{close, close_all, op};

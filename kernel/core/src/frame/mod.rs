@@ -12,11 +12,11 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
-use spin::mutex::SpinMutex;
 
 use crate::addr::Pa;
 use crate::domain::MAX_DOMAINS;
 use crate::quota::Quota;
+use crate::sync::SpinMutex;
 use buddy::Buddy;
 
 /// What a frame is used as. Bit 4 is set in those that a domain may reach through a pointer. Tables and objects are

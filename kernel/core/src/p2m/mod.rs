@@ -13,11 +13,11 @@ use core::marker::PhantomData;
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
-use spin::mutex::SpinMutex;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::frame::{FrameKind, FrameRef};
 use crate::hw::{Hw, PcpuId, Vttbr};
+use crate::sync::SpinMutex;
 use crate::vmid::{DomainVmid, VmidAllocator};
 pub use entry::MapKind;
 use entry::{EMPTY, ENTRIES, Slot};

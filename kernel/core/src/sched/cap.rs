@@ -3,12 +3,9 @@
 //! A vCPU borrows a part of its domain's budget when it is put on a pCPU and gives back what it has not used. One that
 //! finds nothing left is held until the next period, where what turns have taken too much is missing.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
-use spin::mutex::SpinMutex;
-
 use super::fair::period;
 use crate::hw::{Hw, Ticks};
+use crate::sync::{AtomicU32, Ordering, SpinMutex};
 
 /// What a domain may run.
 #[derive(Default)]

@@ -10,15 +10,13 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
 use hypercall_abi::vcpu::Runstate;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::domain::Domain;
 use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, Run, earliest};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, SpinMutex, SpinMutexGuard};
 use crate::vcpu::Vcpu;
 
 pub use alarm::{Alarm, Alarms};

@@ -1,7 +1,5 @@
 //! Taking one vCPU off a pCPU and putting the next one on, and sleeping when there is none.
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::vcpu::Runstate;
 
 use super::{Alarm, Next, Policy};
@@ -11,6 +9,7 @@ use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
 use crate::runstate::{CAPPED, earliest};
+use crate::sync::Ordering;
 use crate::vcpu::Vcpu;
 use crate::vgic::VcpuGic;
 use crate::vtimer;

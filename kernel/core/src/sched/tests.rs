@@ -2,6 +2,7 @@
 
 mod alarms;
 mod model;
+mod orders;
 pub(super) mod scale;
 mod shares;
 mod waits;

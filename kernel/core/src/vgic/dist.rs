@@ -1,10 +1,7 @@
 //! The distributor: the shared interrupts of a domain, and the choice of what goes into list registers.
 
-use core::sync::atomic::Ordering;
-
 use heapless::Vec;
 use hypercall_abi::arm::vcpu_of_affinity;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::bank::Bank;
 use super::private::{Lr, MAX_LRS};
@@ -14,6 +11,7 @@ use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::Current;
+use crate::sync::{Ordering, SpinMutex, SpinMutexGuard};
 
 /// `GICD_IROUTER.Interrupt_Routing_Mode`: any vCPU may take it. The first one does.
 const ANY: u32 = 1 << 31;

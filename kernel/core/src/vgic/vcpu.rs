@@ -1,9 +1,6 @@
 //! The part of the GIC that belongs to one vCPU: its private interrupts and its list registers.
 
-use core::sync::atomic::{AtomicU8, Ordering};
-
 use hypercall_abi::arm::GUEST_TIMER_VIRT_PPI;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::dist::refill;
 use super::private::{Lr, Private};
@@ -11,6 +8,7 @@ use crate::exit::VTIMER_PPI;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::Current;
+use crate::sync::{AtomicU8, Ordering, SpinMutex, SpinMutexGuard};
 use crate::vtimer;
 
 /// The GIC of one vCPU.

@@ -10,7 +10,7 @@ use crate::addr::GuestVa;
 use crate::evtchn;
 
 /// A rig of one pCPU with a guest whose only vCPU runs there.
-fn running() -> (Rig, Dom, Shared<Vcpu<Fake>>) {
+pub(super) fn running() -> (Rig, Dom, Shared<Vcpu<Fake>>) {
     let mut rig = Rig::new(1);
     let guest = domain(rig.kernel, 1);
     let vcpu = guest.vcpus()[0].clone();
@@ -48,7 +48,7 @@ fn a_notification_at_any_moment_of_a_block_lets_the_vcpu_run() {
 }
 
 /// Enables the event interrupt as a guest does, by stores that trap.
-fn enable_events(rig: &mut Rig) {
+pub(super) fn enable_events(rig: &mut Rig) {
     let bit = 1u64 << GUEST_EVTCHN_PPI;
     // GICD_CTLR, GICR_IGROUPR0, GICR_ISENABLER0.
     for (ipa, value) in [(0x0300_1000, 3), (0x0303_0080, bit), (0x0303_0100, bit)] {

@@ -29,17 +29,17 @@ struct Found {
 }
 
 /// One line of the table.
-pub(super) struct Row {
+struct Row {
     /// The name, in the guest's output and in the record.
-    pub(super) name: &'static str,
+    name: &'static str,
     /// In a person's words, with the unit.
-    pub(super) title: &'static str,
+    title: &'static str,
     /// What turns the guest's unit into the table's.
     scale: f64,
     /// The goal, where there is one.
-    pub(super) goal: Option<f64>,
+    goal: Option<f64>,
     /// Whether more is better.
-    pub(super) more: bool,
+    more: bool,
 }
 
 /// Less is better.
@@ -56,7 +56,7 @@ const fn rate(name: &'static str, title: &'static str, goal: Option<f64>) -> Row
 const SMALL: f64 = 4000.0;
 
 /// The table.
-pub(super) const ROWS: &[Row] = &[
+const ROWS: &[Row] = &[
     cost("create", "xl create to return, s", 1e-6, Some(0.02)),
     cost("userspace", "guest userspace up (its uptime), s", 1.0, Some(0.80)),
     cost("read_4k", "4 KiB direct read, RAM-backed disk, us", 1e6 / SMALL, Some(20.0)),
@@ -129,7 +129,7 @@ fn table(xen: &BTreeMap<String, f64>, ours: &BTreeMap<String, f64>) -> String {
 }
 
 /// A figure with three digits that count.
-pub(super) fn figure(value: f64) -> String {
+fn figure(value: f64) -> String {
     if value >= 100.0 {
         format!("{value:.0}")
     } else if value >= 10.0 {
