@@ -61,6 +61,8 @@ pub fn first<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &m
     resume(kernel, cpu, frame);
 }
 
+// As part of each kind of exit, like `exception`: the way back is on every path.
+#[inline(always)]
 fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
     if kernel.sched.must_choose(cpu.id) {
         sched::reschedule(kernel, cpu, frame);
@@ -74,7 +76,7 @@ fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut 
 
 /// Handles a synchronous exception by its class (Arm ARM DDI 0487, section D24.2.40); one that nothing here makes
 /// trap, or that is not known, is an instruction that does not exist.
-#[inline]
+#[inline(always)]
 pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
     const WAIT: u64 = 0x01;
     const FP: u64 = 0x07;
@@ -83,7 +85,15 @@ pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>
     const REGISTER: u64 = 0x18;
     const INSTRUCTION_ABORT: u64 = 0x20;
     const DATA_ABORT: u64 = 0x24;
-    match (esr >> 26 & 0x3F, esr & 0xFFFF) {
+    let class = esr >> 26 & 0x3F;
+    // Ahead of the others, since they are the most frequent ones.
+    match class {
+        WAIT => return wait(kernel, cpu, frame, esr),
+        DATA_ABORT => return trap::data_abort(kernel, cpu, frame, esr),
+        REGISTER => return trap::register(kernel, cpu, frame, esr),
+        _ => {}
+    }
+    match (class, esr & 0xFFFF) {
         (HVC, 0) => smccc::call(kernel, cpu, frame),
         (HVC, _) => {
             // HVC returns behind itself; the exception stands at the instruction.
@@ -95,10 +105,7 @@ pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>
             frame.skip_instruction();
             smccc::call(kernel, cpu, frame);
         }
-        (REGISTER, _) => trap::register(kernel, cpu, frame, esr),
-        (DATA_ABORT, _) => trap::data_abort(kernel, cpu, frame, esr),
         (INSTRUCTION_ABORT, _) => trap::fetch_abort(kernel, cpu, frame, esr),
-        (WAIT, _) => wait(kernel, cpu, frame, esr),
         (FP, _) => cpu.fp_trap(),
         _ => undefined::<H>(frame),
     }

@@ -40,7 +40,8 @@ impl VcpuContext {
     }
 }
 
-/// A virtual CPU.
+/// A virtual CPU. In this order, so that what is looked at most is near the start and the registers are behind it.
+#[repr(C)]
 pub struct Vcpu<H: Hw> {
     /// Its index in the domain.
     pub id: VcpuId,
@@ -50,8 +51,6 @@ pub struct Vcpu<H: Hw> {
     pub gic: VcpuGic,
     /// The emulated physical timer.
     pub ptimer: PhysicalTimer,
-    /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
-    pub run: SpinMutex<Run>,
     /// pCPUs that it may use, a bit each.
     pub affinity: AtomicU64,
     /// pCPUs that it uses rather than others, a bit each.
@@ -68,6 +67,8 @@ pub struct Vcpu<H: Hw> {
     pub polling: AtomicU32,
     /// When a poll ends without an event (`Ticks`); 0 never.
     pub poll_until: AtomicU64,
+    /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
+    pub run: SpinMutex<Run>,
     machine: core::marker::PhantomData<H>,
 }
 

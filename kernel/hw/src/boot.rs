@@ -75,7 +75,7 @@ pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) {
         None => init_interrupts(),
     }
     // SAFETY: no guest has run here, so no entry of the vectors is active.
-    unsafe { percpu::with_local(|kernel, local| exit::first(kernel, local, frame)) };
+    exit::first(&percpu::KERNEL, unsafe { percpu::local() }, frame);
 }
 
 /// Maps what the first steps need: instructions, constants, variables, stacks, and the FDT.

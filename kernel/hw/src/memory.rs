@@ -22,8 +22,8 @@ use crate::sysreg::{barrier, mrs};
 const WIDE: u64 = 512;
 /// Bytes that the SIMD loop copies at once.
 const WIDE_STEP: u64 = 128;
-/// Attempts at an exclusive store after the first one has failed; each waits longer than the one before.
-const ATTEMPTS: u32 = 16;
+/// Attempts at an exclusive store after the first one has failed; each waits twice as long as the one before.
+const ATTEMPTS: u32 = 12;
 
 /// Copies forward. In line, because most copies have a length that the compiler knows: then no loop is left.
 #[inline(always)]
@@ -163,48 +163,47 @@ fn word64<'a>(at: Pa) -> &'a AtomicU64 {
     unsafe { AtomicU64::from_ptr(at.raw() as *mut u64) }
 }
 
-/// What follows a first attempt that failed: more of them, and in the end what always makes progress.
-#[cold]
-#[inline(never)]
-fn contend(attempt: impl Fn() -> Option<u64>, plain: impl FnOnce() -> u64) -> u64 {
-    for n in 0..ATTEMPTS {
-        for _ in 0..1u32 << n.min(10) {
-            barrier!("yield");
-        }
-        if let Some(found) = attempt() {
-            return found;
-        }
-    }
-    plain()
-}
-
-/// Changes a double word by an instruction and, behind the bound, by the same in Rust. Core's own would try for ever.
+/// Changes a double word by an instruction. What follows a first attempt that failed is in the same assembly, so that no
+/// caller has to save registers for a call: more attempts, each after a wait twice as long, and in the end what always
+/// makes progress. Core's own would try for ever.
 macro_rules! change64 {
-    ($at:ident, $bits:ident, $instruction:literal, $plain:expr) => {{
-        let attempt = move || {
-            let (found, failed): (u64, u32);
-            // SAFETY: as for `word32`.
-            unsafe {
-                asm!(
-                    "ldaxr {found}, [{at}]",
-                    concat!($instruction, " {changed}, {found}, {bits}"),
-                    "stlxr {failed:w}, {changed}, [{at}]",
-                    found = out(reg) found,
-                    changed = out(reg) _,
-                    failed = out(reg) failed,
-                    at = in(reg) $at.raw(),
-                    bits = in(reg) $bits,
-                    options(nostack, preserves_flags)
-                );
-            }
-            (failed == 0).then_some(found)
-        };
-        let plain = move || {
-            let (found, change): (u64, fn(u64, u64) -> u64) = (Arm::load64($at), $plain);
-            Arm::store64($at, change(found, $bits));
-            found
-        };
-        attempt().unwrap_or_else(|| contend(attempt, plain))
+    ($at:ident, $bits:ident, $instruction:literal) => {{
+        let found: u64;
+        // SAFETY: as for `word32`.
+        unsafe {
+            asm!(
+                "ldaxr {found}, [{at}]",
+                concat!($instruction, " {changed}, {found}, {bits}"),
+                "stlxr {left:w}, {changed}, [{at}]",
+                "cbz {left:w}, 5f",
+                "mov {wait}, #1",
+                "3:",
+                "mov {left}, {wait}",
+                "4:",
+                "yield",
+                "sub {left}, {left}, #1",
+                "cbnz {left}, 4b",
+                "ldaxr {found}, [{at}]",
+                concat!($instruction, " {changed}, {found}, {bits}"),
+                "stlxr {left:w}, {changed}, [{at}]",
+                "cbz {left:w}, 5f",
+                "lsl {wait}, {wait}, #1",
+                "tbz {wait}, #{attempts}, 3b",
+                "ldar {found}, [{at}]",
+                concat!($instruction, " {changed}, {found}, {bits}"),
+                "stlr {changed}, [{at}]",
+                "5:",
+                found = out(reg) found,
+                changed = out(reg) _,
+                left = out(reg) _,
+                wait = out(reg) _,
+                at = in(reg) $at.raw(),
+                bits = in(reg) $bits,
+                attempts = const ATTEMPTS,
+                options(nostack, preserves_flags)
+            );
+        }
+        found
     }};
 }
 
@@ -268,10 +267,10 @@ impl Memory for Arm {
     }
 
     fn set_bits64(at: Pa, bits: u64) -> u64 {
-        change64!(at, bits, "orr", |found, bits| found | bits)
+        change64!(at, bits, "orr")
     }
 
     fn clear_bits64(at: Pa, bits: u64) -> u64 {
-        change64!(at, bits, "bic", |found, bits| found & !bits)
+        change64!(at, bits, "bic")
     }
 }

@@ -53,7 +53,7 @@ pub struct Percpu {
     pub online: AtomicBool,
     /// Its index.
     pub id: PcpuId,
-    /// The core's own data of this pCPU: touched by this pCPU alone, and only from `exit` (see [`with_local`]).
+    /// The core's own data of this pCPU: touched by this pCPU alone, and only from `exit` (see [`local`]).
     local: UnsafeCell<LocalCpu<Arm>>,
 }
 
@@ -62,7 +62,7 @@ pub const EMERGENCY_OFFSET: usize = core::mem::offset_of!(Percpu, emergency_top)
 /// Where the entry code finds the frame.
 pub const FRAME_OFFSET: usize = core::mem::offset_of!(Percpu, frame);
 
-// SAFETY: everything but `local` is atomic or constant, and `local` is reached through `with_local` alone, which
+// SAFETY: everything but `local` is atomic or constant, and `local` is reached through `local()` alone, which
 // takes it from the pCPU's own TPIDR_EL2.
 unsafe impl Sync for Percpu {}
 
@@ -90,15 +90,15 @@ pub fn this() -> &'static Percpu {
     unsafe { &*at }
 }
 
-/// Calls `f` with this pCPU's data.
+/// This pCPU's data.
 ///
 /// # Safety
 ///
-/// Only from the entry of `vectors.rs` and `boot::enter`, none of which can run inside another on one pCPU:
+/// Only from the entry of `vectors.rs` and `boot::enter`, once in each, none of which can run inside another on one pCPU:
 /// interrupts are masked at EL2, and an exception from EL2 itself never returns.
-pub unsafe fn with_local<R>(f: impl FnOnce(&'static Kernel<Arm>, &mut LocalCpu<Arm>) -> R) -> R {
+pub unsafe fn local<'a>() -> &'a mut LocalCpu<Arm> {
     // SAFETY: the caller's condition makes this the only reference; the block belongs to this pCPU.
-    f(&KERNEL, unsafe { &mut *this().local.get() })
+    unsafe { &mut *this().local.get() }
 }
 
 /// The emergency stacks and the stacks proper of all pCPUs. The pages below them stay unmapped, so that an overflow

@@ -3,7 +3,7 @@
 //! While a guest runs, SP_EL2 points to the frame on top of the pCPU's stack. An exit saves the general registers
 //! and nothing else. EL2's own exceptions go to a stack of their own, since theirs may be what broke.
 
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
 
 use kernel_core::context::TrapFrame;
@@ -54,11 +54,6 @@ global_asm!(
     mov     x0, sp
     .endm
 
-    .macro call handler
-    bl      \handler
-    b       return_to_guest
-    .endm
-
     // From EL2 itself: to the emergency stack, and never back. TPIDR_EL0 and TPIDRRO_EL0 are the guest's, whose pCPU
     // stops here; the second one keeps SP for the report.
     .macro from_el2 vector
@@ -92,11 +87,11 @@ exception_vectors:
     movk    w2, #({esr} >> 16), lsl #16
     cmp     x1, x2
     b.ne    1f
-    call    {hypercall}
-1:  call    {sync}
+    bl      {hypercall}
+1:  bl      {sync}
     .irp    handler, {irq}, {irq}, {serror}
     from_guest
-    call    \handler
+    bl      \handler
     .endr
     .endr
 
@@ -122,12 +117,16 @@ return_to_guest:
     own = sym crash::exception,
 );
 
-/// An exception while the guest ran.
+/// An exception while the guest ran. It ends in the return to the guest, for whom nothing that is on the stack below the
+/// frame has to be taken from there.
 ///
 /// # Safety
 ///
 /// Called by the vectors alone, with the frame on top of this pCPU's stack.
-unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) {
-    // SAFETY: this is one of the entries that `with_local` names.
-    unsafe { percpu::with_local(|kernel, cpu| exit::handle::<_, KIND>(kernel, cpu, frame, || mrs!("esr_el2"))) };
+unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
+    // SAFETY: this is one of the entries that `local` names.
+    let cpu = unsafe { percpu::local() };
+    exit::handle::<_, KIND>(&percpu::KERNEL, cpu, frame, || mrs!("esr_el2"));
+    // SAFETY: the frame is where the vectors had SP, and all that has been put below it is gone by now.
+    unsafe { asm!("mov sp, {}", "b return_to_guest", in(reg) frame, options(noreturn)) }
 }

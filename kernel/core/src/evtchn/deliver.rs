@@ -51,11 +51,18 @@ fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuI
     if H::set_bits64(pending, bit) & bit != 0 {
         return;
     }
-    if let (0, Some(vcpu)) = (H::load64(bit_of(domain, layout::EVTCHN_MASK, port).0) & bit, domain.vcpu(vcpu)) {
-        tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
-    }
     if domain.pollers.load(Ordering::Acquire) != 0 {
-        end_polls(kernel, domain, port);
+        return notify_pollers(kernel, domain, port, vcpu);
+    }
+    announce(kernel, domain, port, vcpu);
+}
+
+/// Tells the vCPU of a pending port, unless the port is masked.
+#[inline(always)]
+fn announce<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
+    let (mask, bit) = bit_of(domain, layout::EVTCHN_MASK, port);
+    if let (0, Some(vcpu)) = (H::load64(mask) & bit, domain.vcpu(vcpu)) {
+        tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
     }
 }
 
@@ -101,17 +108,20 @@ pub fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64)
     }
 }
 
-/// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports.
+/// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports. Then all is as without them:
+/// so the caller has nothing left to do, and saves no registers for this.
 #[cold]
-fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
-    for vcpu in domain.vcpus() {
-        let polled = vcpu.polling.load(Ordering::Acquire);
+#[inline(never)]
+fn notify_pollers<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
+    for poller in domain.vcpus() {
+        let polled = poller.polling.load(Ordering::Acquire);
         if polled == crate::sched_op::POLL_ANY || polled == port.0 + 1 {
-            domain.pollers.fetch_and(!(1 << vcpu.id.0), Ordering::SeqCst);
-            vcpu.end_poll();
-            kernel.notify(vcpu);
+            domain.pollers.fetch_and(!(1 << poller.id.0), Ordering::SeqCst);
+            poller.end_poll();
+            kernel.notify(poller);
         }
     }
+    announce(kernel, domain, port, vcpu);
 }
 
 /// Raises a virtual interrupt that only the control domain has; false if it has bound no port to that.

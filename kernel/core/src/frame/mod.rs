@@ -147,6 +147,10 @@ pub struct FrameTable {
     quotas: &'static [Quota; MAX_DOMAINS],
 }
 
+/// What stands for a frame that is outside of the table.
+static NOTHING: FrameEntry =
+    FrameEntry { state: AtomicU64::new(State::RESERVED.0), nodes: [const { AtomicU32::new(0) }; 2] };
+
 /// The frames of those who have no quota.
 static NOBODYS: Quota = Quota::new(u64::MAX);
 
@@ -214,7 +218,7 @@ impl FrameTable {
         // Only pCPUs that count on the same frame at the same moment make this go round again.
         while State(raw).can_be_shared_with(owner) {
             match entry.state.compare_exchange_weak(raw, raw + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(self.kept(pa.page())),
+                Ok(_) => return Some(FrameRef { table: self, entry, pa: pa.page() }),
                 Err(now) => raw = now,
             }
         }
@@ -224,7 +228,7 @@ impl FrameTable {
     /// The reference that was handed to a table which [kept](FrameRef::keep) the address, or that [`alloc`](Self::alloc)
     /// gave.
     pub fn kept(&'static self, pa: Pa) -> FrameRef {
-        FrameRef { table: self, pa }
+        FrameRef { table: self, entry: self.entries.of(pa).unwrap_or(&NOTHING), pa }
     }
 
     /// Who owns the frame now; an id that no domain has if nobody does.
@@ -235,7 +239,13 @@ impl FrameTable {
     /// Drops a reference; the last one frees the frame.
     #[inline]
     pub fn put(&self, pa: Pa) {
-        let Some(entry) = self.entries.of(pa) else { return };
+        if let Some(entry) = self.entries.of(pa) {
+            self.drop_reference(pa, entry);
+        }
+    }
+
+    #[inline]
+    fn drop_reference(&self, pa: Pa, entry: &FrameEntry) {
         match State(entry.state.fetch_sub(1, Ordering::AcqRel)).references() {
             // There was none to drop; that is a mistake of ours, which must not spread into the kind.
             0 => {
@@ -258,9 +268,9 @@ impl FrameTable {
     /// one that is left is for the caller, who removes the mapping and waits for the TLBs before dropping it.
     pub fn withdraw(&'static self, pa: Pa, owner: DomId) -> Option<FrameRef> {
         let (live, leaving) = (State::live(owner, FrameKind::Ram).0, State::live(owner, FrameKind::Leaving).0);
-        let state = &self.entries.of(pa)?.state;
-        state.compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        Some(self.kept(pa))
+        let entry = self.entries.of(pa)?;
+        entry.state.compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        Some(FrameRef { table: self, entry, pa })
     }
 
     /// A dying domain lets go of its page: it belongs to nobody from now on, and is free when the last peer that
@@ -287,6 +297,8 @@ impl FrameTable {
 /// A frame that cannot go away while this lives.
 pub struct FrameRef {
     table: &'static FrameTable,
+    /// Where it is counted, so that dropping it looks for nothing.
+    entry: &'static FrameEntry,
     pa: Pa,
 }
 
@@ -308,6 +320,6 @@ impl FrameRef {
 impl Drop for FrameRef {
     #[inline]
     fn drop(&mut self) {
-        self.table.put(self.pa);
+        self.table.drop_reference(self.pa, self.entry);
     }
 }

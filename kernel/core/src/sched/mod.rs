@@ -165,6 +165,7 @@ impl<H: Hw> Kernel<H> {
     }
 
     /// Takes back reasons not to run; the vCPU runs if none is left.
+    #[inline(never)]
     pub fn release(&self, vcpu: &H::Shared<Vcpu<H>>, reasons: u32) {
         let mut run = vcpu.run.lock();
         run.held &= !reasons;
