@@ -21,6 +21,7 @@ mod sys;
 mod tasks;
 mod terminal;
 mod toolstack;
+mod trace;
 mod uart;
 
 use alloc::rc::Rc;

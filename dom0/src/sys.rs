@@ -10,9 +10,9 @@ use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::grant::Copy;
 use pl011::{PL011Registers, UniqueMmioPointer};
-use pv_guest_lib::addr::IpaRange;
+use pv_guest_lib::addr::{Ipa, IpaRange};
 use pv_guest_lib::grant::MappedGrant;
-use pv_guest_lib::{hypercall, pages};
+use pv_guest_lib::{control, hypercall, pages};
 use virtio_blk::Registers;
 use virtio_blk::sys::MmioRegion;
 use virtio_net::{BufferDirection, Hal, MmioTransport, PhysAddr, VirtIOHeader};
@@ -52,6 +52,14 @@ pub fn grant_copy(ops: &mut [Copy]) -> Result<(), XenError> {
     // SAFETY: the pages of this domain that back ends and bridges name are those of the memory for devices that they were
     // given (`window_over_ram`), in which no object lies.
     unsafe { hypercall::grant_copy(ops) }
+}
+
+/// Has a pCPU write its trace to memory for devices, or with none no more.
+pub fn trace_ring(pcpu: u32, ring: Option<&Window>, pages: u64) -> Result<(), XenError> {
+    let (at, pages) = ring.map_or((0, 0), |ring| (ring.base().as_ptr() as u64, pages));
+    // SAFETY: windows that Dom0 makes over its own RAM (`window_over_ram`) are over pages in which no object lies, and
+    // this one is kept for traces for good.
+    unsafe { control::trace_ring(pcpu, Ipa::new(at), pages) }
 }
 
 /// The registers of a virtio-mmio slot, which `map_device` has made reachable.

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ids::VcpuId;
 
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;
@@ -112,11 +112,14 @@ pub enum Op {
     IoAnswer = 31,
     /// `(dom, interrupt, level)`: raises (1) or lowers (0) the line of a shared interrupt of the domain.
     IrqLevel = 32,
+    /// `(platform, pcpu, ipa, pages)`: pages of the caller's own RAM where this pCPU writes its trace from now on
+    /// ([`trace`](crate::trace)), from 2 to [`MAX_PAGES`](crate::trace::MAX_PAGES); 0 ends that and lets go of them.
+    TraceRing = 33,
 }
 
 impl Op {
     /// Every operation, for tables and tests.
-    pub const ALL: [Op; 29] = [
+    pub const ALL: [Op; 30] = [
         Op::Version,
         Op::PlatformInfo,
         Op::ConsoleRead,
@@ -146,6 +149,7 @@ impl Op {
         Op::IoNext,
         Op::IoAnswer,
         Op::IrqLevel,
+        Op::TraceRing,
     ];
 
     /// The hypercall number of the operation, for x16.

@@ -26,6 +26,7 @@ pub mod psci;
 pub mod ring;
 pub mod sched;
 pub mod shared_info;
+pub mod trace;
 pub mod vcpu;
 pub mod version;
 pub mod xenbus;

@@ -14,6 +14,7 @@ use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 
 use crate::addr::{Ipa, IpaRange};
+pub use crate::sys::control::trace_ring;
 use crate::sys::control::{call, fill, read_from, write_to};
 
 type Result<T> = core::result::Result<T, XenError>;

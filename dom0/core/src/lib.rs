@@ -22,6 +22,7 @@ pub mod plan;
 pub mod pool;
 pub mod rate;
 pub mod shell;
+pub mod trace;
 pub mod uuid;
 pub mod vdev;
 pub mod vif;

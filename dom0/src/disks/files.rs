@@ -108,6 +108,21 @@ impl Files {
         Ok(self.volume.read_all(inside(path)?, WHOLE).await?)
     }
 
+    /// Makes a file that is empty, or empties it.
+    pub async fn empty(&self, path: &str) -> Result<(), FileError> {
+        Ok(self.volume.truncate(inside(path)?, 0).await?)
+    }
+
+    /// Writes to a file from `offset` on.
+    pub async fn write(&self, path: &str, offset: u32, bytes: &[u8]) -> Result<(), FileError> {
+        Ok(self.volume.write(inside(path)?, offset, bytes).await?)
+    }
+
+    /// Waits until what was written is on the disk.
+    pub async fn sync(&self) -> Result<(), FileError> {
+        Ok(self.volume.sync().await?)
+    }
+
     /// What is in a folder, in the order of names; or the file itself.
     pub async fn list(&self, path: &str) -> Result<Vec<Listed>, FileError> {
         let path = inside(path)?;

@@ -194,6 +194,21 @@ impl Disks {
         self.files()?.read(path).await
     }
 
+    /// Makes a file of `/store` that is empty, or empties it.
+    pub async fn empty_file(&self, path: &str) -> Result<(), FileError> {
+        self.files()?.empty(path).await
+    }
+
+    /// Writes to a file of `/store` from `offset` on.
+    pub async fn write_file(&self, path: &str, offset: u32, bytes: &[u8]) -> Result<(), FileError> {
+        self.files()?.write(path, offset, bytes).await
+    }
+
+    /// Waits until what was written to files of `/store` is on the disk.
+    pub async fn sync_files(&self) -> Result<(), FileError> {
+        self.files()?.sync().await
+    }
+
     /// What is in a folder of `/store`, or the one file that the path names.
     pub async fn list(&self, path: &str) -> Result<Vec<Listed>, FileError> {
         self.files()?.list(path).await

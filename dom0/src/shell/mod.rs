@@ -12,6 +12,7 @@ mod machine;
 mod networks;
 mod store;
 mod top;
+mod trace;
 
 use alloc::format;
 use alloc::rc::Rc;
@@ -174,6 +175,7 @@ impl Shell {
             Xl::NetworkList(domains) => self.network_list(&domains).await,
             Xl::Uptime { short, domains } => self.uptime(short, &domains).await,
             Xl::Top { batch, networks, delay_ms, iterations } => self.top(batch, networks, delay_ms, iterations).await,
+            Xl::Trace(command) => self.trace(&command).await,
             Xl::Help(topic) => self.say(&xl_help(topic.as_deref())).await,
         }
     }
@@ -207,7 +209,7 @@ impl Shell {
     async fn complete(&self, before: &str) {
         let wanted = completion(before);
         let candidates = match wanted.source {
-            Source::Nothing | Source::Command | Source::XlCommand => wanted.candidates,
+            Source::Nothing | Source::Command | Source::XlCommand | Source::Trace => wanted.candidates,
             Source::Domain => {
                 let register = self.toolstack.register.borrow();
                 register

@@ -26,6 +26,7 @@ use crate::disks::Disks;
 use crate::store::{Client, Hub};
 use crate::switch::Switch;
 use crate::tasks::Tasks;
+use crate::trace::Tracing;
 
 pub use error::Error;
 
@@ -52,7 +53,9 @@ pub struct Toolstack {
     pub store: Client,
     hub: Rc<Hub>,
     caps: RefCell<BTreeMap<DomId, Cap>>,
-    tasks: Rc<Tasks>,
+    /// The trace that is being made, if there is one.
+    pub tracing: Tracing,
+    pub(crate) tasks: Rc<Tasks>,
     random: Cell<u64>,
 }
 
@@ -77,6 +80,7 @@ impl Toolstack {
             store: hub.client()?,
             hub,
             caps: RefCell::default(),
+            tracing: Tracing::default(),
             tasks,
             random: Cell::new(seed),
         }))

@@ -30,7 +30,7 @@ use crate::p2m::MapKind;
 use crate::runstate::{BLOCKED, CAPPED, OFFLINE, SERVED, nanoseconds};
 use crate::sync::SpinMutex;
 use crate::vcpu::Vcpu;
-use crate::{about, grant, guest, ioreq, vgic};
+use crate::{about, grant, guest, ioreq, trace, vgic};
 
 /// Pages that one call gives before it returns with what it has done.
 const PAGES_PER_CALL: u64 = 1024;
@@ -102,6 +102,10 @@ fn of_machine<H: Hw>(call: &mut Call<'_, H>, caps: &Caps<H>, op: Op) -> Result<(
         Op::DomainLookup => {
             let from = DomId(u16::try_from(call.args[1]).map_err(|_| XenError::Srch)?);
             name(call, caps, call.kernel.domains.at_or_after(from).ok_or(XenError::NoEnt)?)
+        }
+        Op::TraceRing => {
+            let [_, pcpu, at, pages, ..] = *call.args;
+            trace::set_ring(call.kernel, call.domain, pcpu, Ipa::new(at), pages)
         }
         _ => Err(XenError::Perm),
     }

@@ -22,6 +22,8 @@ pub const TIMER_PPI: IntId = IntId(26);
 pub const MAINTENANCE_PPI: IntId = IntId(25);
 /// The virtual timer's interrupt.
 pub const VTIMER_PPI: IntId = IntId(27);
+/// By which pCPUs tell each other that tracing has begun or ended.
+pub const TRACE_SGI: IntId = IntId(1);
 /// Interrupts taken in one exit; the rest make the next one.
 const BATCH: usize = 8;
 
@@ -147,6 +149,7 @@ pub fn interrupts<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>) {
             }
             TIMER_PPI => kernel.timer_fired(cpu),
             MAINTENANCE_PPI => vgic::on_maintenance(cpu),
+            TRACE_SGI => H::trace_exits(kernel.sched.is_traced()),
             // A kick says no more than "look": the return path looks at the run queue and at pending interrupts.
             IntId(_) => {}
         }

@@ -19,6 +19,7 @@ use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::{FrameKind, FrameTable};
 use crate::hw::{Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, Vttbr};
+use crate::trace::Rings;
 
 use arena::Arena;
 pub use arena::{RAM_BASE, RAM_PAGES};
@@ -57,6 +58,7 @@ pub struct Counts {
 pub struct State {
     pub(crate) arena: Arena,
     pub(crate) frames: &'static FrameTable,
+    pub(crate) rings: &'static Rings,
     pub(crate) tlb: Tlb,
     /// What was done so far.
     pub counts: Counts,
@@ -80,6 +82,8 @@ pub struct State {
     pub deadline: Option<Ticks>,
     /// pCPUs that were kicked, in order.
     pub kicks: Vec<PcpuId>,
+    /// Other interrupts that pCPUs were sent, in order.
+    pub sent: Vec<(PcpuId, IntId)>,
     /// What was written to the console.
     pub console: Vec<u8>,
     /// Interrupts that are pending at the physical GIC.
@@ -106,6 +110,8 @@ pub struct State {
     pub fp: FpContext,
     /// Whether FP traps.
     pub fp_traps: bool,
+    /// Whether the vectors are those that trace.
+    pub exits_traced: bool,
     /// Identification registers by CRm and op2.
     pub id_registers: BTreeMap<(usize, usize), u64>,
 }
@@ -170,6 +176,10 @@ impl Hw for Fake {
 
     fn frames() -> &'static FrameTable {
         with(|s| s.frames)
+    }
+
+    fn rings() -> &'static Rings {
+        with(|s| s.rings)
     }
 
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {
@@ -362,6 +372,10 @@ impl Interrupts for Fake {
         with(|s| s.kicks.push(pcpu));
     }
 
+    fn send(pcpu: PcpuId, sgi: IntId) {
+        with(|s| s.sent.push((pcpu, sgi)));
+    }
+
     fn acknowledge() -> Option<IntId> {
         with(|s| {
             #[cfg(test)]
@@ -446,6 +460,10 @@ impl Registers for Fake {
             s.fp = *from;
             s.fp_traps = false;
         });
+    }
+
+    fn trace_exits(on: bool) {
+        with(|s| s.exits_traced = on);
     }
 
     fn id_register(crm: usize, op2: usize) -> u64 {

@@ -11,6 +11,7 @@ use hypercall_abi::ids::DomId;
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::context::{El1Context, FpContext, TrapFrame};
 use crate::frame::{FrameKind, FrameRef, FrameTable};
+use crate::trace::Rings;
 
 /// A pCPU by its index; 0 booted the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -52,6 +53,8 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
         Self::zero(frame.pa(), PAGE_SIZE);
         Ok(frame)
     }
+    /// Where pCPUs write their traces.
+    fn rings() -> &'static Rings;
     /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, XenError>;
     /// The pCPU that runs this.
@@ -125,6 +128,8 @@ pub trait Translation {
 pub trait Interrupts {
     /// Makes another pCPU look at its run queue and its vCPU's pending interrupts.
     fn kick(pcpu: PcpuId);
+    /// Sends a software-generated interrupt to a pCPU, which may be this one.
+    fn send(pcpu: PcpuId, sgi: IntId);
     /// Takes the highest pending interrupt of this pCPU; `None` if spurious. It stays active until it is deactivated,
     /// but does not keep others away.
     fn acknowledge() -> Option<IntId>;
@@ -159,6 +164,8 @@ pub trait Registers {
     fn save_fp(into: &mut FpContext);
     /// Loads FP and SIMD, whose use does not trap from here on.
     fn load_fp(from: &FpContext);
+    /// Uses the vectors on this pCPU from now on that trace exits, or those that do not.
+    fn trace_exits(on: bool);
     /// Reads an identification register of this pCPU by its CRm and op2 (op0 = 3, op1 = 0, CRn = 0); zero if it is
     /// unknown.
     fn id_register(crm: usize, op2: usize) -> u64;

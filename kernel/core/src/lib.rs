@@ -34,6 +34,7 @@ pub mod sched;
 pub mod sched_op;
 pub mod smccc;
 pub mod sync;
+pub mod trace;
 pub mod trap;
 pub mod vcpu;
 pub mod vcpu_op;

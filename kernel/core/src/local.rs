@@ -9,6 +9,7 @@ use crate::context::TrapFrame;
 use crate::domain::Domain;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
+use crate::trace::Begun;
 use crate::vcpu::{Vcpu, VcpuContext};
 
 /// The vCPU that is on a pCPU, with its domain.
@@ -30,12 +31,14 @@ pub struct LocalCpu<H: Hw> {
     /// When the cap of the domain ends the turn of the vCPU that runs here; `Ticks::MAX` never.
     pub limit: Ticks,
     fp_loaded: bool,
+    /// The exit that is being handled, while exits are traced.
+    pub(crate) begun: Option<Begun>,
 }
 
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, domain: None, limit: Ticks::MAX, fp_loaded: false }
+        LocalCpu { id, current: None, domain: None, limit: Ticks::MAX, fp_loaded: false, begun: None }
     }
 
     /// Takes the registers of the vCPU off this pCPU, but for its GIC.

@@ -82,9 +82,9 @@ impl Run {
         (self.state, self.since) = (state, now);
     }
 
-    /// From `now` on the vCPU neither runs nor waits for a pCPU.
-    pub fn enter_sleep(&mut self, now: Ticks) {
-        self.enter(if self.held == BLOCKED { Runstate::Blocked } else { Runstate::Offline }, now);
+    /// The state of a vCPU that neither runs nor waits for a pCPU.
+    pub fn asleep(&self) -> Runstate {
+        if self.held == BLOCKED { Runstate::Blocked } else { Runstate::Offline }
     }
 
     /// Ticks spent in each state, up to `now`.

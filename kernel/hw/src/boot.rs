@@ -8,7 +8,7 @@ use kernel_core::addr::{PAGE_SIZE, Pa};
 use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
 use kernel_core::frame::{FrameEntry, FrameTable};
-use kernel_core::hw::{Hw, MAX_PCPUS};
+use kernel_core::hw::{Hw, MAX_PCPUS, Registers};
 use kernel_core::machine::{Machine, Range};
 use kernel_core::quota::Quota;
 use kernel_core::{exit, fdt};
@@ -70,12 +70,13 @@ pub unsafe extern "C" fn early(fdt: u64) {
 pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) {
     percpu::this().mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
     cpu::init();
+    Arm::trace_exits(false);
     match find_fdt(fdt) {
         Some(blob) => xenolith_main(blob),
         None => init_interrupts(),
     }
     // SAFETY: no guest has run here, so no entry of the vectors is active.
-    exit::first(&percpu::KERNEL, unsafe { percpu::local() }, frame);
+    exit::first(&percpu::KERNEL, unsafe { percpu::this().local() }, frame);
 }
 
 /// Maps what the first steps need: instructions, constants, variables, stacks, and the FDT.

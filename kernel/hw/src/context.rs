@@ -12,7 +12,8 @@ use kernel_core::el1_registers;
 use kernel_core::hw::Registers;
 
 use crate::sysreg::{mrs, msr};
-use crate::{Arm, cpu};
+use crate::vectors::{exception_vectors, return_to_guest, traced_return, traced_vectors};
+use crate::{Arm, cpu, percpu};
 
 /// The instruction `$op` for all pairs of q registers, from or to `{at}` on.
 macro_rules! all_pairs {
@@ -84,6 +85,20 @@ impl Registers for Arm {
             asm!("isb", all_pairs!("ldp"), at = inout(reg) from => _, options(nostack, preserves_flags, readonly));
             msr!("S3_3_C4_C4_0", from.fpcr);
             msr!("S3_3_C4_C4_1", from.fpsr);
+        }
+    }
+
+    fn trace_exits(on: bool) {
+        let (vectors, way_back) = if on {
+            (&raw const traced_vectors, &raw const traced_return)
+        } else {
+            (&raw const exception_vectors, &raw const return_to_guest)
+        };
+        // SAFETY: both are whole sets of vectors, with the way back from each. No ISB: the exception return that follows
+        // is one.
+        unsafe {
+            percpu::this().set_way_back(way_back);
+            msr!("vbar_el2", vectors as u64);
         }
     }
 

@@ -5,6 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
+use kernel_core::exit::TRACE_SGI;
 use kernel_core::hw::{IntId, Interrupts, PcpuId};
 use kernel_core::machine::Range;
 
@@ -39,7 +40,7 @@ const PATIENCE: u32 = 1 << 20;
 /// One priority for all: which of two interrupts comes first is decided by software.
 const PRIORITY: u32 = 0xa0a0_a0a0;
 /// SGI 0 asks a pCPU to look at its work.
-const KICK: u32 = 0;
+const KICK: IntId = IntId(0);
 /// EL2's own private interrupts: maintenance, hypervisor timer, virtual timer (Arm BSA, section 3.8).
 const OWN_PPIS: u32 = 1 << 25 | 1 << 26 | 1 << 27;
 /// `ICH_HCR_EL2`: list registers work; a maintenance interrupt when at most one of them is in use.
@@ -113,7 +114,7 @@ pub fn init_pcpu() {
     wait_for_write(waker, 4);
     let sgi = redistributor + reg::SGI_FRAME;
     reset(sgi, 0);
-    mmio::write32(sgi + reg::ISENABLER, OWN_PPIS | 1 << KICK);
+    mmio::write32(sgi + reg::ISENABLER, OWN_PPIS | 1 << KICK.0 | 1 << TRACE_SGI.0);
     wait_for_write(redistributor, 1 << 3);
     // SAFETY: the CPU interface only decides which interrupts reach this pCPU; EL2 runs with all of them masked.
     unsafe {
@@ -139,15 +140,15 @@ pub fn init_pcpu() {
 /// Makes all other pCPUs exit to EL2 (bit 40, IRM), if this one can do so yet.
 pub fn kick_all_others() {
     if percpu::this().redistributor.load(Ordering::Relaxed) != 0 {
-        send_kick(1 << 40);
+        send_sgi(KICK, 1 << 40);
     }
 }
 
-fn send_kick(targets: u64) {
+fn send_sgi(IntId(sgi): IntId, targets: u64) {
     // What the other one will look at must be visible before it is told.
     barrier!("dsb ishst");
     // SAFETY: an SGI runs code of ours on the other pCPU when it is ready for it.
-    unsafe { msr!("icc_sgi1r_el1", targets | u64::from(KICK) << 24) };
+    unsafe { msr!("icc_sgi1r_el1", targets | u64::from(sgi) << 24) };
     barrier!("isb");
 }
 
@@ -161,13 +162,17 @@ macro_rules! with_list_registers {
 
 impl Interrupts for Arm {
     fn kick(pcpu: PcpuId) {
+        Self::send(pcpu, KICK);
+    }
+
+    fn send(pcpu: PcpuId, sgi: IntId) {
         let Some(block) = percpu::BLOCKS.get(usize::from(pcpu.0)) else { return };
         let mpidr = block.mpidr.load(Ordering::Relaxed);
         // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
         let aff0 = mpidr & 0xff;
         let target =
             (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
-        send_kick(target | 1 << (aff0 & 0xf));
+        send_sgi(sgi, target | 1 << (aff0 & 0xf));
     }
 
     fn acknowledge() -> Option<IntId> {

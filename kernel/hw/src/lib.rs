@@ -25,6 +25,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use kernel_core::frame::FrameTable;
 use kernel_core::hw::{Hw, PcpuId, Ticks};
+use kernel_core::trace::{Rings, no_rings};
 use smccc::{Smc, psci};
 
 pub use percpu::KERNEL;
@@ -40,6 +41,11 @@ impl Hw for Arm {
 
     fn frames() -> &'static FrameTable {
         boot::frames()
+    }
+
+    fn rings() -> &'static Rings {
+        static RINGS: Rings = no_rings();
+        &RINGS
     }
 
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {

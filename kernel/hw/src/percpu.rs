@@ -38,6 +38,19 @@ unsafe extern "C" {
 /// The microkernel.
 pub static KERNEL: Kernel<Arm> = Kernel::empty();
 
+/// What is at the top of a stack.
+#[repr(C)]
+struct Top {
+    frame: TrapFrame,
+    /// Where an exit goes on when it has been handled: [`return_to_guest`](crate::vectors::return_to_guest), or what
+    /// ends a record of a trace first.
+    way_back: *const u8,
+    _aligned: u64,
+}
+
+/// From a frame to the way back.
+pub const WAY_BACK: usize = core::mem::offset_of!(Top, way_back);
+
 /// A pCPU's own block.
 #[repr(C, align(64))]
 pub struct Percpu {
@@ -53,7 +66,7 @@ pub struct Percpu {
     pub online: AtomicBool,
     /// Its index.
     pub id: PcpuId,
-    /// The core's own data of this pCPU: touched by this pCPU alone, and only from `exit` (see [`local`]).
+    /// The core's own data of this pCPU: touched by this pCPU alone, and only from `exit` (see [`Percpu::local`]).
     local: UnsafeCell<LocalCpu<Arm>>,
 }
 
@@ -62,15 +75,15 @@ pub const EMERGENCY_OFFSET: usize = core::mem::offset_of!(Percpu, emergency_top)
 /// Where the entry code finds the frame.
 pub const FRAME_OFFSET: usize = core::mem::offset_of!(Percpu, frame);
 
-// SAFETY: everything but `local` is atomic or constant, and `local` is reached through `local()` alone, which
-// takes it from the pCPU's own TPIDR_EL2.
+// SAFETY: everything but `local` is atomic or constant, and `local` is reached through `local()` alone, whose
+// callers have the block from the pCPU's own TPIDR_EL2.
 unsafe impl Sync for Percpu {}
 
 const fn block(id: u8) -> Percpu {
     let stacks = (&raw const image_stacks_start).wrapping_add(id as usize * STACK_STRIDE);
     Percpu {
         emergency_top: stacks.wrapping_add(EMERGENCY_TOP),
-        frame: stacks.wrapping_add(STACK_STRIDE - size_of::<TrapFrame>()),
+        frame: stacks.wrapping_add(STACK_STRIDE - size_of::<Top>()),
         redistributor: AtomicUsize::new(0),
         mpidr: AtomicU64::new(u64::MAX),
         online: AtomicBool::new(false),
@@ -90,15 +103,28 @@ pub fn this() -> &'static Percpu {
     unsafe { &*at }
 }
 
-/// This pCPU's data.
-///
-/// # Safety
-///
-/// Only from the entry of `vectors.rs` and `boot::enter`, once in each, none of which can run inside another on one pCPU:
-/// interrupts are masked at EL2, and an exception from EL2 itself never returns.
-pub unsafe fn local<'a>() -> &'a mut LocalCpu<Arm> {
-    // SAFETY: the caller's condition makes this the only reference; the block belongs to this pCPU.
-    unsafe { &mut *this().local.get() }
+impl Percpu {
+    /// This pCPU's data.
+    ///
+    /// # Safety
+    ///
+    /// Of [`this`], and only from the entries of `vectors.rs` and `boot::enter`, none of which can run inside another on
+    /// one pCPU: interrupts are masked at EL2, and an exception from EL2 itself never returns.
+    #[expect(clippy::mut_from_ref, reason = "the caller promises that there is no other")]
+    pub unsafe fn local(&self) -> &mut LocalCpu<Arm> {
+        // SAFETY: the caller's condition makes this the only reference; the block belongs to this pCPU.
+        unsafe { &mut *self.local.get() }
+    }
+
+    /// Has exits of this pCPU go on there when they have been handled.
+    ///
+    /// # Safety
+    ///
+    /// Of [`this`], and `to` is one of the ways of `vectors.rs`.
+    pub unsafe fn set_way_back(&self, to: *const u8) {
+        // SAFETY: the place on top of this pCPU's stack is for this alone; the vectors read it.
+        unsafe { self.frame.add(WAY_BACK).cast_mut().cast::<*const u8>().write_volatile(to) };
+    }
 }
 
 /// The emergency stacks and the stacks proper of all pCPUs. The pages below them stay unmapped, so that an overflow

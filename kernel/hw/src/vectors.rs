@@ -8,9 +8,10 @@ use core::mem::{offset_of, size_of};
 
 use kernel_core::context::TrapFrame;
 use kernel_core::exit::{self, HYPERCALL, IRQ, SERROR, SYNC};
+use kernel_core::trace;
 
 use crate::crash;
-use crate::percpu::{self, EMERGENCY_OFFSET};
+use crate::percpu::{self, EMERGENCY_OFFSET, WAY_BACK};
 use crate::sysreg::mrs;
 
 const _: () =
@@ -71,10 +72,10 @@ global_asm!(
     bl      {own}
     .endm
 
-    .section .vectors, "ax"
+    .macro vectors name, hypercall, sync, irq, serror
     .balign 2048
-    .global exception_vectors
-exception_vectors:
+    .global \name
+\name:
     // With SP_EL0, which is not used, and with SP_EL2; from AArch64 and from AArch32.
     .irp    vector, 0, 1, 2, 3, 0, 1, 2, 3
     from_el2 \vector
@@ -87,15 +88,23 @@ exception_vectors:
     movk    w2, #({esr} >> 16), lsl #16
     cmp     x1, x2
     b.ne    1f
-    bl      {hypercall}
-1:  bl      {sync}
-    .irp    handler, {irq}, {irq}, {serror}
+    bl      \hypercall
+1:  bl      \sync
+    .irp    handler, \irq, \irq, \serror
     from_guest
     bl      \handler
     .endr
     .endr
+    .endm
+
+    .section .vectors, "ax"
+    vectors exception_vectors, {hypercall}, {sync}, {irq}, {serror}
+    vectors traced_vectors, {traced_hypercall}, {traced_sync}, {traced_irq}, {traced_serror}
 
     .balign 128
+    .global traced_return
+traced_return:
+    bl      {traced_end}
     .global return_to_guest
 return_to_guest:
     ldp     x21, x22, [sp, #248]
@@ -114,8 +123,22 @@ return_to_guest:
     sync = sym guest_exit::<SYNC>,
     irq = sym guest_exit::<IRQ>,
     serror = sym guest_exit::<SERROR>,
+    traced_hypercall = sym traced_exit::<HYPERCALL>,
+    traced_sync = sym traced_exit::<SYNC>,
+    traced_irq = sym traced_exit::<IRQ>,
+    traced_serror = sym traced_exit::<SERROR>,
+    traced_end = sym traced_end,
     own = sym crash::exception,
 );
+
+unsafe extern "C" {
+    /// The vectors, and those of a pCPU that traces its exits.
+    pub static exception_vectors: u8;
+    pub static traced_vectors: u8;
+    /// The way back to the guest from each of them.
+    pub static return_to_guest: u8;
+    pub static traced_return: u8;
+}
 
 /// An exception while the guest ran. It ends in the return to the guest, for whom nothing that is on the stack below the
 /// frame has to be taken from there.
@@ -123,10 +146,29 @@ return_to_guest:
 /// # Safety
 ///
 /// Called by the vectors alone, with the frame on top of this pCPU's stack.
+#[inline(never)]
 unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
     // SAFETY: this is one of the entries that `local` names.
-    let cpu = unsafe { percpu::local() };
+    let cpu = unsafe { percpu::this().local() };
     exit::handle::<_, KIND>(&percpu::KERNEL, cpu, frame, || mrs!("esr_el2"));
     // SAFETY: the frame is where the vectors had SP, and all that has been put below it is gone by now.
-    unsafe { asm!("mov sp, {}", "b return_to_guest", in(reg) frame, options(noreturn)) }
+    unsafe { asm!("mov sp, {}", "ldr x0, [sp, #{}]", "br x0", in(reg) frame, const WAY_BACK, options(noreturn)) }
+}
+
+/// The same, and a record of it begins: while exits are traced.
+///
+/// # Safety
+///
+/// As for [`guest_exit`].
+unsafe extern "C" fn traced_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
+    // SAFETY: as above; this use ends before the next one begins.
+    trace::begin(unsafe { percpu::this().local() }, frame, KIND, mrs!("esr_el2"));
+    // SAFETY: the caller's condition.
+    unsafe { guest_exit::<KIND>(frame) }
+}
+
+/// The end of what [`traced_exit`] began.
+unsafe extern "C" fn traced_end() {
+    // SAFETY: called behind the end of `guest_exit`, on the same stack.
+    trace::end(unsafe { percpu::this().local() });
 }

@@ -1,17 +1,17 @@
 //! The control calls that pass memory, by the direction in which they use it.
 
-use hypercall_abi::control::Op;
+use hypercall_abi::control::{Cap, Op};
 use hypercall_abi::errno::{XenError, decode};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::hvc::hypercall;
-use crate::addr::IpaRange;
+use crate::addr::{Ipa, IpaRange};
 
 /// A call without a buffer; returns x0, x1 and x2.
 pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
     let with_buffer = match op {
         Op::PlatformInfo | Op::ConsoleRead | Op::DomainCreate => true,
-        Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo | Op::IoNext => true,
+        Op::DomainInfo | Op::MemoryWrite | Op::MemoryRead | Op::VcpuInfo | Op::IoNext | Op::TraceRing => true,
         Op::Version | Op::Power | Op::DeviceMap | Op::DomainLookup | Op::CapDrop | Op::DomainDestroy => false,
         Op::DomainPause | Op::DomainUnpause | Op::DomainShutdown | Op::DomainMaxPages | Op::Populate => false,
         Op::VcpuStart | Op::VcpuAffinity | Op::HvmParam | Op::GrantSeed | Op::PortAlloc => false,
@@ -22,6 +22,20 @@ pub fn call(op: Op, args: [u64; 5]) -> [u64; 3] {
     }
     // SAFETY: the calls that are left read and write no memory of the caller.
     unsafe { hypercall(op.number(), args) }
+}
+
+/// Names the pages of the caller's RAM where a pCPU writes its trace from now on ([`hypercall_abi::trace`]); 0 pages end it.
+///
+/// # Safety
+/// The pages hold no Rust object, and are not used for anything else before the ring is taken back.
+///
+/// # Errors
+/// `EINVAL` for a pCPU that is not there or a wrong number of pages; `ENOENT` for what is not the caller's RAM.
+pub unsafe fn trace_ring(pcpu: u32, at: Ipa, pages: u64) -> Result<(), XenError> {
+    let args = [u64::from(Cap::PLATFORM.index()), u64::from(pcpu), at.raw(), pages, 0];
+    // SAFETY: as the caller promises.
+    let [x0, ..] = unsafe { hypercall(Op::TraceRing.number(), args) };
+    decode(x0).map(drop)
 }
 
 /// A call that fills in a structure, whose address stands behind the other arguments.

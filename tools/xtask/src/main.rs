@@ -21,6 +21,7 @@ mod setup;
 mod store;
 mod symbolize;
 mod test;
+mod trace;
 mod ui;
 mod xen;
 
@@ -60,6 +61,8 @@ enum Cmd {
     Header,
     /// Names the functions and lines of a crash that Xenolith printed
     Symbolize(symbolize::Options),
+    /// Sums up what `xl trace` wrote, and draws it for Perfetto
+    Trace(trace::Options),
     /// Runs a guest on Debian's Xen, to compare
     #[command(hide = true)]
     Xen(xen::Options),
@@ -87,6 +90,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Cmd::Fuzz(options) => return fuzz::command(&paths, &options),
         Cmd::Header => header::command(&paths)?,
         Cmd::Symbolize(options) => symbolize::command(&paths, &options)?,
+        Cmd::Trace(options) => trace::command(&options)?,
         Cmd::Xen(options) => xen::command(&paths, &options)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -291,8 +291,21 @@ pub enum Xl {
         /// How many pictures; `None` until a key is pressed.
         iterations: Option<u64>,
     },
+    /// `xl trace ...`
+    Trace(Trace),
     /// `xl help [subcommand]`
     Help(Option<String>),
+}
+
+/// `xl trace ...`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trace {
+    /// `xl trace start file`
+    Start(String),
+    /// `xl trace stop`
+    Stop,
+    /// `xl trace status`
+    Status,
 }
 
 /// `xl cpupool-...`

@@ -22,6 +22,8 @@ pub enum Source {
     StorePath,
     /// Names of CPU pools.
     Pool,
+    /// What `xl trace` can do.
+    Trace,
 }
 
 /// The word at the cursor, and what could complete it.
@@ -45,6 +47,7 @@ pub fn completion(line: &str) -> Completion {
     let known = match source {
         Source::Command => names(&table::SHELL),
         Source::XlCommand => names(&table::XL),
+        Source::Trace => Vec::from(["start", "stop", "status"]),
         Source::Nothing | Source::Domain | Source::File | Source::StorePath | Source::Pool => Vec::new(),
     };
     let candidates = known.into_iter().filter(|name| name.starts_with(word)).map(String::from).collect();

@@ -18,7 +18,7 @@ mod tests;
 mod words;
 mod xl;
 
-pub use command::{Bridge, Command, ConsoleKind, DomainRef, Pool, Store, Target, Xl};
+pub use command::{Bridge, Command, ConsoleKind, DomainRef, Pool, Store, Target, Trace, Xl};
 pub use complete::{Completion, Source, completion};
 pub use help::{help, xl_help};
 pub use parse::{UsageError, parse};

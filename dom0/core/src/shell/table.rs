@@ -42,8 +42,8 @@ const SHARE_OPTIONS: &str = "-d DOMAIN, --domain=DOMAIN     Domain to modify\n\
                              -p CPUPOOL, --cpupool=CPUPOOL  Restrict output to CPUPOOL";
 
 /// The subcommands of `xl`.
-pub(super) const XL: [Spec; 36] = {
-    use Source::{Domain, File, Nothing, Pool};
+pub(super) const XL: [Spec; 37] = {
+    use Source::{Domain, File, Nothing, Pool, Trace};
     [
         spec(
             "create",
@@ -236,6 +236,16 @@ pub(super) const XL: [Spec; 36] = {
              -i, --iterations=COUNT  how many pictures",
             (0, 0),
             (Nothing, Nothing),
+        ),
+        spec(
+            "trace",
+            "start <File>|stop|status",
+            "Trace what the hypervisor does to a file in /store",
+            "start FILE              begin; what the file held is gone\n\
+             stop                    end, and say how many records there are, and how many were lost\n\
+             status                  say so, and go on",
+            (1, 2),
+            (Trace, File),
         ),
         spec("help", "[command]", "Show help for all commands or for one", "", (0, 1), (Source::XlCommand, Nothing)),
     ]

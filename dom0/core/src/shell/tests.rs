@@ -89,6 +89,18 @@ fn the_other_subcommands_parse() {
 }
 
 #[test]
+fn a_trace_is_started_to_a_file_and_stopped_and_completed() {
+    assert_eq!(xl("xl trace start /store/t"), Xl::Trace(Trace::Start("/store/t".into())));
+    assert_eq!(xl("xl trace stop"), Xl::Trace(Trace::Stop));
+    assert_eq!(xl("xl trace status"), Xl::Trace(Trace::Status));
+    for line in ["xl trace start", "xl trace stop now", "xl trace sideways"] {
+        assert!(matches!(parse(line), Err(UsageError::Usage(text)) if text.contains("xl trace")), "{line}");
+    }
+    assert_eq!(completion("xl trace st").candidates, ["start", "stop", "status"]);
+    assert_eq!(completion("xl trace start /st").source, Source::File);
+}
+
+#[test]
 fn commands_about_cpus_parse() {
     let cpus = |text: &str| crate::config::CpuSet::parse(text).unwrap();
     let (vcpu, hard, soft) = (Some(1), Some(cpus("0-2,^1")), None);

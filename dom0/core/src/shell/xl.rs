@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use hypercall_abi::ids::DomId;
 
-use super::command::{ConsoleKind, DomainRef, Target, Xl};
+use super::command::{ConsoleKind, DomainRef, Target, Trace, Xl};
 use super::cpus;
 use super::options::{Arguments, Opt, flag, valued};
 use super::parse::{UsageError, arguments, bad, memory_kib, milliseconds, number};
@@ -64,6 +64,7 @@ pub(super) fn parse(words: &[String]) -> Result<Xl, UsageError> {
         "vcpu-list" => Ok(Xl::VcpuList(domains(&scan(&[])?))),
         "block-list" => Ok(Xl::BlockList(domains(&scan(&[])?))),
         "network-list" => Ok(Xl::NetworkList(domains(&scan(&[])?))),
+        "trace" => trace(spec, &scan(&[])?),
         "info" => scan(&[]).map(|_| Xl::Info),
         name if name.starts_with("cpupool-")
             || name.starts_with("sched")
@@ -158,6 +159,16 @@ fn target(spec: &'static Spec, args: &Arguments) -> Result<Target, UsageError> {
         (false, Some(name)) => Ok(Target::One(DomainRef::parse(name))),
         (true, Some(_)) => Err(bad(spec, PREFIX, "You may not specify both a domain and '-a'.")),
         (false, None) => Err(bad(spec, PREFIX, "You must specify '-a' or a domain id.")),
+    }
+}
+
+fn trace(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
+    let words: Vec<&str> = args.positional.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["start", file] => Ok(Xl::Trace(Trace::Start((*file).into()))),
+        ["stop"] => Ok(Xl::Trace(Trace::Stop)),
+        ["status"] => Ok(Xl::Trace(Trace::Status)),
+        _ => Err(bad(spec, PREFIX, "'xl trace' is followed by 'start' and a file, 'stop', or 'status'.")),
     }
 }
 

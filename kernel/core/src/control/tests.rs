@@ -70,7 +70,13 @@ fn a_capability_opens_only_what_it_names() {
     for op in Op::ALL {
         let of_machine = matches!(
             op,
-            Op::PlatformInfo | Op::ConsoleRead | Op::Power | Op::DeviceMap | Op::DomainCreate | Op::DomainLookup
+            Op::PlatformInfo
+                | Op::ConsoleRead
+                | Op::Power
+                | Op::DeviceMap
+                | Op::DomainCreate
+                | Op::DomainLookup
+                | Op::TraceRing
         );
         let wrong = match op {
             Op::Version => continue,

@@ -11,6 +11,7 @@ use crate::domain::MAX_DOMAINS;
 use crate::frame::{FrameEntry, FrameTable};
 use crate::hw::{IntId, PcpuId, Vttbr};
 use crate::quota::Quota;
+use crate::trace::no_rings;
 
 /// The timer interrupt of EL2 (PPI 10).
 pub(super) const HYP_TIMER: IntId = IntId(26);
@@ -28,6 +29,8 @@ impl State {
         State {
             arena: Arena::new(),
             frames,
+            rings: Box::leak(Box::new(no_rings())),
+            exits_traced: false,
             tlb: Tlb::default(),
             counts: Counts::default(),
             stage2: Vttbr::default(),
@@ -40,6 +43,7 @@ impl State {
             now: 1_000_000,
             deadline: None,
             kicks: Vec::new(),
+            sent: Vec::new(),
             console: Vec::new(),
             pending: VecDeque::new(),
             dropped: Vec::new(),

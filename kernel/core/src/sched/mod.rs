@@ -17,6 +17,7 @@ use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, Run, earliest};
 use crate::sync::{AtomicBool, AtomicU32, Ordering, SpinMutex, SpinMutexGuard};
+use crate::trace;
 use crate::vcpu::Vcpu;
 
 pub use alarm::{Alarm, Alarms};
@@ -68,6 +69,8 @@ impl<H: Hw> Queues<H> {
 pub struct Scheduler<H: Hw> {
     /// Set by anyone who wants the pCPU to choose again before it returns to its guest. First, since every exit looks.
     again: [AtomicBool; MAX_PCPUS],
+    /// Whether any pCPU writes a trace.
+    pub(crate) traced: AtomicBool,
     /// Each guards who waits on one pCPU. Nothing is taken under it.
     queues: [SpinMutex<Queues<H>>; MAX_PCPUS],
     /// A bit for each pCPU that sleeps.
@@ -78,6 +81,7 @@ impl<H: Hw> Scheduler<H> {
     pub(crate) const fn new() -> Self {
         Scheduler {
             again: [const { AtomicBool::new(false) }; MAX_PCPUS],
+            traced: AtomicBool::new(false),
             queues: [const { SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new() }) }; MAX_PCPUS],
             idle: AtomicU32::new(0),
         }
@@ -119,10 +123,25 @@ impl<H: Hw> Scheduler<H> {
         self.place(vcpu, run, id, now);
     }
 
+    /// From `now` on a vCPU is in `state`.
+    #[inline(always)]
+    fn enter(&self, vcpu: &Vcpu<H>, run: &mut Run, state: Runstate, now: Ticks) {
+        if self.is_traced() {
+            trace::state(vcpu, run, state, now);
+        }
+        run.enter(state, now);
+    }
+
+    /// Whether any pCPU writes a trace. Relaxed: a record more or less at the start or the end is none that anybody misses.
+    #[inline(always)]
+    pub fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
+    }
+
     /// Queues a vCPU on this pCPU, which looks if that is urgent.
     fn place(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, id: PcpuId, now: Ticks) {
         vcpu.moves(run, id);
-        run.enter(Runstate::Runnable, now);
+        self.enter(vcpu, run, Runstate::Runnable, now);
         let urgent = {
             let ready = &mut self.queues(id).ready;
             ready.push(vcpu.clone(), now);

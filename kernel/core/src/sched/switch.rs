@@ -86,14 +86,15 @@ impl<H: Hw> Kernel<H> {
         queues.ready.stop(vcpu, now);
         if run.held != 0 {
             run.alarm = vcpu.deadline(&run.context.el1);
-            run.enter_sleep(now);
+            let asleep = run.asleep();
+            self.sched.enter(vcpu, &mut run, asleep, now);
             if let Some(at) = run.alarm {
                 queues.alarms.set(at, Alarm::Vcpu(vcpu.clone()));
             }
         } else {
             let id = self.sched.choose(vcpu, cpu.id);
             if id == cpu.id {
-                run.enter(Runstate::Runnable, now);
+                self.sched.enter(vcpu, &mut run, Runstate::Runnable, now);
                 queues.ready.push(vcpu.clone(), now);
             } else {
                 drop(queues);
@@ -113,7 +114,8 @@ impl<H: Hw> Kernel<H> {
         let Some(domain) = self.domains.get(vcpu.domid) else { return false };
         let mut run = vcpu.run.lock();
         if run.held != 0 {
-            run.enter_sleep(now);
+            let asleep = run.asleep();
+            self.sched.enter(&vcpu, &mut run, asleep, now);
             return false;
         }
         if !allows(&vcpu, cpu.id) {
@@ -126,14 +128,14 @@ impl<H: Hw> Kernel<H> {
             Err(again) => {
                 run.held |= CAPPED;
                 run.alarm = Some(again);
-                run.enter_sleep(now);
+                self.sched.enter(&vcpu, &mut run, Runstate::Offline, now);
                 vcpu.moves(&mut run, cpu.id);
                 self.sched.queues(cpu.id).alarms.set(again, Alarm::Vcpu(vcpu.clone()));
                 return false;
             }
         };
         vcpu.moves(&mut run, cpu.id);
-        run.enter(Runstate::Running, now);
+        self.sched.enter(&vcpu, &mut run, Runstate::Running, now);
         run.publish::<H>(&domain.runstate_flag);
         cpu.load(self, &run.context, &domain, frame);
         let due = vtimer::is_due(&run.context.el1, now);

@@ -27,6 +27,7 @@ use crate::local::{Current, LocalCpu};
 use crate::machine::Range;
 
 pub use dist::{Distributor, flush, set_level};
+pub(crate) use private::{MAX_LRS, is_pending};
 pub use registers::access;
 pub use vcpu::VcpuGic;
 

@@ -40,7 +40,13 @@ impl Lr {
     }
 }
 
-pub(super) const MAX_LRS: usize = 16;
+/// The most list registers that a GIC can have.
+pub(crate) const MAX_LRS: usize = 16;
+
+/// Whether a list register of this value holds what waits for the guest to take it.
+pub(crate) fn is_pending(lr: u64) -> bool {
+    Lr(lr).is(Lr::PENDING)
+}
 
 /// What a vCPU has for itself: its private interrupts, and its list registers, which are all empty while it is on no pCPU.
 pub(super) struct Private {

@@ -16,6 +16,7 @@ mod net;
 mod peer;
 mod shares;
 pub mod soak;
+mod trace;
 
 /// A case that needs only our own images.
 const fn case(name: &'static str, run: fn(&Lab) -> Result<()>) -> Case {
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Case> {
         net::switch::CASES,
         net::outside::CASES,
         shares::CASES,
+        trace::CASES,
         many::CASES,
         peer::CASES,
     ]
