@@ -2,7 +2,7 @@
 //! (Xen public/vcpu.h).
 
 use hypercall_abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
-use zerocopy::IntoBytes;
+use zerocopy::transmute;
 
 use crate::addr::PAGE_SIZE;
 use crate::frame::FrameRef;
@@ -114,22 +114,28 @@ impl Run {
     #[inline(always)]
     pub fn publish<H: Hw>(&self, flagged: &AtomicBool) {
         let Some(area) = &self.area else { return };
-        let info = self.info::<H>(self.since);
-        if flagged.load(Ordering::Relaxed) {
-            area.write::<H>(&RunstateInfo { state_entry_time: info.state_entry_time | RUNSTATE_UPDATE, ..info });
-        }
-        area.write::<H>(&info);
+        area.write::<H>(self.info::<H>(self.since), flagged.load(Ordering::Relaxed));
     }
 }
 
 impl RunstateArea {
+    /// Word by word, each a release: a vCPU on another pCPU that reads the time of the change, the rest, and that time again
+    /// has a whole record if both are the same and not `flagged`, which is how the first of the two writes leaves it.
     #[inline(never)]
-    fn write<H: Hw>(&self, info: &RunstateInfo) {
-        let split = usize::try_from(PAGE_SIZE - self.offset).map_or(0, |left| left.min(size_of::<RunstateInfo>()));
-        let (head, tail) = info.as_bytes().split_at(split);
-        H::write_bytes(self.first.pa().add(self.offset), head);
-        if let Some(second) = &self.second {
-            H::write_bytes(second.pa(), tail);
+    fn write<H: Hw>(&self, info: RunstateInfo, flagged: bool) {
+        let [state, changed, times @ ..]: [u64; 6] = transmute!(info);
+        if flagged {
+            self.store::<H>(1, changed | RUNSTATE_UPDATE);
+        }
+        self.store::<H>(0, state);
+        (2..).zip(times).for_each(|(n, time)| self.store::<H>(n, time));
+        self.store::<H>(1, changed);
+    }
+
+    fn store<H: Hw>(&self, n: u64, word: u64) {
+        let at = self.offset + 8 * n;
+        if let Some(page) = if at < PAGE_SIZE { Some(&self.first) } else { self.second.as_ref() } {
+            H::store64(page.pa().add(at % PAGE_SIZE), word);
         }
     }
 }

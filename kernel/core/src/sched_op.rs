@@ -63,16 +63,19 @@ fn poll<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
         ns => ticks::<H>(ns).saturating_add(call.domain.counter_offset).max(1),
     };
     // The wish is known and the vCPU blocked before the ports are looked at, so that a sender either is seen or sees
-    // the wish and takes the block back.
-    call.vcpu.poll_until.store(until, Ordering::Relaxed);
-    call.vcpu.polling.store(single, Ordering::SeqCst);
-    call.domain.pollers.fetch_or(1 << call.vcpu.id.0, Ordering::SeqCst);
-    let blocked = call.kernel.block(call.vcpu) && (until == 0 || until > H::now());
+    // the wish and takes the block back. Whoever ends the last poll late may take back a block that was not there yet, but
+    // ends the wish first: behind the lock of `block` that is seen.
+    let vcpu = call.vcpu;
+    vcpu.poll_until.store(until, Ordering::Relaxed);
+    vcpu.polling.store(single, Ordering::SeqCst);
+    call.domain.pollers.fetch_or(1 << vcpu.id.0, Ordering::SeqCst);
+    let is_kept = || (vcpu.polling.load(Ordering::Relaxed), vcpu.poll_until.load(Ordering::Relaxed)) == (single, until);
+    let blocked = call.kernel.block(vcpu) && is_kept() && (until == 0 || until > H::now());
     let pending = |n| wanted(n).map(|port| evtchn::is_pending(call.domain, port));
     let found = (0..arg.nr_ports).map(pending).find(|pending| !matches!(pending, Ok(false)));
     if !blocked || found.is_some() {
-        call.vcpu.end_poll();
-        call.kernel.release(call.vcpu, BLOCKED);
+        vcpu.end_poll();
+        call.kernel.release(vcpu, BLOCKED);
     }
     found.unwrap_or(Ok(false)).map(drop)
 }

@@ -4,14 +4,13 @@
 //! deactivation ends it. While a vCPU is on no pCPU its deadline goes to the kernel's timers. The physical timer
 //! (`CNTP_*_EL0`) is only registers here, with the kernel's timers behind them.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use hypercall_abi::arm::{GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
 
 use crate::context::El1Context;
 use crate::hw::{Hw, IntId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
+use crate::sync::{AtomicU64, Ordering};
 use crate::vcpu::Vcpu;
 
 /// `CNT*_CTL_EL0.ENABLE`.
@@ -53,7 +52,8 @@ pub fn on_physical<H: Hw>(cpu: &LocalCpu<H>) {
     }
 }
 
-/// The emulated physical timer of a vCPU. Only the vCPU itself writes, so that two words need no lock.
+/// The emulated physical timer of a vCPU. Changed under the lock of the vCPU's GIC, as its line is: an alarm may go off late,
+/// when the vCPU runs again. Relaxed: whoever looks without the lock and finds old ones is interrupted or notified.
 #[derive(Debug, Default)]
 pub struct PhysicalTimer {
     control: AtomicU64,
@@ -82,35 +82,37 @@ pub fn access<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>, op2:
     const TVAL: u32 = 0;
     const CTL: u32 = 1;
     let (PhysicalTimer { control, compare }, now) = (&vcpu.ptimer, H::now());
-    match (op2, write) {
+    let write = match (op2, write) {
         (TVAL, None) => return compare.load(Ordering::Relaxed).wrapping_sub(now) & 0xFFFF_FFFF,
         (CTL, None) => return vcpu.ptimer.control(now),
         (_, None) => return compare.load(Ordering::Relaxed),
-        (TVAL, Some(value)) => {
-            // The 32 bits count as signed.
-            let distance = i64::from((value & 0xFFFF_FFFF) as u32 as i32);
-            compare.store(now.wrapping_add_signed(distance), Ordering::Relaxed);
-        }
-        (CTL, Some(value)) => control.store(value, Ordering::Relaxed),
-        (_, Some(value)) => compare.store(value, Ordering::Relaxed),
-    }
-    update(vcpu, now);
+        // The 32 bits count as signed.
+        (TVAL, Some(value)) => (compare, now.wrapping_add_signed(i64::from((value & 0xFFFF_FFFF) as u32 as i32))),
+        (CTL, Some(value)) => (control, value),
+        (_, Some(value)) => (compare, value),
+    };
+    update(vcpu, now, Some(write));
     // The pCPU sets its timer as it chooses.
     kernel.sched.poke(cpu.id);
     0
 }
 
-/// Sets the line of the physical timer as it must be at `now`, and notes that, so that nobody waits for its time again.
-/// True if the caller must notify the vCPU.
-fn update<H: Hw>(vcpu: &Vcpu<H>, now: Ticks) -> bool {
-    let control = vcpu.ptimer.control(now);
-    vcpu.ptimer.control.store(control, Ordering::Relaxed);
-    vcpu.gic.set_level::<H>(GUEST_TIMER_PHYS_NS_PPI, control & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS)
+/// Writes a register of the physical timer, sets its line as it must be at `now`, and notes that, so that nobody waits for
+/// its time again. True if the caller must notify the vCPU.
+fn update<H: Hw>(vcpu: &Vcpu<H>, now: Ticks, write: Option<(&AtomicU64, u64)>) -> bool {
+    vcpu.gic.set_level::<H>(GUEST_TIMER_PHYS_NS_PPI, || {
+        if let Some((register, value)) = write {
+            register.store(value, Ordering::Relaxed);
+        }
+        let control = vcpu.ptimer.control(now);
+        vcpu.ptimer.control.store(control, Ordering::Relaxed);
+        control & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
+    })
 }
 
 /// A deadline of the vCPU has passed: the line of its physical timer rises if that was it.
 pub fn expire<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, now: Ticks) {
-    if update(vcpu, now) {
+    if update(vcpu, now, None) {
         kernel.notify(vcpu);
     }
 }

@@ -114,7 +114,7 @@ impl Gic {
 
     fn set_level(&self, irq: u32, high: bool) {
         if irq < 32 {
-            self.vcpu(0).set_level::<Fake>(irq, high);
+            self.vcpu(0).set_level::<Fake>(irq, || high);
         } else {
             set_level(&self.kernel, &self.domain, irq, high);
         }

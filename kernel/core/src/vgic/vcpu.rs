@@ -38,7 +38,7 @@ impl VcpuGic {
         self.marks.fetch_or(what, Ordering::SeqCst);
     }
 
-    /// Whether the next return to the guest must look, through [`flush`].
+    /// Whether the next return to the guest must look, through [`flush`]. Relaxed: who marks from elsewhere kicks behind it.
     pub fn dirty(&self) -> bool {
         self.marks.load(Ordering::Relaxed) != 0
     }
@@ -88,9 +88,10 @@ impl VcpuGic {
         look
     }
 
-    /// Raises or lowers the line of a private interrupt. True if the caller must notify the vCPU.
-    pub fn set_level<H: Hw>(&self, irq: u32, high: bool) -> bool {
-        self.change::<H>(|state| state.bank.set_level(irq, high))
+    /// Raises or lowers the line of a private interrupt, as `high` says under the lock. True if the caller must notify the
+    /// vCPU.
+    pub fn set_level<H: Hw>(&self, irq: u32, high: impl FnOnce() -> bool) -> bool {
+        self.change::<H>(|state| state.bank.set_level(irq, high()))
     }
 
     /// Brings the list registers of this pCPU, where the vCPU runs, up to date, if no more than one private interrupt is to

@@ -4,14 +4,17 @@ use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 use hypercall_abi::ids::Port;
 use hypercall_abi::sched::Poll;
 use hypercall_abi::shared_info::layout;
+use hypercall_abi::vcpu::RUNSTATE_UPDATE;
 
 use super::waits::{enable_events, running};
 use super::*;
+use crate::addr::PAGE_SIZE;
 use crate::evtchn::{self, Binding};
 use crate::fake::poke;
 use crate::hw::{Memory, Translation};
-use crate::model::{Task, explore};
-use crate::runstate::PAUSED;
+use crate::model::{Task, explore, point};
+use crate::runstate::{PAUSED, RunstateArea};
+use crate::vtimer;
 
 /// Orders that each model tries.
 const ORDERS: usize = 250;
@@ -42,32 +45,87 @@ fn a_vcpu_that_blocks_while_an_interrupt_comes_does_not_sleep() {
     });
 }
 
+/// The port of a guest that polls, and of the domain that sends to it.
+const PORT: Port = Port(1);
+
+/// A guest whose vCPU, running, is about to poll for its port.
+fn poller() -> (Rig, Dom, Shared<Vcpu<Fake>>) {
+    let (rig, guest, vcpu) = running();
+    let open = |domain: &Dom, to: &Dom| domain.events.open(Binding::Interdomain(to.id, PORT), VcpuId(0));
+    assert_eq!(open(&guest, &rig.busy), Ok(PORT));
+    assert_eq!(open(&rig.busy, &guest), Ok(PORT));
+    // Who polls has the port masked, or it would be told of it.
+    Fake::set_bits64(guest.shared_info.pa().add(layout::EVTCHN_MASK as u64), 1 << PORT.0);
+    let ports = GUEST_RAM + 64;
+    let mut poll = Poll { nr_ports: 1, ..<Poll as zerocopy::FromZeros>::new_zeroed() };
+    poll.ports.0 = ports;
+    poke(&guest, GUEST_RAM, &poll);
+    poke(&guest, ports, &PORT.0);
+    (rig, guest, vcpu)
+}
+
+/// It polls.
+fn poll(kernel: &'static Kernel<Fake>, guest: &Dom, cpu: &LocalCpu<Fake>, frame: &mut TrapFrame) {
+    Fake::load_stage2(guest.p2m.vttbr(&kernel.vmids, PcpuId(0)));
+    frame.x[..2].copy_from_slice(&[3, GUEST_RAM]);
+    frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
+    crate::hypercall::dispatch(kernel, cpu, frame);
+    assert_eq!(frame.x[0], 0);
+}
+
 #[test]
 fn a_vcpu_that_polls_while_an_event_is_sent_does_not_sleep() {
     explore(ORDERS, || {
-        let (mut rig, guest, vcpu) = running();
-        let (near, far) = (Port(1), Port(1));
-        let open = |domain: &Dom, to: Dom, port| domain.events.open(Binding::Interdomain(to.id, port), VcpuId(0));
-        assert_eq!(open(&guest, rig.busy.clone(), far), Ok(near));
-        assert_eq!(open(&rig.busy, guest.clone(), near), Ok(far));
-        // Who polls has the port masked, or it would be told of it.
-        Fake::set_bits64(guest.shared_info.pa().add(layout::EVTCHN_MASK as u64), 1 << near.0);
-        let ports = GUEST_RAM + 64;
-        let mut poll = Poll { nr_ports: 1, ..<Poll as zerocopy::FromZeros>::new_zeroed() };
-        poll.ports.0 = ports;
-        poke(&guest, GUEST_RAM, &poll);
-        poke(&guest, ports, &near.0);
+        let (mut rig, guest, vcpu) = poller();
         let (kernel, sender) = (rig.kernel, rig.busy.clone());
         let (cpu, mut frame) = rig.cpus.remove(0);
-        let polls: Task = Box::new(move || {
-            Fake::load_stage2(guest.p2m.vttbr(&kernel.vmids, PcpuId(0)));
-            frame.x[..2].copy_from_slice(&[3, GUEST_RAM]);
-            frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
-            crate::hypercall::dispatch(kernel, &cpu, &mut frame);
-            assert_eq!(frame.x[0], 0);
-        });
-        let sends: Task = Box::new(move || evtchn::send(kernel, &sender, far).unwrap());
+        let polls: Task = Box::new(move || poll(kernel, &guest, &cpu, &mut frame));
+        let sends: Task = Box::new(move || evtchn::send(kernel, &sender, PORT).unwrap());
         ([polls, sends], Box::new(move || assert_eq!(vcpu.held(), 0, "it sleeps with its port pending")))
+    });
+}
+
+#[test]
+fn a_poll_that_the_sender_of_the_last_one_ends_late_is_not_slept_through() {
+    explore(4 * ORDERS, || {
+        let (mut rig, guest, vcpu) = poller();
+        let (kernel, sender, later, woken) = (rig.kernel, rig.busy.clone(), rig.busy.clone(), vcpu.clone());
+        let (cpu, mut frame) = rig.cpus.remove(0);
+        let polls: Task = Box::new(move || {
+            poll(kernel, &guest, &cpu, &mut frame);
+            while vcpu.held() != 0 {
+                point();
+            }
+            Fake::clear_bits64(guest.shared_info.pa().add(layout::EVTCHN_PENDING as u64), 1 << PORT.0);
+            poll(kernel, &guest, &cpu, &mut frame);
+        });
+        let sends: Task = Box::new(move || evtchn::send(kernel, &sender, PORT).unwrap());
+        let then = move || {
+            evtchn::send(kernel, &later, PORT).unwrap();
+            assert_eq!(woken.held(), 0, "it sleeps with its port pending");
+        };
+        ([polls, sends], Box::new(then))
+    });
+}
+
+#[test]
+fn a_timer_that_is_stopped_while_an_alarm_for_it_goes_off_stays_stopped() {
+    const CTL: u32 = 1;
+    const CVAL: u32 = 2;
+    explore(ORDERS, || {
+        let (mut rig, _guest, vcpu) = running();
+        let (kernel, alarmed, asked, now) = (rig.kernel, vcpu.clone(), vcpu.clone(), Fake::now());
+        let (cpu, _) = rig.cpus.remove(0);
+        vtimer::access(kernel, &cpu, &vcpu, CVAL, Some(now + 10));
+        vtimer::access(kernel, &cpu, &vcpu, CTL, Some(1));
+        with(|s| s.now += 20);
+        let stops: Task = Box::new(move || _ = vtimer::access(kernel, &cpu, &vcpu, CTL, Some(0)));
+        let expires: Task = Box::new(move || vtimer::expire(kernel, &alarmed, now + 20));
+        let then = move || {
+            let control = vtimer::access(kernel, &LocalCpu::new(PcpuId(0)), &asked, CTL, None);
+            assert_eq!(control, 0, "it runs on");
+        };
+        ([stops, expires], Box::new(then))
     });
 }
 
@@ -103,5 +161,44 @@ fn a_vcpu_that_is_paused_while_a_pcpu_takes_it_does_not_run_on() {
             assert!(rig.runs(0, &other) && !rig.runs(0, &vcpu), "it runs although it is held");
         };
         ([takes, pauses], Box::new(then))
+    });
+}
+
+#[test]
+fn whoever_reads_run_times_while_they_change_has_a_whole_record_or_knows_that_it_has_not() {
+    explore(ORDERS, || {
+        let (_rig, guest, vcpu) = running();
+        // Four words are in the first page, two in the second, which is the same one.
+        let [first, second] = [(); 2].map(|()| guest.p2m.pin(Ipa::new(GUEST_RAM)).unwrap());
+        let offset = PAGE_SIZE - 32;
+        let at = [0, 1, 2, 3, 4, 5]
+            .map(|n| if n < 4 { first.pa().add(offset + 8 * n) } else { second.pa().add(8 * n - 32) });
+        vcpu.run.lock().area = Some(RunstateArea { first, offset, second: Some(second) });
+        guest.runstate_flag.store(true, core::sync::atomic::Ordering::Relaxed);
+        vcpu.run.lock().publish::<Fake>(&guest.runstate_flag);
+        let read = move || at.map(Fake::load64);
+        // Times add up to what has passed since the vCPU was made, to the nanosecond: a tick is 16 of them.
+        let made = |[_, changed, times @ ..]: [u64; 6]| changed - times.iter().sum::<u64>();
+        let before = made(read());
+        let changes: Task = Box::new(move || {
+            for state in [Runstate::Runnable, Runstate::Running, Runstate::Blocked] {
+                let now = with(|s| {
+                    s.now += 5;
+                    s.now
+                });
+                let mut run = vcpu.run.lock();
+                run.enter(state, now);
+                run.publish::<Fake>(&guest.runstate_flag);
+            }
+        });
+        let reads: Task = Box::new(move || {
+            for _ in 0..6 {
+                let (first, record, last) = (Fake::load64(at[1]), read(), Fake::load64(at[1]));
+                if first == last && first & RUNSTATE_UPDATE == 0 {
+                    assert_eq!(made(record), before, "a torn record looks whole");
+                }
+            }
+        });
+        ([changes, reads], Box::new(move || assert_eq!(made(read()), before)))
     });
 }
