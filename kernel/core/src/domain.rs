@@ -49,7 +49,7 @@ pub struct Domain<H: Hw> {
     pub devices: SpinMutex<Ranges>,
     /// Its capabilities; only domains that were given some have a table.
     pub caps: Option<H::Shared<Caps<H>>>,
-    /// Its HVM parameters, by index.
+    /// Its HVM parameters, by index. Relaxed: each is a number by itself, there before the domain starts or its own.
     pub params: [AtomicU64; NR_PARAMS as usize],
     /// Its watchdogs. Taken before the lock of a pCPU's queues.
     pub watchdogs: SpinMutex<Watchdogs>,
@@ -58,17 +58,19 @@ pub struct Domain<H: Hw> {
     /// The page through which the hypervisor and the domain share event bits; freed with the last reference to the
     /// domain, since a sender may still hold one.
     pub shared_info: FrameRef,
-    /// vCPUs that may be polling, a bit each: where a sender looks first.
+    /// vCPUs that may be polling, a bit each: where a sender looks first. Sequential, as `Vcpu::polling`: it makes its port
+    /// pending and then looks at both, and who polls sets both and then looks at the port.
     pub pollers: AtomicU64,
     /// How much it may run.
     pub budget: Budget,
     /// Pauses through capabilities that have not been taken back. Guards also that the vCPUs are held as it says.
     pub pauses: SpinMutex<u32>,
-    /// Whether the runstate copies carry the update flag (`vm_assist`).
+    /// Whether the runstate copies carry the update flag (`vm_assist`). Relaxed: a copy may do as was said before.
     pub runstate_flag: AtomicBool,
     /// Where the counter stood when the domain was made; what its virtual counter lacks.
     pub counter_offset: u64,
-    /// `STATE_SHUTDOWN` and why, `STATE_DYING`, or zero while it lives.
+    /// `STATE_SHUTDOWN` and why, `STATE_DYING`, or zero while it lives. Who sees late that it is dying finds nothing in its
+    /// p2m, whose lock has the last word.
     life: AtomicU32,
     vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
 }
@@ -163,6 +165,7 @@ pub(crate) type Known<H> = Option<<H as Hw>::Shared<Domain<H>>>;
 pub struct DomainTable<H: Hw> {
     /// Each guards one slot of the domain list. Taken before any lock of a domain.
     slots: [SpinMutex<Known<H>>; MAX_DOMAINS],
+    /// The id to try next. Relaxed: the lock of its slot decides.
     next: AtomicU64,
 }
 

@@ -94,7 +94,7 @@ pub trait Memory {
     fn load32(at: Pa) -> u32;
     /// Stores an aligned word (release).
     fn store32(at: Pa, value: u32);
-    /// Loads an aligned double word, once (acquire).
+    /// Loads an aligned double word, once (sequential: behind the releases before it, `set_bits64` and its like among them).
     fn load64(at: Pa) -> u64;
     /// Stores an aligned double word (release). Also how table entries are written.
     fn store64(at: Pa, value: u64);

@@ -33,7 +33,8 @@ pub struct Kernel<H: Hw> {
     pub vmids: VmidAllocator,
     /// What guests read in their identification registers.
     pub ids: IdRegisters,
-    /// vCPUs that exist, so that queues of a fixed size hold them all.
+    /// vCPUs that exist, so that queues of a fixed size hold them all. Relaxed: they are taken out of the queues under the
+    /// locks of these before they are counted no more.
     vcpus: AtomicUsize,
     /// The machine, once the boot code knows it.
     pub machine: Once<Machine>,

@@ -11,7 +11,8 @@ const KERNEL_BASE: u64 = 2048;
 /// One kernel frame more for each so many pages of RAM.
 const KERNEL_SHARE: u64 = 64;
 
-/// The counts of one domain, in frames of 4 KiB.
+/// The counts of one domain, in frames of 4 KiB. Relaxed: each changes in one step and tells nothing but itself; a charge
+/// that is under way may go by the limit of a moment ago.
 #[derive(Debug)]
 pub struct Quota {
     owned: AtomicU64,

@@ -51,21 +51,23 @@ pub struct Vcpu<H: Hw> {
     pub gic: VcpuGic,
     /// The emulated physical timer.
     pub ptimer: PhysicalTimer,
-    /// pCPUs that it may use, a bit each.
+    /// pCPUs that it may use, a bit each. Relaxed, as the next two: who changes them takes the lock of `run` behind that and
+    /// pokes the pCPU where it runs; a choice by an old value is looked at again under that lock, an old weight costs a turn.
     pub affinity: AtomicU64,
     /// pCPUs that it uses rather than others, a bit each.
     pub soft_affinity: AtomicU64,
     /// Its share of a pCPU in proportion to the others' there.
     pub weight: AtomicU32,
-    /// What the scheduling policy keeps; `u64::MAX` when it comes from another pCPU.
+    /// What the scheduling policy keeps; `u64::MAX` when it comes from another pCPU. Relaxed, under locks of `run` or queues.
     pub vruntime: AtomicU64,
-    /// Physical address of the vcpu_info; 0 while there is none.
+    /// Physical address of the vcpu_info; 0 while there is none. Sequential: a sender that sees the old one has made its port
+    /// pending before it was replaced, and behind that the vCPU is told to look at all ports.
     info: AtomicU64,
     /// The pin on the frame of the vcpu_info, for as long as the vCPU lives.
     pub info_frame: SpinMutex<Option<FrameRef>>,
     /// The port of `SCHEDOP_poll`, plus one; 0 when not polling.
     pub polling: AtomicU32,
-    /// When a poll ends without an event (`Ticks`); 0 never.
+    /// When a poll ends without an event (`Ticks`); 0 never. Relaxed: read behind the lock of `run`, under which it blocked.
     pub poll_until: AtomicU64,
     /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
     pub run: SpinMutex<Run>,
@@ -124,7 +126,7 @@ impl<H: Hw> Vcpu<H> {
 
     /// Where the vcpu_info lies.
     pub fn info(&self) -> Option<Pa> {
-        match self.info.load(Ordering::Acquire) {
+        match self.info.load(Ordering::SeqCst) {
             0 => None,
             pa => Some(Pa::new(pa)),
         }
@@ -132,7 +134,7 @@ impl<H: Hw> Vcpu<H> {
 
     /// Sets where the vcpu_info lies; the frame is pinned by `info_frame` or owned by the domain for good.
     pub fn set_info(&self, at: Pa) {
-        self.info.store(at.raw(), Ordering::Release);
+        self.info.store(at.raw(), Ordering::SeqCst);
     }
 
     /// When it wants to be woken although nobody sends it anything: the earliest of its timers, and the end of a poll.

@@ -10,7 +10,8 @@ use crate::sync::{AtomicU64, Ordering, SpinMutex, fence};
 /// VMIDs, of 8 bits, which every core has; the difference of two generations, too.
 const VMIDS: usize = 1 << 8;
 
-/// A domain's VMID (7:0) and the generation in which it last ran; 0 before the domain first runs.
+/// A domain's VMID (7:0) and the generation in which it last ran; 0 before the domain first runs. Relaxed: it changes under
+/// the allocator's lock with the generation, so an old one is of an old generation and is looked at again there.
 #[derive(Debug, Default)]
 pub struct DomainVmid(AtomicU64);
 

@@ -9,7 +9,7 @@ use kernel_core::addr::Pa;
 
 use crate::mmio;
 
-/// Address of the UART's registers; zero while it is unknown. Written once, at boot.
+/// Address of the UART's registers; zero while it is unknown. Relaxed: written once, before other pCPUs start.
 static BASE: AtomicUsize = AtomicUsize::new(0);
 
 /// Data register, and flag register with its "transmit FIFO full" bit (Arm DDI 0183, section 3.3).

@@ -19,7 +19,8 @@ use crate::{boot, gic, percpu};
 /// Frames of a backtrace; deeper ones are left out.
 const DEPTH: usize = 32;
 
-/// Set by the first pCPU that fails; the others stop at their next interrupt.
+/// Set by the first pCPU that fails, which the swap makes one; the others stop at their next interrupt, which the first
+/// one sends behind a DSB, so that they may look relaxed.
 static HALTED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the machine has been stopped.

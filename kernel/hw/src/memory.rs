@@ -255,7 +255,8 @@ impl Memory for Arm {
     }
 
     fn load64(at: Pa) -> u64 {
-        word64(at).load(Ordering::Acquire)
+        // LDAR as for an acquire, which a compiler could make an LDAPR: that one overtakes STLR and STLXR.
+        word64(at).load(Ordering::SeqCst)
     }
 
     fn store64(at: Pa, value: u64) {

@@ -58,11 +58,11 @@ pub struct Percpu {
     emergency_top: *const u8,
     /// The frame on top of the stack.
     frame: *const u8,
-    /// Its redistributor's registers.
+    /// Its redistributor's registers. Relaxed: for this pCPU alone.
     pub redistributor: AtomicUsize,
-    /// Affinity, as in `MPIDR_EL1`.
+    /// Affinity, as in `MPIDR_EL1`. Relaxed: set before it is online or idle, and kicked by those who have seen that.
     pub mpidr: AtomicU64,
-    /// Whether it has come up.
+    /// Whether it has come up: stored behind all that it has set up (release), for those who wait or count (acquire).
     pub online: AtomicBool,
     /// Its index.
     pub id: PcpuId,

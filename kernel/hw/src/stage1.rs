@@ -57,7 +57,7 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 pub static STAGE1: Stage1 = Stage1::new();
 
 /// The tables: index 0 is the root, to which the entry code sets `TTBR0_EL2`. Only the first pCPU adds to them, and atomics make every store whole for walkers;
-/// loads and stores of atomics work without an MMU, and a lock would not.
+/// loads and stores of atomics work without an MMU, and a lock would not. Relaxed, since `map` ends with a DSB.
 #[repr(C, align(4096))]
 pub struct Stage1 {
     tables: [[AtomicU64; 512]; TABLES],

@@ -39,7 +39,8 @@ pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result
 /// Makes `port` of `domain` pending and notifies its vCPU: the one place where a port becomes pending.
 #[inline(always)]
 pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
-    // A port that is pending already has told its vCPU, or will when it is unmasked.
+    // A port that is pending already has told its vCPU, or will when it is unmasked. What the sender wrote is visible by
+    // this look, since letting go of the call's argument or of a lock has released it, and `load64` stays behind that.
     if !is_pending(domain, port) {
         notify(kernel, domain, port, vcpu);
     }
@@ -51,7 +52,7 @@ fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuI
     if H::set_bits64(pending, bit) & bit != 0 {
         return;
     }
-    if domain.pollers.load(Ordering::Acquire) != 0 {
+    if domain.pollers.load(Ordering::SeqCst) != 0 {
         return notify_pollers(kernel, domain, port, vcpu);
     }
     announce(kernel, domain, port, vcpu);
@@ -114,7 +115,7 @@ pub fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64)
 #[inline(never)]
 fn notify_pollers<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
     for poller in domain.vcpus() {
-        let polled = poller.polling.load(Ordering::Acquire);
+        let polled = poller.polling.load(Ordering::SeqCst);
         if polled == crate::sched_op::POLL_ANY || polled == port.0 + 1 {
             domain.pollers.fetch_and(!(1 << poller.id.0), Ordering::SeqCst);
             poller.end_poll();

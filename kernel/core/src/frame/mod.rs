@@ -93,9 +93,10 @@ impl State {
 /// What the frame table keeps for each frame: 16 bytes.
 #[derive(Debug)]
 pub struct FrameEntry {
-    /// See [`State`]. Changed by anyone who holds a reference, or by the allocator under its lock.
+    /// See [`State`]. Changed by anyone who holds a reference, or by the allocator under its lock. Who lets go releases what
+    /// was done with the frame; who frees it or finds itself alone acquires that, and the lock hands it on.
     state: AtomicU64,
-    /// What the allocator's tree notes of the frame, and of the block whose middle it starts; guarded by its lock.
+    /// What the allocator's tree notes of the frame, and of the block whose middle it starts; relaxed under its lock.
     nodes: [AtomicU32; 2],
 }
 

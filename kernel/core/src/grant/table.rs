@@ -186,8 +186,8 @@ impl<H: Hw> Entry<H> {
         Err(GrantStatus::GeneralError)
     }
 
-    /// Takes back the flags that no use stands for. Entries are aligned pairs of words, of which the second is
-    /// written back as it was.
+    /// Takes back the flags that no use stands for, behind all that was done with the page (release). Entries are aligned
+    /// pairs of words, of which the second is written back as it was.
     fn hide(&self, counts: Counts) {
         let flags = match counts.uses {
             [0, 0] => GTF_READING | GTF_WRITING,

@@ -10,7 +10,7 @@ use crate::sync::{AtomicU32, Ordering, SpinMutex};
 /// What a domain may run.
 #[derive(Default)]
 pub struct Budget {
-    /// In per cent of one pCPU; 0 is no limit.
+    /// In per cent of one pCPU; 0 is no limit. Relaxed: the lock of `run` is taken behind a change, an old one lasts a turn.
     cap: AtomicU32,
     /// What is left of this period.
     pool: SpinMutex<Pool>,

@@ -67,7 +67,8 @@ impl<H: Hw> Queues<H> {
 /// The queues of all pCPUs.
 #[repr(C)]
 pub struct Scheduler<H: Hw> {
-    /// Set by anyone who wants the pCPU to choose again before it returns to its guest. First, since every exit looks.
+    /// Set by anyone who wants the pCPU to choose again before it returns to its guest, behind the change that it is about,
+    /// and cleared before the locks are taken under which that is looked at. First, since every exit looks.
     again: [AtomicBool; MAX_PCPUS],
     /// Whether any pCPU writes a trace.
     pub(crate) traced: AtomicBool,
