@@ -6,6 +6,7 @@ use hypercall_abi::ids::{DomId, VcpuId};
 
 use crate::addr::Pa;
 use crate::context::{El1Context, FpContext, TrapFrame};
+use crate::evtchn::Queues;
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::runstate::{OFFLINE, Run, earliest};
@@ -69,6 +70,8 @@ pub struct Vcpu<H: Hw> {
     pub polling: AtomicU32,
     /// When a poll ends without an event (`Ticks`); 0 never. Relaxed: read behind the lock of `run`, under which it blocked.
     pub poll_until: AtomicU64,
+    /// Its queues of events, if the domain uses the FIFO ABI. Nothing but the frame table's lock is taken under it.
+    pub queues: SpinMutex<Queues>,
     /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
     pub run: SpinMutex<Run>,
     machine: core::marker::PhantomData<H>,
@@ -89,6 +92,7 @@ impl<H: Hw> Vcpu<H> {
             vruntime: AtomicU64::new(0),
             info: AtomicU64::new(0),
             info_frame: SpinMutex::new(None),
+            queues: SpinMutex::default(),
             polling: AtomicU32::new(0),
             poll_until: AtomicU64::new(0),
             machine: core::marker::PhantomData,

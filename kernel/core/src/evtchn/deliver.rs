@@ -6,7 +6,7 @@ use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, Port, VcpuId};
 use hypercall_abi::shared_info::{layout, vcpu_info};
 
-use super::Binding;
+use super::{Binding, fifo};
 use crate::addr::Pa;
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -39,15 +39,20 @@ pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result
 /// Makes `port` of `domain` pending and notifies its vCPU: the one place where a port becomes pending.
 #[inline(always)]
 pub(super) fn pend<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
-    // A port that is pending already has told its vCPU, or will when it is unmasked. What the sender wrote is visible by
-    // this look, since letting go of the call's argument or of a lock has released it, and `load64` stays behind that.
-    if !is_pending(domain, port) {
+    // A port that is pending already has told its vCPU, or will when it is unmasked; with the FIFO ABI none is, here. What
+    // the sender wrote is visible by this look, since letting go of the call's argument or of a lock has released it, and
+    // `load64` stays behind that.
+    let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
+    if H::load64(pending) & bit == 0 {
         notify(kernel, domain, port, vcpu);
     }
 }
 
 #[inline(never)]
 fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
+    if domain.events.is_fifo() {
+        return fifo::raise(kernel, domain, port, vcpu, false);
+    }
     let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
     if H::set_bits64(pending, bit) & bit != 0 {
         return;
@@ -62,7 +67,13 @@ fn notify<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuI
 #[inline(always)]
 fn announce<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
     let (mask, bit) = bit_of(domain, layout::EVTCHN_MASK, port);
-    if let (0, Some(vcpu)) = (H::load64(mask) & bit, domain.vcpu(vcpu)) {
+    if H::load64(mask) & bit != 0 {
+        // All are masked once the guest has gone over to the other ABI: then the event goes there.
+        if domain.events.is_fifo() {
+            H::clear_bits64(bit_of(domain, layout::EVTCHN_PENDING, port).0, bit);
+            fifo::raise(kernel, domain, port, vcpu, false);
+        }
+    } else if let Some(vcpu) = domain.vcpu(vcpu) {
         tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
     }
 }
@@ -72,6 +83,10 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
     let state = domain.events.port(port)?.load();
     if state.binding == Binding::Free {
         return Err(XenError::Inval);
+    }
+    if domain.events.is_fifo() {
+        fifo::raise(kernel, domain, port, state.vcpu, true);
+        return Ok(());
     }
     let (mask, bit) = bit_of(domain, layout::EVTCHN_MASK, port);
     let was_masked = H::clear_bits64(mask, bit) & bit != 0;
@@ -86,6 +101,9 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
 
 /// Whether `port` is pending.
 pub fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
+    if domain.events.is_fifo() {
+        return fifo::is_pending(domain, port);
+    }
     let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
     H::load64(pending) & bit != 0
 }
@@ -101,28 +119,39 @@ pub fn tell<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, selector: u64)
     const _: () = assert!(vcpu_info::UPCALL_PENDING == 0, "the flag is the low byte of the first word");
     // A vCPU without a vcpu_info cannot take events yet; it is told to look at everything when it registers one.
     let Some(info) = vcpu.info() else { return };
-    if H::set_bits64(info.add(vcpu_info::PENDING_SEL as u64), selector) & selector != selector
-        && H::set_bits64(info, 1) & 0xFF == 0
-        && vcpu.gic.raise::<H>(GUEST_EVTCHN_PPI)
-    {
+    if H::set_bits64(info.add(vcpu_info::PENDING_SEL as u64), selector) & selector != selector {
+        interrupt(kernel, vcpu, info);
+    }
+}
+
+/// Tells `vcpu`, whose vcpu_info is there, that there are events, if it does not know yet.
+#[inline(always)]
+pub(super) fn interrupt<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, info: Pa) {
+    if H::set_bits64(info, 1) & 0xFF == 0 && vcpu.gic.raise::<H>(GUEST_EVTCHN_PPI) {
         kernel.notify(vcpu);
     }
 }
 
-/// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports. Then all is as without them:
-/// so the caller has nothing left to do, and saves no registers for this.
+/// Wakes those who poll for `port`. Then all is as without them: so the caller has nothing left to do, and saves no
+/// registers for this.
 #[cold]
 #[inline(never)]
 fn notify_pollers<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, vcpu: VcpuId) {
-    for poller in domain.vcpus() {
-        let polled = poller.polling.load(Ordering::SeqCst);
+    end_polls(kernel, domain, port);
+    announce(kernel, domain, port, vcpu);
+}
+
+/// Wakes the vCPUs that poll for `port`, whichever of them it notifies, or for several ports.
+#[cold]
+pub(super) fn end_polls<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) {
+    for vcpu in domain.vcpus() {
+        let polled = vcpu.polling.load(Ordering::SeqCst);
         if polled == crate::sched_op::POLL_ANY || polled == port.0 + 1 {
-            domain.pollers.fetch_and(!(1 << poller.id.0), Ordering::SeqCst);
-            poller.end_poll();
-            kernel.notify(poller);
+            domain.pollers.fetch_and(!(1 << vcpu.id.0), Ordering::SeqCst);
+            vcpu.end_poll();
+            kernel.notify(vcpu);
         }
     }
-    announce(kernel, domain, port, vcpu);
 }
 
 /// Raises a virtual interrupt that only the control domain has; false if it has bound no port to that.

@@ -1,9 +1,11 @@
-//! Event channels, 2-level ABI: the ports of a domain, what each is bound to and whom it notifies.
+//! Event channels: the ports of a domain, what each is bound to and whom it notifies. How a guest is told which of them
+//! are pending is in `deliver` for the 2-level ABI, with which a domain starts, and in `fifo` for the other one.
 //!
 //! A port is one word that changes in one step, so its state has no lock; two ports are connected while each names the
-//! other. Which free port is next is under a lock of the domain, with nothing but the frame table's taken under it.
+//! other. Which free port is next is under a lock of the domain.
 
 mod deliver;
+mod fifo;
 mod ops;
 #[cfg(test)]
 mod tests;
@@ -14,9 +16,10 @@ use hypercall_abi::ids::{DomId, Port, VcpuId};
 use spin::Once;
 
 use crate::hw::Hw;
-use crate::sync::{AtomicU64, Ordering, SpinMutex};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, SpinMutex};
 
 pub use deliver::{is_pending, send, send_global_virq, tell};
+pub use fifo::Queues;
 pub use ops::{close, close_all, op};
 
 /// Ports that are made together, in a frame.
@@ -133,42 +136,89 @@ impl PortEntry {
     }
 }
 
+/// Some ports, in a frame.
+struct Bucket {
+    ports: [PortEntry; BUCKET_PORTS],
+    places: [fifo::Place; BUCKET_PORTS],
+}
+
+impl Bucket {
+    fn new() -> Self {
+        Bucket {
+            ports: [const { PortEntry(AtomicU64::new(PortState::FREE)) }; BUCKET_PORTS],
+            places: [const { fifo::Place::new() }; BUCKET_PORTS],
+        }
+    }
+}
+
+/// What changes with the ports that there are.
+struct Table {
+    /// No port below this one is free, but for those that were on a queue when they were looked at.
+    lowest: u32,
+    /// The pages of event words that the guest has given.
+    pages: fifo::Pages,
+}
+
 /// The event channels of one domain.
 pub struct Events<H: Hw> {
     owner: DomId,
     limit: u32,
-    /// No port below this one is free. Guards also that ports are taken and given back by one at a time.
-    lowest: SpinMutex<u32>,
+    /// Whether the guest uses the FIFO ABI.
+    fifo: AtomicBool,
+    /// Guards also that ports are taken and given back by one at a time. Taken before vCPUs' queues and the frame table.
+    table: SpinMutex<Table>,
+    /// Where the pages of event words lie; 0 while there is none. Good for as long as one holds the table's lock or one of
+    /// a vCPU's queues: who takes a page away holds the one, and passes through the others before it lets go of the page.
+    words: [AtomicU64; fifo::PAGES],
     /// Made when the first port of each is opened, from the first bucket on.
-    buckets: [Once<H::Shared<[PortEntry; BUCKET_PORTS]>>; BUCKETS],
+    buckets: [Once<H::Shared<Bucket>>; BUCKETS],
 }
 
 impl<H: Hw> Events<H> {
     /// No ports yet; `limit` of them at most (0: all that the ABI has). Port 0 is never used.
     pub const fn new(owner: DomId, limit: u32) -> Self {
         let limit = if limit == 0 || limit > NR_PORTS_2L { NR_PORTS_2L } else { limit };
-        Events { owner, limit, lowest: SpinMutex::new(1), buckets: [const { Once::new() }; BUCKETS] }
+        Events {
+            owner,
+            limit,
+            fifo: AtomicBool::new(false),
+            table: SpinMutex::new(Table { lowest: 1, pages: fifo::Pages::new() }),
+            words: [const { AtomicU64::new(0) }; fifo::PAGES],
+            buckets: [const { Once::new() }; BUCKETS],
+        }
+    }
+
+    /// The bucket of a port, and the port's index there; `EINVAL` if there never was one.
+    #[inline(always)]
+    fn bucket(&self, port: Port) -> Result<(&Bucket, usize), XenError> {
+        let index = usize::try_from(port.0).map_err(|_| XenError::Inval)?;
+        let bucket = self.buckets.get(index / BUCKET_PORTS).and_then(Once::get).ok_or(XenError::Inval)?;
+        Ok((bucket, index % BUCKET_PORTS))
     }
 
     /// The entry of a port; `EINVAL` if there never was one.
     #[inline]
     pub fn port(&self, port: Port) -> Result<&PortEntry, XenError> {
-        let index = usize::try_from(port.0).map_err(|_| XenError::Inval)?;
-        let bucket = self.buckets.get(index / BUCKET_PORTS).and_then(Once::get).ok_or(XenError::Inval)?;
-        bucket.get(index % BUCKET_PORTS).ok_or(XenError::Inval)
+        let (bucket, index) = self.bucket(port)?;
+        bucket.ports.get(index).ok_or(XenError::Inval)
     }
 
     /// Opens the lowest free port.
     #[inline]
     pub fn open(&self, binding: Binding, vcpu: VcpuId) -> Result<Port, XenError> {
-        let mut lowest = self.lowest.lock();
+        if self.is_fifo() { self.open_renewed(binding, vcpu) } else { self.open_if(binding, vcpu, |_| true) }
+    }
+
+    /// Opens the lowest free port that is `good`, which is asked under the table's lock.
+    #[inline(always)]
+    fn open_if(&self, binding: Binding, vcpu: VcpuId, good: impl Fn(Port) -> bool) -> Result<Port, XenError> {
+        let lowest = &mut self.table.lock().lowest;
         while *lowest < self.limit {
             let index = *lowest as usize;
             let bucket = self.buckets.get(index / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
-            let fresh = || H::share(self.owner, [const { PortEntry(AtomicU64::new(PortState::FREE)) }; BUCKET_PORTS]);
-            let entries = bucket.try_call_once(fresh).map_err(|_| XenError::NoMem)?;
-            let PortEntry(entry) = entries.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
-            if entry.load(Ordering::SeqCst) == PortState::FREE {
+            let bucket = bucket.try_call_once(|| H::share(self.owner, Bucket::new())).map_err(|_| XenError::NoMem)?;
+            let PortEntry(entry) = bucket.ports.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
+            if entry.load(Ordering::SeqCst) == PortState::FREE && good(Port(*lowest)) {
                 entry.store(PortState { binding, vcpu }.encode(), Ordering::SeqCst);
                 return Ok(Port(*lowest));
             }

@@ -9,7 +9,7 @@ use hypercall_abi::shared_info::layout;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::deliver::{bit_of, pend, send, unmask};
-use super::{Binding, PortState};
+use super::{Binding, PortState, fifo};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
 use crate::guest::Array;
@@ -71,11 +71,11 @@ fn others<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             if !close_all(kernel, domain, RESET_STRETCH) {
                 return Err(Stop::Again);
             }
+            fifo::leave(domain);
         }
-        // The FIFO ABI is not offered, so guests keep to the 2-level one; physical interrupts do not exist on Arm.
-        EvtchnOp::BindPirq | EvtchnOp::InitControl | EvtchnOp::ExpandArray | EvtchnOp::SetPriority => {
-            return Err(XenError::NoSys.into());
-        }
+        EvtchnOp::InitControl | EvtchnOp::ExpandArray | EvtchnOp::SetPriority => return fifo::op(call),
+        // Physical interrupts do not exist on Arm.
+        EvtchnOp::BindPirq => return Err(XenError::NoSys.into()),
     }
     Ok(0)
 }
@@ -121,6 +121,8 @@ fn bind_virq<H: Hw>(domain: &Domain<H>, virq: u32, vcpu: VcpuId) -> Result<Port,
 
 /// Connects a new port of `domain` to the unbound `far` port of `remote`, and makes the new port pending, since the
 /// far end may have sent before (Xen does so too).
+// Out of line, so that the others do not save registers for it.
+#[inline(never)]
 pub(super) fn bind_interdomain<H: Hw>(
     kernel: &Kernel<H>,
     domain: &Domain<H>,
@@ -148,12 +150,12 @@ pub(super) fn bind_interdomain<H: Hw>(
 pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let entry = domain.events.port(port)?;
     let binding = {
-        let mut lowest = domain.events.lowest.lock();
+        let mut table = domain.events.table.lock();
         let binding = entry.free().ok_or(XenError::Inval)?;
         // Whoever opens it next has to wait for this, and finds nothing pending.
         let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
         H::clear_bits64(pending, bit);
-        *lowest = port.0.min(*lowest);
+        table.lowest = port.0.min(table.lowest);
         binding
     };
     if let Binding::Interdomain(remote, far) = binding

@@ -1,6 +1,7 @@
 //! Tests of event channels, made as hypercalls of guests.
 
 mod calls;
+mod fifo;
 mod model;
 mod races;
 

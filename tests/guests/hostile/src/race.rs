@@ -9,7 +9,7 @@ use pv_guest_lib::abi::nr;
 use pv_guest_lib::abi::vcpu::VcpuOp;
 
 use crate::Attacker;
-use crate::events::operation;
+use crate::events::{self, operation};
 use crate::grants::{WINDOW, map_one, own_id, table, unmap_one};
 use crate::random::Random;
 use crate::sys::{Scratch, firmware, hypercall, millisecond, now, second_entry};
@@ -22,9 +22,19 @@ const PORTS: u64 = 16;
 const PAGES: u64 = 200;
 
 static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether it is the queues of events that are raced for.
+static FIFO: AtomicBool = AtomicBool::new(false);
 /// This domain's id.
 static OWN: AtomicU64 = AtomicU64::new(0);
 static DONE: AtomicU64 = AtomicU64::new(0);
+
+/// Uses the FIFO ABI with spoiled words, then does so while the other vCPU does the same.
+pub fn fifo(attacker: &mut Attacker) -> u64 {
+    let refused = events::fifo(attacker);
+    events::go_over(attacker.scratch);
+    FIFO.store(true, Ordering::Release);
+    refused << 48 | run(attacker)
+}
 
 /// Starts the second vCPU, if the domain has one, and races it for three seconds.
 pub fn run(attacker: &mut Attacker) -> u64 {
@@ -38,6 +48,7 @@ pub fn run(attacker: &mut Attacker) -> u64 {
         }
     }
     scratch.share();
+    STOP.store(false, Ordering::Release);
     let stack = scratch.base() + 255 * 4096;
     if firmware(false, [CPU_ON, 1, second_entry(), stack]) != 0 {
         return u64::MAX;
@@ -71,6 +82,9 @@ pub fn second() -> ! {
 fn step(scratch: Scratch, random: &mut Random, vcpu: u64) {
     // Each has structures of its own, since it is the objects that are raced for.
     let own = (6 + vcpu * 12) * 4096;
+    if FIFO.load(Ordering::Acquire) {
+        return events::fifo_step(scratch, random, own);
+    }
     let port = 8 + random.below(PORTS);
     let address = WINDOW + random.below(8) * 4096;
     match random.below(12) {

@@ -47,6 +47,7 @@ const ENDING: &[&str] = &[
     "grants_mapped_from_oneself_and_nobody",
     "ports_by_the_thousand",
     "a_million_events_at_dom0",
+    "queues_of_events_spoiled_by_two_vcpus",
     "odd_firmware_calls",
     "waiting_in_storms",
     "caches_by_set_and_way",
