@@ -29,9 +29,11 @@ impl TrapFrame {
         }
     }
 
-    /// Goes on behind the instruction that trapped (A64 instructions and 32-bit A32 ones are 4 bytes).
+    /// Goes on behind the instruction that trapped (A64 instructions and 32-bit A32 ones are 4 bytes). A software step over
+    /// it is done.
     pub fn skip_instruction(&mut self) {
         self.pc = self.pc.wrapping_add(4);
+        self.pstate &= !PSTATE_SS;
     }
 }
 
@@ -63,6 +65,15 @@ macro_rules! el1_context {
     };
 }
 el1_registers!(el1_context);
+
+/// `SPSR_EL2.SS`: a software step is to be made.
+const PSTATE_SS: u64 = 1 << 21;
+/// `MDSCR_EL1.MDE`: breakpoints and watchpoints are compared.
+pub const MDSCR_MDE: u64 = 1 << 15;
+
+/// Breakpoints and watchpoints, by kind and number: `DBGBVR`, `DBGBCR`, `DBGWVR`, `DBGWCR`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DebugContext(pub [[u64; 16]; 4]);
 
 /// FP and SIMD registers, switched only when a second vCPU uses them on the same pCPU.
 #[derive(Clone, Copy, Debug, Default)]

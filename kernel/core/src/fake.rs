@@ -16,7 +16,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::context::{El1Context, FpContext, TrapFrame};
+use crate::context::{DebugContext, El1Context, FpContext, TrapFrame};
 use crate::frame::{FrameKind, FrameTable};
 use crate::hw::{Access, Hw, IntId, Interrupts, Memory, PcpuId, Registers, Ticks, Translation, Vttbr};
 use crate::trace::Rings;
@@ -102,12 +102,18 @@ pub struct State {
     pub lrs: [u64; 4],
     /// Writes to list registers.
     pub lr_writes: u64,
+    /// Whether the guest ends interrupts in the opposite order.
+    pub ends_nest: bool,
     /// Whether the underflow interrupt is on.
     pub underflow: bool,
     /// The EL1 registers.
     pub el1: El1Context,
     /// The FP registers.
     pub fp: FpContext,
+    /// Breakpoints and watchpoints.
+    pub debug: DebugContext,
+    /// Loads of those.
+    pub debug_loads: u64,
     /// Whether FP traps.
     pub fp_traps: bool,
     /// Whether the vectors are those that trace.
@@ -430,6 +436,10 @@ impl Interrupts for Fake {
         with(|s| machine::empty_lrs(&s.lrs))
     }
 
+    fn ends_nest() -> bool {
+        with(|s| s.ends_nest)
+    }
+
     fn notify_underflow(on: bool) {
         with(|s| s.underflow = on);
     }
@@ -464,6 +474,13 @@ impl Registers for Fake {
 
     fn trace_exits(on: bool) {
         with(|s| s.exits_traced = on);
+    }
+
+    fn load_debug(from: &DebugContext) {
+        with(|s| {
+            s.debug = *from;
+            s.debug_loads += 1;
+        });
     }
 
     fn id_register(crm: usize, op2: usize) -> u64 {

@@ -9,7 +9,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
-use crate::context::{El1Context, FpContext, TrapFrame};
+use crate::context::{DebugContext, El1Context, FpContext, TrapFrame};
 use crate::frame::{FrameKind, FrameRef, FrameTable};
 use crate::trace::Rings;
 
@@ -148,6 +148,9 @@ pub trait Interrupts {
     fn write_lr(n: usize, value: u64);
     /// `ICH_ELRSR_EL2`: bit n is set when list register n is free.
     fn empty_lrs() -> u64;
+    /// Whether the vCPU's end of an interrupt both drops the priority and deactivates (`ICH_VMCR_EL2.VEOIM` is clear), so
+    /// that what is active ends in the opposite order.
+    fn ends_nest() -> bool;
     /// Sets or clears the underflow maintenance interrupt (`ICH_HCR_EL2.UIE`).
     fn notify_underflow(on: bool);
 }
@@ -166,6 +169,8 @@ pub trait Registers {
     fn load_fp(from: &FpContext);
     /// Uses the vectors on this pCPU from now on that trace exits, or those that do not.
     fn trace_exits(on: bool);
+    /// Loads breakpoints and watchpoints, those that this pCPU has.
+    fn load_debug(from: &DebugContext);
     /// Reads an identification register of this pCPU by its CRm and op2 (op0 = 3, op1 = 0, CRn = 0); zero if it is
     /// unknown.
     fn id_register(crm: usize, op2: usize) -> u64;

@@ -5,7 +5,7 @@
 
 use hypercall_abi::ids::DomId;
 
-use crate::context::TrapFrame;
+use crate::context::{MDSCR_MDE, TrapFrame};
 use crate::domain::Domain;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
@@ -57,6 +57,9 @@ impl<H: Hw> LocalCpu<H> {
         H::copy_frame(frame, &context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
+        if context.el1.mdscr_el1 & MDSCR_MDE != 0 {
+            H::load_debug(&context.debug);
+        }
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.

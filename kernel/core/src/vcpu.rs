@@ -5,7 +5,7 @@ use hypercall_abi::control::DEFAULT_WEIGHT;
 use hypercall_abi::ids::{DomId, VcpuId};
 
 use crate::addr::Pa;
-use crate::context::{El1Context, FpContext, TrapFrame};
+use crate::context::{DebugContext, El1Context, FpContext, TrapFrame};
 use crate::evtchn::Queues;
 use crate::frame::FrameRef;
 use crate::hw::{Hw, PcpuId, Ticks};
@@ -23,6 +23,8 @@ pub struct VcpuContext {
     pub el1: El1Context,
     /// FP and SIMD.
     pub fp: FpContext,
+    /// Breakpoints and watchpoints, also while the vCPU is on a pCPU.
+    pub debug: DebugContext,
 }
 
 impl VcpuContext {

@@ -7,7 +7,7 @@
 
 use core::arch::asm;
 
-use kernel_core::context::{El1Context, FpContext, TrapFrame};
+use kernel_core::context::{DebugContext, El1Context, FpContext, TrapFrame};
 use kernel_core::el1_registers;
 use kernel_core::hw::Registers;
 
@@ -100,6 +100,28 @@ impl Registers for Arm {
             percpu::this().set_way_back(way_back);
             msr!("vbar_el2", vectors as u64);
         }
+    }
+
+    fn load_debug(DebugContext([bvr, bcr, wvr, wcr]): &DebugContext) {
+        // What a pCPU does not have is undefined to write: ID_AA64DFR0_EL1 has the numbers, less one.
+        let dfr0 = mrs!("id_aa64dfr0_el1");
+        let (breakpoints, watchpoints) = ((dfr0 >> 12 & 0xf) + 1, (dfr0 >> 20 & 0xf) + 1);
+        macro_rules! load {
+            ($($n:literal)*) => { $(
+                if $n < breakpoints {
+                    msr!(concat!("dbgbvr", $n, "_el1"), bvr[$n]);
+                    msr!(concat!("dbgbcr", $n, "_el1"), bcr[$n]);
+                }
+                if $n < watchpoints {
+                    msr!(concat!("dbgwvr", $n, "_el1"), wvr[$n]);
+                    msr!(concat!("dbgwcr", $n, "_el1"), wcr[$n]);
+                }
+            )* };
+        }
+        // SAFETY: with `MDCR_EL2.TDE` clear they stop EL1 and EL0 alone, whatever they name.
+        unsafe {
+            load! { 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 }
+        };
     }
 
     fn id_register(crm: usize, op2: usize) -> u64 {

@@ -61,6 +61,8 @@ pub fn init() {
         msr!("cptr_el2", CPTR | CPTR_TFP);
         msr!("hstr_el2", 1 << 15);
         msr!("mdcr_el2", mdcr());
+        // The OS lock is closed at reset, and keeps guests' breakpoints from stopping them.
+        msr!("oslar_el1", 0);
         // CNTPCT may be read, the physical timer traps.
         msr!("cnthctl_el2", 1);
         msr!("cntv_ctl_el0", 0);

@@ -239,6 +239,10 @@ impl Interrupts for Arm {
         mrs!("ich_elrsr_el2")
     }
 
+    fn ends_nest() -> bool {
+        mrs!("ich_vmcr_el2") & 1 << 9 == 0
+    }
+
     fn notify_underflow(on: bool) {
         // SAFETY: as for list registers.
         unsafe { msr!("ich_hcr_el2", if on { EN | UIE } else { EN }) };

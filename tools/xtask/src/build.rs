@@ -35,6 +35,7 @@ pub fn guests() -> impl Iterator<Item = &'static str> {
 /// What only the tests boot.
 pub const TEST_IMAGES: &[(&str, &str)] = &[
     ("hostile", "test guest: breaks one rule after the other"),
+    ("conform", "test guest: asks for what the manuals promise"),
     ("paths", "test guest: measures the paths through the hypervisor"),
     ("frames", "test guest: measures the switch"),
     ("busy", "test guest: keeps its vCPU busy"),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::arena::{Arena, RAM_BASE, RAM_PAGES};
 use super::tlb::Tlb;
 use super::{Counts, State};
-use crate::context::{El1Context, FpContext};
+use crate::context::{DebugContext, El1Context, FpContext};
 use crate::domain::MAX_DOMAINS;
 use crate::frame::{FrameEntry, FrameTable};
 use crate::hw::{IntId, PcpuId, Vttbr};
@@ -53,9 +53,12 @@ impl State {
             active: BTreeSet::new(),
             lrs: [0; 4],
             lr_writes: 0,
+            ends_nest: false,
             underflow: false,
             el1: El1Context::default(),
             fp: FpContext::default(),
+            debug: DebugContext::default(),
+            debug_loads: 0,
             fp_traps: true,
             id_registers: BTreeMap::new(),
         }

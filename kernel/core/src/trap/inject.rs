@@ -13,7 +13,6 @@ mod pstate {
     pub(super) const AARCH32: u64 = 1 << 4;
     pub(super) const DAIF: u64 = 0xF << 6;
     pub(super) const SSBS: u64 = 1 << 12;
-    pub(super) const DIT_32: u64 = 1 << 21;
     pub(super) const PAN: u64 = 1 << 22;
     pub(super) const DIT: u64 = 1 << 24;
     pub(super) const NZCV: u64 = 0xF << 28;
@@ -79,11 +78,7 @@ pub(super) fn enter(frame: &mut TrapFrame, el1: &mut El1Context, abort: Option<(
 
 /// `PSTATE` at the first instruction of the handler.
 const fn handler_state(old: u64, sctlr: u64) -> u64 {
-    let dit = if old & pstate::AARCH32 == 0 { pstate::DIT } else { pstate::DIT_32 };
-    let mut new = pstate::EL1H | pstate::DAIF | old & (pstate::NZCV | pstate::PAN);
-    if old & dit != 0 {
-        new |= pstate::DIT;
-    }
+    let mut new = pstate::EL1H | pstate::DAIF | old & (pstate::NZCV | pstate::DIT | pstate::PAN);
     if sctlr & SCTLR_SPAN == 0 {
         new |= pstate::PAN;
     }
@@ -93,12 +88,20 @@ const fn handler_state(old: u64, sctlr: u64) -> u64 {
     new
 }
 
-/// Goes on behind the instruction that trapped with this syndrome. In AArch32 the state of an IT block moves on too
-/// (Arm ARM, section G1.5).
+/// Goes on behind the instruction that trapped with this syndrome.
 pub(crate) fn skip(frame: &mut TrapFrame, esr: u64) {
-    frame.pc = frame.pc.wrapping_add(if esr & LONG == 0 { 2 } else { 4 });
-    if frame.pstate & pstate::AARCH32 == 0 {
-        return;
+    frame.skip_instruction();
+    if frame.pstate & pstate::AARCH32 != 0 {
+        in_aarch32(frame, esr);
+    }
+}
+
+/// In AArch32 an instruction may have 16 bits, and the state of an IT block moves on (Arm ARM, section G1.5).
+#[cold]
+#[inline(never)]
+fn in_aarch32(frame: &mut TrapFrame, esr: u64) {
+    if esr & LONG == 0 {
+        frame.pc = frame.pc.wrapping_sub(2);
     }
     // IT[7:2] is at 15:10, IT[1:0] at 26:25.
     let it = frame.pstate >> 8 & 0xFC | frame.pstate >> 25 & 3;

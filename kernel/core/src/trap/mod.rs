@@ -1,6 +1,7 @@
 //! What a guest's instruction that traps does: registers and memory that EL2 emulates, and the exceptions that the
 //! guest takes where there is nothing to emulate.
 
+mod debug;
 mod id;
 mod inject;
 mod mmio;

@@ -3,17 +3,13 @@
 //! A register that the guest's ID registers do not announce is undefined, so that what software finds and what it
 //! can use agree. That goes for the PMU, SVE, SME, pointer authentication, RAS error records, trace and LORegions.
 
-use super::id;
-use super::inject::{undefined, with_el1};
+use super::inject::undefined;
+use super::{debug, id};
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::{vgic, vtimer};
-
-/// What a guest may set in `MDSCR_EL1`: software step, kernel debugging, monitor debugging and the trap of EL0's
-/// access to the debug channel.
-const MDSCR_GUEST: u64 = 1 << 0 | 1 << 12 | 1 << 13 | 1 << 15;
 
 /// The encoding of a system register, laid out as in a syndrome with the general register and the direction cleared.
 pub(super) const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
@@ -64,16 +60,14 @@ fn other<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, is
         // guest's memory. Stage 2 maps that cacheable and all pCPUs are coherent, so there is nothing that the guest
         // could see of it.
         ((1, 0, 7, 6 | 10 | 14, 2), _) => 0,
-        // MDSCR_EL1.
-        ((2, 0, 0, 2, 2), _) => with_el1::<H, _>(|el1| {
-            el1.mdscr_el1 = write.map_or(el1.mdscr_el1, |value| value & MDSCR_GUEST);
-            el1.mdscr_el1
-        }),
+        // MDSCR_EL1; breakpoints and watchpoints.
+        ((2, 0, 0, 2, 2), _) => debug::control(current, write),
+        ((2, 0, 0, _, 4..=7), _) => debug::register(current, op2, crm, write),
         // OSLSR_EL1: the OS lock exists and is open. DBGCLAIMSET_EL1: all eight claim tags exist.
         ((2, 0, 1, 1, 4), _) => 1 << 3,
         ((2, 0, 7, 8, 6), _) => 0xFF,
-        // The other debug registers, but for those of the trace unit (op1 = 1). Breakpoints and watchpoints are not
-        // switched between vCPUs, so that they never hit; locks and the debug channel have nobody at the other end.
+        // The other debug registers, but for those of the trace unit (op1 = 1): locks and the debug channel have nobody at
+        // the other end.
         ((2, 0 | 3, ..), _) => 0,
         _ => return undefined::<H>(frame),
     };

@@ -214,9 +214,10 @@ impl Bank {
                 }
             }
             (8..16, 1 | 4) => {
-                let places = self.priority.iter_mut().skip((offset % 32) as usize).take(usize::from(size));
-                places.zip((value & PRIORITIES).to_le_bytes()).for_each(|(place, byte)| *place = byte);
-                return 0;
+                let places = self.priority.iter_mut().zip(0..).skip((offset % 32) as usize).take(usize::from(size));
+                return places.zip((value & PRIORITIES).to_le_bytes()).fold(0, |changed, ((place, i), byte)| {
+                    changed | u32::from(core::mem::replace(place, byte) != byte) << i
+                });
             }
             (24 | 25, 4) => {
                 let shift = offset / 4 % 2 * 16;

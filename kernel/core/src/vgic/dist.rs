@@ -156,6 +156,15 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
         }
     }
     ready.sort_unstable_by_key(|lr| lr.rank());
+    // The most urgent one that waits may interrupt all that are active: it takes the place of the one that ends last, if
+    // the order of the ends is known.
+    if let Some(next) = ready.iter().position(|lr| !lr.is(Lr::ACTIVE))
+        && next >= room
+        && room > 1
+        && H::ends_nest()
+    {
+        ready.swap(room - 1, next);
+    }
     let mut again = ready.len() > room;
     // With a single list register the underflow condition would hold all the time.
     H::notify_underflow(again && room > 1);
@@ -163,7 +172,7 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
         let bank = bank(spis, lr.irq()).unwrap_or(&mut own.bank);
         bank.take(lr, index);
         // A linked one that is active and pending again waits until the guest has ended it.
-        again |= bank.ready() >> (lr.irq() & 31) & 1 != 0;
+        again |= (bank.latch & bank.ready()) >> (lr.irq() & 31) & 1 != 0;
         own.put::<H>(n, lr);
     }
     if again {

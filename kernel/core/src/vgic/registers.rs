@@ -4,13 +4,14 @@
 use hypercall_abi::arm::{GICV3_GICR_STRIDE, GUEST_GICV3_GICD_SIZE, vcpu_affinity};
 
 use super::bank::first_irq;
-use super::private::{Lr, Private};
-use super::vcpu::VTIMER_BIT;
+use super::private::Private;
+use super::vcpu::{ALL, VTIMER_BIT};
 use super::{GicLayout, PRIVATE, VcpuGic, dist, low};
 use crate::addr::Ipa;
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
+use crate::vcpu::Vcpu;
 use crate::vtimer;
 
 /// `CTLR.ARE` and `CTLR.DS`: affinity routing and one security state, always.
@@ -55,7 +56,7 @@ pub fn access<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, ipa: Ipa, size: u8,
             typer >> (offset % 8 * 8)
         }
         (0xFFE8 | 0x1_FFE8, 4, None) => PIDR2,
-        (at @ SGI_FRAME.., _, None) => vcpu.gic.read_private::<H>(at - SGI_FRAME, size),
+        (at @ SGI_FRAME.., _, None) => read_private(kernel, vcpu, at - SGI_FRAME, size),
         (at @ SGI_FRAME.., _, Some(value)) => {
             if vcpu.gic.write_private::<H>(at - SGI_FRAME, size, value) {
                 kernel.notify(vcpu);
@@ -84,9 +85,9 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
         }
         (0x0080..0x0D00, _, None) => {
             return dist::bank(&mut domain.dist.lock(), first_irq(offset)).map_or(0, |bank| {
-                let held = |vcpu: &VcpuGic, state| vcpu.lock().held::<H>(bank.base, state);
-                bank.read(offset, size, |state| {
-                    domain.vcpus().iter().fold(0, |mask, vcpu| mask | held(&vcpu.gic, state))
+                bank.read(offset, size, |kind| {
+                    let held = |vcpu: &H::Shared<Vcpu<H>>| held(kernel, vcpu, &vcpu.gic.lock(), bank.base, kind);
+                    domain.vcpus().iter().fold(0, |mask, vcpu| mask | held(vcpu))
                 })
             });
         }
@@ -106,18 +107,31 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
     0
 }
 
-impl VcpuGic {
-    fn read_private<H: Hw>(&self, offset: u64, size: u8) -> u64 {
-        if first_irq(offset) >= PRIVATE {
-            return 0;
-        }
-        let state = &*self.lock();
-        state.bank.read(offset, size, |kind| {
-            let timer = kind == Lr::PENDING && state.is_here::<H>() && vtimer::line::<H>();
-            state.held::<H>(0, kind) | if timer { VTIMER_BIT } else { 0 }
-        })
+/// Which of the 32 interrupts from `base` are in one of these states in the list registers of a vCPU. What those of another
+/// pCPU hold may have changed: the vCPU is made to look, so that whoever asks again knows.
+fn held<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, own: &Private, base: u32, states: u64) -> u32 {
+    if own.used != 0 && !own.is_here::<H>() {
+        vcpu.gic.mark(ALL);
+        kernel.notify(vcpu);
     }
+    own.held::<H>(base, states)
+}
 
+fn read_private<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, offset: u64, size: u8) -> u64 {
+    if first_irq(offset) >= PRIVATE {
+        return 0;
+    }
+    let own = &*vcpu.gic.lock();
+    let value = own.bank.read(offset, size, |kind| held(kernel, vcpu, own, 0, kind));
+    // The line of the virtual timer may have moved since its interrupt came.
+    if matches!((offset, size), (0x200 | 0x280, 4)) && own.is_here::<H>() {
+        let line = if vtimer::line::<H>() { VTIMER_BIT } else { 0 };
+        return value & !u64::from(VTIMER_BIT) | u64::from(line);
+    }
+    value
+}
+
+impl VcpuGic {
     /// True if the vCPU must be notified.
     fn write_private<H: Hw>(&self, offset: u64, size: u8, value: u64) -> bool {
         if first_irq(offset) >= PRIVATE {

@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     alone("a_stream_from_source_to_sink_arrives_unharmed", stream),
     case("an_interface_that_is_detached_under_a_guest_of_ours_leaves_nothing", detach),
     case("two_vcpus_of_a_guest_of_ours_compute_at_once", parallel),
+    case("a_guest_finds_the_gic_and_the_breakpoints_that_the_manual_describes", conform),
     case("examples_of_the_library_run_and_one_is_suspended", examples),
     case("blkbench_measures_its_disk_to_the_end", blkbench),
     case("a_guest_in_c_uses_console_store_disk_and_events", in_c),
@@ -111,6 +112,24 @@ fn parallel(lab: &Lab) -> Result<()> {
         ensure!(said.contains(cpu), "{cpu} no part:\n{said}");
     }
     wait_gone(&mut machine, "parallel")
+}
+
+fn conform(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let said = watch(&mut machine, "conform.cfg", " broken=0")?;
+    ensure!(said.contains("conform: PASS") && !said.contains("FAILED"), "these rules do not hold:\n{said}");
+    // None of them has been left out.
+    ensure!(said.matches(": ok").count() >= 66, "there are rules missing:\n{said}");
+    wait_gone(&mut machine, "conform")?;
+    // Two guests with a breakpoint each, on one pCPU: one that stops at the other's crashes.
+    let create = |name: &str, place: u8| {
+        format!("xl create /store/conform.cfg name={name} cpus=\"0\" on_crash=\"preserve\" extra=breakpoint={place}")
+    };
+    for (name, place) in [("one", 2), ("two", 5)] {
+        machine.ok(&create(name, place))?;
+    }
+    wait_gone(&mut machine, "one")?;
+    wait_gone(&mut machine, "two")
 }
 
 fn examples(lab: &Lab) -> Result<()> {

@@ -69,6 +69,9 @@ echo it went on
 const HOSTILE: &str = "name = \"hostile\"\nkernel = \"/store/hostile\"\nmemory = 32\nvcpus = 2\n\
     disk = [ \"/store/scratch.img,raw,xvda,w\" ]\nvif = [ \"\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
 
+/// The guest that asks for what the manuals promise: the second vCPU is whom it sends interrupts to.
+const CONFORM: &str = "name = \"conform\"\nkernel = \"/store/conform\"\nmemory = 4\nvcpus = 2\n";
+
 /// A guest in C has a disk, as those in Rust have.
 fn in_c(name: &str) -> String {
     format!(
@@ -98,6 +101,7 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
         store::copy(&paths.image(&build::example(name)), &folder.join(build::example(name)))?;
     }
     write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
+    write_if_changed(&folder.join("conform.cfg"), CONFORM.as_bytes())?;
     write_if_changed(&folder.join("busy.cfg"), shares::CONFIG.as_bytes())?;
     for name in c::guests() {
         store::copy(&paths.image(name), &folder.join(name))?;

@@ -223,6 +223,48 @@ fn debug_registers_and_cache_operations_by_set_are_harmless() {
 }
 
 #[test]
+fn breakpoints_go_with_the_vcpu_that_compares_them_and_cost_no_other_anything() {
+    let mut guest = Guest::new();
+    let (value, control, mdscr) = (encoding(2, 0, 0, 3, 4), encoding(2, 0, 0, 3, 5), encoding(2, 0, 0, 2, 2));
+    guest.msr(value, RAM);
+    guest.msr(control, u64::MAX);
+    assert_eq!(guest.mrs(control), 0xFF_01E7, "neither EL2 nor security states");
+    assert_eq!(with(|s| s.debug_loads), 0, "nothing is compared yet");
+    guest.msr(mdscr, 1 << 15);
+    assert_eq!(with(|s| (s.debug.0[0][3], s.debug.0[1][3])), (RAM, 0xFF_01E7));
+    guest.msr(value, RAM + 4);
+    assert_eq!(with(|s| s.debug.0[0][3]), RAM + 4);
+    // The other vCPU has the pCPU for a while, and does not compare.
+    let loads = with(|s| s.debug_loads);
+    guest.smccc(PsciFn::CpuOn64 as u32, [1, RAM + 0x40, 7]);
+    guest.smccc(PsciFn::CpuOff as u32, [0; 3]);
+    assert_eq!((guest.frame.pc, with(|s| s.el1.mdscr_el1)), (RAM + 0x40, 0));
+    assert_eq!(with(|s| s.debug_loads), loads);
+    assert_eq!(guest.mrs(value), 0, "each has its own");
+    guest.msr(value, RAM + 8);
+    guest.msr(mdscr, 1 << 15);
+    assert_eq!(with(|s| (s.debug.0[0][3], s.debug.0[1][3])), (RAM + 8, 0), "all of them");
+}
+
+#[test]
+fn a_software_step_over_what_is_emulated_is_done() {
+    const STEP: u64 = 1 << 21;
+    let stepped = |what: fn(&mut Guest)| {
+        let mut guest = Guest::new();
+        guest.frame.pstate |= STEP;
+        what(&mut guest);
+        (guest.frame.pc, guest.frame.pstate & STEP)
+    };
+    assert_eq!(stepped(|guest| _ = guest.mrs(encoding(3, 0, 0, 4, 0))), (RAM + 4, 0));
+    assert_eq!(stepped(|guest| guest.msr(encoding(3, 0, 12, 11, 5), 1)), (RAM + 4, 0));
+    assert_eq!(stepped(|guest| guest.msr(encoding(2, 0, 0, 3, 4), 0)), (RAM + 4, 0));
+    assert_eq!(stepped(|guest| guest.store(GICD, 2)), (RAM + 4, 0));
+    assert_eq!(stepped(|guest| guest.trap(0x01, 1, 0)), (RAM + 4, 0), "WFE");
+    assert_eq!(stepped(|guest| guest.trap(0x17, 0, 0)), (RAM + 4, 0), "SMC");
+    assert_eq!(stepped(|guest| guest.store(RAM, 2)), (RAM, STEP), "what is tried again is not");
+}
+
+#[test]
 fn the_physical_timer_interrupts_when_it_is_due_and_falls_silent_when_it_is_moved() {
     let mut guest = Guest::new();
     guest.store(GICD, 3);

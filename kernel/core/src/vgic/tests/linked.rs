@@ -65,3 +65,12 @@ fn a_linked_interrupt_is_enabled_with_the_physical_one_and_ends_it() {
     gic.enter(0);
     assert_eq!(with(|s| s.deactivated.clone()), [IntId(40)], "an interrupt that is dropped is ended");
 }
+
+#[test]
+fn the_timer_is_pending_as_long_as_its_line_is_high() {
+    let gic = Gic::new(1);
+    gic.vcpu(0).raise::<Fake>(27);
+    assert!(!gic.bit(0x200, 27), "its line has fallen since");
+    with(|s| s.el1 = El1Context { cntv_ctl_el0: 1, ..El1Context::default() });
+    assert!(gic.bit(0x200, 27) && gic.bit(0x280, 27));
+}

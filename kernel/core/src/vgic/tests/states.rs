@@ -145,3 +145,86 @@ fn list_registers_are_left_alone_when_nothing_changes() {
     }
     assert_eq!(with(|s| s.lr_writes), writes);
 }
+
+#[test]
+fn a_new_priority_of_an_interrupt_that_waits_reaches_its_list_register() {
+    let gic = Gic::new(1);
+    for irq in [5, 40] {
+        enabled(&gic, &[irq]);
+        gic.set_priority(irq, 0x80);
+        gic.raise(irq);
+        gic.enter(0);
+        gic.set_priority(irq, 0x40);
+        gic.enter(0);
+        assert_eq!(with(|s| s.lrs[0] >> 48 & 0xFF), 0x40);
+        assert_eq!(gic.acknowledge(), Some(irq));
+        gic.end(0, irq);
+    }
+}
+
+#[test]
+fn interrupts_nest_deeper_than_there_are_list_registers() {
+    let gic = Gic::new(1);
+    with(|s| s.ends_nest = true);
+    let nest: Vec<u32> = (0..5).flat_map(|n| [n + 1, n + 40]).collect();
+    for (irq, priority) in nest.iter().zip((1..).map(|n| 0xF0 - n * 0x10)) {
+        enabled(&gic, &[*irq]);
+        gic.set_priority(*irq, priority);
+        gic.raise(*irq);
+        gic.enter(0);
+        assert_eq!(gic.acknowledge(), Some(*irq));
+    }
+    for irq in nest.into_iter().rev() {
+        gic.enter(0);
+        gic.end(0, irq);
+        assert!(!gic.bit(0x300, irq));
+    }
+}
+
+#[test]
+fn a_line_that_stays_high_is_looked_at_once() {
+    let gic = Gic::new(1);
+    enabled(&gic, &[40]);
+    gic.set_level(40, true);
+    gic.enter(0);
+    assert!(!gic.vcpu(0).dirty());
+}
+
+#[test]
+fn a_vcpu_sleeps_although_what_it_has_not_ended_is_pending_and_disabled() {
+    let gic = Gic::new(1);
+    enabled(&gic, &[5, 40]);
+    for irq in [5, 40] {
+        gic.raise(irq);
+        gic.enter(0);
+        assert_eq!(gic.acknowledge(), Some(irq));
+        gic.raise(irq);
+        gic.set_bit(0x180, irq);
+        gic.enter(0);
+        assert!(!gic.vcpu(0).deliverable::<Fake>());
+        gic.set_bit(0x100, irq);
+        gic.enter(0);
+        gic.end(0, irq);
+        assert_eq!(gic.acknowledge(), Some(irq));
+        gic.end(0, irq);
+    }
+}
+
+#[test]
+fn whoever_asks_about_an_interrupt_on_another_pcpu_learns_what_became_of_it() {
+    let gic = Gic::new(1);
+    enabled(&gic, &[5, 40]);
+    for irq in [5, 40] {
+        gic.raise(irq);
+        gic.enter(0);
+        assert_eq!(gic.acknowledge(), Some(irq));
+        with(|s| s.pcpu = PcpuId(1));
+        gic.bit(0x300, irq);
+        with(|s| s.pcpu = PcpuId(0));
+        gic.enter(0);
+        with(|s| s.pcpu = PcpuId(1));
+        assert!(gic.bit(0x300, irq) && !gic.bit(0x200, irq));
+        with(|s| s.pcpu = PcpuId(0));
+        gic.end(0, irq);
+    }
+}

@@ -1,0 +1,85 @@
+//! The second vCPU, which does what the first one asks it to.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use pv_guest_lib::hypercall;
+
+use crate::{Outcome, gic, is, sys};
+
+/// What is asked, with an argument above it; 0 is nothing, and [`READY`] that it is there.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+static ANSWER: AtomicU64 = AtomicU64::new(0);
+const READY: u64 = 1;
+const TAKE: u64 = 2;
+const LOOK: u64 = 3;
+const END: u64 = 4;
+const RESET: u64 = 5;
+/// Where the argument begins.
+const ARGUMENT: u32 = 8;
+
+/// What the second vCPU does, for ever.
+pub fn serve() {
+    sys::mask_interrupts();
+    ASKED.store(READY, Ordering::Release);
+    loop {
+        let asked = ASKED.load(Ordering::Acquire);
+        let answer = match asked & ((1 << ARGUMENT) - 1) {
+            TAKE => gic::take(),
+            LOOK => gic::nothing_comes().map_or_else(|seen| seen.saw, |()| gic::NOTHING),
+            END => {
+                sys::set_eoir1(asked >> ARGUMENT);
+                0
+            }
+            RESET => {
+                gic::reset_interface();
+                0
+            }
+            _ => {
+                hypercall::yield_now();
+                continue;
+            }
+        };
+        ANSWER.store(answer, Ordering::Relaxed);
+        ASKED.store(READY, Ordering::Release);
+    }
+}
+
+/// Waits until the second vCPU has nothing to do.
+pub fn wait() {
+    while ASKED.load(Ordering::Acquire) != READY {
+        hypercall::yield_now();
+    }
+}
+
+fn ask(what: u64) -> u64 {
+    ASKED.store(what, Ordering::Release);
+    wait();
+    ANSWER.load(Ordering::Relaxed)
+}
+
+/// This interrupt comes to the second vCPU.
+pub fn comes(irq: u64) -> Outcome {
+    is("what the other vCPU takes", ask(TAKE), irq)
+}
+
+/// This interrupt comes to the second vCPU and is ended.
+pub fn comes_and_ends(irq: u64) -> Outcome {
+    comes(irq)?;
+    end(irq);
+    Ok(())
+}
+
+/// Nothing comes to the second vCPU.
+pub fn nothing_comes() -> Outcome {
+    is("what the other vCPU takes", ask(LOOK), gic::NOTHING)
+}
+
+/// The second vCPU ends an interrupt.
+pub fn end(irq: u64) {
+    ask(END | irq << ARGUMENT);
+}
+
+/// The CPU interface of the second vCPU.
+pub fn reset_interface() {
+    ask(RESET);
+}
