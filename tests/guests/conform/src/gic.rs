@@ -140,6 +140,17 @@ pub fn comes_and_ends(irq: u64) -> Outcome {
     Ok(())
 }
 
+/// This interrupt is raised by hand, is pending, comes, is active, is ended, and is gone.
+pub fn lives(irq: u64) -> Outcome {
+    raise(irq);
+    states(irq, 1, 0)?;
+    comes(irq)?;
+    states(irq, 0, 1)?;
+    sys::set_eoir1(irq);
+    states(irq, 0, 0)?;
+    nothing_comes()
+}
+
 /// Whether an interrupt is pending and active.
 pub fn states(irq: u64, pending: u64, active: u64) -> Outcome {
     is("the pending bit", bit(PEND, irq), pending)?;

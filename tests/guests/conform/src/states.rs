@@ -2,7 +2,7 @@
 
 use crate::gic::{
     ACTIVATE, DEACTIVATE, DISABLE, ENABLE, GROUP, GROUP0, GROUP1, KINDS, NOTHING, PEND, SGI, SPI, UNPEND, bit, comes,
-    comes_and_ends, dist, has_group0, limit, nothing_comes, raise, set, set_edge, set_priority, states,
+    comes_and_ends, dist, has_group0, limit, lives, nothing_comes, raise, set, set_edge, set_priority, states,
 };
 use crate::{Outcome, Rule, is, sys};
 
@@ -44,13 +44,7 @@ fn late_enable() -> Outcome {
 fn life() -> Outcome {
     for irq in KINDS {
         set_edge(irq, true);
-        raise(irq);
-        states(irq, 1, 0)?;
-        comes(irq)?;
-        states(irq, 0, 1)?;
-        sys::set_eoir1(irq);
-        states(irq, 0, 0)?;
-        nothing_comes()?;
+        lives(irq)?;
     }
     Ok(())
 }
