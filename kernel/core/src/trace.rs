@@ -7,8 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::Ordering;
-
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::trace::{Kind, MAX_PAGES, PER_PAGE, Record};
@@ -26,6 +24,7 @@ use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::p2m::check_range;
 use crate::runstate::Run;
+use crate::sync::{AtomicU32, Ordering};
 use crate::vcpu::Vcpu;
 use crate::vgic;
 
@@ -46,6 +45,19 @@ pub struct Ring {
     count: u64,
 }
 
+impl Ring {
+    /// Starts it anew with room for `slots` records. Who counts the rings that have any does so under their locks, so that
+    /// two calls at once leave the right count, whichever ends first.
+    fn resize(&mut self, slots: u64, traced: &AtomicU32) {
+        match (self.slots, slots) {
+            (0, 1..) => traced.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => traced.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        (self.slots, self.count) = (slots, 0);
+    }
+}
+
 /// Gives a pCPU its ring, or with no pages takes it back. `EINVAL` for a pCPU that is not there or a wrong number of
 /// pages; `ENOENT` and `EBUSY` for what is not the domain's own RAM.
 #[inline(never)]
@@ -56,16 +68,23 @@ pub fn set_ring<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, pcpu: u64, at: Ip
     if pages == 1 || pages > MAX_PAGES as u64 {
         return Err(XenError::Inval);
     }
-    let filled = fill(ring, domain, at, pages).or_else(|error| fill(ring, domain, at, 0).and(Err(error)));
-    kernel.sched.traced.store(online.iter().any(|ring| ring.lock().slots != 0), Ordering::Relaxed);
+    let traced = &kernel.sched.traced;
+    let filled = fill(ring, traced, domain, at, pages);
+    let filled = filled.or_else(|error| fill(ring, traced, domain, at, 0).and(Err(error)));
     (0..).take(online.len()).for_each(|id| H::send(PcpuId(id), TRACE_SGI));
     filled
 }
 
 /// Takes the pages of a ring back and pins others, one at a time, so that nobody waits long for the lock and no stack
 /// holds them all.
-fn fill<H: Hw>(ring: &SpinMutex<Ring>, domain: &Domain<H>, at: Ipa, pages: u64) -> Result<(), XenError> {
-    ring.lock().slots = 0;
+fn fill<H: Hw>(
+    ring: &SpinMutex<Ring>,
+    traced: &AtomicU32,
+    domain: &Domain<H>,
+    at: Ipa,
+    pages: u64,
+) -> Result<(), XenError> {
+    ring.lock().resize(0, traced);
     while let Some(page) = { ring.lock().pages.pop() } {
         drop(page);
     }
@@ -77,8 +96,7 @@ fn fill<H: Hw>(ring: &SpinMutex<Ring>, domain: &Domain<H>, at: Ipa, pages: u64) 
         // A page too many, if two calls meet here.
         ring.lock().pages.push(frame).map_err(|_| XenError::Busy)?;
     }
-    let mut ring = ring.lock();
-    (ring.count, ring.slots) = (0, pages.saturating_sub(1) * PER_PAGE);
+    ring.lock().resize(pages.saturating_sub(1) * PER_PAGE, traced);
     Ok(())
 }
 

@@ -70,8 +70,8 @@ pub struct Scheduler<H: Hw> {
     /// Set by anyone who wants the pCPU to choose again before it returns to its guest, behind the change that it is about,
     /// and cleared before the locks are taken under which that is looked at. First, since every exit looks.
     again: [AtomicBool; MAX_PCPUS],
-    /// Whether any pCPU writes a trace.
-    pub(crate) traced: AtomicBool,
+    /// How many pCPUs write a trace.
+    pub(crate) traced: AtomicU32,
     /// Each guards who waits on one pCPU. Nothing is taken under it.
     queues: [SpinMutex<Queues<H>>; MAX_PCPUS],
     /// A bit for each pCPU that sleeps.
@@ -82,7 +82,7 @@ impl<H: Hw> Scheduler<H> {
     pub(crate) const fn new() -> Self {
         Scheduler {
             again: [const { AtomicBool::new(false) }; MAX_PCPUS],
-            traced: AtomicBool::new(false),
+            traced: AtomicU32::new(0),
             queues: [const { SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new() }) }; MAX_PCPUS],
             idle: AtomicU32::new(0),
         }
@@ -136,7 +136,7 @@ impl<H: Hw> Scheduler<H> {
     /// Whether any pCPU writes a trace. Relaxed: a record more or less at the start or the end is none that anybody misses.
     #[inline(always)]
     pub fn is_traced(&self) -> bool {
-        self.traced.load(Ordering::Relaxed)
+        self.traced.load(Ordering::Relaxed) != 0
     }
 
     /// Queues a vCPU on this pCPU, which looks if that is urgent.

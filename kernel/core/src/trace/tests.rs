@@ -165,3 +165,15 @@ fn every_pcpu_takes_the_vectors_that_trace_when_it_is_told_and_gives_them_back()
         assert_eq!(with(|s| s.exits_traced), on);
     }
 }
+
+#[test]
+fn tracing_goes_on_until_the_last_ring_is_taken_back_or_lost() {
+    let mut rig = Rig::new();
+    with(|s| s.online = 3);
+    let other = RING + 3 * PAGE_SIZE;
+    assert_eq!((rig.ring(0, RING, 3), rig.ring(0, RING, 3), rig.ring(1, other, 2)), (0, 0, 0));
+    assert_eq!(rig.ring(0, 0, 0), 0);
+    assert!(rig.world.kernel.sched.is_traced(), "pCPU 1 has a ring");
+    assert_eq!(rig.ring(1, GUEST_RAM + 15 * PAGE_SIZE, 2), XenError::NoEnt as i64);
+    assert!(!rig.world.kernel.sched.is_traced());
+}
