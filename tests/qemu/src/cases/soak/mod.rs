@@ -3,8 +3,9 @@
 use crate::suite::Case;
 
 mod load;
+mod pings;
 
 /// All campaigns, the quick ones first. Each loads all of its machine, and so is `alone`.
 pub fn all() -> Vec<Case> {
-    [load::CASES].concat()
+    [pings::CASES, load::CASES].concat()
 }
