@@ -75,11 +75,15 @@ pub fn pin<H: Hw>(domain: &Domain<H>, va: GuestVa, access: Access) -> Result<Fra
     H::frames().get(pa, domain.id).ok_or(XenError::Fault)
 }
 
+/// An array whose elements are read.
+pub const READ: bool = false;
+/// An array whose elements are written, and may be read before.
+pub const WRITE: bool = true;
+
 /// An array of the guest that a call walks: the page at hand stays pinned, so that a batch pays for translation
 /// once per page. The guest may change its own map meanwhile; the call keeps to the page it found.
-pub struct Array<H: Hw> {
+pub struct Array<H: Hw, const WRITTEN: bool> {
     page: Option<Page>,
-    access: Access,
     hw: PhantomData<H>,
 }
 
@@ -88,37 +92,24 @@ struct Page {
     pin: FrameRef,
 }
 
-impl<H: Hw> Array<H> {
-    /// An array whose elements are read, and written too if `access` says so.
-    pub const fn new(access: Access) -> Self {
-        Array { page: None, access, hw: PhantomData }
+impl<H: Hw, const WRITTEN: bool> Default for Array<H, WRITTEN> {
+    fn default() -> Self {
+        Array { page: None, hw: PhantomData }
     }
+}
+
+impl<H: Hw, const WRITTEN: bool> Array<H, WRITTEN> {
+    const ACCESS: Access = if WRITTEN { Access::Write } else { Access::Read };
 
     /// Reads the element at `va`.
     pub fn read<T: FromBytes + IntoBytes>(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
         let mut value = T::new_zeroed();
-        self.read_into(domain, va, &mut value)?;
-        Ok(value)
-    }
-
-    /// Reads the element at `va` into a place that is there already.
-    #[inline]
-    pub fn read_into<T: FromBytes + IntoBytes>(&mut self, domain: &Domain<H>, va: GuestVa, value: &mut T) -> Copied {
         if size_of::<T>() as u64 > va.left_in_page() {
-            return copy_in(domain, va, value.as_mut_bytes());
+            copy_in(domain, va, value.as_mut_bytes())?;
+        } else {
+            H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
         }
-        H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
-        Ok(())
-    }
-
-    /// Writes a value at `va`, or some bytes of one; those of a size that registers have in one store.
-    #[inline]
-    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, domain: &Domain<H>, va: GuestVa, value: &T) -> Copied {
-        if size_of_val(value) as u64 > va.left_in_page() || self.access == Access::Read {
-            return copy_out(domain, va, value.as_bytes());
-        }
-        H::write_bytes(self.at(domain, va)?, value.as_bytes());
-        Ok(())
+        Ok(value)
     }
 
     #[inline(always)]
@@ -132,10 +123,65 @@ impl<H: Hw> Array<H> {
     /// Takes the page at `va` in place of the one at hand.
     #[inline(never)]
     fn turn_to(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
-        let pin = pin(domain, va, self.access)?;
+        let pin = pin(domain, va, Self::ACCESS)?;
         let at = pin.pa().add(va.offset());
         self.page = Some(Page { va: va.page(), pin });
         Ok(at)
+    }
+}
+
+impl<H: Hw> Array<H, WRITE> {
+    /// The element at `va`, to be read and then written to: found once for both, in the page that the array keeps meanwhile.
+    #[inline(always)]
+    pub fn element<'a, T>(&'a mut self, domain: &'a Domain<H>, va: GuestVa) -> Result<Element<'a, H, T>, XenError> {
+        let crosses = size_of::<T>() as u64 > va.left_in_page();
+        let at = if crosses { None } else { Some(self.at(domain, va)?) };
+        Ok(Element { domain, va, at, kind: PhantomData })
+    }
+
+    /// Writes a value at `va`; one of a size that registers have in one store.
+    #[inline]
+    pub fn write<T: FromBytes + IntoBytes + Immutable>(
+        &mut self,
+        domain: &Domain<H>,
+        va: GuestVa,
+        value: &T,
+    ) -> Copied {
+        self.element::<T>(domain, va)?.write(0, value)
+    }
+}
+
+/// An element of an [`Array`] that is written.
+pub struct Element<'a, H: Hw, T> {
+    domain: &'a Domain<H>,
+    va: GuestVa,
+    /// Where it is, if all of it is in the page that the array has pinned.
+    at: Option<Pa>,
+    kind: PhantomData<T>,
+}
+
+impl<H: Hw, T: FromBytes + IntoBytes> Element<'_, H, T> {
+    /// Reads it into a place that is there already.
+    #[inline(always)]
+    pub fn read_into(&self, value: &mut T) -> Copied {
+        match self.at {
+            Some(at) => H::read_bytes(at, value.as_mut_bytes()),
+            None => copy_in(self.domain, self.va, value.as_mut_bytes())?,
+        }
+        Ok(())
+    }
+
+    /// Writes a part of it from byte `offset` on, but nothing behind it; one of a size that registers have in one store.
+    #[inline(always)]
+    pub fn write<P: IntoBytes + Immutable + ?Sized>(&self, offset: usize, part: &P) -> Copied {
+        if offset.saturating_add(size_of_val(part)) > size_of::<T>() {
+            return Err(XenError::Fault);
+        }
+        match self.at {
+            Some(at) => H::write_bytes(at.add(offset as u64), part.as_bytes()),
+            None => copy_out(self.domain, element(self.va, offset as u64, 1)?, part.as_bytes())?,
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,8 @@
 //! [`Stop::Again`], which makes the guest issue the call once more with the arguments as the handler left
 //! them; that is how a long call stays preemptible without any state at EL2.
 
+use core::mem::offset_of;
+
 use hypercall_abi::errno::{XenError, encode};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::multicall::MulticallEntry;
@@ -13,8 +15,8 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 use crate::addr::GuestVa;
 use crate::context::TrapFrame;
 use crate::domain::Domain;
-use crate::guest::{self, Array};
-use crate::hw::{Access, Hw};
+use crate::guest::{self, Array, WRITE};
+use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::vcpu::Vcpu;
@@ -128,11 +130,12 @@ fn route<H: Hw>(call: &mut Call<'_, H>, number: u32) -> CallResult {
 /// multicall cannot hold another one, nor control calls, whose results need registers.
 #[inline(never)]
 fn multicall<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let mut list = Array::new(Access::Write);
+    let mut list = Array::<H, WRITE>::default();
     let mut entry = MulticallEntry::new_zeroed();
-    while call.arg32(1) > 0 {
-        let at = GuestVa::new(call.args[0]);
-        list.read_into(call.domain, at, &mut entry)?;
+    let (mut at, mut left) = (GuestVa::new(call.args[0]), call.arg32(1));
+    while left > 0 {
+        let place = list.element::<MulticallEntry>(call.domain, at)?;
+        place.read_into(&mut entry)?;
         let mut inner = Call { args: &mut entry.args, ..*call };
         #[allow(clippy::cast_possible_truncation, reason = "the number counts as 32 bits, as in x16")]
         let result = match entry.op as u32 {
@@ -146,18 +149,19 @@ fn multicall<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             Err(Stop::Error(error)) => encode(Err(error)),
             Err(Stop::Again) => {
                 // The entry goes on with its own arguments when the guest issues the multicall again.
-                list.write(call.domain, at, &entry)?;
-                return Err(Stop::Again);
+                place.write(offset_of!(MulticallEntry, args), &entry.args)?;
+                break;
             }
         };
-        list.write(call.domain, guest::element(at, 1, size_of::<u64>())?, &entry.result)?;
-        call.args[0] = at.raw().wrapping_add(size_of::<MulticallEntry>() as u64);
-        call.args[1] -= 1;
-        if call.arg32(1) > 0 && (call.spend(1) || call.vcpu.held() != 0) {
-            return Err(Stop::Again);
+        place.write(offset_of!(MulticallEntry, result), &entry.result)?;
+        (at, left) = (at.add(size_of::<MulticallEntry>() as u64), left - 1);
+        // Also if the entry has put the vCPU to sleep, or if it has to make room for another one.
+        if call.spend(1) || call.kernel.sched.must_choose(H::pcpu()) {
+            break;
         }
     }
-    Ok(0)
+    (call.args[0], call.args[1]) = (at.raw(), left.into());
+    if left > 0 { Err(Stop::Again) } else { Ok(0) }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::addr::{GuestVa, Ipa, PAGE_SIZE, Pa};
 use crate::domain::Domain;
 use crate::frame::{FrameKind, FrameRef};
 use crate::grant;
-use crate::guest::{self, Array};
+use crate::guest::{self, Array, READ, WRITE};
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult, Stop};
 use crate::p2m::{self, IPA_PAGES, MapKind, Mapping, check_range};
@@ -93,7 +93,7 @@ fn extents<H: Hw>(
     call: &mut Call<'_, H>,
     mut change: impl FnMut(&Domain<H>, &mut Removal<'_, H>, Ipa, u32) -> Result<(), XenError>,
 ) -> CallResult {
-    let mut list = Array::<H>::new(Access::Read);
+    let mut list = Array::<H, READ>::default();
     let arg: Reservation = list.read(call.domain, GuestVa::new(call.args[1]))?;
     let nothing = Ok(call.args[0] >> PROGRESS_SHIFT);
     if arg.nr_extents > LONGEST_LIST || arg.extent_order > MAX_EXTENT_ORDER {
@@ -136,8 +136,8 @@ fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         return Err(XenError::IlSeq.into());
     }
     let at = |base: GuestPtr, n, size| guest::element(GuestVa::new(base.0), n, size);
-    let (mut idxs, mut gpfns) = (Array::<H>::new(Access::Read), Array::<H>::new(Access::Read));
-    let mut errs = Array::<H>::new(Access::Write);
+    let (mut idxs, mut gpfns) = (Array::<H, READ>::default(), Array::<H, READ>::default());
+    let mut errs = Array::<H, WRITE>::default();
     let (_, result) = each(call, count, 1, |call, n| {
         let idx = idxs.read(call.domain, at(arg.idxs, n, size_of::<u64>())?)?;
         let gpfn = gpfns.read(call.domain, at(arg.gpfns, n, size_of::<Gfn>())?)?;

@@ -12,8 +12,8 @@ use super::deliver::{bit_of, pend, send, unmask};
 use super::{Binding, PortState, fifo};
 use crate::addr::GuestVa;
 use crate::domain::Domain;
-use crate::guest::Array;
-use crate::hw::{Access, Hw};
+use crate::guest::{Array, WRITE};
+use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult, Stop};
 use crate::ioreq;
 use crate::kernel::Kernel;
@@ -86,10 +86,11 @@ fn opens<H: Hw, T: FromBytes + IntoBytes>(
     call: &Call<'_, H>,
     open: impl FnOnce(T) -> Result<Port, XenError>,
 ) -> Result<(), XenError> {
-    let (at, mut array) = (GuestVa::new(call.args[1]), Array::new(Access::Write));
-    let port = open(array.read(call.domain, at)?)?;
-    let answer = at.add((size_of::<T>() - size_of::<Port>()) as u64);
-    array.write(call.domain, answer, &port).inspect_err(|_| {
+    let (mut array, mut arg) = (Array::<H, WRITE>::default(), T::new_zeroed());
+    let place = array.element::<T>(call.domain, GuestVa::new(call.args[1]))?;
+    place.read_into(&mut arg)?;
+    let port = open(arg)?;
+    place.write(size_of::<T>() - size_of::<Port>(), &port).inspect_err(|_| {
         // The port is new, so closing it cannot fail but for the guest closing it first.
         let _ = close(call.kernel, call.domain, port);
     })

@@ -19,8 +19,8 @@ use hypercall_abi::grant::{GrantOp, GrantStatus};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::addr::GuestVa;
-use crate::guest::{self, Array};
-use crate::hw::{Access, Hw};
+use crate::guest::{self, Array, WRITE};
+use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult, Stop};
 
 pub use map::end_mapping;
@@ -62,7 +62,7 @@ fn each<H: Hw, T: FromBytes + IntoBytes + Immutable>(
     mut work: impl FnMut(&mut Call<'_, H>, &mut T) -> Result<(), XenError>,
 ) -> CallResult {
     let (base, count) = (GuestVa::new(call.args[1]), u64::from(call.arg32(2)));
-    let mut array = Array::new(Access::Write);
+    let mut array = Array::<H, WRITE>::default();
     let mut arg = T::new_zeroed();
     for done in 0..count {
         if done > 0 && call.spend(1) {
@@ -71,11 +71,12 @@ fn each<H: Hw, T: FromBytes + IntoBytes + Immutable>(
             return Err(Stop::Again);
         }
         let at = guest::element(base, done, size_of::<T>())?;
-        array.read_into(call.domain, at, &mut arg)?;
+        let place = array.element::<T>(call.domain, at)?;
+        place.read_into(&mut arg)?;
         work(call, &mut arg)?;
         // Nothing is behind an element that has no answer, and that place need not be the guest's.
         if let Some(bytes @ [_, ..]) = arg.as_bytes().get(answer..) {
-            array.write(call.domain, at.add(answer as u64), bytes)?;
+            place.write(answer, bytes)?;
         }
     }
     Ok(0)

@@ -34,11 +34,29 @@ fn values_lie_at_any_alignment_and_across_page_ends() {
         write(&domain, va(offset), value).unwrap();
         assert_eq!(peek::<u64>(&domain, GUEST_RAM + offset), value);
         assert_eq!(read::<Fake, u64>(&domain, va(offset)), Ok(value));
-        let mut array = Array::<Fake>::new(Access::Write);
+        let mut array = Array::<Fake, WRITE>::default();
         assert_eq!(array.read::<u64>(&domain, va(offset)), Ok(value));
         array.write(&domain, va(offset), &!value).unwrap();
         assert_eq!(peek::<u64>(&domain, GUEST_RAM + offset), !value);
     }
+}
+
+#[test]
+fn an_element_is_read_and_written_in_part_wherever_it_lies_and_nothing_behind_it() {
+    let (_world, domain) = running();
+    for offset in [8, PAGE_SIZE - 16, PAGE_SIZE - 9, PAGE_SIZE - 8, PAGE_SIZE - 1] {
+        poke(&domain, GUEST_RAM + offset, &[1u64, 2, 3]);
+        let (mut array, mut value) = (Array::<Fake, WRITE>::default(), [0; 2]);
+        let element = array.element::<[u64; 2]>(&domain, va(offset)).unwrap();
+        element.read_into(&mut value).unwrap();
+        assert_eq!(value, [1, 2]);
+        element.write(8, &4u64).unwrap();
+        assert_eq!([9, 16, usize::MAX].map(|beyond| element.write(beyond, &5u64)), [FAULT; 3]);
+        assert_eq!(peek::<[u64; 3]>(&domain, GUEST_RAM + offset), [1, 4, 3]);
+    }
+    let mut array = Array::<Fake, WRITE>::default();
+    let last = array.element::<[u64; 2]>(&domain, GuestVa::new(u64::MAX - 7)).unwrap();
+    assert_eq!((last.read_into(&mut [0; 2]), last.write(8, &0u64)), (FAULT, FAULT), "it would wrap");
 }
 
 #[test]
@@ -48,7 +66,7 @@ fn pointers_to_nothing_and_past_the_end_of_everything_are_faults() {
         let at = GuestVa::new(at);
         assert_eq!(read::<Fake, u64>(&domain, at).map(drop), FAULT, "{at:?}");
         assert_eq!(write(&domain, at, 1), FAULT, "{at:?}");
-        assert_eq!(Array::<Fake>::new(Access::Read).read::<u64>(&domain, at).map(drop), FAULT, "{at:?}");
+        assert_eq!(Array::<Fake, READ>::default().read::<u64>(&domain, at).map(drop), FAULT, "{at:?}");
     }
     assert_eq!(copy_in::<Fake>(&domain, GuestVa::new(u64::MAX), &mut []), Ok(()), "nothing is nowhere");
     assert_eq!(element(GuestVa::new(8), u64::MAX, 8), Err(XenError::Fault));
@@ -90,7 +108,7 @@ fn pages_that_are_not_the_domains_own_are_not_reached_through_a_pointer() {
 fn an_array_translates_a_page_once_and_holds_it_meanwhile() {
     let (_world, domain) = running();
     fake::with(|s| s.counts.translations = 0);
-    let mut array = Array::<Fake>::new(Access::Write);
+    let mut array = Array::<Fake, WRITE>::default();
     for n in 0..512 {
         array.read::<u64>(&domain, va(n * 8)).unwrap();
         array.write::<u64>(&domain, va(n * 8), &n).unwrap();
