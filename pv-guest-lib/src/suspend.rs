@@ -1,19 +1,22 @@
 //! Suspending the domain, so that it can be saved, and finding everything again when it goes on.
 //!
 //! `xl save` is not there on Arm; a tool stack asks through `control/shutdown`, and whoever has suspended the domain may let it
-//! go on (`XEN_DOMCTL_resumedomain`). Xen does not say on Arm whether that was in place, so everything is found again.
+//! go on (`XEN_DOMCTL_resumedomain`). Where that is in place the tool stack may say so by an x0 of 1, as it does on x86; Xen itself
+//! does not say it on Arm, and then everything is found again. Xenolith's tool stack lets no suspended domain go on.
 //!
 //! What is of the library itself comes back: time, events, the console, the store with its watches. Devices do not: their
 //! grants mean nothing where the domain goes on, so they are closed before and connected again after.
 //!
 //! ```ignore
 //! if shutdown::requested(&store).await? == Request::Suspend {
-//!     disk_storage.close();
-//!     // ... the runner has ended ...
+//!     disk_storage.close(); // and its runner has ended
+//!     net::stack::close().await;
 //!     match suspend::suspend().await? {
 //!         Resumed::Cancelled => println!("stayed here"),
 //!         Resumed::Restored => println!("somewhere else, or later"),
 //!     }
+//!     net::stack::reopen(&guest).await?;
+//!     let (disk, runner) = Disk::connect(&store, &device, &disk_storage).await?;
 //! }
 //! ```
 //!

@@ -26,13 +26,33 @@ pub async fn open(
     frontend: &str,
     storage: &'static Storage,
 ) -> Result<(Interface, Runner), NetError> {
-    let mut front = FrontEnd::begin(store, frontend).await?;
+    let front = FrontEnd::begin(store, frontend).await?;
+    let (address, mtu) = (address(front.device()).await?, mtu(front.device()).await?);
+    let frames = storage.frames.try_take().ok_or(NetError::InUse)?;
+    let runner = connect(front, storage).await?;
+    Ok((Interface { storage, frames, address, mtu }, runner))
+}
+
+/// Connects an interface again whose [`Runner`] has ended, after a suspension for example: the stack that has the
+/// [`Interface`] finds its link up again. It keeps the MTU that it knows.
+///
+/// # Errors
+/// As those of [`open`]; [`NetError::InUse`] while it is connected.
+pub async fn reopen(store: &XenStore, frontend: &str, storage: &'static Storage) -> Result<Runner, NetError> {
+    if storage.is_connected() {
+        return Err(NetError::InUse);
+    }
+    let runner = connect(FrontEnd::begin(store, frontend).await?, storage).await?;
+    storage.link.wake();
+    Ok(runner)
+}
+
+/// Sets up rings and event channels for a back end that has made its offer.
+async fn connect(mut front: FrontEnd, storage: &'static Storage) -> Result<Runner, NetError> {
     let device = front.device();
     if !device.backend_feature(keys::FEATURE_RX_COPY).await? {
         return Err(NetError::NoCopy);
     }
-    let address = address(device).await?;
-    let mtu = mtu(device).await?;
     let offload = Offload {
         v4: !device.backend_feature(keys::FEATURE_NO_CSUM_OFFLOAD).await?,
         v6: device.backend_feature(keys::FEATURE_IPV6_CSUM_OFFLOAD).await?,
@@ -47,7 +67,6 @@ pub async fn open(
     let mut connected = Connected { transmitter, receiver, channels, offload };
     publish(device, &connected).await?;
     connected.receiver.offer(connected.channels.rx());
-    let frames = storage.frames.try_take().ok_or(NetError::InUse)?;
     critical_section::with(|cs| storage.connected.borrow(cs).replace(Some(connected)));
     // A wish from before is not for this connection.
     storage.close.reset();
@@ -55,7 +74,7 @@ pub async fn open(
         critical_section::with(|cs| storage.connected.borrow(cs).replace(None));
         return Err(error.into());
     }
-    Ok((Interface { storage, frames, address, mtu }, Runner { storage, front }))
+    Ok(Runner { storage, front })
 }
 
 /// Says what this side has and takes: frames of several pages and blank checksums, but no unsegmented TCP.

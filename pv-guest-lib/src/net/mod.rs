@@ -34,7 +34,7 @@ use static_cell::ConstStaticCell;
 use crate::evtchn::EventChannel;
 use crate::xenbus::FrontEnd;
 use checksum::Offload;
-pub use connect::open;
+pub use connect::{open, reopen};
 pub use error::NetError;
 use receive::Receiver;
 pub use stats::Stats;

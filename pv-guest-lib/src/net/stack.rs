@@ -17,14 +17,19 @@ use core::str::FromStr;
 
 use embassy_net::{Config, Ipv4Address, Ipv4Cidr, StaticConfigV4};
 pub use embassy_net::{Stack, StackResources};
+use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
+use embassy_sync::signal::Signal;
 
-use super::{Interface, NetError, Runner, Stats, Storage, open};
+use super::{Interface, NetError, Runner, Stats, Storage, open, reopen as connect_again};
 use crate::Guest;
 use crate::arguments::Arguments;
 use crate::sys::cpu;
+use crate::xenstore::{Path, XenStore};
 use crate::{println, xenbus};
 
 static INTERFACE: Storage = Storage::new();
+/// The interface's runner has ended.
+static ENDED: Signal<CriticalSectionRawMutex, ()> = Signal::new();
 
 /// Connects the first interface and starts a stack on it, with their tasks. `resources` hold as many sockets as their
 /// type says, of which the stack itself needs one for DHCP and one for names.
@@ -37,8 +42,7 @@ pub async fn start<const SOCKETS: usize>(
 ) -> Result<Stack<'static>, NetError> {
     let config = config(guest.arguments())?;
     let store = guest.store();
-    let found = xenbus::devices(&store, "vif").await?;
-    let (interface, runner) = open(&store, found.first().ok_or(NetError::Missing)?, &INTERFACE).await?;
+    let (interface, runner) = open(&store, &first(&store).await?, &INTERFACE).await?;
     let seed = seed(guest, interface.address());
     let (stack, network) = embassy_net::new(interface, config, resources, seed);
     // Each of the two tasks is spawned here alone, once, since the storage is taken once.
@@ -46,6 +50,29 @@ pub async fn start<const SOCKETS: usize>(
     guest.spawner().spawn(serve);
     guest.spawner().spawn(run);
     Ok(stack)
+}
+
+/// Lets go of the interface of the stack that was started, before a suspension for example, and waits until its back end has let
+/// go as well.
+pub async fn close() {
+    INTERFACE.close();
+    ENDED.wait().await;
+}
+
+/// Connects the interface again after [`close`]: the stack has its link back.
+///
+/// # Errors
+/// See [`NetError`]; [`NetError::InUse`] while it is connected.
+pub async fn reopen(guest: &Guest) -> Result<(), NetError> {
+    let store = guest.store();
+    let runner = connect_again(&store, &first(&store).await?, &INTERFACE).await?;
+    guest.spawner().spawn(serve(runner).map_err(|_| NetError::InUse)?);
+    Ok(())
+}
+
+/// The directory of the domain's first interface.
+async fn first(store: &XenStore) -> Result<Path, NetError> {
+    xenbus::devices(store, "vif").await?.into_iter().next().ok_or(NetError::Missing)
 }
 
 /// The interface's counters.
@@ -59,6 +86,7 @@ async fn serve(runner: Runner) {
     if let Err(error) = runner.run().await {
         println!("network: {error}");
     }
+    ENDED.signal(());
 }
 
 #[embassy_executor::task]

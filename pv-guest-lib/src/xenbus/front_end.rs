@@ -45,7 +45,7 @@ pub struct FrontEnd {
 
 impl FrontEnd {
     /// Finds the device in the directory `frontend` (see [`devices`](super::devices)) and waits for the back end's offer:
-    /// what it can do stands in its directory then.
+    /// what it can do stands in its directory then. A device that was closed from this side is begun anew.
     ///
     /// # Errors
     /// See [`HandshakeError`].
@@ -55,8 +55,20 @@ impl FrontEnd {
         let mut front = Self { device, watch };
         let offered = |state| !matches!(state, XenbusState::Unknown | XenbusState::Initialising);
         match front.device.wait_backend(&mut front.watch, offered).await? {
+            XenbusState::Closed if front.device.backend_feature("online").await? => front.begin_anew().await,
             XenbusState::Closing | XenbusState::Closed => Err(HandshakeError::Closed),
             _ => Ok(front),
+        }
+    }
+
+    /// Has a back end that has closed make its offer again, which it does for as long as the tool stack wants the device
+    /// (its node `online`).
+    async fn begin_anew(mut self) -> Result<Self, HandshakeError> {
+        self.device.set_state(XenbusState::Initialising).await?;
+        let decided = |state| !matches!(state, XenbusState::Closed | XenbusState::Initialising);
+        match self.device.wait_backend(&mut self.watch, decided).await? {
+            XenbusState::Closing | XenbusState::Unknown => Err(HandshakeError::Closed),
+            _ => Ok(self),
         }
     }
 

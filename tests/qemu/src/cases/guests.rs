@@ -144,7 +144,10 @@ fn examples(lab: &Lab) -> Result<()> {
     watch(&mut machine, &format!("ping.cfg {extra}"), "ping: PASS sent=100 received=100")?;
     wait_gone(&mut machine, "ping")?;
     machine.ok("xl destroy smoltcp")?;
-    watch(&mut machine, &create("suspend"), "count 1")?;
+    // It is suspended only once its back ends have nothing of it any more.
+    let devices = "\"disk=['ram:1M,raw,xvda,w']\" \"vif=['']\" extra=ip=10.0.0.84/24";
+    let said = watch(&mut machine, &format!("{} {devices}", create("suspend")), "count 2")?;
+    ensure!(said.contains("the disk begins with"), "suspend says:\n{said}");
     let domain = machine.ok("xl domid suspend")?;
     machine.ok(&format!("xenstore-write /local/domain/{}/control/shutdown suspend", domain.trim()))?;
     machine.ok("sleep 1")?;

@@ -24,6 +24,11 @@ const ON_XEN: &[(&str, &str, &str)] = &[
     ("blkbench", "blkbench", "extra = \"mib=4\"\ndisk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
     ("parallel", "parallel", "vcpus = 2\n"),
     ("suspend", "example-suspend", ""),
+    (
+        "devices",
+        "example-suspend",
+        "extra = \"ip=10.0.0.84/24\"\ndisk = [ \"/guest/scratch.img,raw,xvda,w\" ]\nvif = [ \"bridge=xenbr0\" ]\n",
+    ),
     ("httpd", "httpd", "extra = \"ip=10.0.0.80/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
     ("ping", "ping", "extra = \"ip=10.0.0.81/24 to=10.0.0.80 count=100 every=10\"\nvif = [ \"bridge=xenbr0\" ]\n"),
     ("sink", "netperf", "extra = \"ip=10.0.0.82/24\"\nvif = [ \"bridge=xenbr0\" ]\n"),
@@ -50,18 +55,23 @@ xl shutdown -w httpd
 ! xl domid httpd
 "#;
 
-/// `suspend`: suspends the guest of that name, lets it go on, and has it end through the store, whose watch it must have
-/// kept.
+/// `suspend NAME`: suspends the guest and lets it go on, as one that was restored and as one whose suspension was cancelled, and
+/// has it end through the store, whose watch it must have kept.
 const SUSPEND: &str = r#"set -e
-id=$(xl domid suspend)
-xenstore-write /local/domain/$id/control/shutdown suspend
-until xl list suspend | grep -q -e '-ss-'; do sleep 1; done
+id=$(xl domid $1)
 cp /guest/resume /tmp/resume
 chmod +x /tmp/resume
-/tmp/resume $id
-sh /guest/wait suspend 'Restored after a suspension'
+again() {
+    xenstore-write /local/domain/$id/control/shutdown suspend
+    until xl list $1 | grep -q -e '-ss-'; do sleep 1; done
+    /tmp/resume $id $3
+    sh /guest/wait $1 "$2 after a suspension"
+}
+again $1 Restored
+again $1 Cancelled cancel
+! grep -q 10.0.0.84 /guest/$1.cfg || ping -c 20 -i 0.05 -q 10.0.0.84 | grep ' 0% packet loss'
 xenstore-write /local/domain/$id/control/shutdown poweroff
-until xl list suspend | grep -q -e '--s--'; do sleep 1; done
+until xl list $1 | grep -q -e '--s--'; do sleep 1; done
 echo it went on
 "#;
 
