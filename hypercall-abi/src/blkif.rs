@@ -183,6 +183,8 @@ pub mod keys {
     pub const MAX_RING_PAGE_ORDER: &str = "max-ring-page-order";
     /// Back end, decimal: most queues.
     pub const MULTI_QUEUE_MAX_QUEUES: &str = "multi-queue-max-queues";
+    /// Front end, decimal: its queues, where there are several; the keys of each are below `queue-0` and so on then.
+    pub const MULTI_QUEUE_NUM_QUEUES: &str = "multi-queue-num-queues";
     /// Front end, decimal: ring pages, as a binary logarithm.
     pub const RING_PAGE_ORDER: &str = "ring-page-order";
     /// Front end, decimal: reference of the ring, when it is one page; else `ring-ref0` and so on.

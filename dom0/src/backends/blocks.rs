@@ -6,7 +6,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use blkback::{BackEnd, Control, End, Limits, RingParams, Stats, advertise};
+use blkback::{BackEnd, Control, End, Limits, Params, Stats, advertise};
 use dom0_core::devices::{paths, vbd_info};
 use dom0_core::disk::{Access, Target};
 use driver_api::Disk;
@@ -46,9 +46,10 @@ impl Kind for Blocks {
         disk: &VirtualDisk,
         lookup: impl FnMut(&str) -> Option<String>,
     ) -> Result<Connected<Control>, String> {
-        let params = RingParams::parse(lookup).map_err(|error| format!("{error}"))?;
-        let port = GuestPort::bind(domid, params.port).map_err(|error| format!("event channel: {error}"))?;
-        let back_end = BackEnd::connect(GrantsOf(domid), port, disk.clone(), &params, limits(disk))
+        let params = Params::parse(lookup).map_err(|error| format!("{error}"))?;
+        let ports = params.queues.iter().map(|queue| GuestPort::bind(domid, queue.port));
+        let ports = ports.collect::<Result<_, _>>().map_err(|error| format!("event channel: {error}"))?;
+        let back_end = BackEnd::connect(GrantsOf(domid), ports, disk.clone(), &params, limits(disk))
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
         let task = Box::pin(async move {

@@ -1,30 +1,21 @@
-//! One connected block device: takes requests off the ring, keeps many in flight, answers as they finish.
+//! One connected block device: its rings, from the first look to the last.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::future::{Future, poll_fn};
-use core::task::Poll;
 
-use driver_api::{Access, BackRing, Disk, End, EventPort, Grants, MapError, SharedPage};
-use embassy_futures::yield_now;
-use futures_util::FutureExt;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use hypercall_abi::blkif::{Request, Response};
-use hypercall_abi::ring::RingOverflow;
+use driver_api::{Access, BackRing, Disk, End, EventPort, Grants, MapError};
+use futures_util::future::join_all;
 
-use crate::negotiate::RingParams;
-use crate::request::{Parsed, parse};
+use crate::negotiate::Params;
+use crate::queue::Queue;
 use crate::serve::Server;
 use crate::stats::Stats;
-
-/// Requests and events handled before the executor gets a turn.
-const BUDGET: usize = 64;
 
 /// The host's bounds on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in flight at a time.
+    /// Requests in flight at a time, spread evenly over the rings.
     pub in_flight: usize,
     /// Most segments of an indirect request, at most 4096; 0 does not offer them.
     pub indirect_segments: u16,
@@ -47,6 +38,8 @@ pub enum ConnectError {
     RingPage(MapError),
     /// The number of ring pages is 0, not a power of two, or more than was offered.
     RingPages(usize),
+    /// The host has not bound as many ports as there are rings.
+    Ports,
 }
 
 impl fmt::Display for ConnectError {
@@ -54,6 +47,7 @@ impl fmt::Display for ConnectError {
         match self {
             Self::RingPage(error) => write!(f, "block ring: {error}"),
             Self::RingPages(count) => write!(f, "block ring: {count} pages were not offered"),
+            Self::Ports => f.write_str("block ring: no port"),
         }
     }
 }
@@ -63,35 +57,34 @@ impl core::error::Error for ConnectError {}
 /// The host's hold on a running device.
 pub type Control = driver_api::Control<Stats>;
 
-/// A device whose ring is mapped.
+/// A device whose rings are mapped.
 pub struct BackEnd<G: Grants, E, D> {
     server: Server<G, D>,
-    ring: BackRing<G::Page, Request, Response>,
-    port: E,
-    limits: Limits,
+    queues: Vec<Queue<G::Page, E>>,
     control: Rc<Control>,
 }
 
 impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
-    /// Maps the ring that the front end described.
+    /// Maps the rings that the front end described, whose bound ports are `ports`.
     ///
     /// # Errors
-    /// The ring cannot be mapped or is larger than was offered. Nothing stays mapped then.
-    pub fn connect(grants: G, port: E, disk: D, params: &RingParams, limits: Limits) -> Result<Self, ConnectError> {
-        let count = params.ring.len();
-        if !count.is_power_of_two() || count > 1 << limits.ring_page_order.min(4) {
-            return Err(ConnectError::RingPages(count));
+    /// A ring cannot be mapped or is larger than was offered, or there are not as many ports. Nothing stays mapped then.
+    pub fn connect(grants: G, ports: Vec<E>, disk: D, params: &Params, limits: Limits) -> Result<Self, ConnectError> {
+        if ports.len() != params.queues.len() {
+            return Err(ConnectError::Ports);
         }
-        let mut results = Vec::with_capacity(count);
-        grants.map(&params.ring, Access::ReadWrite, &mut results);
-        let mut pages = Vec::with_capacity(count);
-        let mut failure = None;
-        for result in results {
-            match result {
-                Ok(page) => pages.push(page),
-                Err(error) => failure = Some(error),
+        let mut references = Vec::new();
+        for queue in &params.queues {
+            let count = queue.ring.len();
+            if !count.is_power_of_two() || count > 1 << limits.ring_page_order.min(4) {
+                return Err(ConnectError::RingPages(count));
             }
+            references.extend_from_slice(&queue.ring);
         }
+        let mut results = Vec::with_capacity(references.len());
+        grants.map(&references, Access::ReadWrite, &mut results);
+        let failure = results.iter().find_map(|result| result.as_ref().err().copied());
+        let mut pages: Vec<_> = results.into_iter().flatten().collect();
         if let Some(error) = failure {
             grants.unmap(&mut pages);
             return Err(ConnectError::RingPage(error));
@@ -100,7 +93,11 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
         let persistent = (params.persistent && keep != 0).then_some(keep);
         let control = Rc::new(Control::default());
         let server = Server::new(grants, disk, persistent, Rc::clone(&control));
-        Ok(Self { server, ring: BackRing::new(pages), port, limits, control })
+        let share = Limits { in_flight: limits.in_flight / params.queues.len().max(1), ..limits };
+        let mut pages = pages.into_iter();
+        let rings = params.queues.iter().map(|queue| pages.by_ref().take(queue.ring.len()).collect());
+        let queues = rings.zip(ports).map(|(ring, port)| Queue::new(BackRing::new(ring), port, share)).collect();
+        Ok(Self { server, queues, control })
     }
 
     /// The handle to stop the device and to read its counters with.
@@ -108,186 +105,26 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
         Rc::clone(&self.control)
     }
 
-    /// Serves the ring until the host stops it or the front end breaks it.
+    /// Serves the rings until the host stops the device or the front end breaks one of them.
     pub async fn run(self) -> End {
-        let (server, port, control) = (self.server, self.port, self.control);
-        let mut intake = Intake::new(self.ring, self.limits);
-        let mut in_flight = FuturesUnordered::new();
-        let mut finished = Vec::new();
-        let mut spent = 0;
-        loop {
-            while !in_flight.is_empty()
-                && let Some(Some(done)) = in_flight.next().now_or_never()
-            {
-                finished.push(done);
+        let (server, control) = (&self.server, &*self.control);
+        // Few, so that all are polled together: that costs less than to know whose event it was.
+        let ended = join_all(self.queues.into_iter().map(|queue| async {
+            let (end, ring) = queue.serve(server, control).await;
+            if end == End::Broken {
+                control.stop();
             }
-            if !finished.is_empty() {
-                server.retire(&mut finished, |response| intake.ring.put(&response));
+            (end, ring)
+        }));
+        let mut outcome = End::Stopped;
+        let mut pages = Vec::new();
+        for (end, ring) in ended.await {
+            if end == End::Broken {
+                outcome = End::Broken;
             }
-            if control.is_stopped() {
-                intake.end(End::Stopped);
-            }
-            let before = spent;
-            while spent < BUDGET
-                && let Some(request) = intake.next(in_flight.len())
-            {
-                match server.execute_at_once(&request) {
-                    Some(response) => intake.ring.put(&response),
-                    None => in_flight.push(server.execute(request)),
-                }
-                spent += 1;
-            }
-            if intake.ring.publish() {
-                control.count(|stats| stats.notifications += 1);
-                port.notify();
-            }
-            let running = in_flight.len();
-            control.count(|stats| {
-                stats.oo_req += u64::from(running >= intake.limit);
-                stats.in_flight = u32::try_from(running).unwrap_or(u32::MAX);
-            });
-            if let Some(end) = intake.ended(running) {
-                server.close(intake.ring.into_pages());
-                return end;
-            }
-            if spent >= BUDGET {
-                // A front end whose requests are all refused, or that sends events without end, must not keep
-                // the executor from everybody else.
-                spent = 0;
-                yield_now().await;
-            } else if spent == before && !intake.finds_more(running) {
-                // Even without anything to do this counts, for an event may have come already.
-                spent += 1;
-                let listen = intake.wants_more(running);
-                if wait(&mut in_flight, &mut finished, listen, &port, &control).await {
-                    spent = 0;
-                }
-            }
+            pages.extend(ring);
         }
-    }
-}
-
-/// Waits for a completion (which goes to `finished`), an event or a stop; says whether it had to wait at all.
-async fn wait<F: Future>(
-    in_flight: &mut FuturesUnordered<F>,
-    finished: &mut Vec<F::Output>,
-    listen: bool,
-    port: &impl EventPort,
-    control: &Control,
-) -> bool {
-    let mut waited = false;
-    poll_fn(|cx| {
-        if !in_flight.is_empty()
-            && let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx)
-        {
-            finished.push(done);
-            return Poll::Ready(());
-        }
-        let woken = (listen && port.poll_event(cx).is_ready()) || control.poll_stopped(cx).is_ready();
-        waited |= !woken;
-        if woken { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    waited
-}
-
-/// What a barrier makes newer requests wait for.
-enum Hold {
-    /// Nothing.
-    None,
-    /// The barrier was taken and waits until everything older is complete.
-    Until(Parsed),
-    /// The barrier runs, alone.
-    Running,
-}
-
-/// Decides which request starts next, if any may.
-struct Intake<P> {
-    ring: BackRing<P, Request, Response>,
-    limit: usize,
-    max_indirect: usize,
-    hold: Hold,
-    end: Option<End>,
-}
-
-impl<P: SharedPage> Intake<P> {
-    fn new(ring: BackRing<P, Request, Response>, limits: Limits) -> Self {
-        Self {
-            limit: limits.in_flight.clamp(1, ring.slots().max(1) as usize),
-            max_indirect: usize::from(limits.indirect_segments),
-            ring,
-            hold: Hold::None,
-            end: None,
-        }
-    }
-
-    fn end(&mut self, end: End) {
-        self.end.get_or_insert(end);
-    }
-
-    /// How the device ended, once nothing runs and nothing is held back.
-    fn ended(&self, running: usize) -> Option<End> {
-        match self.hold {
-            Hold::Until(_) => None,
-            Hold::None | Hold::Running => self.end.filter(|_| running == 0),
-        }
-    }
-
-    /// Whether another request could be started if the ring had one.
-    fn wants_more(&self, running: usize) -> bool {
-        self.end.is_none() && matches!(self.hold, Hold::None) && running < self.limit
-    }
-
-    /// The request to start now, while `running` others are in flight.
-    fn next(&mut self, running: usize) -> Option<Parsed> {
-        if running == 0 {
-            match core::mem::replace(&mut self.hold, Hold::None) {
-                Hold::Until(request) => {
-                    self.hold = Hold::Running;
-                    return Some(request);
-                }
-                Hold::None | Hold::Running => {}
-            }
-        }
-        if !self.wants_more(running) {
-            return None;
-        }
-        let request = match self.take() {
-            Ok(request) => request?,
-            Err(RingOverflow) => {
-                self.end(End::Broken);
-                return None;
-            }
-        };
-        if !request.command.is_ok_and(|command| command.is_barrier()) {
-            return Some(request);
-        }
-        if running == 0 {
-            self.hold = Hold::Running;
-            return Some(request);
-        }
-        self.hold = Hold::Until(request);
-        None
-    }
-
-    fn take(&mut self) -> Result<Option<Parsed>, RingOverflow> {
-        if self.ring.pending()? == 0 {
-            return Ok(None);
-        }
-        Ok(Some(parse(&self.ring.take(), self.max_indirect)))
-    }
-
-    /// Asks for an event at the next request, if one could be started; true if there is something to do without one.
-    fn finds_more(&mut self, running: usize) -> bool {
-        if !self.wants_more(running) {
-            return false;
-        }
-        match self.ring.final_check() {
-            Ok(found) => found > 0,
-            Err(RingOverflow) => {
-                self.end(End::Broken);
-                true
-            }
-        }
+        self.server.close(pages);
+        outcome
     }
 }

@@ -8,14 +8,19 @@
 //!
 //! 1. [`Handshake`] is the XenBus side, a pure state machine: feed it what the store says, carry out the
 //!    [`Action`]s it returns, in order. [`advertise`] is the list of keys to publish, and
-//!    [`RingParams::parse`] reads what the front end wrote (keys in [`FRONTEND_KEYS`]).
-//! 2. On [`Action::Connect`]: `let back_end = BackEnd::connect(grants, port, disk, &params, limits)?`,
+//!    [`Params::parse`] reads what the front end wrote.
+//! 2. On [`Action::Connect`]: `let back_end = BackEnd::connect(grants, ports, disk, &params, limits)?`,
 //!    keep [`BackEnd::control`], and spawn [`BackEnd::run`].
 //! 3. On [`Action::Disconnect`]: [`Control::stop`], then await the task. `run` returns once nothing is in
 //!    flight and every page is unmapped, with [`End`] saying why.
 //!
 //! The future of `run` must be driven to its end. Dropped earlier it leaves the guest's pages mapped, for the
 //! disk may still be writing to them.
+//!
+//! # Several rings
+//!
+//! A front end may have a ring for each of its vCPUs. They share the disk, the mapped grants and the bounds of the device, of which
+//! each ring has its part. A barrier waits for what is older on its own ring, as in Linux's blkback; a flush is of the disk.
 //!
 //! # What the guest can do
 //!
@@ -32,6 +37,7 @@ mod copies;
 mod mapping;
 mod negotiate;
 mod persistent;
+mod queue;
 mod request;
 mod serve;
 mod stats;
@@ -42,5 +48,5 @@ mod tests;
 pub use back_end::{BackEnd, ConnectError, Control, Limits};
 pub use driver_api::published::BadFrontEnd;
 pub use driver_api::{Action, Disk, End, Handshake};
-pub use negotiate::{FRONTEND_KEYS, RingParams, advertise};
+pub use negotiate::{Params, QueueParams, advertise};
 pub use stats::Stats;

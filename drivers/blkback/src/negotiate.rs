@@ -11,30 +11,8 @@ use hypercall_abi::ids::{GrantRef, Port};
 
 use crate::back_end::Limits;
 
-/// Every key that [`RingParams::parse`] may ask for, relative to the front end's directory.
-pub const FRONTEND_KEYS: &[&str] = &[
-    keys::EVENT_CHANNEL,
-    keys::PROTOCOL,
-    keys::FEATURE_PERSISTENT,
-    keys::RING_PAGE_ORDER,
-    keys::RING_REF,
-    "ring-ref0",
-    "ring-ref1",
-    "ring-ref2",
-    "ring-ref3",
-    "ring-ref4",
-    "ring-ref5",
-    "ring-ref6",
-    "ring-ref7",
-    "ring-ref8",
-    "ring-ref9",
-    "ring-ref10",
-    "ring-ref11",
-    "ring-ref12",
-    "ring-ref13",
-    "ring-ref14",
-    "ring-ref15",
-];
+/// Rings of one device at most: as many vCPUs of a guest can ask without waiting for each other.
+const MAX_QUEUES: u32 = 4;
 
 /// The keys and values to write in the back end's directory before it goes to `InitWait`.
 pub fn advertise(disk: &DiskInfo, limits: &Limits) -> Vec<(&'static str, String)> {
@@ -43,6 +21,7 @@ pub fn advertise(disk: &DiskInfo, limits: &Limits) -> Vec<(&'static str, String)
     let discard = disk.discard && !disk.read_only;
     let mut entries = alloc::vec![
         (keys::MAX_RING_PAGE_ORDER, limits.ring_page_order.min(4).to_string()),
+        (keys::MULTI_QUEUE_MAX_QUEUES, MAX_QUEUES.to_string()),
         (keys::FEATURE_BARRIER, flag(true)),
         (keys::FEATURE_FLUSH_CACHE, flag(true)),
         (keys::FEATURE_PERSISTENT, flag(limits.persistent_grants != 0)),
@@ -64,55 +43,85 @@ pub fn advertise(disk: &DiskInfo, limits: &Limits) -> Vec<(&'static str, String)
     entries
 }
 
-/// What the front end published.
+/// A ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RingParams {
-    /// The ring's pages, in order.
+pub struct QueueParams {
+    /// Its pages, in order.
     pub ring: Vec<GrantRef>,
     /// The front end's unbound port.
     pub port: Port,
+}
+
+/// What the front end published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Params {
+    /// Its rings; at least one.
+    pub queues: Vec<QueueParams>,
     /// It keeps its grants in place between requests.
     pub persistent: bool,
 }
 
-impl RingParams {
+impl Params {
     /// Reads the front end's keys through `lookup`.
     ///
     /// # Errors
     /// A key is missing or cannot be understood.
     pub fn parse(mut lookup: impl FnMut(&str) -> Option<String>) -> Result<Self, BadFrontEnd> {
-        let port = Port(required(keys::EVENT_CHANNEL, &mut lookup)?);
+        let lookup = &mut lookup;
         if let Some(value) = lookup(keys::PROTOCOL)
             && !matches!(value.as_str(), keys::PROTOCOL_ARM | "x86_64-abi")
         {
             // The 64-bit x86 layout is the same as Arm's, byte for byte; the 32-bit one is not.
             return Err(BadFrontEnd { key: keys::PROTOCOL.to_string(), value: Some(value) });
         }
-        let persistent = optional::<u32>(keys::FEATURE_PERSISTENT, &mut lookup)?.unwrap_or(0) != 0;
-        let ring = match optional::<u32>(keys::RING_PAGE_ORDER, &mut lookup)? {
-            None => alloc::vec![GrantRef(required(keys::RING_REF, &mut lookup)?)],
-            // A front end that writes an order of 0 may use either name for the one page.
-            Some(0) => match optional(keys::RING_REF, &mut lookup)? {
-                Some(reference) => alloc::vec![GrantRef(reference)],
-                None => alloc::vec![GrantRef(required("ring-ref0", &mut lookup)?)],
-            },
-            Some(order) if order <= 4 => (0..1u32 << order)
-                .map(|page| required(&format!("ring-ref{page}"), &mut lookup).map(GrantRef))
-                .collect::<Result<_, _>>()?,
-            Some(order) => {
-                return Err(BadFrontEnd { key: keys::RING_PAGE_ORDER.to_string(), value: Some(order.to_string()) });
+        let persistent = optional::<u32>(keys::FEATURE_PERSISTENT, lookup)?.unwrap_or(0) != 0;
+        let order = optional::<u32>(keys::RING_PAGE_ORDER, lookup)?;
+        if let Some(order) = order.filter(|order| *order > 4) {
+            return Err(BadFrontEnd { key: keys::RING_PAGE_ORDER.to_string(), value: Some(order.to_string()) });
+        }
+        let queues = match optional::<u32>(keys::MULTI_QUEUE_NUM_QUEUES, lookup)? {
+            // A front end with one ring keeps to the older layout, whether it has heard of several or not.
+            None | Some(1) => alloc::vec![queue("", order, lookup)?],
+            Some(count) if (1..=MAX_QUEUES).contains(&count) => {
+                (0..count).map(|number| queue(&format!("queue-{number}/"), order, lookup)).collect::<Result<_, _>>()?
+            }
+            Some(count) => {
+                let key = keys::MULTI_QUEUE_NUM_QUEUES.to_string();
+                return Err(BadFrontEnd { key, value: Some(count.to_string()) });
             }
         };
-        Ok(Self { ring, port, persistent })
+        Ok(Self { queues, persistent })
     }
+}
+
+/// The ring whose keys begin with `below`.
+fn queue(
+    below: &str,
+    order: Option<u32>,
+    lookup: &mut impl FnMut(&str) -> Option<String>,
+) -> Result<QueueParams, BadFrontEnd> {
+    let port = Port(required(&format!("{below}{}", keys::EVENT_CHANNEL), lookup)?);
+    let only = format!("{below}{}", keys::RING_REF);
+    let ring = match order {
+        None => alloc::vec![GrantRef(required(&only, lookup)?)],
+        // A front end that writes an order of 0 may use either name for the one page.
+        Some(0) => match optional(&only, lookup)? {
+            Some(reference) => alloc::vec![GrantRef(reference)],
+            None => alloc::vec![GrantRef(required(&format!("{only}0"), lookup)?)],
+        },
+        Some(order) => (0..1u32 << order)
+            .map(|page| required(&format!("{only}{page}"), lookup).map(GrantRef))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(QueueParams { ring, port })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(entries: &[(&str, &str)]) -> Result<RingParams, BadFrontEnd> {
-        RingParams::parse(|key| {
+    fn parse(entries: &[(&str, &str)]) -> Result<Params, BadFrontEnd> {
+        Params::parse(|key| {
             let found = entries.iter().find(|(name, _)| *name == key);
             found.map(|(_, value)| value.to_string())
         })
@@ -122,8 +131,8 @@ mod tests {
     fn linux_with_one_ring_page_is_understood() {
         let params =
             parse(&[("ring-ref", "8"), ("event-channel", "9"), ("protocol", "arm-abi"), ("feature-persistent", "1")]);
-        let expected = RingParams { ring: alloc::vec![GrantRef(8)], port: Port(9), persistent: true };
-        assert_eq!(params, Ok(expected));
+        let queue = QueueParams { ring: alloc::vec![GrantRef(8)], port: Port(9) };
+        assert_eq!(params, Ok(Params { queues: alloc::vec![queue], persistent: true }));
     }
 
     #[test]
@@ -136,7 +145,23 @@ mod tests {
             ("ring-ref3", "7"),
             ("event-channel", "1"),
         ]);
-        assert_eq!(params.unwrap().ring, [4, 5, 6, 7].map(GrantRef));
+        assert_eq!(params.unwrap().queues[0].ring, [4, 5, 6, 7].map(GrantRef));
+    }
+
+    #[test]
+    fn linux_with_two_rings_of_two_pages_is_understood() {
+        let params = parse(&[
+            ("multi-queue-num-queues", "2"),
+            ("ring-page-order", "1"),
+            ("queue-0/ring-ref0", "4"),
+            ("queue-0/ring-ref1", "5"),
+            ("queue-0/event-channel", "1"),
+            ("queue-1/ring-ref0", "6"),
+            ("queue-1/ring-ref1", "7"),
+            ("queue-1/event-channel", "2"),
+        ]);
+        let queue = |pages: [u32; 2], port| QueueParams { ring: pages.map(GrantRef).to_vec(), port: Port(port) };
+        assert_eq!(params.unwrap().queues, [queue([4, 5], 1), queue([6, 7], 2)]);
     }
 
     #[test]
@@ -148,6 +173,12 @@ mod tests {
             bad(&[("event-channel", "1"), ("ring-page-order", "31")]),
             "the front end's ring-page-order is \"31\""
         );
+        for count in ["0", "5"] {
+            let said = format!("the front end's multi-queue-num-queues is \"{count}\"");
+            assert_eq!(bad(&[("multi-queue-num-queues", count), ("event-channel", "1"), ("ring-ref", "8")]), said);
+        }
+        let one_of_two = [("queue-0/event-channel", "1"), ("queue-0/ring-ref", "8"), ("multi-queue-num-queues", "2")];
+        assert_eq!(bad(&one_of_two), "the front end has no queue-1/event-channel");
         assert_eq!(
             bad(&[("event-channel", "1"), ("protocol", "x86_32-abi")]),
             "the front end's protocol is \"x86_32-abi\""
@@ -155,17 +186,26 @@ mod tests {
     }
 
     #[test]
-    fn every_key_that_is_asked_for_is_in_the_list() {
-        for order in 0..=4u32 {
-            let _ = RingParams::parse(|key| {
-                assert!(FRONTEND_KEYS.contains(&key), "{key}");
+    fn every_key_that_is_asked_for_is_one_of_the_protocol() {
+        let plain = |key: &str| {
+            let number = |name| key.strip_prefix(name).and_then(|rest: &str| rest.parse::<u32>().ok());
+            matches!(key, keys::EVENT_CHANNEL | keys::RING_REF) || number(keys::RING_REF).is_some_and(|page| page < 16)
+        };
+        let of_device = [keys::PROTOCOL, keys::FEATURE_PERSISTENT, keys::RING_PAGE_ORDER, keys::MULTI_QUEUE_NUM_QUEUES];
+        for (order, count) in (0..=4u32).flat_map(|order| (1..=MAX_QUEUES).map(move |count| (order, count))) {
+            let of_queue: Vec<_> = (0..count).map(|number| format!("queue-{number}/")).collect();
+            let params = Params::parse(|key| {
+                let below = of_queue.iter().find_map(|queue| key.strip_prefix(queue.as_str()));
+                let known = below.map_or_else(|| plain(key) && count == 1, |key| plain(key) && count > 1);
+                assert!(known || of_device.contains(&key), "{key}");
                 match key {
                     keys::PROTOCOL => None,
                     keys::RING_PAGE_ORDER => Some(order.to_string()),
+                    keys::MULTI_QUEUE_NUM_QUEUES => Some(count.to_string()),
                     _ => Some("1".to_string()),
                 }
-            })
-            .unwrap();
+            });
+            assert_eq!(params.unwrap().queues.len(), count as usize);
         }
     }
 }

@@ -11,7 +11,7 @@ use hypercall_abi::ring;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::memory::Memory;
-use crate::RingParams;
+use crate::QueueParams;
 
 /// One direction of an event channel.
 #[derive(Default)]
@@ -63,10 +63,12 @@ pub fn channel() -> (Wire, Wire) {
     (near, Wire { out: b, into: a })
 }
 
-/// The front end of a well-behaved guest. Its ring is in the first pages.
+/// The front end of a well-behaved guest.
 pub struct Front {
     pub memory: Rc<Memory>,
     pub port: Wire,
+    /// The ring's pages are in a row.
+    first_page: u32,
     ring_pages: u32,
     slots: u32,
     req_prod: u32,
@@ -74,12 +76,13 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn new(memory: &Rc<Memory>, port: Wire, ring_pages: u32) -> Self {
-        memory.write_u32(0, ring::REQ_EVENT, 1);
-        memory.write_u32(0, ring::RSP_EVENT, 1);
+    pub fn new(memory: &Rc<Memory>, port: Wire, first_page: u32, ring_pages: u32) -> Self {
+        memory.write_u32(first_page, ring::REQ_EVENT, 1);
+        memory.write_u32(first_page, ring::RSP_EVENT, 1);
         Self {
             memory: Rc::clone(memory),
             port,
+            first_page,
             ring_pages,
             slots: ring::slots(ring_pages as usize, SLOT_SIZE),
             req_prod: 0,
@@ -87,8 +90,9 @@ impl Front {
         }
     }
 
-    pub fn params(&self, persistent: bool) -> RingParams {
-        RingParams { ring: (0..self.ring_pages).map(GrantRef).collect(), port: Port(1), persistent }
+    pub fn params(&self) -> QueueParams {
+        let pages = self.first_page..self.first_page + self.ring_pages;
+        QueueParams { ring: pages.map(GrantRef).collect(), port: Port(1) }
     }
 
     pub fn slots(&self) -> u32 {
@@ -99,19 +103,19 @@ impl Front {
         ring::free_requests(self.slots, self.req_prod, self.rsp_cons)
     }
 
-    /// Writes a request into the next slot; the ring's pages are the guest's first, so its bytes are in a row.
+    /// Writes a request into the next slot.
     pub fn put(&mut self, request: &[u8]) {
         assert!(self.free() != 0);
         let at = ring::slot_offset(self.req_prod, self.slots, SLOT_SIZE);
-        self.memory.write(0, at, request);
+        self.memory.write(self.first_page, at, request);
         self.req_prod = self.req_prod.wrapping_add(1);
     }
 
     /// Publishes what was put, and notifies if the back end asked for it.
     pub fn push(&self) {
-        let old = self.memory.read_u32(0, ring::REQ_PROD);
-        self.memory.write_u32(0, ring::REQ_PROD, self.req_prod);
-        if ring::must_notify(old, self.req_prod, self.memory.read_u32(0, ring::REQ_EVENT)) {
+        let old = self.memory.read_u32(self.first_page, ring::REQ_PROD);
+        self.memory.write_u32(self.first_page, ring::REQ_PROD, self.req_prod);
+        if ring::must_notify(old, self.req_prod, self.memory.read_u32(self.first_page, ring::REQ_EVENT)) {
             self.port.notify();
         }
     }
@@ -120,14 +124,14 @@ impl Front {
     pub async fn response(&mut self) -> Response {
         loop {
             for _ in 0..2 {
-                let prod = self.memory.read_u32(0, ring::RSP_PROD);
+                let prod = self.memory.read_u32(self.first_page, ring::RSP_PROD);
                 if ring::unconsumed_responses(prod, self.rsp_cons, self.req_prod).unwrap() != 0 {
                     let at = ring::slot_offset(self.rsp_cons, self.slots, SLOT_SIZE);
                     self.rsp_cons = self.rsp_cons.wrapping_add(1);
-                    let bytes = self.memory.read(0, at, size_of::<Response>());
+                    let bytes = self.memory.read(self.first_page, at, size_of::<Response>());
                     return Response::read_from_bytes(&bytes).unwrap();
                 }
-                self.memory.write_u32(0, ring::RSP_EVENT, self.rsp_cons.wrapping_add(1));
+                self.memory.write_u32(self.first_page, ring::RSP_EVENT, self.rsp_cons.wrapping_add(1));
             }
             self.port.wait().await;
         }

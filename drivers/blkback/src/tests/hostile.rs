@@ -14,8 +14,8 @@ use driver_api::MapError;
 use super::front::{channel, direct, indirect, slot_of, whole};
 use super::memory::{GuestGrants, Memory};
 use super::ram_disk::RamDisk;
-use super::world::{Options, device};
-use crate::{BackEnd, ConnectError, End, Limits};
+use super::world::{Options, device, queues};
+use crate::{BackEnd, ConnectError, End, Limits, Params, QueueParams};
 
 const ERROR: i16 = BlkStatus::Error as i16;
 const UNSUPPORTED: i16 = BlkStatus::OpNotSupp as i16;
@@ -149,9 +149,10 @@ fn a_slot_that_changes_after_it_was_taken_changes_nothing() {
 fn a_guest_that_only_makes_bad_requests_does_not_keep_the_executor() {
     let (memory, (near, far)) = (Memory::new(), channel());
     let disk = Rc::new(RamDisk::new(&memory, 64));
-    let mut front = super::front::Front::new(&memory, near, 1);
-    let params = front.params(false);
-    let back_end = BackEnd::connect(GuestGrants(Rc::clone(&memory)), far, disk, &params, Limits::default()).unwrap();
+    let mut front = super::front::Front::new(&memory, near, 0, 1);
+    let params = Params { queues: vec![front.params()], persistent: false };
+    let back_end =
+        BackEnd::connect(GuestGrants(Rc::clone(&memory)), vec![far], disk, &params, Limits::default()).unwrap();
     let control = back_end.control();
     let turns = std::cell::Cell::new(0);
     super::world::run_tasks(vec![
@@ -194,18 +195,43 @@ fn an_event_storm_without_requests_lets_others_run() {
 }
 
 #[test]
+fn a_producer_beyond_one_of_two_rings_ends_both_and_what_was_taken_is_answered() {
+    let outcome = queues(
+        Options::default(),
+        2,
+        |disk| disk.delays = vec![5],
+        async |fronts, _| {
+            let [good, bad] = fronts else { panic!("there are two rings") };
+            good.put(direct(1, BlkOp::Write, 0, &[100]).as_bytes());
+            good.push();
+            yield_now().await;
+            bad.memory.write_u32(1, ring::REQ_PROD, 33);
+            bad.port.out.send_raw();
+            assert_eq!(good.response().await.id, 1);
+            good.put(direct(2, BlkOp::Write, 0, &[100]).as_bytes());
+            good.push();
+            good.port.out.send_raw();
+            for _ in 0..20 {
+                yield_now().await;
+            }
+        },
+    );
+    assert_eq!(outcome.end, End::Broken);
+    assert_eq!(outcome.control.stats().wr_req, 1);
+}
+
+#[test]
 fn a_ring_that_cannot_be_mapped_leaves_nothing_mapped() {
     let connect = |ring: Vec<u32>, granted: bool| {
         let (memory, (_, far)) = (Memory::new(), channel());
         memory.grant(1, granted, granted);
         let disk = Rc::new(RamDisk::new(&memory, 64));
-        let params = crate::RingParams {
-            ring: ring.into_iter().map(GrantRef).collect(),
-            port: hypercall_abi::ids::Port(1),
-            persistent: false,
-        };
+        let port = hypercall_abi::ids::Port(1);
+        // Behind one that can be mapped.
+        let queues = [vec![2], ring].map(|ring| QueueParams { ring: ring.into_iter().map(GrantRef).collect(), port });
+        let params = Params { queues: queues.to_vec(), persistent: false };
         let grants = GuestGrants(Rc::clone(&memory));
-        let result = BackEnd::connect(grants, far, disk, &params, Limits::default());
+        let result = BackEnd::connect(grants, vec![far.clone(), far], disk, &params, Limits::default());
         let error = result.err();
         assert_eq!(memory.mapped(), 0);
         error

@@ -5,7 +5,7 @@ use hypercall_abi::ids::GrantRef;
 use zerocopy::IntoBytes;
 
 use super::front::{direct, indirect, slot_of, whole};
-use super::world::{Options, device};
+use super::world::{Options, device, queues};
 use crate::{End, Limits};
 
 const OK: i16 = BlkStatus::Okay as i16;
@@ -122,6 +122,64 @@ fn a_disk_in_memory_is_copied_to_and_from_and_no_page_is_mapped() {
     );
     assert_eq!(outcome.control.stats().errors, 3);
     assert!(outcome.disk.log.borrow().is_empty());
+}
+
+#[test]
+fn rings_are_served_beside_each_other_and_share_the_disk_the_grants_and_the_bounds() {
+    let options = Options {
+        ring_pages: 2,
+        persistent: true,
+        limits: Limits { in_flight: 8, ..Limits::default() },
+        ..Options::default()
+    };
+    let outcome = queues(
+        options,
+        4,
+        |disk| disk.delays = vec![9, 3, 7, 5],
+        async |fronts, control| {
+            for (front, number) in fronts.iter_mut().zip(0u32..) {
+                for n in 0..8u32 {
+                    let sector = u64::from(number * 8 + n) * 8;
+                    // The last page is every ring's.
+                    let page = if n == 7 { 400 } else { 100 + number * 8 + n };
+                    front.put(direct(n.into(), BlkOp::Write, sector, &[page]).as_bytes());
+                }
+                front.push();
+            }
+            let mut most = 0;
+            for front in fronts.iter_mut() {
+                let mut ids = Vec::new();
+                for _ in 0..8 {
+                    most = most.max(control.stats().in_flight);
+                    ids.push(front.response().await.id);
+                }
+                ids.sort_unstable();
+                assert_eq!(ids, (0..8).collect::<Vec<_>>(), "each ring has the answers to its own requests");
+            }
+            assert!((3..=8).contains(&most), "{most} requests were in flight at a time");
+        },
+    );
+    let stats = outcome.control.stats();
+    assert_eq!((stats.wr_req, stats.errors, stats.in_flight, stats.persistent), (32, 0, 0, 29));
+    assert_eq!(outcome.end, End::Stopped);
+}
+
+#[test]
+fn a_barrier_waits_for_its_own_ring_alone() {
+    let outcome = queues(
+        Options::default(),
+        2,
+        |disk| disk.delays = vec![40, 1, 1, 1],
+        async |fronts, _| {
+            let [slow, other] = fronts else { panic!("there are two rings") };
+            slow.put(direct(1, BlkOp::Write, 0, &[100]).as_bytes());
+            slow.push();
+            assert_eq!(other.ask(direct(2, BlkOp::WriteBarrier, 8, &[101])).await, OK);
+            assert_eq!(slow.memory.read_u32(0, hypercall_abi::ring::RSP_PROD), 0, "the first write runs still");
+            assert_eq!(slow.response().await.id, 1);
+        },
+    );
+    assert_eq!(outcome.control.stats().wr_req, 2);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::task::{Context, Wake, Waker};
 use super::front::{Front, channel};
 use super::memory::{GuestGrants, Memory};
 use super::ram_disk::RamDisk;
-use crate::{BackEnd, Control, End, Limits};
+use crate::{BackEnd, Control, End, Limits, Params};
 
 struct Flag(AtomicBool);
 
@@ -66,22 +66,41 @@ pub fn device(
     prepare: impl FnOnce(&mut RamDisk),
     script: impl AsyncFnOnce(&mut Front, &Control),
 ) -> Outcome {
+    queues(options, 1, prepare, async |fronts, control| {
+        if let [front] = fronts {
+            script(front, control).await;
+        }
+    })
+}
+
+/// The same with `count` rings, which are in the first pages.
+pub fn queues(
+    options: Options,
+    count: u32,
+    prepare: impl FnOnce(&mut RamDisk),
+    script: impl AsyncFnOnce(&mut [Front], &Control),
+) -> Outcome {
     let memory = Memory::new();
-    let (near, far) = channel();
-    let mut front = Front::new(&memory, near, options.ring_pages.max(1));
+    let ring_pages = options.ring_pages.max(1);
+    let (mut fronts, mut ports) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let (near, far) = channel();
+        fronts.push(Front::new(&memory, near, number * ring_pages, ring_pages));
+        ports.push(far);
+    }
     let mut disk = RamDisk::new(&memory, if options.sectors == 0 { 4096 } else { options.sectors });
     prepare(&mut disk);
     let disk = Rc::new(disk);
-    let params = front.params(options.persistent);
+    let params = Params { queues: fronts.iter().map(Front::params).collect(), persistent: options.persistent };
     let grants = GuestGrants(Rc::clone(&memory));
-    let back_end = BackEnd::connect(grants, far, Rc::clone(&disk), &params, options.limits).unwrap();
+    let back_end = BackEnd::connect(grants, ports, Rc::clone(&disk), &params, options.limits).unwrap();
     let control = back_end.control();
     let end = Cell::new(None);
     let near_control = Rc::clone(&control);
     run_tasks(vec![
         Box::pin(async { end.set(Some(back_end.run().await)) }),
         Box::pin(async {
-            script(&mut front, &near_control).await;
+            script(&mut fronts, &near_control).await;
             near_control.stop();
         }),
     ]);

@@ -59,6 +59,8 @@ fn with_vcpus(lab: &Lab, vcpus: u32) -> Result<()> {
     inside(&mut machine, &format!("dmesg | grep 'Using {abi} ABI'"))?;
     ensure!(said.contains(&format!("{vcpus} vCPU")), "the guest counts other vCPUs:\n{said}");
     ensure!(said.contains("/dev/xvda is mounted"), "the guest has no disk:\n{said}");
+    // Each of its vCPUs has a ring of the disk to itself.
+    inside(&mut machine, &format!("[ $(ls /sys/block/xvda/mq | wc -l) = {vcpus} ]"))?;
     inside(&mut machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=64 2>/dev/null")?;
     inside(&mut machine, "cp /tmp/data /mnt/data && sync && umount /mnt && mount -t ext4 /dev/xvda /mnt")?;
     inside(&mut machine, "cmp /tmp/data /mnt/data")?;

@@ -1,0 +1,221 @@
+//! One ring of a block device: takes requests off it, keeps many in flight, answers as they finish.
+
+use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
+use core::task::Poll;
+
+use driver_api::{BackRing, Disk, End, EventPort, Grants, SharedPage};
+use embassy_futures::yield_now;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use hypercall_abi::blkif::{Request, Response};
+use hypercall_abi::ring::RingOverflow;
+
+use crate::back_end::{Control, Limits};
+use crate::request::{Parsed, parse};
+use crate::serve::Server;
+
+/// Requests and events handled before the executor gets a turn.
+const BUDGET: usize = 64;
+
+/// A ring with its event channel.
+pub struct Queue<P, E> {
+    intake: Intake<P>,
+    port: E,
+}
+
+impl<P: SharedPage, E: EventPort> Queue<P, E> {
+    /// Takes over a ring; the limits are its own part of the device's.
+    pub fn new(ring: BackRing<P, Request, Response>, port: E, limits: Limits) -> Self {
+        Self { intake: Intake::new(ring, limits), port }
+    }
+
+    /// Serves the ring until the host stops it or the front end breaks it. Returns its pages, to be unmapped.
+    pub async fn serve<G, D>(self, server: &Server<G, D>, control: &Control) -> (End, Vec<P>)
+    where
+        G: Grants<Page = P>,
+        D: Disk,
+    {
+        let Self { mut intake, port } = self;
+        let mut in_flight = FuturesUnordered::new();
+        let mut finished = Vec::new();
+        // This ring's part of the requests in flight that the device counts.
+        let mut counted = 0;
+        let mut spent = 0;
+        loop {
+            while !in_flight.is_empty()
+                && let Some(Some(done)) = in_flight.next().now_or_never()
+            {
+                finished.push(done);
+            }
+            if !finished.is_empty() {
+                server.retire(&mut finished, |response| intake.ring.put(&response));
+            }
+            if control.is_stopped() {
+                intake.end(End::Stopped);
+            }
+            let before = spent;
+            while spent < BUDGET
+                && let Some(request) = intake.next(in_flight.len())
+            {
+                match server.execute_at_once(&request) {
+                    Some(response) => intake.ring.put(&response),
+                    None => in_flight.push(server.execute(request)),
+                }
+                spent += 1;
+            }
+            if intake.ring.publish() {
+                control.count(|stats| stats.notifications += 1);
+                port.notify();
+            }
+            let running = in_flight.len();
+            control.count(|stats| {
+                stats.oo_req += u64::from(running >= intake.limit);
+                let running = u32::try_from(running).unwrap_or(u32::MAX);
+                stats.in_flight = stats.in_flight.saturating_sub(counted).saturating_add(running);
+                counted = running;
+            });
+            if let Some(end) = intake.ended(running) {
+                return (end, intake.ring.into_pages());
+            }
+            if spent >= BUDGET {
+                // A front end whose requests are all refused, or that sends events without end, must not keep
+                // the executor from everybody else.
+                spent = 0;
+                yield_now().await;
+            } else if spent == before && !intake.finds_more(running) {
+                // Even without anything to do this counts, for an event may have come already.
+                spent += 1;
+                let listen = intake.wants_more(running);
+                if wait(&mut in_flight, &mut finished, listen, &port, control).await {
+                    spent = 0;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a completion (which goes to `finished`), an event or a stop; says whether it had to wait at all.
+async fn wait<F: Future>(
+    in_flight: &mut FuturesUnordered<F>,
+    finished: &mut Vec<F::Output>,
+    listen: bool,
+    port: &impl EventPort,
+    control: &Control,
+) -> bool {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if !in_flight.is_empty()
+            && let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx)
+        {
+            finished.push(done);
+            return Poll::Ready(());
+        }
+        let woken = (listen && port.poll_event(cx).is_ready()) || control.poll_stopped(cx).is_ready();
+        waited |= !woken;
+        if woken { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waited
+}
+
+/// What a barrier makes newer requests wait for.
+enum Hold {
+    /// Nothing.
+    None,
+    /// The barrier was taken and waits until everything older is complete.
+    Until(Parsed),
+    /// The barrier runs, alone.
+    Running,
+}
+
+/// Decides which request starts next, if any may.
+struct Intake<P> {
+    ring: BackRing<P, Request, Response>,
+    limit: usize,
+    max_indirect: usize,
+    hold: Hold,
+    end: Option<End>,
+}
+
+impl<P: SharedPage> Intake<P> {
+    fn new(ring: BackRing<P, Request, Response>, limits: Limits) -> Self {
+        Self {
+            limit: limits.in_flight.clamp(1, ring.slots().max(1) as usize),
+            max_indirect: usize::from(limits.indirect_segments),
+            ring,
+            hold: Hold::None,
+            end: None,
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// How the device ended, once nothing runs and nothing is held back.
+    fn ended(&self, running: usize) -> Option<End> {
+        match self.hold {
+            Hold::Until(_) => None,
+            Hold::None | Hold::Running => self.end.filter(|_| running == 0),
+        }
+    }
+
+    /// Whether another request could be started if the ring had one.
+    fn wants_more(&self, running: usize) -> bool {
+        self.end.is_none() && matches!(self.hold, Hold::None) && running < self.limit
+    }
+
+    /// The request to start now, while `running` others are in flight.
+    fn next(&mut self, running: usize) -> Option<Parsed> {
+        if running == 0 {
+            match core::mem::replace(&mut self.hold, Hold::None) {
+                Hold::Until(request) => {
+                    self.hold = Hold::Running;
+                    return Some(request);
+                }
+                Hold::None | Hold::Running => {}
+            }
+        }
+        if !self.wants_more(running) {
+            return None;
+        }
+        let request = match self.take() {
+            Ok(request) => request?,
+            Err(RingOverflow) => {
+                self.end(End::Broken);
+                return None;
+            }
+        };
+        if !request.command.is_ok_and(|command| command.is_barrier()) {
+            return Some(request);
+        }
+        if running == 0 {
+            self.hold = Hold::Running;
+            return Some(request);
+        }
+        self.hold = Hold::Until(request);
+        None
+    }
+
+    fn take(&mut self) -> Result<Option<Parsed>, RingOverflow> {
+        if self.ring.pending()? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(parse(&self.ring.take(), self.max_indirect)))
+    }
+
+    /// Asks for an event at the next request, if one could be started; true if there is something to do without one.
+    fn finds_more(&mut self, running: usize) -> bool {
+        if !self.wants_more(running) {
+            return false;
+        }
+        match self.ring.final_check() {
+            Ok(found) => found > 0,
+            Err(RingOverflow) => {
+                self.end(End::Broken);
+                true
+            }
+        }
+    }
+}
