@@ -74,6 +74,8 @@ pub struct State {
     pub read_only: BTreeSet<u64>,
     /// What the next compare-and-swaps at an address find changed by a guest, one value each.
     pub interference: BTreeMap<u64, VecDeque<u32>>,
+    /// A word of memory that is looked at while bytes are copied from frame to frame, and what was there each time.
+    pub watched: (Option<Pa>, Vec<u32>),
     /// The pCPU that this thread plays.
     pub pcpu: PcpuId,
     /// pCPUs that are up.

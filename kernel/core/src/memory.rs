@@ -33,19 +33,18 @@ const MAX_EXTENT_ORDER: u32 = 9;
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match MemoryOp::try_from(call.arg32(0) & MEMOP_CMD_MASK).map_err(XenError::from)? {
-        MemoryOp::PopulatePhysmap => extents(call, |domain, _, ipa, order| give(domain, ipa, order)),
+        MemoryOp::PopulatePhysmap => extents(call, |domain, _, ipa, order| match order {
+            0 => give_page(domain, ipa),
+            _ => give(domain, ipa, order),
+        }),
         MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| {
-            (0..1 << order).try_for_each(|n| take(domain, removal, ipa.add(n * PAGE_SIZE), true))
+            (0..1 << order).try_for_each(|n| take_back(domain, removal, ipa.add(n * PAGE_SIZE)))
         }),
         // Frames without a place are of no use to a domain whose map is ours.
         MemoryOp::IncreaseReservation => extents(call, |_, _, _, _| Err(XenError::NoMem)),
         MemoryOp::AddToPhysmap => add(call),
         MemoryOp::AddToPhysmapBatch => add_batch(call),
-        MemoryOp::RemoveFromPhysmap => {
-            let arg: RemoveFromPhysmap = call.read(1)?;
-            empty(call.target(arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
-            Ok(0)
-        }
+        MemoryOp::RemoveFromPhysmap => remove(call),
         MemoryOp::MaximumRamPage => Ok(H::frames().end().number()),
         MemoryOp::CurrentReservation => ask(call, |domain| domain.quota.owned()),
         MemoryOp::MaximumReservation => ask(call, |domain| domain.quota.max()),
@@ -55,6 +54,15 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     }
 }
 
+/// `XENMEM_remove_from_physmap`.
+#[inline(never)]
+fn remove<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
+    let arg: RemoveFromPhysmap = call.read(1)?;
+    empty(call.target(arg.domid, &mut None)?, place(arg.gpfn, 0)?)?;
+    Ok(0)
+}
+
+#[inline(never)]
 fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> CallResult {
     let arg: DomainArg = call.read(1)?;
     Ok(number(call.target(arg.domid, &mut None)?))
@@ -89,6 +97,8 @@ fn place(gfn: Gfn, order: u32) -> Result<Ipa, XenError> {
 }
 
 /// Changes the extents of a list until one fails.
+// Apart, like the other calls, so that each saves the registers that it uses itself.
+#[inline(never)]
 fn extents<H: Hw>(
     call: &mut Call<'_, H>,
     mut change: impl FnMut(&Domain<H>, &mut Removal<'_, H>, Ipa, u32) -> Result<(), XenError>,
@@ -112,6 +122,7 @@ fn extents<H: Hw>(
 }
 
 /// `XENMEM_add_to_physmap`.
+#[inline(never)]
 fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let arg: AddToPhysmap = call.read(1)?;
     let mut other = None;
@@ -123,6 +134,7 @@ fn add<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `XENMEM_add_to_physmap_batch`.
+#[inline(never)]
 fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let arg: AddToPhysmapBatch = call.read(1)?;
     let mut other = None;
@@ -180,27 +192,31 @@ fn add_one<H: Hw>(
 /// Puts a page at `ipa` in place of what is there. RAM that is there goes back, as if ballooned out.
 fn replace<H: Hw>(domain: &Domain<H>, ipa: Ipa, pa: Pa, kind: MapKind) -> Result<(), XenError> {
     match empty(domain, ipa) {
-        Ok(()) | Err(XenError::NoEnt) => domain.p2m.map(ipa, pa, 1, kind),
+        Ok(()) | Err(XenError::NoEnt) => domain.p2m.map_page(ipa, pa, kind),
         Err(error) => Err(error),
     }
 }
 
+/// Empties the place at `ipa`. RAM goes back, mapped grants go by their handles, and devices not at all.
 fn empty<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
-    take(domain, &mut domain.p2m.removal(), ipa, false)
+    domain.p2m.removal().take(ipa, |Mapping { pa, kind }| match kind {
+        MapKind::Ram => withdraw(domain, pa),
+        MapKind::Foreign => Ok(Some(H::frames().kept(pa))),
+        MapKind::Shared => Ok(None),
+        MapKind::GrantRw | MapKind::GrantRo | MapKind::Device => Err(XenError::Busy),
+    })
 }
 
-/// Empties the place at `ipa`; if it is to be RAM that is there, of nothing else. RAM goes back once no TLB knows it and
-/// nobody uses it, mapped grants go by their handles, and devices not at all.
-#[inline]
-fn take<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa, ram: bool) -> Result<(), XenError> {
-    removal.take(ipa, |Mapping { pa, kind }| match kind {
-        MapKind::Ram => H::frames().withdraw(pa, domain.id).map(Some).ok_or(XenError::Busy),
-        MapKind::Foreign if !ram => Ok(Some(H::frames().kept(pa))),
-        MapKind::Shared if !ram => Ok(None),
-        MapKind::Foreign | MapKind::Shared | MapKind::GrantRw | MapKind::GrantRo | MapKind::Device => {
-            Err(XenError::Busy)
-        }
-    })
+/// Takes back the RAM at `ipa`, and nothing else that may be there.
+#[inline(always)]
+fn take_back<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa) -> Result<(), XenError> {
+    removal.take(ipa, |found| if found.kind == MapKind::Ram { withdraw(domain, found.pa) } else { Err(XenError::Busy) })
+}
+
+/// RAM goes back once no TLB knows it and nobody uses it.
+#[inline(always)]
+fn withdraw<H: Hw>(domain: &Domain<H>, pa: Pa) -> Result<Option<FrameRef>, XenError> {
+    H::frames().withdraw(pa, domain.id).map(Some).ok_or(XenError::Busy)
 }
 
 /// Gives `pages` pages from `ipa` to a domain that is being built, in the largest blocks that are aligned, wanted,
@@ -230,6 +246,14 @@ fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u32) -> Result<(), XenError>
     H::zero_to_poc(block, pages * PAGE_SIZE);
     let mapped = domain.p2m.map(ipa, block, pages, MapKind::Ram);
     mapped.inspect_err(|_| (0..pages).for_each(|n| H::frames().put(block.add(n * PAGE_SIZE))))
+}
+
+/// The same for one page.
+#[inline(always)]
+fn give_page<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
+    let page = H::frames().alloc_page(domain.id, FrameKind::Ram)?;
+    H::zero_to_poc(page, PAGE_SIZE);
+    domain.p2m.map_page(ipa, page, MapKind::Ram).inspect_err(|_| H::frames().put(page))
 }
 
 /// Copies `count` bytes between the caller's memory at `va` and the domain's at `ipa`, which it reads or writes as

@@ -38,6 +38,7 @@ impl State {
             unmapped: BTreeSet::new(),
             read_only: BTreeSet::new(),
             interference: BTreeMap::new(),
+            watched: (None, Vec::new()),
             pcpu: PcpuId(0),
             online: 1,
             now: 1_000_000,

@@ -26,6 +26,9 @@ impl Memory for Fake {
         assert!(bytes <= to.left_in_page() && bytes <= from.left_in_page(), "a copy leaves its page");
         with(|s| {
             s.counts.copied += bytes;
+            if let Some(at) = s.watched.0 {
+                s.watched.1.push(s.arena.load32(at));
+            }
             s.arena.copy(to, from, bytes);
         });
     }

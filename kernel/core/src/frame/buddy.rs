@@ -33,15 +33,17 @@ impl Buddy {
         Buddy { entries, root: (entries.first >> order << order, order), resting: Vec::new(), free: 0, total: 0 }
     }
 
-    /// Takes `pages` frames in a row, the lowest that there are, aligned to their number rounded up to a power of two. Their
-    /// states are for the caller to set.
+    /// Takes a page that rests, if one does. Its state is for the caller to set.
+    #[inline]
+    pub(super) fn rested(&mut self) -> Option<u64> {
+        let page = self.resting.pop()?;
+        self.free -= 1;
+        Some(page)
+    }
+
+    /// Takes `pages` frames in a row, the lowest that there are in the tree, aligned to their number rounded up to a power
+    /// of two. Their states are for the caller to set.
     pub(super) fn alloc(&mut self, pages: u32) -> Option<u64> {
-        if pages == 1
-            && let Some(page) = self.resting.pop()
-        {
-            self.free -= 1;
-            return Some(page);
-        }
         let order = pages.checked_next_power_of_two()?.trailing_zeros();
         let number = self.take(order).or_else(|| {
             // Resting pages may be what keeps a larger block apart; there are few.

@@ -177,10 +177,35 @@ impl FrameTable {
     /// reference of its own and is returned on its own. The contents are whatever the last owner left: the caller
     /// overwrites them. `ENOMEM` if no such block is left, for anybody or for this owner.
     pub fn alloc(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<Pa, XenError> {
+        if pages == 1 {
+            return self.alloc_page(owner, kind);
+        }
         let (quota, live) = (self.quota(owner), State::live(owner, kind));
         if !quota.charge(live.is_ram(), pages.into()) {
             return Err(XenError::NoMem);
         }
+        self.alloc_charged(quota, live, pages)
+    }
+
+    /// The same for one frame, in few steps if one was freed lately.
+    #[inline]
+    pub fn alloc_page(&self, owner: DomId, kind: FrameKind) -> Result<Pa, XenError> {
+        let (quota, live) = (self.quota(owner), State::live(owner, kind));
+        if !quota.charge(live.is_ram(), 1) {
+            return Err(XenError::NoMem);
+        }
+        let rested = self.buddy.lock().rested();
+        match rested.and_then(|number| Some((number, self.entries.at(number)?))) {
+            Some((number, entry)) => {
+                entry.state.store(live.0, Ordering::Release);
+                Ok(Pa::from_number(number))
+            }
+            None => self.alloc_charged(quota, live, 1),
+        }
+    }
+
+    #[cold]
+    fn alloc_charged(&self, quota: &Quota, live: State, pages: u32) -> Result<Pa, XenError> {
         let Some(number) = self.buddy.lock().alloc(pages) else {
             quota.refund(live.is_ram(), pages.into());
             return Err(XenError::NoMem);

@@ -120,6 +120,28 @@ fn pages_of_a_block_return_one_by_one_and_join_again() {
 }
 
 #[test]
+fn pages_freed_lately_are_taken_first_and_count_as_free_until_then() {
+    let table = table(256);
+    let pages: Vec<Pa> = (0..100).map(|_| table.alloc_page(A, FrameKind::Ram).unwrap()).collect();
+    for (n, page) in (1..).zip(&pages) {
+        table.put(*page);
+        assert_eq!((table.free_pages(), table.quota(A).owned()), (156 + n, 100 - n));
+        assert_eq!(table.kind(*page), FrameKind::Free);
+        assert!(table.get(*page, A).is_none());
+    }
+    table.quota(B).set_max(1);
+    let again = table.alloc_page(B, FrameKind::Ram).unwrap();
+    assert_eq!((table.owner(again), table.references(again), table.free_pages()), (B, 1, 255));
+    assert_eq!(again, pages[63], "as many rest");
+    assert_eq!(table.alloc_page(B, FrameKind::Ram), Err(XenError::NoMem));
+    assert_eq!(table.free_pages(), 255, "a refusal costs nothing");
+    table.put(again);
+    // Those that rest join with the others when they are what is missing.
+    assert_eq!(table.alloc(A, FrameKind::Ram, 256), Ok(BASE));
+    assert_eq!(table.free_pages(), 0);
+}
+
+#[test]
 fn one_gibibyte_is_a_block() {
     let table = table(1 << 18);
     assert_eq!(table.alloc(A, FrameKind::Ram, 1 << 18), Ok(BASE));

@@ -41,6 +41,7 @@ fn named_by(handle: GrantHandle, near: Ipa) -> (GrantRef, Ipa) {
 }
 
 /// `GNTTABOP_map_grant_ref`.
+#[inline(never)]
 pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     batch(call, offset_of!(MapGrantRef, status), |call, arg: &mut MapGrantRef| {
         if arg.flags & (GNTMAP_HOST_MAP | GNTMAP_DEVICE_MAP) == 0 {
@@ -56,7 +57,7 @@ pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
         let write = arg.flags & GNTMAP_READONLY == 0;
         let used = Use::begin(call, arg.dom, arg.gref, write)?;
-        call.domain.p2m.map(ipa, used.frame, 1, kind(write)).map_err(|_| GrantStatus::GeneralError)?;
+        call.domain.p2m.map_page(ipa, used.frame, kind(write)).map_err(|_| GrantStatus::GeneralError)?;
         arg.handle = handle(arg.gref, ipa);
         arg.dev_bus_addr = used.frame.raw();
         used.keep();
@@ -65,6 +66,7 @@ pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
+#[inline(never)]
 pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let mut removal = call.domain.p2m.removal();
     batch(call, offset_of!(UnmapGrantRef, status), |call, arg: &mut UnmapGrantRef| {
@@ -92,6 +94,7 @@ pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `GNTTABOP_unmap_and_replace`, whose structure is the same: page tables of x86 only.
+#[inline(never)]
 pub(super) fn unmap_and_replace<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     batch(call, offset_of!(UnmapGrantRef, status), |_, _: &mut UnmapGrantRef| Err(GrantStatus::GeneralError))
 }

@@ -4,8 +4,8 @@
 //! beside it that only we see. A use holds a reference on the frame, so the page outlives its granter for as long as
 //! a peer has it mapped. What is mapped stands in the mapper's stage 2 and nowhere else.
 //!
-//! Locks: a domain's table has one; no two of them are held together. It comes before the p2m's, and nothing is
-//! copied under it.
+//! Locks: a domain's table has one; no two of them are held together. It comes before the p2m's. At most a page is copied
+//! under it, where counting a use would take longer.
 
 mod copy;
 mod map;
@@ -26,7 +26,7 @@ use crate::hypercall::{Call, CallResult, Stop};
 pub use map::end_mapping;
 pub use table::{GrantTable, frame_to_map, seed};
 
-/// `grant_table_op(cmd, array, count)`.
+/// `grant_table_op(cmd, array, count)`. Each command is a function of its own, which saves the registers that it uses.
 #[inline(never)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let op = GrantOp::try_from(call.arg32(0)).map_err(XenError::from)?;

@@ -18,6 +18,7 @@ use crate::hw::Hw;
 use crate::hypercall::{Call, CallResult};
 
 /// `GNTTABOP_setup_table`: grows the table, and says where its pages are mapped.
+#[inline(never)]
 pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     each(call, 0, |call, arg: &mut SetupTable| {
         let wanted = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
@@ -35,6 +36,7 @@ pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `GNTTABOP_query_size`.
+#[inline(never)]
 pub(super) fn query_size<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     each(call, 0, |call, arg: &mut QuerySize| {
         let size = subject(call, arg.dom, &mut None).map(|domain| domain.grants.lock().size());
@@ -57,6 +59,7 @@ fn subject<'a, H: Hw>(
 }
 
 /// `GNTTABOP_set_version`: there is only version 1.
+#[inline(never)]
 pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     each(call, 0, |_, arg: &mut SetVersion| match arg.version {
         1 => Ok(()),
@@ -66,6 +69,7 @@ pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `GNTTABOP_get_version`.
+#[inline(never)]
 pub(super) fn get_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     each(call, 0, |call, arg: &mut GetVersion| {
         arg.version = 1;
@@ -74,6 +78,7 @@ pub(super) fn get_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `GNTTABOP_swap_grant_ref`: exchanges two entries of the caller that nobody uses.
+#[inline(never)]
 pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     batch(call, offset_of!(SwapGrantRef, status), |call, arg: &mut SwapGrantRef| {
         let table = call.domain.grants.lock();
@@ -84,6 +89,7 @@ pub(super) fn swap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 /// `GNTTABOP_cache_flush`: a back end cleans the caches over a page that a device without coherency will use.
+#[inline(never)]
 pub(super) fn cache_flush<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     each(call, size_of::<CacheFlush>(), |call, arg: &mut CacheFlush| {
         let end = u64::from(arg.offset) + u64::from(arg.length);

@@ -134,6 +134,13 @@ struct Counts {
 }
 
 impl Counts {
+    /// With one use more.
+    fn with(mut self, user: DomId, write: bool, frame: Pa) -> Self {
+        self.uses[usize::from(write)] += 1;
+        // The hypervisor's address space has 40 bits, so the number of a frame fits.
+        Counts { user, frame: u32::try_from(frame.number()).unwrap_or(u32::MAX), ..self }
+    }
+
     fn frame(self) -> Pa {
         Pa::from_number(u64::from(self.frame))
     }
@@ -186,6 +193,31 @@ impl<H: Hw> Entry<H> {
         Err(GrantStatus::GeneralError)
     }
 
+    /// Checks that `user` may use the page once more, and shows that it does; returns what was counted so far, and the page.
+    /// The use lasts until the lock of the table is let go, if it is not counted, or until [`hide`](Self::hide).
+    #[inline(always)]
+    fn show_one_more(&self, granter: &Domain<H>, user: DomId, write: bool) -> Result<(Counts, FrameRef), GrantStatus> {
+        let counts = self.counts();
+        let first = counts.uses == [0; 2];
+        if !first && counts.user != user {
+            return Err(GrantStatus::GeneralError);
+        }
+        if counts.uses[usize::from(write)] == u8::MAX {
+            return Err(GrantStatus::NoSpace);
+        }
+        let shown = if first || write && counts.uses[1] == 0 { Some(self.show(user, write)?) } else { None };
+        let page = match shown.filter(|_| first) {
+            Some(gfn) => granter.p2m.pin(Ipa::from_number(gfn.0)).ok(),
+            // An entry in use stays with its frame, whatever the granter writes.
+            None => H::frames().get(counts.frame(), granter.id),
+        };
+        let page = page.ok_or_else(|| {
+            self.hide(counts);
+            GrantStatus::BadPage
+        })?;
+        Ok((counts, page))
+    }
+
     /// Takes back the flags that no use stands for, behind all that was done with the page (release). Entries are aligned
     /// pairs of words, of which the second is written back as it was.
     fn hide(&self, counts: Counts) {
@@ -196,6 +228,26 @@ impl<H: Hw> Entry<H> {
         };
         H::clear_bits64(self.shared, u64::from(flags));
     }
+}
+
+/// Does `work` with what the domain `id` grants, while that cannot end the access: under its table's lock. So it is short, and
+/// takes no other lock of a table.
+#[inline(always)]
+pub(super) fn with_granted<H: Hw>(
+    call: &Call<'_, H>,
+    id: DomId,
+    gref: GrantRef,
+    write: bool,
+    work: impl FnOnce(Pa) -> Result<(), GrantStatus>,
+) -> Result<(), GrantStatus> {
+    let granter = granter(call, id)?;
+    let table = granter.grants.lock();
+    let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
+    let (counts, page) = entry.show_one_more(&granter, call.domain.id, write)?;
+    let done = work(page.pa());
+    drop(page);
+    entry.hide(counts);
+    done
 }
 
 /// A page in use, with a reference on its frame. Ends when it is dropped.
@@ -209,37 +261,23 @@ pub(super) struct Use<H: Hw> {
     pub(super) frame: Pa,
 }
 
+/// The domain that grants, while it lives.
+#[inline(always)]
+fn granter<H: Hw>(call: &Call<'_, H>, id: DomId) -> Result<H::Shared<Domain<H>>, GrantStatus> {
+    call.kernel.domains.get(id).filter(|granter| !granter.is_dying()).ok_or(GrantStatus::BadDomain)
+}
+
 impl<H: Hw> Use<H> {
-    /// A use by the caller of what the domain `granter` grants.
+    /// A use by the caller of what the domain `id` grants.
     // In line, since its result is large to hand over.
     #[inline(always)]
-    pub(super) fn begin(call: &Call<'_, H>, granter: DomId, gref: GrantRef, write: bool) -> Result<Self, GrantStatus> {
-        let user = call.domain.id;
-        let granter = call.kernel.domains.get(granter).filter(|granter| !granter.is_dying());
-        let granter = granter.ok_or(GrantStatus::BadDomain)?;
+    pub(super) fn begin(call: &Call<'_, H>, id: DomId, gref: GrantRef, write: bool) -> Result<Self, GrantStatus> {
+        let (user, granter) = (call.domain.id, granter(call, id)?);
         let table = granter.grants.lock();
         let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
-        let mut counts = entry.counts();
-        let first = counts.uses == [0; 2];
-        if !first && counts.user != user {
-            return Err(GrantStatus::GeneralError);
-        }
-        let more = counts.uses[usize::from(write)].checked_add(1).ok_or(GrantStatus::NoSpace)?;
-        let shown = if first || write && counts.uses[1] == 0 { Some(entry.show(user, write)?) } else { None };
-        let page = match shown.filter(|_| first) {
-            Some(gfn) => granter.p2m.pin(Ipa::from_number(gfn.0)).ok(),
-            // An entry in use stays with its frame, whatever the granter writes.
-            None => H::frames().get(counts.frame(), granter.id),
-        };
-        let Some(page) = page else {
-            entry.hide(counts);
-            return Err(GrantStatus::BadPage);
-        };
+        let (counts, page) = entry.show_one_more(&granter, user, write)?;
         let frame = page.keep();
-        counts.uses[usize::from(write)] = more;
-        // The hypervisor's address space has 40 bits, so the number of a frame fits.
-        let number = u32::try_from(frame.number()).unwrap_or(u32::MAX);
-        entry.set_counts(Counts { user, frame: number, ..counts });
+        entry.set_counts(counts.with(user, write, frame));
         drop(table);
         Ok(Use { granter: Some(granter), gref, user, write, frame })
     }

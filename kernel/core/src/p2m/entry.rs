@@ -134,9 +134,19 @@ impl Slot {
     /// What a leaf maps at `ipa`; `None` of an empty entry.
     #[inline]
     pub(super) fn mapping(self, ipa: Ipa) -> Option<Mapping> {
+        Some(Mapping { pa: self.pa(ipa), kind: self.kind()? })
+    }
+
+    /// What an entry for one page maps; `None` of an empty one.
+    #[inline]
+    pub(super) fn page(self) -> Option<Mapping> {
+        Some(Mapping { pa: Pa::new(self.value & ADDRESS), kind: self.kind()? })
+    }
+
+    #[inline]
+    fn kind(self) -> Option<MapKind> {
         let [number, ..] = (self.value >> KIND_SHIFT & 0xF).to_le_bytes();
-        let kind = MapKind::try_read_from_bytes(&[number]).ok()?;
-        Some(Mapping { pa: self.pa(ipa), kind })
+        MapKind::try_read_from_bytes(&[number]).ok()
     }
 
     /// The page that a leaf maps at `ipa`.
@@ -166,6 +176,7 @@ mod tests {
                 let part = pa.add(inside.raw() & (leaf.pages() * PAGE_SIZE - 1));
                 assert_eq!((leaf.table(), leaf.mapping(inside)), (None, Some(Mapping { pa: part, kind })));
                 assert_eq!(leaf.is_ram(), kind == MapKind::Ram);
+                assert!(order > 0 || leaf.page() == leaf.mapping(inside));
                 assert!(leaf.is_valid());
             }
             let empty = slot(order, EMPTY);

@@ -123,6 +123,23 @@ impl<H: Hw> P2m<H> {
         Ok(())
     }
 
+    /// The same for one page.
+    #[inline]
+    pub fn map_page(&self, ipa: Ipa, pa: Pa, kind: MapKind) -> Result<(), XenError> {
+        check_range(ipa, 1)?;
+        if !pa.is_aligned(PAGE_SIZE) {
+            return Err(XenError::Inval);
+        }
+        let mut tables = self.tables.lock();
+        if tables.dying.is_some() {
+            return Err(XenError::Srch);
+        }
+        self.map_block(&mut tables, ipa, pa, 0, kind)?;
+        drop(tables);
+        H::publish_tables();
+        Ok(())
+    }
+
     /// Starts to remove pages, with one wait for the TLBs for many of them.
     pub fn removal<T>(&self) -> Removal<'_, H, T> {
         Removal { p2m: self, pending: heapless::Vec::new() }
@@ -214,7 +231,7 @@ impl<H: Hw, T> Removal<'_, H, T> {
         let slot = self.p2m.find(&tables, ipa).filter(|slot| slot.is_valid()).ok_or(XenError::NoEnt)?;
         // Split before anything is decided: after `accept` there is no way back.
         let slot = if slot.order > 0 { self.p2m.refine(&mut tables, slot, ipa, 0)? } else { slot };
-        let held = accept(slot.mapping(ipa).ok_or(XenError::NoEnt)?)?;
+        let held = accept(slot.page().ok_or(XenError::NoEnt)?)?;
         slot.write::<H>(EMPTY);
         self.p2m.vacated(&mut tables, ipa);
         // There is room: a full batch was flushed above.

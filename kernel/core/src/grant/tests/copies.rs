@@ -1,6 +1,6 @@
 //! Copies.
 
-use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING};
+use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF, GTF_READING, GTF_WRITING};
 
 use super::*;
 use crate::fake::{self, poke_bytes};
@@ -91,6 +91,39 @@ fn a_batch_pins_a_page_once_and_lets_go_of_it_at_the_end() {
         assert_eq!(flags(&t.a, gref) & GTF_READING, 0);
     }
     assert_eq!(Fake::frames().references(page(&t.a, 3)), 1);
+}
+
+#[test]
+fn the_granter_sees_the_use_while_bytes_move_and_not_after() {
+    let mut t = pair();
+    let granted = |gref| CopyPtr::gref(t.a.id, GrantRef(gref), 0);
+    let (from, to, both) = (GNTCOPY_SOURCE_GREF, GNTCOPY_DEST_GREF, GTF_READING | GTF_WRITING);
+    let cases = [
+        (granted(8), own(1, 0), from, 8, GTF_READING),
+        (own(1, 0), granted(8), to, 8, both),
+        (granted(9), granted(8), from | to, 8, both),
+        (granted(9), granted(8), from | to, 9, GTF_READING),
+        (granted(8), granted(8), from | to, 8, both),
+    ];
+    for (source, dest, flags_of_copy, gref, seen) in cases {
+        for count in [1, 2] {
+            grant(&t.a, 8, 3, t.b.id, false);
+            grant(&t.a, 9, 4, t.b.id, true);
+            let word = entry(&t.a, gref);
+            fake::with(|s| s.watched = (Some(word), Vec::new()));
+            let arg = Copy { source, dest, len: 8, flags: flags_of_copy, ..Copy::default() };
+            poke(&t.b, GUEST_RAM, &[arg, arg]);
+            assert_eq!(t.world.call(&t.b, GRANT_TABLE_OP, &[5, GUEST_RAM, count]), 0);
+            for done in &peek::<[Copy; 2]>(&t.b, GUEST_RAM)[..usize::try_from(count).unwrap()] {
+                assert_eq!(done.status, OKAY);
+            }
+            let found = fake::with(|s| core::mem::take(&mut s.watched.1));
+            assert_eq!(found.len(), usize::try_from(count).unwrap());
+            assert!(found.iter().all(|word| word & u32::from(both) == u32::from(seen)), "{dest:?}: {found:x?}");
+            assert_eq!([flags(&t.a, 8), flags(&t.a, 9)], [GTF_PERMIT_ACCESS, GTF_PERMIT_ACCESS | GTF_READONLY]);
+            assert_eq!([3, 4].map(|n| Fake::frames().references(page(&t.a, n))), [1, 1]);
+        }
+    }
 }
 
 #[test]
