@@ -3,10 +3,12 @@
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::fmt;
 
 use driver_api::sys::Window;
 use driver_api::{DmaMemory, SECTOR_SIZE, SectorIo};
+use embassy_futures::join::join;
 use fat32::{FatError, FileSystem};
 use pv_guest_lib::addr::{Ipa, IpaRange};
 
@@ -62,8 +64,8 @@ type Volume = FileSystem<SectorIo<Rc<PhysicalDisk>, Window>>;
 pub struct Files {
     volume: Volume,
     disk: Rc<PhysicalDisk>,
-    /// For what goes from the disk to somewhere else and is not looked at.
-    passage: SectorIo<Rc<PhysicalDisk>, Window>,
+    /// For what goes from the disk to somewhere else and is not looked at: one is filled while the other is emptied.
+    passages: [SectorIo<Rc<PhysicalDisk>, Window>; 2],
 }
 
 /// A file that is being read.
@@ -77,8 +79,9 @@ impl Files {
     pub async fn mount(disk: Rc<PhysicalDisk>) -> Result<Self, FatError> {
         let buffer = || device_memory(BOUNCE).ok_or(FatError::TooLarge);
         let volume = FileSystem::mount(SectorIo::new(Rc::clone(&disk), buffer()?)).await?;
-        let passage = SectorIo::new(Rc::clone(&disk), buffer()?);
-        Ok(Files { volume, disk, passage })
+        let passage = || buffer().map(|buffer| SectorIo::new(Rc::clone(&disk), buffer));
+        let passages = [passage()?, passage()?];
+        Ok(Files { volume, disk, passages })
     }
 
     /// The disk underneath.
@@ -151,30 +154,66 @@ impl File<'_> {
     }
 
     /// Hands the whole file on, piece by piece, as it lies in memory: `take` gets where in the file a piece begins, and
-    /// where it is. What `take` fails with ends it.
+    /// where it is. While it works on one, the disk brings the next. What `take` fails with ends it.
     pub async fn pass_on<E>(
         &self,
-        mut take: impl FnMut(u64, IpaRange) -> Result<(), E>,
+        take: impl FnMut(u64, IpaRange) -> Result<(), E>,
     ) -> Result<Result<(), E>, FileError> {
-        let mut at = 0;
-        for extent in self.file.extents() {
-            let (mut sector, end) = (extent.start, extent.start + extent.sectors);
-            while sector < end && at < self.size() {
-                let len = ((end - sector) * u64::from(SECTOR_SIZE)).min(BOUNCE as u64);
-                let there = len.min(self.size() - at);
-                let passed = self.files.passage.read_and(sector, usize::try_from(len).unwrap_or(0), |buffer| {
-                    // Dom0's RAM lies at the same address for devices.
-                    let start = Ipa::new(DmaMemory::bus_addr(buffer).raw());
-                    IpaRange::new(start, there).map_or(Ok(()), |piece| take(at, piece))
-                });
-                if let Err(error) = passed.await.map_err(FatError::Disk)? {
-                    return Ok(Err(error));
-                }
-                at += there;
-                sector += len / u64::from(SECTOR_SIZE);
-            }
+        let (pieces, take) = (RefCell::new(self.pieces()), RefCell::new(take));
+        let [first, second] = &self.files.passages;
+        // Neither is left before its read has ended: the disk may be writing to its buffer.
+        let (one, other) = join(carry(first, &pieces, &take), carry(second, &pieces, &take)).await;
+        Ok(one?.and(other?))
+    }
+
+    /// The file in pieces that fit a buffer.
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        const MOST: u64 = BOUNCE as u64 / SECTOR_SIZE as u64;
+        let size = self.size();
+        let parts = self.file.extents().iter().flat_map(|extent| {
+            let pieces = extent.sectors.div_ceil(MOST);
+            (0..pieces).map(move |n| (extent.start + n * MOST, MOST.min(extent.sectors - n * MOST)))
+        });
+        parts.scan(0, move |at, (sector, sectors)| {
+            let (start, bytes) = (*at, sectors * u64::from(SECTOR_SIZE));
+            *at += bytes;
+            (start < size).then(|| Piece { sector, bytes, start, len: bytes.min(size - start) })
+        })
+    }
+}
+
+/// A piece of a file, in one place on the disk.
+struct Piece {
+    /// Its first sector.
+    sector: u64,
+    /// Bytes in whole sectors.
+    bytes: u64,
+    /// Where in the file it begins.
+    start: u64,
+    /// Bytes of the file.
+    len: u64,
+}
+
+/// Reads pieces of a file and hands them on, for as long as there are any and none fails.
+async fn carry<E>(
+    passage: &SectorIo<Rc<PhysicalDisk>, Window>,
+    pieces: &RefCell<impl Iterator<Item = Piece>>,
+    take: &RefCell<impl FnMut(u64, IpaRange) -> Result<(), E>>,
+) -> Result<Result<(), E>, FileError> {
+    loop {
+        let next = pieces.borrow_mut().next();
+        let Some(Piece { sector, bytes, start, len }) = next else { return Ok(Ok(())) };
+        let passed = passage.read_and(sector, usize::try_from(bytes).unwrap_or(0), |buffer| {
+            // Dom0's RAM lies at the same address for devices.
+            let place = IpaRange::new(Ipa::new(DmaMemory::bus_addr(buffer).raw()), len);
+            place.map_or(Ok(()), |place| (*take.borrow_mut())(start, place))
+        });
+        let passed = passed.await.map_err(|error| FileError::Fat(FatError::Disk(error)));
+        if !matches!(passed, Ok(Ok(()))) {
+            // Nor is there more to do for anybody else.
+            pieces.borrow_mut().by_ref().for_each(drop);
+            return passed;
         }
-        Ok(Ok(()))
     }
 }
 
