@@ -103,6 +103,7 @@ fn copy<H: Hw>(from: Range, to: Pa) {
         done += part;
     }
     H::clean_to_poc(to, from.size);
+    H::forget_instructions();
 }
 
 #[cfg(test)]

@@ -63,6 +63,8 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
     fn online() -> usize;
     /// Sleeps until an interrupt is pending; interrupts stay masked.
     fn wait_for_interrupt();
+    /// Whether one is.
+    fn is_interrupted() -> bool;
     /// The time.
     fn now() -> Ticks;
     /// Ticks per second.
@@ -85,11 +87,12 @@ pub trait Memory {
     fn write_bytes(at: Pa, from: &[u8]);
     /// Copies between frames. Where the ranges overlap it is not said what is there afterwards.
     fn copy(to: Pa, from: Pa, bytes: u64);
-    /// Cleans and invalidates to the point of coherency, and forgets instructions that were fetched from there: for
-    /// guests that start with caches off.
+    /// Cleans and invalidates to the point of coherency: for guests that start with caches off.
     fn clean_to_poc(at: Pa, bytes: u64);
     /// Fills whole pages with zeros and does the same for them, in one pass.
     fn zero_to_poc(at: Pa, bytes: u64);
+    /// Forgets, on all pCPUs, the instructions that were fetched before from what has been cleaned.
+    fn forget_instructions();
     /// Loads an aligned word, once (relaxed).
     fn load32(at: Pa) -> u32;
     /// Stores an aligned word (release).

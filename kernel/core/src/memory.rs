@@ -241,9 +241,13 @@ pub fn populate<H: Hw>(domain: &Domain<H>, ipa: Ipa, pages: u64) -> (u64, Result
 
 /// Gives a block of 2^`order` fresh pages at `ipa`, or nothing.
 fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u32) -> Result<(), XenError> {
-    let (block, pages) = (H::frames().alloc(domain.id, FrameKind::Ram, 1 << order)?, 1 << order);
-    // The guest may look at it with its caches off.
-    H::zero_to_poc(block, pages * PAGE_SIZE);
+    let pages = 1 << order;
+    let (block, is_clean) = H::frames().alloc_known(domain.id, FrameKind::Ram, 1 << order)?;
+    if !is_clean {
+        // The guest may look at it with its caches off.
+        H::zero_to_poc(block, pages * PAGE_SIZE);
+    }
+    H::forget_instructions();
     let mapped = domain.p2m.map(ipa, block, pages, MapKind::Ram);
     mapped.inspect_err(|_| (0..pages).for_each(|n| H::frames().put(block.add(n * PAGE_SIZE))))
 }
@@ -253,6 +257,7 @@ fn give<H: Hw>(domain: &Domain<H>, ipa: Ipa, order: u32) -> Result<(), XenError>
 fn give_page<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
     let page = H::frames().alloc_page(domain.id, FrameKind::Ram)?;
     H::zero_to_poc(page, PAGE_SIZE);
+    H::forget_instructions();
     domain.p2m.map_page(ipa, page, MapKind::Ram).inspect_err(|_| H::frames().put(page))
 }
 
@@ -285,6 +290,9 @@ pub fn copy_foreign<H: Hw>(
         done += bytes;
         Ok(())
     });
+    if access == Access::Write {
+        H::forget_instructions();
+    }
     (done, copied)
 }
 

@@ -60,6 +60,11 @@ impl Hw for Arm {
         percpu::BLOCKS.iter().filter(|block| block.online.load(Ordering::Acquire)).count()
     }
 
+    fn is_interrupted() -> bool {
+        // At EL2 the register shows what is pending for EL2 (D13.2.60).
+        mrs!("isr_el1") != 0
+    }
+
     fn wait_for_interrupt() {
         // What this pCPU wrote is complete before it sleeps (Arm ARM, D1.7.2).
         barrier!("dsb sy");

@@ -140,16 +140,9 @@ fn zero_size() -> u64 {
     4 << (mrs!("dczid_el0") & 0xf)
 }
 
-/// Bytes of the smallest line of any data cache (`CTR_EL0.DminLine`), at most 2 KiB.
+/// Bytes of the smallest line of any data cache (`CTR_EL0.DminLine`), or 512, which is a step as good if lines are longer.
 fn line_size() -> u64 {
-    4 << (mrs!("ctr_el0") >> 16 & 0xf).min(9)
-}
-
-/// Completes cache maintenance, and forgets what was fetched from memory that has changed.
-fn forget_instructions() {
-    barrier!("dsb sy");
-    // SAFETY: forgetting fetched instructions changes no value; completes for all pCPUs with the DSB.
-    unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    4 << (mrs!("ctr_el0") >> 16 & 0xf).min(7)
 }
 
 fn word32<'a>(at: Pa) -> &'a AtomicU32 {
@@ -227,23 +220,29 @@ impl Memory for Arm {
     }
 
     fn clean_to_poc(at: Pa, bytes: u64) {
-        sweep::<2>(at, bytes, line_size(), clean_line);
-        forget_instructions();
+        sweep::<8>(at, bytes, line_size(), clean_line);
+        barrier!("dsb sy");
     }
 
     fn zero_to_poc(at: Pa, bytes: u64) {
         // Where the lines are as large as the blocks of DC ZVA, as on most cores, each line is cleaned right after it
         // was zeroed (operations on one line keep their order).
         let line = line_size();
-        if zero_size() != line || 16 * line > PAGE_SIZE {
+        if zero_size() != line || 32 * line > PAGE_SIZE {
             Self::zero(at, bytes);
             return Self::clean_to_poc(at, bytes);
         }
-        sweep::<16>(at, bytes, line, |at| {
+        sweep::<32>(at, bytes, line, |at| {
             zero_block(at);
             clean_line(at);
         });
-        forget_instructions();
+        barrier!("dsb sy");
+    }
+
+    #[inline(always)]
+    fn forget_instructions() {
+        // SAFETY: forgetting fetched instructions changes no value; completes for all pCPUs with the DSB.
+        unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
     }
 
     fn load32(at: Pa) -> u32 {

@@ -94,6 +94,8 @@ impl Memory for Fake {
         Self::zero(at, bytes);
         Self::clean_to_poc(at, bytes);
     }
+
+    fn forget_instructions() {}
 }
 
 impl Translation for Fake {

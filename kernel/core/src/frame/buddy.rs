@@ -20,6 +20,10 @@ pub(super) struct Buddy {
     /// Number and order of the smallest block that holds all frames.
     root: (u64, u32),
     resting: Vec<u64, MAX_RESTING>,
+    /// Index of the first frame that may be in the tree and not zero.
+    pub(super) dirty: usize,
+    /// Frames in the tree that are zero; only a measure.
+    pub(super) clean: usize,
     /// Frames that are free.
     pub(super) free: u64,
     /// Frames that were ever released to the allocator.
@@ -30,7 +34,8 @@ impl Buddy {
     pub(super) const fn new(entries: Entries) -> Self {
         let last = entries.first + (entries.all.len() as u64).saturating_sub(1);
         let order = u64::BITS - (entries.first ^ last).leading_zeros();
-        Buddy { entries, root: (entries.first >> order << order, order), resting: Vec::new(), free: 0, total: 0 }
+        let root = (entries.first >> order << order, order);
+        Buddy { entries, root, resting: Vec::new(), dirty: 0, clean: 0, free: 0, total: 0 }
     }
 
     /// Takes a page that rests, if one does. Its state is for the caller to set.
@@ -42,8 +47,8 @@ impl Buddy {
     }
 
     /// Takes `pages` frames in a row, the lowest that there are in the tree, aligned to their number rounded up to a power
-    /// of two. Their states are for the caller to set.
-    pub(super) fn alloc(&mut self, pages: u32) -> Option<u64> {
+    /// of two. Their states are for the caller to set. Says as well whether all are zero.
+    pub(super) fn alloc(&mut self, pages: u32) -> Option<(u64, bool)> {
         let order = pages.checked_next_power_of_two()?.trailing_zeros();
         let number = self.take(order).or_else(|| {
             // Resting pages may be what keeps a larger block apart; there are few.
@@ -52,9 +57,11 @@ impl Buddy {
             }
             self.take(order)
         })?;
+        let clean = self.entries.block(number, 1 << order).iter().filter(|entry| entry.is_clean()).count();
+        self.clean = self.clean.saturating_sub(clean);
         self.free -= 1 << order;
         (number + u64::from(pages)..number + (1 << order)).for_each(|extra| self.free(extra));
-        Some(number)
+        Some((number, clean == 1 << order))
     }
 
     /// Takes in a block of reserved frames, at a multiple of its size.
@@ -130,6 +137,9 @@ impl Buddy {
     /// Notes of a block what `largest` is to return, and of those that it lies in what follows.
     #[inline(never)]
     fn note(&mut self, mut number: u64, mut order: u32, mut largest: u32) {
+        if largest > 0 {
+            self.dirty = self.dirty.min(usize::try_from(number.saturating_sub(self.entries.first)).unwrap_or(0));
+        }
         while self.node(number, order).is_none_or(|node| node.swap(largest, Relaxed) != largest) {
             if order == self.root.1 {
                 break;

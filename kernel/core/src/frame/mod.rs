@@ -5,6 +5,7 @@
 //! frame, whoever drops it; nothing else does.
 
 mod buddy;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,8 @@ pub enum FrameKind {
     Object = 2,
     /// A stage-2 table.
     Table = 3,
+    /// Free as well, and zero up to the point of coherency.
+    Clean = 4,
     /// RAM that its domain is giving back.
     Leaving = 0x08,
     /// RAM of a domain.
@@ -57,6 +60,7 @@ struct State(u64);
 impl State {
     const RESERVED: State = State::new(NOBODY, FrameKind::Reserved, 0);
     const FREE: State = State::new(NOBODY, FrameKind::Free, 0);
+    const CLEAN: State = State::new(NOBODY, FrameKind::Clean, 0);
 
     const fn new(owner: DomId, kind: FrameKind, references: u64) -> Self {
         State((owner.0 as u64) << OWNER_SHIFT | (kind as u64) << KIND_SHIFT | references)
@@ -112,6 +116,10 @@ const _: () = assert!(size_of::<FrameEntry>() == 16);
 impl FrameEntry {
     fn is_reserved(&self) -> bool {
         self.state.load(Ordering::Relaxed) == State::RESERVED.0
+    }
+
+    fn is_clean(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == State::CLEAN.0
     }
 }
 
@@ -180,6 +188,11 @@ impl FrameTable {
         if pages == 1 {
             return self.alloc_page(owner, kind);
         }
+        self.alloc_known(owner, kind, pages).map(|(block, _)| block)
+    }
+
+    /// As [`alloc`](Self::alloc), and whether the contents are zero already, up to the point of coherency.
+    pub fn alloc_known(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<(Pa, bool), XenError> {
         let (quota, live) = (self.quota(owner), State::live(owner, kind));
         if !quota.charge(live.is_ram(), pages.into()) {
             return Err(XenError::NoMem);
@@ -200,20 +213,20 @@ impl FrameTable {
                 entry.state.store(live.0, Ordering::Release);
                 Ok(Pa::from_number(number))
             }
-            None => self.alloc_charged(quota, live, 1),
+            None => self.alloc_charged(quota, live, 1).map(|(page, _)| page),
         }
     }
 
     #[cold]
-    fn alloc_charged(&self, quota: &Quota, live: State, pages: u32) -> Result<Pa, XenError> {
-        let Some(number) = self.buddy.lock().alloc(pages) else {
+    fn alloc_charged(&self, quota: &Quota, live: State, pages: u32) -> Result<(Pa, bool), XenError> {
+        let Some((number, is_clean)) = self.buddy.lock().alloc(pages) else {
             quota.refund(live.is_ram(), pages.into());
             return Err(XenError::NoMem);
         };
         for entry in self.entries.block(number, pages.into()) {
             entry.state.store(live.0, Ordering::Release);
         }
-        Ok(Pa::from_number(number))
+        Ok((Pa::from_number(number), is_clean))
     }
 
     /// Makes reserved frames RAM of `owner` where they are, each with one reference of its own: Dom0's RAM is one piece,

@@ -17,6 +17,7 @@ impl FrameKind {
             1 => FrameKind::Free,
             2 => FrameKind::Object,
             3 => FrameKind::Table,
+            4 => FrameKind::Clean,
             0x08 => FrameKind::Leaving,
             0x18 => FrameKind::Ram,
             0x10 => FrameKind::Shared,

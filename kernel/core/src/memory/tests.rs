@@ -13,7 +13,7 @@ use crate::addr::{GuestVa, Ipa, PAGE_SIZE};
 use crate::domain::Domain;
 use crate::fake::{self, Fake, GUEST_RAM, Shared, World, frame_of, peek, poke, poke_bytes};
 use crate::frame::FrameKind;
-use crate::hw::{Access, Hw, Translation};
+use crate::hw::{Access, Hw, Memory, Translation};
 use crate::p2m::MapKind;
 
 const LIST: u64 = GUEST_RAM + 0x800;
@@ -315,6 +315,37 @@ fn memory_for_a_new_domain_comes_in_blocks_zeroed_and_clean() {
     assert_eq!(populate(&domain, Ipa::new(0x1_0000_0000), 2048), (1022, Err(XenError::NoMem)), "the quota's end");
     assert_eq!(populate(&domain, Ipa::new(1 << 40), 1), (0, Err(XenError::Inval)));
     assert_eq!(populate(&domain, Ipa::new(0x1001), 1), (0, Err(XenError::Inval)));
+}
+
+#[test]
+fn memory_that_was_zeroed_ahead_is_given_as_it_is_and_what_a_domain_leaves_is_zeroed_again() {
+    let (mut world, _) = World::new();
+    let domain = world.domain(8);
+    domain.quota.set_max(1024);
+    let cleaned = || fake::with(|s| s.counts.cleaned);
+    let be_idle = || {
+        let before = cleaned();
+        while Fake::frames().scrub::<Fake>() {}
+        cleaned() - before
+    };
+    let (total, _) = Fake::frames().pages();
+    assert_eq!(be_idle(), total / 4 * PAGE_SIZE);
+    assert_eq!(be_idle(), 0);
+    let (before, at) = (cleaned(), HOLE * PAGE_SIZE);
+    assert_eq!(populate(&domain, Ipa::new(at), 512), (512, Ok(())));
+    assert_eq!(cleaned(), before, "it is clean");
+    assert_eq!(peek::<u64>(&domain, at), 0);
+    let secret = at + 300 * PAGE_SIZE;
+    poke(&domain, secret, &0x005E_C2E7u64);
+    let pa = frame_of(&domain, secret);
+    let arg = reservation(&domain, &[HOLE], 9);
+    assert_eq!(op(&mut world, &domain, MemoryOp::DecreaseReservation, &arg), 1);
+    assert_eq!(Fake::load64(pa), 0x005E_C2E7, "nobody has been idle");
+    assert_eq!(op(&mut world, &domain, MemoryOp::PopulatePhysmap, &arg), 1);
+    assert_eq!(peek::<u64>(&domain, secret), 0);
+    assert_eq!(op(&mut world, &domain, MemoryOp::DecreaseReservation, &arg), 1);
+    assert_ne!(be_idle(), 0);
+    assert_eq!(Fake::load64(pa), 0);
 }
 
 #[test]

@@ -155,6 +155,8 @@ impl<H: Hw> Kernel<H> {
         if queues.ready.waiting() == 0 {
             H::set_deadline(queues.alarms.earliest());
             drop(queues);
+            // Domains to come find their memory zeroed.
+            while !H::is_interrupted() && H::frames().scrub::<H>() {}
             H::wait_for_interrupt();
             exit::interrupts(self, cpu);
         }
