@@ -49,7 +49,7 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
     fn frames() -> &'static FrameTable;
     /// A frame of zeros for the kernel, which is charged to `owner`.
     fn frame(owner: DomId, kind: FrameKind) -> Result<FrameRef, XenError> {
-        let frame = Self::frames().kept(Self::frames().alloc_page(owner, kind)?);
+        let frame = Self::frames().kept(Self::frames().alloc(owner, kind, 1)?);
         Self::zero(frame.pa(), PAGE_SIZE);
         Ok(frame)
     }

@@ -125,7 +125,7 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
         return false;
     }
     let done = close_all(kernel, domain, PORT_STRETCH)
-        && domain.p2m.teardown(PAGE_STRETCH, |mapping| grant::end_mapping(kernel, domain, mapping));
+        && domain.p2m.teardown(PAGE_STRETCH, &|mapping| grant::end_mapping(kernel, domain, mapping));
     // Once only: through a capability that outlived the domain we may come here when its id is another's.
     if done && kernel.domains.remove(domain) {
         change_watchdogs(kernel, domain, |due| *due = [None; 2]);

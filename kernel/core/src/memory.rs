@@ -37,11 +37,11 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             0 => give_page(domain, ipa),
             _ => give(domain, ipa, order),
         }),
-        MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| {
-            (0..1 << order).try_for_each(|n| take_back(domain, removal, ipa.add(n * PAGE_SIZE)))
+        MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| match order {
+            0 => take_back(domain, removal, ipa),
+            _ => take_block(domain, removal, ipa, order),
         }),
-        // Frames without a place are of no use to a domain whose map is ours.
-        MemoryOp::IncreaseReservation => extents(call, |_, _, _, _| Err(XenError::NoMem)),
+        MemoryOp::IncreaseReservation => increase(call),
         MemoryOp::AddToPhysmap => add(call),
         MemoryOp::AddToPhysmapBatch => add_batch(call),
         MemoryOp::RemoveFromPhysmap => remove(call),
@@ -54,6 +54,13 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     }
 }
 
+/// `XENMEM_increase_reservation`: frames without a place are of no use to a domain whose map is ours, so none is given.
+#[inline(never)]
+fn increase<H: Hw>(call: &Call<'_, H>) -> CallResult {
+    let _: Reservation = call.read(1)?;
+    Ok(call.args[0] >> PROGRESS_SHIFT)
+}
+
 /// `XENMEM_remove_from_physmap`.
 #[inline(never)]
 fn remove<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
@@ -63,7 +70,7 @@ fn remove<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 }
 
 #[inline(never)]
-fn ask<H: Hw>(call: &Call<'_, H>, number: impl FnOnce(&Domain<H>) -> u64) -> CallResult {
+fn ask<H: Hw>(call: &Call<'_, H>, number: fn(&Domain<H>) -> u64) -> CallResult {
     let arg: DomainArg = call.read(1)?;
     Ok(number(call.target(arg.domid, &mut None)?))
 }
@@ -103,8 +110,8 @@ fn extents<H: Hw>(
     call: &mut Call<'_, H>,
     mut change: impl FnMut(&Domain<H>, &mut Removal<'_, H>, Ipa, u32) -> Result<(), XenError>,
 ) -> CallResult {
+    let arg: Reservation = call.read(1)?;
     let mut list = Array::<H, READ>::default();
-    let arg: Reservation = list.read(call.domain, GuestVa::new(call.args[1]))?;
     let nothing = Ok(call.args[0] >> PROGRESS_SHIFT);
     if arg.nr_extents > LONGEST_LIST || arg.extent_order > MAX_EXTENT_ORDER {
         return nothing;
@@ -160,6 +167,7 @@ fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     Ok(result.map(|()| 0)?)
 }
 
+#[inline(never)]
 fn add_one<H: Hw>(
     call: &Call<'_, H>,
     domain: &Domain<H>,
@@ -198,6 +206,7 @@ fn replace<H: Hw>(domain: &Domain<H>, ipa: Ipa, pa: Pa, kind: MapKind) -> Result
 }
 
 /// Empties the place at `ipa`. RAM goes back, mapped grants go by their handles, and devices not at all.
+#[inline(never)]
 fn empty<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
     domain.p2m.removal().take(ipa, |Mapping { pa, kind }| match kind {
         MapKind::Ram => withdraw(domain, pa),
@@ -211,6 +220,11 @@ fn empty<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
 #[inline(always)]
 fn take_back<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa) -> Result<(), XenError> {
     removal.take(ipa, |found| if found.kind == MapKind::Ram { withdraw(domain, found.pa) } else { Err(XenError::Busy) })
+}
+
+#[cold]
+fn take_block<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa, order: u32) -> Result<(), XenError> {
+    (0..1 << order).try_for_each(|n| take_back(domain, removal, ipa.add(n * PAGE_SIZE)))
 }
 
 /// RAM goes back once no TLB knows it and nobody uses it.

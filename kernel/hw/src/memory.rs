@@ -12,7 +12,7 @@
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::addr::Pa;
 use kernel_core::hw::Memory;
 
 use crate::Arm;
@@ -47,6 +47,9 @@ fn copy_raw(mut to: u64, mut from: u64, mut left: u64) {
         step!(a b c d: "ldp {a}, {b}, [{from}], #16", "ldp {c}, {d}, [{from}], #16",
             "stp {a}, {b}, [{to}], #16", "stp {c}, {d}, [{to}], #16");
         left -= 32;
+    }
+    if left == 0 {
+        return;
     }
     while left >= 8 {
         step!(a: "ldr {a}, [{from}], #8", "str {a}, [{to}], #8");
@@ -225,14 +228,14 @@ impl Memory for Arm {
     }
 
     fn zero_to_poc(at: Pa, bytes: u64) {
-        // Where the lines are as large as the blocks of DC ZVA, as on most cores, each line is cleaned right after it
-        // was zeroed (operations on one line keep their order).
-        let line = line_size();
-        if zero_size() != line || 32 * line > PAGE_SIZE {
+        // Where lines and the blocks of DC ZVA are alike and of the common size, each line is cleaned right after it was
+        // zeroed (operations on one line keep their order).
+        const LINE: u64 = 64;
+        if zero_size() != LINE || line_size() != LINE {
             Self::zero(at, bytes);
             return Self::clean_to_poc(at, bytes);
         }
-        sweep::<32>(at, bytes, line, |at| {
+        sweep::<32>(at, bytes, LINE, |at| {
             zero_block(at);
             clean_line(at);
         });

@@ -24,8 +24,8 @@ pub(super) struct Buddy {
     pub(super) dirty: usize,
     /// Frames in the tree that are zero; only a measure.
     pub(super) clean: usize,
-    /// Frames that are free.
-    pub(super) free: u64,
+    /// Frames that are free and in the tree.
+    free: u64,
     /// Frames that were ever released to the allocator.
     pub(super) total: u64,
 }
@@ -38,12 +38,15 @@ impl Buddy {
         Buddy { entries, root, resting: Vec::new(), dirty: 0, clean: 0, free: 0, total: 0 }
     }
 
+    /// Frames that are free.
+    pub(super) fn free_pages(&self) -> u64 {
+        self.free + self.resting.len() as u64
+    }
+
     /// Takes a page that rests, if one does. Its state is for the caller to set.
     #[inline]
     pub(super) fn rested(&mut self) -> Option<u64> {
-        let page = self.resting.pop()?;
-        self.free -= 1;
-        Some(page)
+        self.resting.pop()
     }
 
     /// Takes `pages` frames in a row, the lowest that there are in the tree, aligned to their number rounded up to a power
@@ -53,7 +56,7 @@ impl Buddy {
         let number = self.take(order).or_else(|| {
             // Resting pages may be what keeps a larger block apart; there are few.
             while let Some(page) = self.resting.pop() {
-                self.note(page, 0, 1);
+                self.join(page);
             }
             self.take(order)
         })?;
@@ -78,10 +81,15 @@ impl Buddy {
     /// Returns one frame.
     #[inline]
     pub(super) fn free(&mut self, number: u64) {
-        self.free += 1;
         if let Err(number) = self.resting.push(number) {
-            self.note(number, 0, 1);
+            self.join(number);
         }
+    }
+
+    /// Returns a page to the tree.
+    fn join(&mut self, number: u64) {
+        self.free += 1;
+        self.note(number, 0, 1);
     }
 
     fn take(&mut self, order: u32) -> Option<u64> {

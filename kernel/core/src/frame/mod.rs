@@ -250,7 +250,8 @@ impl FrameTable {
     }
 
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
-    #[inline]
+    // In line, so that the reference is not handed over through memory.
+    #[inline(always)]
     pub fn get(&'static self, pa: Pa, owner: DomId) -> Option<FrameRef> {
         let entry = self.entries.of(pa)?;
         let mut raw = entry.state.load(Ordering::Relaxed);
@@ -324,7 +325,7 @@ impl FrameTable {
     /// Frames that are RAM for use by domains and kernel objects, and those of them that are free.
     pub fn pages(&self) -> (u64, u64) {
         let buddy = self.buddy.lock();
-        (buddy.total, buddy.free)
+        (buddy.total, buddy.free_pages())
     }
 
     /// First byte behind the last frame.

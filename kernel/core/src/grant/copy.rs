@@ -10,7 +10,7 @@ use hypercall_abi::grant::{Copy, CopyPtr, GNTCOPY_DEST_GREF, GNTCOPY_SOURCE_GREF
 use hypercall_abi::ids::{DomId, GrantRef};
 
 use super::batch;
-use super::table::{Use, with_granted};
+use super::table::{Use, begin, granter, with_granted};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::frame::FrameRef;
 use crate::hw::Hw;
@@ -31,28 +31,38 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
 
 #[inline(never)]
 fn several<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    let side = |write| Side::<H> { name: (0, 0), held: None, write };
-    let (mut source, mut dest) = (side(false), side(true));
-    batch(call, offset_of!(Copy, status), |call, arg: &mut Copy| {
-        let from = source.turn_to(call, &arg.source, arg.flags & GNTCOPY_SOURCE_GREF != 0)?;
-        let to = dest.turn_to(call, &arg.dest, arg.flags & GNTCOPY_DEST_GREF != 0)?;
+    let (mut source, mut dest) = (Side::new(false), Side::new(true));
+    batch(call, offset_of!(Copy, status), |call, arg: &mut Copy| between(call, arg, &mut source, &mut dest))
+}
+
+/// A copy without neighbours.
+#[inline(always)]
+fn alone<H: Hw>(call: &Call<'_, H>, arg: &Copy) -> Done {
+    let (granted, other, write) = match arg.flags & (GNTCOPY_SOURCE_GREF | GNTCOPY_DEST_GREF) {
+        GNTCOPY_SOURCE_GREF => (&arg.source, &arg.dest, false),
+        GNTCOPY_DEST_GREF => (&arg.dest, &arg.source, true),
+        // No table's lock is held with another's.
+        _ => return of_a_kind(call, arg),
+    };
+    with_granted(call, call.domain.resolve(granted.domid), gref(granted), write, |page| {
+        let own = own(call, other)?;
+        let (from, to) = if write { (own.pa(), page) } else { (page, own.pa()) };
         copy::<H>(arg, from, to)
     })
 }
 
-/// A copy without neighbours. If both pages are granted, one lock is as much as may be held.
+/// A copy between two granted pages, or two of the caller's own.
+#[cold]
+fn of_a_kind<H: Hw>(call: &Call<'_, H>, arg: &Copy) -> Done {
+    between(call, arg, &mut Side::new(false), &mut Side::new(true))
+}
+
+/// A copy between pages that are held.
 #[inline(always)]
-fn alone<H: Hw>(call: &Call<'_, H>, arg: &Copy) -> Done {
-    let (source, dest) = (&arg.source, &arg.dest);
-    let with_dest = |from| match arg.flags & GNTCOPY_DEST_GREF {
-        0 => copy::<H>(arg, from, own(call, dest)?.pa()),
-        _ => with_granted(call, call.domain.resolve(dest.domid), gref(dest), true, |to| copy::<H>(arg, from, to)),
-    };
-    match (arg.flags & GNTCOPY_SOURCE_GREF, arg.flags & GNTCOPY_DEST_GREF) {
-        (0, _) => with_dest(own(call, source)?.pa()),
-        (_, 0) => with_granted(call, call.domain.resolve(source.domid), gref(source), false, with_dest),
-        _ => with_dest(Use::begin(call, call.domain.resolve(source.domid), gref(source), false)?.frame),
-    }
+fn between<H: Hw>(call: &Call<'_, H>, arg: &Copy, source: &mut Side<H>, dest: &mut Side<H>) -> Done {
+    let from = source.turn_to(call, &arg.source, arg.flags & GNTCOPY_SOURCE_GREF != 0)?;
+    let to = dest.turn_to(call, &arg.dest, arg.flags & GNTCOPY_DEST_GREF != 0)?;
+    copy::<H>(arg, from, to)
 }
 
 /// Moves the bytes.
@@ -95,6 +105,10 @@ struct Side<H: Hw> {
 }
 
 impl<H: Hw> Side<H> {
+    fn new(write: bool) -> Self {
+        Side { name: (0, 0), held: None, write }
+    }
+
     /// The frame that `ptr` names, held until the next call or the end.
     #[inline(always)]
     fn turn_to(&mut self, call: &Call<'_, H>, ptr: &CopyPtr, granted: bool) -> Result<Pa, GrantStatus> {
@@ -112,12 +126,14 @@ impl<H: Hw> Side<H> {
     #[inline(never)]
     fn take(&mut self, call: &Call<'_, H>, ptr: &CopyPtr, granted: bool) -> Result<Pa, GrantStatus> {
         self.held = None;
-        let held = if granted {
-            Use::begin(call, call.domain.resolve(ptr.domid), gref(ptr), self.write)?
+        let (granter, frame) = if granted {
+            let granter = granter(call, call.domain.resolve(ptr.domid))?;
+            let frame = begin(&granter, call.domain.id, gref(ptr), self.write)?;
+            (Some(granter), frame)
         } else {
-            let frame = own(call, ptr)?.keep();
-            Use { granter: None, gref: GrantRef(0), user: call.domain.id, write: self.write, frame }
+            (None, own(call, ptr)?.keep())
         };
-        Ok(self.held.insert(held).frame)
+        let used = Use { granter, gref: gref(ptr), user: call.domain.id, write: self.write, frame };
+        Ok(self.held.insert(used).frame)
     }
 }

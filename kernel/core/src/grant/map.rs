@@ -12,7 +12,7 @@ use hypercall_abi::grant::{
 use hypercall_abi::ids::{GrantHandle, GrantRef};
 
 use super::batch;
-use super::table::Use;
+use super::table::{Use, begin, granter};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -56,13 +56,22 @@ pub(super) fn map<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             return Err(GrantStatus::BadVirtAddr);
         }
         let write = arg.flags & GNTMAP_READONLY == 0;
-        let used = Use::begin(call, arg.dom, arg.gref, write)?;
-        call.domain.p2m.map_page(ipa, used.frame, kind(write)).map_err(|_| GrantStatus::GeneralError)?;
+        let granter = granter(call, arg.dom)?;
+        let frame = begin(&granter, call.domain.id, arg.gref, write)?;
+        if call.domain.p2m.map_page(ipa, frame, kind(write)).is_err() {
+            end(Use::<H> { granter: Some(granter), gref: arg.gref, user: call.domain.id, write, frame });
+            return Err(GrantStatus::GeneralError);
+        }
+        // From here on the mapping owns the use.
         arg.handle = handle(arg.gref, ipa);
-        arg.dev_bus_addr = used.frame.raw();
-        used.keep();
+        arg.dev_bus_addr = frame.raw();
         Ok(())
     })
+}
+
+#[cold]
+fn end<H: Hw>(used: Use<H>) {
+    drop(used);
 }
 
 /// `GNTTABOP_unmap_grant_ref`: mappings go first, then the TLBs are told once for many, then the uses end.
@@ -87,8 +96,9 @@ pub(super) fn unmap<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             return Err(GrantStatus::GeneralError);
         }
         // Another vCPU may have been faster.
-        let unchanged =
-            |now| if now == found { Ok(Use::<H> { granter, gref, user, write, frame }) } else { Err(XenError::NoEnt) };
+        let unchanged = move |now| {
+            if now == found { Ok(Use::<H> { granter, gref, user, write, frame }) } else { Err(XenError::NoEnt) }
+        };
         removal.take(place, unchanged).map_err(|_| GrantStatus::BadHandle)
     })
 }

@@ -8,7 +8,7 @@ use hypercall_abi::grant::{
     SetVersion, SetupTable, SwapGrantRef,
 };
 use hypercall_abi::ids::DomId;
-use zerocopy::IntoBytes;
+use zerocopy::{Immutable, IntoBytes};
 
 use super::{batch, each};
 use crate::addr::{GuestVa, PAGE_SIZE, Pa};
@@ -20,30 +20,33 @@ use crate::hypercall::{Call, CallResult};
 /// `GNTTABOP_setup_table`: grows the table, and says where its pages are mapped.
 #[inline(never)]
 pub(super) fn setup_table<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 0, |call, arg: &mut SetupTable| {
-        let wanted = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
-        let places = subject(call, arg.dom, &mut None).and_then(|domain| {
-            let mut table = domain.grants.lock();
-            table.grow::<H>(domain.id, wanted).map(|()| table.places()).map_err(|_| GrantStatus::GeneralError)
-        });
-        arg.status = places.as_ref().err().unwrap_or(&GrantStatus::Okay).raw();
-        for (index, gfn) in (0..arg.nr_frames).zip(places.into_iter().flatten()) {
-            let at = guest::element(GuestVa::new(arg.frame_list.0), u64::from(index), size_of::<u64>())?;
-            guest::copy_out(call.domain, at, gfn.as_bytes())?;
-        }
-        Ok(())
-    })
+    let mut arg: SetupTable = call.read(1)?;
+    let wanted = usize::try_from(arg.nr_frames).map_err(|_| XenError::Inval)?;
+    let places = subject(call, arg.dom, &mut None).and_then(|domain| {
+        let mut table = domain.grants.lock();
+        table.grow::<H>(domain.id, wanted).map(|()| table.places()).map_err(|_| GrantStatus::GeneralError)
+    });
+    arg.status = places.as_ref().err().unwrap_or(&GrantStatus::Okay).raw();
+    for (index, gfn) in (0..arg.nr_frames).zip(places.into_iter().flatten()) {
+        let at = guest::element(GuestVa::new(arg.frame_list.0), u64::from(index), size_of::<u64>())?;
+        guest::copy_out(call.domain, at, gfn.as_bytes())?;
+    }
+    answer(call, &arg)
 }
 
 /// `GNTTABOP_query_size`.
 #[inline(never)]
 pub(super) fn query_size<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 0, |call, arg: &mut QuerySize| {
-        let size = subject(call, arg.dom, &mut None).map(|domain| domain.grants.lock().size());
-        arg.status = size.err().unwrap_or(GrantStatus::Okay).raw();
-        (arg.nr_frames, arg.max_nr_frames) = size.unwrap_or((arg.nr_frames, arg.max_nr_frames));
-        Ok(())
-    })
+    let mut arg: QuerySize = call.read(1)?;
+    let size = subject(call, arg.dom, &mut None).map(|domain| domain.grants.lock().size());
+    arg.status = size.err().unwrap_or(GrantStatus::Okay).raw();
+    (arg.nr_frames, arg.max_nr_frames) = size.unwrap_or((arg.nr_frames, arg.max_nr_frames));
+    answer(call, &arg)
+}
+
+/// Writes the structure of a call that has one only.
+fn answer<H: Hw, T: IntoBytes + Immutable>(call: &Call<'_, H>, arg: &T) -> CallResult {
+    Ok(call.write(1, arg).map(|()| 0)?)
 }
 
 /// The domain that is asked about.
@@ -61,20 +64,21 @@ fn subject<'a, H: Hw>(
 /// `GNTTABOP_set_version`: there is only version 1.
 #[inline(never)]
 pub(super) fn set_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 0, |_, arg: &mut SetVersion| match arg.version {
-        1 => Ok(()),
-        2 => Err(XenError::NoSys),
-        _ => Err(XenError::Inval),
-    })
+    let arg: SetVersion = call.read(1)?;
+    match arg.version {
+        1 => answer(call, &arg),
+        2 => Err(XenError::NoSys.into()),
+        _ => Err(XenError::Inval.into()),
+    }
 }
 
 /// `GNTTABOP_get_version`.
 #[inline(never)]
 pub(super) fn get_version<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    each(call, 0, |call, arg: &mut GetVersion| {
-        arg.version = 1;
-        call.target(arg.dom, &mut None).map(|_| ())
-    })
+    let mut arg: GetVersion = call.read(1)?;
+    call.target(arg.dom, &mut None)?;
+    arg.version = 1;
+    answer(call, &arg)
 }
 
 /// `GNTTABOP_swap_grant_ref`: exchanges two entries of the caller that nobody uses.

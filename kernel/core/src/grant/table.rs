@@ -193,11 +193,10 @@ impl<H: Hw> Entry<H> {
         Err(GrantStatus::GeneralError)
     }
 
-    /// Checks that `user` may use the page once more, and shows that it does; returns what was counted so far, and the page.
-    /// The use lasts until the lock of the table is let go, if it is not counted, or until [`hide`](Self::hide).
+    /// Checks that `user` may use the page once more than is counted, and shows that it does; returns what the entry grants if
+    /// nobody has used it yet.
     #[inline(always)]
-    fn show_one_more(&self, granter: &Domain<H>, user: DomId, write: bool) -> Result<(Counts, FrameRef), GrantStatus> {
-        let counts = self.counts();
+    fn show_one_more(&self, counts: Counts, user: DomId, write: bool) -> Result<Option<Gfn>, GrantStatus> {
         let first = counts.uses == [0; 2];
         if !first && counts.user != user {
             return Err(GrantStatus::GeneralError);
@@ -206,16 +205,21 @@ impl<H: Hw> Entry<H> {
             return Err(GrantStatus::NoSpace);
         }
         let shown = if first || write && counts.uses[1] == 0 { Some(self.show(user, write)?) } else { None };
-        let page = match shown.filter(|_| first) {
+        Ok(shown.filter(|_| first))
+    }
+
+    /// The page of a use that was shown just now; `None`, and the flags are as before, if the granter has none there.
+    #[inline(always)]
+    fn page(&self, counts: Counts, granted: Option<Gfn>, granter: &Domain<H>) -> Option<FrameRef> {
+        let page = match granted {
             Some(gfn) => granter.p2m.pin(Ipa::from_number(gfn.0)).ok(),
             // An entry in use stays with its frame, whatever the granter writes.
             None => H::frames().get(counts.frame(), granter.id),
         };
-        let page = page.ok_or_else(|| {
+        if page.is_none() {
             self.hide(counts);
-            GrantStatus::BadPage
-        })?;
-        Ok((counts, page))
+        }
+        page
     }
 
     /// Takes back the flags that no use stands for, behind all that was done with the page (release). Entries are aligned
@@ -228,6 +232,25 @@ impl<H: Hw> Entry<H> {
         };
         H::clear_bits64(self.shared, u64::from(flags));
     }
+}
+
+/// The domain that grants, while it lives.
+#[inline(always)]
+pub(super) fn granter<H: Hw>(call: &Call<'_, H>, id: DomId) -> Result<H::Shared<Domain<H>>, GrantStatus> {
+    call.kernel.domains.get(id).filter(|granter| !granter.is_dying()).ok_or(GrantStatus::BadDomain)
+}
+
+/// Counts a use by `user`, for a [`Use`] or a mapping to end, and returns the frame.
+#[inline(always)]
+pub(super) fn begin<H: Hw>(granter: &Domain<H>, user: DomId, gref: GrantRef, write: bool) -> Result<Pa, GrantStatus> {
+    let table = granter.grants.lock();
+    let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
+    let counts = entry.counts();
+    let granted = entry.show_one_more(counts, user, write)?;
+    let Some(page) = entry.page(counts, granted, granter) else { return Err(GrantStatus::BadPage) };
+    let frame = page.keep();
+    entry.set_counts(counts.with(user, write, frame));
+    Ok(frame)
 }
 
 /// Does `work` with what the domain `id` grants, while that cannot end the access: under its table's lock. So it is short, and
@@ -243,7 +266,9 @@ pub(super) fn with_granted<H: Hw>(
     let granter = granter(call, id)?;
     let table = granter.grants.lock();
     let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
-    let (counts, page) = entry.show_one_more(&granter, call.domain.id, write)?;
+    let counts = entry.counts();
+    let granted = entry.show_one_more(counts, call.domain.id, write)?;
+    let Some(page) = entry.page(counts, granted, &granter) else { return Err(GrantStatus::BadPage) };
     let done = work(page.pa());
     drop(page);
     entry.hide(counts);
@@ -259,34 +284,6 @@ pub(super) struct Use<H: Hw> {
     pub(super) user: DomId,
     pub(super) write: bool,
     pub(super) frame: Pa,
-}
-
-/// The domain that grants, while it lives.
-#[inline(always)]
-fn granter<H: Hw>(call: &Call<'_, H>, id: DomId) -> Result<H::Shared<Domain<H>>, GrantStatus> {
-    call.kernel.domains.get(id).filter(|granter| !granter.is_dying()).ok_or(GrantStatus::BadDomain)
-}
-
-impl<H: Hw> Use<H> {
-    /// A use by the caller of what the domain `id` grants.
-    // In line, since its result is large to hand over.
-    #[inline(always)]
-    pub(super) fn begin(call: &Call<'_, H>, id: DomId, gref: GrantRef, write: bool) -> Result<Self, GrantStatus> {
-        let (user, granter) = (call.domain.id, granter(call, id)?);
-        let table = granter.grants.lock();
-        let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
-        let (counts, page) = entry.show_one_more(&granter, user, write)?;
-        let frame = page.keep();
-        entry.set_counts(counts.with(user, write, frame));
-        drop(table);
-        Ok(Use { granter: Some(granter), gref, user, write, frame })
-    }
-
-    /// Hands the use over to a mapping of the frame, which is what ends it.
-    pub(super) fn keep(mut self) {
-        self.granter = None;
-        core::mem::forget(self);
-    }
 }
 
 impl<H: Hw> Drop for Use<H> {

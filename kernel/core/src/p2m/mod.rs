@@ -124,7 +124,7 @@ impl<H: Hw> P2m<H> {
     }
 
     /// The same for one page.
-    #[inline]
+    #[inline(always)]
     pub fn map_page(&self, ipa: Ipa, pa: Pa, kind: MapKind) -> Result<(), XenError> {
         check_range(ipa, 1)?;
         if !pa.is_aligned(PAGE_SIZE) {
@@ -149,7 +149,7 @@ impl<H: Hw> P2m<H> {
     /// pCPUs. Lets go of at most `budget` pages or entries of the map; true when nothing is left. Pages that peers still
     /// use become free when they let go. A mapped grant is for `end_use`, which may have to search for it, and ends the
     /// stretch.
-    pub fn teardown(&self, budget: u32, end_use: impl FnOnce(Mapping)) -> bool {
+    pub fn teardown(&self, budget: u32, end_use: &dyn Fn(Mapping)) -> bool {
         let mut tables = self.tables.lock();
         if tables.dying.is_none() {
             tables.dying = Some(0);
@@ -203,7 +203,7 @@ impl<H: Hw> P2m<H> {
 impl<H: Hw> Drop for P2m<H> {
     fn drop(&mut self) {
         // A domain that failed half-way through its making comes here without a teardown; it holds little.
-        while !self.teardown(u32::MAX, |_| ()) {}
+        while !self.teardown(u32::MAX, &|_| ()) {}
         for root in [self.root, self.root.add(PAGE_SIZE)] {
             H::frames().put(root);
         }
@@ -230,7 +230,7 @@ impl<H: Hw, T> Removal<'_, H, T> {
         let mut tables = self.p2m.tables.lock();
         let slot = self.p2m.find(&tables, ipa).filter(|slot| slot.is_valid()).ok_or(XenError::NoEnt)?;
         // Split before anything is decided: after `accept` there is no way back.
-        let slot = if slot.order > 0 { self.p2m.refine(&mut tables, slot, ipa, 0)? } else { slot };
+        let slot = if slot.order > 0 { self.p2m.refine(&mut tables, ipa, 0)? } else { slot };
         let held = accept(slot.page().ok_or(XenError::NoEnt)?)?;
         slot.write::<H>(EMPTY);
         self.p2m.vacated(&mut tables, ipa);
@@ -238,18 +238,19 @@ impl<H: Hw, T> Removal<'_, H, T> {
         self.pending.push((ipa, held)).map_err(|_| XenError::NoSpc)
     }
 
+    #[inline(never)]
     fn flush(&mut self) {
-        if !self.pending.is_empty() {
-            self.p2m.forget(self.pending.iter().map(|(ipa, _)| *ipa));
-            self.pending.clear();
-        }
+        self.p2m.forget(self.pending.iter().map(|(ipa, _)| *ipa));
+        self.pending.clear();
     }
 }
 
 impl<H: Hw, T> Drop for Removal<'_, H, T> {
     #[inline]
     fn drop(&mut self) {
-        self.flush();
+        if !self.pending.is_empty() {
+            self.flush();
+        }
     }
 }
 

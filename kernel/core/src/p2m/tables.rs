@@ -45,7 +45,7 @@ impl<H: Hw> P2m<H> {
     }
 
     /// Maps the largest block of at most 2^`order` pages that fits between what is mapped; returns its pages.
-    #[inline]
+    #[inline(always)]
     pub(super) fn map_block(
         &self,
         tables: &mut Tables,
@@ -58,7 +58,7 @@ impl<H: Hw> P2m<H> {
         if slot.is_valid() {
             return Err(XenError::Exist);
         }
-        let slot = if slot.order > order { self.refine(tables, slot, ipa, order)? } else { slot };
+        let slot = if slot.order > order { self.refine(tables, ipa, order)? } else { slot };
         slot.write::<H>(leaf(pa, kind, slot.order));
         tables.highest = tables.highest.max(ipa.number() + slot.pages() - 1);
         Ok(slot.pages())
@@ -68,7 +68,9 @@ impl<H: Hw> P2m<H> {
     /// one, empty or a block. The TLBs forget the block before its parts appear (break-before-make): a walk never finds
     /// both.
     #[cold]
-    pub(super) fn refine(&self, tables: &mut Tables, mut slot: Slot, ipa: Ipa, order: u32) -> Result<Slot, XenError> {
+    pub(super) fn refine(&self, tables: &mut Tables, ipa: Ipa, order: u32) -> Result<Slot, XenError> {
+        // Found again, so that hot paths, which seldom come here, keep theirs in registers.
+        let mut slot = self.walk(ipa);
         while slot.order > order {
             // If there is no frame, the table above may be new and empty.
             slot = self.split(slot, ipa).inspect_err(|_| self.vacated(tables, ipa))?;

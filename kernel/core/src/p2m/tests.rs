@@ -230,7 +230,7 @@ fn teardown_returns_everything_in_bounded_steps() {
     run(&p2m);
     touch(GIB);
     let mut steps = 0;
-    while !p2m.teardown(100, |_| ()) {
+    while !p2m.teardown(100, &|_| ()) {
         steps += 1;
     }
     assert!(steps >= 10, "512 pages do not go in one step");
