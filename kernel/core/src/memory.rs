@@ -38,7 +38,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
             _ => give(domain, ipa, order),
         }),
         MemoryOp::DecreaseReservation => extents(call, |domain, removal, ipa, order| match order {
-            0 => take_back(domain, removal, ipa),
+            0 => removal.take(ipa, |found| take_back(domain, found)),
             _ => take_block(domain, removal, ipa, order),
         }),
         MemoryOp::IncreaseReservation => increase(call),
@@ -216,15 +216,15 @@ fn empty<H: Hw>(domain: &Domain<H>, ipa: Ipa) -> Result<(), XenError> {
     })
 }
 
-/// Takes back the RAM at `ipa`, and nothing else that may be there.
+/// Takes back RAM that is found, and nothing else.
 #[inline(always)]
-fn take_back<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa) -> Result<(), XenError> {
-    removal.take(ipa, |found| if found.kind == MapKind::Ram { withdraw(domain, found.pa) } else { Err(XenError::Busy) })
+fn take_back<H: Hw>(domain: &Domain<H>, found: Mapping) -> Result<Option<FrameRef>, XenError> {
+    if found.kind == MapKind::Ram { withdraw(domain, found.pa) } else { Err(XenError::Busy) }
 }
 
 #[cold]
 fn take_block<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa, order: u32) -> Result<(), XenError> {
-    (0..1 << order).try_for_each(|n| take_back(domain, removal, ipa.add(n * PAGE_SIZE)))
+    (0..1 << order).try_for_each(|n| removal.take(ipa.add(n * PAGE_SIZE), |found| take_back(domain, found)))
 }
 
 /// RAM goes back once no TLB knows it and nobody uses it.
