@@ -16,6 +16,10 @@ pub struct TrapFrame {
 const _: () = assert!(core::mem::offset_of!(TrapFrame, pc) == 248);
 const _: () = assert!(size_of::<TrapFrame>() == 272);
 
+/// x0 to x19, with which a [`TrapFrame`] begins: what the vectors save of a hypercall, beside x29 and x30. The rest of the
+/// frame is filled only if something is [left](crate::exit::Left) to do behind the call.
+pub type CallRegisters = [u64; 20];
+
 impl TrapFrame {
     /// Register `n` of an instruction's Rt field, where 31 reads as zero.
     pub fn register(&self, n: u8) -> u64 {

@@ -9,7 +9,7 @@
 
 use hypercall_abi::arm::HYPERCALL_TAG;
 
-use crate::context::TrapFrame;
+use crate::context::{CallRegisters, TrapFrame};
 use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
@@ -30,7 +30,8 @@ const BATCH: usize = 8;
 /// `ESR_EL2` of a hypercall: class `HVC`, 32 bits as always, and the immediate.
 pub const HYPERCALL_ESR: u32 = 0x16 << 26 | 1 << 25 | HYPERCALL_TAG as u32;
 
-/// A kind of exit, each a function of its own in the vectors, which saves the registers that it needs: a hypercall.
+/// A kind of exit, each a function of its own in the vectors, which saves the registers that it needs: a hypercall, which
+/// [`hypercall`] handles.
 pub const HYPERCALL: u8 = 0;
 /// Another synchronous exception.
 pub const SYNC: u8 = 1;
@@ -39,36 +40,90 @@ pub const IRQ: u8 = 2;
 /// An SError taken to EL2.
 pub const SERROR: u8 = 3;
 
-/// Handles an exit, of which `esr` reads `ESR_EL2`. On return `frame` holds the registers of the vCPU that runs next, and
-/// it may be entered.
+/// What is left to do before the guest goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Left {
+    /// Nothing.
+    Nothing = 0,
+    /// To put interrupts into list registers.
+    Flush = 1,
+    /// To choose anew who runs, and then to look at the interrupts.
+    Choose = 2,
+    /// To have the hypercall issued once more, and whichever of these is to be done.
+    Again = 3,
+}
+
+/// Where the registers are of the vCPU that goes on, which may be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the frame.
+    Frame,
+    /// Where it keeps its own: it has just been put on.
+    Context,
+}
+
+/// Carries out a hypercall. If something is left to do, [`finish`] does it, else the guest goes on with `x`.
 #[inline(always)]
+pub fn hypercall<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, x: &mut CallRegisters) -> Left {
+    if hypercall::dispatch(kernel, cpu, x) { Left::Again } else { left(kernel, cpu) }
+}
+
+/// Handles another exit, of which `esr` reads `ESR_EL2`. True if the pCPU has to choose anew who runs, and [`finish`] is to
+/// be called for that; else the vCPU of `frame` goes on.
+#[inline(always)]
+#[must_use]
 pub fn handle<H: Hw, const KIND: u8>(
     kernel: &'static Kernel<H>,
     cpu: &mut LocalCpu<H>,
     frame: &mut TrapFrame,
     esr: impl FnOnce() -> u64,
-) {
+) -> bool {
     match KIND {
-        HYPERCALL => hypercall::dispatch(kernel, cpu, frame),
         SYNC => exception(kernel, cpu, frame, esr()),
         IRQ => interrupts(kernel, cpu),
         _ => serror(kernel, cpu, frame, esr()),
     }
-    resume(kernel, cpu, frame);
+    let left = left(kernel, cpu);
+    if left == Left::Flush {
+        flush(kernel, cpu);
+    }
+    left == Left::Choose
+}
+
+/// Does what is left to do.
+pub fn finish<H: Hw>(
+    kernel: &'static Kernel<H>,
+    cpu: &mut LocalCpu<H>,
+    frame: &mut TrapFrame,
+    mut left: Left,
+) -> Source {
+    if left == Left::Again {
+        frame.pc = frame.pc.wrapping_sub(4);
+        left = self::left(kernel, cpu);
+    }
+    let source = if left == Left::Choose { sched::reschedule(kernel, cpu, frame) } else { Source::Frame };
+    flush(kernel, cpu);
+    source
 }
 
 /// The first entry of a pCPU to a guest; sleeps until there is one.
-pub fn first<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
-    sched::reschedule(kernel, cpu, frame);
-    resume(kernel, cpu, frame);
+pub fn first<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) -> Source {
+    finish(kernel, cpu, frame, Left::Choose)
 }
 
-// As part of each kind of exit, like `exception`: the way back is on every path.
+// As part of each kind of exit, like `exception`: it is on every path.
 #[inline(always)]
-fn resume<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
+fn left<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>) -> Left {
     if kernel.sched.must_choose(cpu.id) {
-        sched::reschedule(kernel, cpu, frame);
+        return Left::Choose;
     }
+    let dirty = cpu.current.as_ref().is_some_and(|current| current.vcpu.gic.dirty());
+    if dirty { Left::Flush } else { Left::Nothing }
+}
+
+#[inline(always)]
+fn flush<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>) {
     if let Some(current) = &cpu.current
         && current.vcpu.gic.dirty()
     {
@@ -95,8 +150,10 @@ pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>
         REGISTER => return trap::register(kernel, cpu, frame, esr),
         _ => {}
     }
+    if esr & (0x3F << 26 | 0xFFFF) == HVC << 26 {
+        return smccc::call(kernel, cpu, frame);
+    }
     match (class, esr & 0xFFFF) {
-        (HVC, 0) => smccc::call(kernel, cpu, frame),
         (HVC, _) => {
             // HVC returns behind itself; the exception stands at the instruction.
             frame.pc = frame.pc.wrapping_sub(4);

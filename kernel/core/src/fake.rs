@@ -27,7 +27,7 @@ use arena::Arena;
 pub use arena::{RAM_BASE, RAM_PAGES};
 pub use machine::{reset, with};
 use tlb::Tlb;
-pub use world::{GUEST_RAM, World, frame_of, open_port, params, peek, poke, poke_bytes, pretend};
+pub use world::{GUEST_RAM, World, exit, frame_of, open_port, params, peek, poke, poke_bytes, pretend};
 
 /// The fake machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,6 +249,10 @@ impl Registers for Fake {
     }
 
     fn copy_frame(to: &mut TrapFrame, from: &TrapFrame) {
+        *to = *from;
+    }
+
+    fn load_frame(to: &mut TrapFrame, from: &TrapFrame) {
         *to = *from;
     }
 

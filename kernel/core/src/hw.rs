@@ -166,6 +166,8 @@ pub trait Registers {
     fn load_el1(from: &El1Context);
     /// Copies a frame: a copy in Rust would be a call of memcpy, which takes five times as long.
     fn copy_frame(to: &mut TrapFrame, from: &TrapFrame);
+    /// Copies a frame where the way back to the guest loads `to`; a machine whose way back loads `from` does nothing.
+    fn load_frame(to: &mut TrapFrame, from: &TrapFrame);
     /// Saves FP and SIMD, whose next use traps.
     fn save_fp(into: &mut FpContext);
     /// Loads FP and SIMD, whose use does not trap from here on.

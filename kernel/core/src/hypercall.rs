@@ -13,7 +13,7 @@ use hypercall_abi::{control, nr};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::addr::GuestVa;
-use crate::context::TrapFrame;
+use crate::context::CallRegisters;
 use crate::domain::Domain;
 use crate::guest::{self, Array, WRITE};
 use crate::hw::Hw;
@@ -94,17 +94,18 @@ impl<'a, H: Hw> Call<'a, H> {
     }
 }
 
-/// Carries out the hypercall that the current vCPU has issued.
+/// Carries out the hypercall that the current vCPU has issued; true if the guest is to issue it once more.
 #[inline(always)]
-pub fn dispatch<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame) {
+pub fn dispatch<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, x: &mut CallRegisters) -> bool {
     #[allow(clippy::cast_possible_truncation, reason = "only the low 32 bits of x16 count")]
-    let number = frame.x[16] as u32;
-    let (Some(current), Some(args)) = (&cpu.current, frame.x.first_chunk_mut()) else { return };
+    let number = x[16] as u32;
+    let (Some(current), Some(args)) = (&cpu.current, x.first_chunk_mut()) else { return false };
     match route(&mut Call { kernel, vcpu: &current.vcpu, domain: &current.domain, args, budget: BUDGET }, number) {
-        Ok(value) => frame.x[0] = value,
-        Err(Stop::Error(error)) => frame.x[0] = encode(Err(error)),
-        Err(Stop::Again) => frame.pc = frame.pc.wrapping_sub(4),
+        Ok(value) => x[0] = value,
+        Err(Stop::Error(error)) => x[0] = encode(Err(error)),
+        Err(Stop::Again) => return true,
     }
+    false
 }
 
 /// The handler of a number.

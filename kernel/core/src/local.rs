@@ -3,12 +3,15 @@
 //! Each pCPU has one of these and nobody else touches it, so there is no lock. FP and SIMD registers are loaded
 //! when the guest first uses them, and saved only if it did.
 
+use core::mem::offset_of;
+
 use hypercall_abi::ids::DomId;
 
 use crate::context::{MDSCR_MDE, TrapFrame};
 use crate::domain::Domain;
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
+use crate::runstate::Run;
 use crate::trace::Begun;
 use crate::vcpu::{Vcpu, VcpuContext};
 
@@ -54,12 +57,18 @@ impl<H: Hw> LocalCpu<H> {
     /// Puts the registers of a vCPU of `domain` on this pCPU, but for its GIC.
     pub fn load(&mut self, kernel: &Kernel<H>, context: &VcpuContext, domain: &Domain<H>, frame: &mut TrapFrame) {
         self.domain = Some(domain.id);
-        H::copy_frame(frame, &context.frame);
+        H::load_frame(frame, &context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
         if context.el1.mdscr_el1 & MDSCR_MDE != 0 {
             H::load_debug(&context.debug);
         }
+    }
+
+    /// Where the registers are of the vCPU that was put on here: nobody writes them as long as it runs. Null if none was.
+    pub fn registers(&self) -> *const TrapFrame {
+        let run = self.current.as_ref().map_or(core::ptr::null(), |current| current.vcpu.run.as_mut_ptr().cast_const());
+        run.cast::<u8>().wrapping_add(offset_of!(Run, context.frame)).cast()
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.

@@ -255,6 +255,10 @@ impl<T> SpinMutex<T> {
         Self(spin::mutex::SpinMutex::new(value))
     }
 
+    pub fn as_mut_ptr(&self) -> *mut T {
+        self.0.as_mut_ptr()
+    }
+
     pub fn lock(&self) -> SpinMutexGuard<'_, T> {
         if !running() {
             return self.0.lock();

@@ -148,7 +148,16 @@ pub fn begin<H: Hw>(cpu: &mut LocalCpu<H>, frame: &TrapFrame, exit: u8, esr: u64
 
 /// It ends: writes what it was, and which interrupts it has put into list registers. One in which tracing began has no
 /// beginning.
+#[inline(always)]
 pub fn end<H: Hw>(cpu: &mut LocalCpu<H>) {
+    if cpu.begun.is_some() {
+        write_end(cpu);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn write_end<H: Hw>(cpu: &mut LocalCpu<H>) {
     let Some(begun) = cpu.begun.take() else { return };
     let (time, (domid, vcpu)) = (H::now(), who(cpu));
     let same = (domid, vcpu) == (begun.record.domid, begun.record.vcpu);

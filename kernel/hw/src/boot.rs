@@ -61,13 +61,13 @@ pub unsafe extern "C" fn early(fdt: u64) {
     }
 }
 
-/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine. On return `frame` holds the
-/// registers of the first guest; that there is one may take a while.
+/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine. Returns where the registers of the
+/// first guest are; that there is one may take a while.
 ///
 /// # Safety
 ///
 /// Called by the entry code alone, with the frame on top of the stack that belongs to the block in `TPIDR_EL2`.
-pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) {
+pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) -> *const TrapFrame {
     percpu::this().mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
     cpu::init();
     Arm::trace_exits(false);
@@ -76,7 +76,9 @@ pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) {
         None => init_interrupts(),
     }
     // SAFETY: no guest has run here, so no entry of the vectors is active.
-    exit::first(&percpu::KERNEL, unsafe { percpu::this().local() }, frame);
+    let cpu = unsafe { percpu::this().local() };
+    exit::first(&percpu::KERNEL, cpu, frame);
+    cpu.registers()
 }
 
 /// Maps what the first steps need: instructions, constants, variables, stacks, and the FDT.

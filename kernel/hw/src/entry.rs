@@ -126,7 +126,7 @@ mmu_on:
     mov     x0, sp
     mov     x1, x20
     bl      {enter}
-    b       return_to_guest
+    b       return_to_other
 "#,
     blocks = sym percpu::BLOCKS,
     frame = const percpu::FRAME_OFFSET,

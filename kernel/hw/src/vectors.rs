@@ -1,13 +1,14 @@
 //! The exception vectors: registers into the frame, one call into safe code, registers back, ERET.
 //!
 //! While a guest runs, SP_EL2 points to the frame on top of the pCPU's stack. An exit saves the general registers
-//! and nothing else. EL2's own exceptions go to a stack of their own, since theirs may be what broke.
+//! and nothing else, and a hypercall those that Rust does not keep by itself. EL2's own exceptions go to a stack of their own,
+//! since theirs may be what broke.
 
 use core::arch::{asm, global_asm};
 use core::mem::{offset_of, size_of};
 
-use kernel_core::context::TrapFrame;
-use kernel_core::exit::{self, HYPERCALL, IRQ, SERROR, SYNC};
+use kernel_core::context::{CallRegisters, TrapFrame};
+use kernel_core::exit::{self, HYPERCALL, IRQ, Left, SERROR, SYNC, Source};
 use kernel_core::trace;
 
 use crate::crash;
@@ -19,40 +20,88 @@ const _: () =
 
 global_asm!(
     r#"
-    // Moves x0 to x29 to or from their places in the TrapFrame at SP.
-    .macro pairs op
-    \op     x0, x1, [sp, #0]
-    \op     x2, x3, [sp, #16]
-    \op     x4, x5, [sp, #32]
-    \op     x6, x7, [sp, #48]
-    \op     x8, x9, [sp, #64]
-    \op     x10, x11, [sp, #80]
-    \op     x12, x13, [sp, #96]
-    \op     x14, x15, [sp, #112]
-    \op     x16, x17, [sp, #128]
-    \op     x18, x19, [sp, #144]
-    \op     x20, x21, [sp, #160]
-    \op     x22, x23, [sp, #176]
-    \op     x24, x25, [sp, #192]
-    \op     x26, x27, [sp, #208]
-    \op     x28, x29, [sp, #224]
+    // Moves x0 to x19, x29 and x30 to or from their places in the TrapFrame at `at`: what a call of a function may change,
+    // and the other one of a pair; x0 is last, since it may be `at`.
+    .macro changing op, at
+    \op     x2, x3, [\at, #16]
+    \op     x4, x5, [\at, #32]
+    \op     x6, x7, [\at, #48]
+    \op     x8, x9, [\at, #64]
+    \op     x10, x11, [\at, #80]
+    \op     x12, x13, [\at, #96]
+    \op     x14, x15, [\at, #112]
+    \op     x16, x17, [\at, #128]
+    \op     x18, x19, [\at, #144]
+    \op     x29, x30, [\at, #232]
+    \op     x0, x1, [\at, #0]
     .endm
 
-    // x0 to x30, ELR and SPSR to the TrapFrame at SP.
-    .macro save_frame
-    pairs   stp
+    // Moves the others, which functions keep (AAPCS64, section 6.1.1).
+    .macro lasting pair, single, at
+    \pair   x20, x21, [\at, #160]
+    \pair   x22, x23, [\at, #176]
+    \pair   x24, x25, [\at, #192]
+    \pair   x26, x27, [\at, #208]
+    \single x28, [\at, #224]
+    .endm
+
+    // What `changing` leaves of x0 to x30, ELR and SPSR to the TrapFrame at SP.
+    .macro save_rest
+    lasting stp, str, sp
     mrs     x21, elr_el2
     mrs     x22, spsr_el2
-    stp     x30, x21, [sp, #240]
-    str     x22, [sp, #256]
+    stp     x21, x22, [sp, #248]
+    .endm
+
+    .macro save_frame
+    changing stp, sp
+    save_rest
+    .endm
+
+    // All of that from the TrapFrame at `at`, and back to the guest.
+    .macro load_frame at
+    ldp     x21, x22, [\at, #248]
+    msr     elr_el2, x21
+    msr     spsr_el2, x22
+    lasting ldp, ldr, \at
+    changing ldp, \at
+    return
+    .endm
+
+    .macro return
+    eret
+    // Nothing behind an ERET may be speculated into.
+    dsb     nsh
+    isb
     .endm
 
     // From a lower EL: the frame, for a handler. The chain of frame pointers ends here.
-    .macro from_guest
+    .macro from_guest handler
     .balign 128
     save_frame
     mov     x29, xzr
     mov     x0, sp
+    bl      \handler
+    .endm
+
+    // The same, but a hypercall, which is told here, saves and loads no more than a function's caller does, unless there is
+    // something left to do behind it. ELR and SPSR stay as they are meanwhile.
+    .macro call_from_guest
+    .balign 128
+    changing stp, sp
+    mov     x29, xzr
+    mov     x0, sp
+    mrs     x1, esr_el2
+    mov     w2, #({esr} & 0xffff)
+    movk    w2, #({esr} >> 16), lsl #16
+    cmp     x1, x2
+    b.ne    sync_from_guest
+    bl      {hypercall}
+    cbz     w0, return_from_call
+    save_rest
+    mov     x1, x0
+    mov     x0, sp
+    bl      {finish}
     .endm
 
     // From EL2 itself: to the emergency stack, and never back. TPIDR_EL0 and TPIDRRO_EL0 are the guest's, whose pCPU
@@ -72,7 +121,7 @@ global_asm!(
     bl      {own}
     .endm
 
-    .macro vectors name, hypercall, sync, irq, serror
+    .macro vectors name, sync, irq, serror
     .balign 2048
     .global \name
 \name:
@@ -81,49 +130,45 @@ global_asm!(
     from_el2 \vector
     .endr
     .rept   2
-    // Hypercalls are told here, so that each kind of exit is one function, which saves the registers that it needs.
-    from_guest
-    mrs     x1, esr_el2
-    mov     w2, #({esr} & 0xffff)
-    movk    w2, #({esr} >> 16), lsl #16
-    cmp     x1, x2
-    b.ne    1f
-    bl      \hypercall
-1:  bl      \sync
-    .irp    handler, \irq, \irq, \serror
-    from_guest
-    bl      \handler
-    .endr
+    \sync
+    from_guest \irq
+    from_guest \irq
+    from_guest \serror
     .endr
     .endm
 
     .section .vectors, "ax"
-    vectors exception_vectors, {hypercall}, {sync}, {irq}, {serror}
-    vectors traced_vectors, {traced_hypercall}, {traced_sync}, {traced_irq}, {traced_serror}
+    vectors exception_vectors, call_from_guest, {irq}, {serror}
+    vectors traced_vectors, "from_guest {traced_sync}", {traced_irq}, {traced_serror}
 
     .balign 128
+sync_from_guest:
+    save_rest
+    bl      {sync}
+
+return_from_call:
+    changing ldp, sp
+    return
+
     .global traced_return
 traced_return:
     bl      {traced_end}
     .global return_to_guest
 return_to_guest:
-    ldp     x21, x22, [sp, #248]
-    msr     elr_el2, x21
-    msr     spsr_el2, x22
-    pairs   ldp
-    ldr     x30, [sp, #240]
-    eret
-    // Nothing behind an ERET may be speculated into.
-    dsb     nsh
-    isb
+    load_frame sp
+
+    // To a vCPU that has just been put on, whose registers are at x0.
+    .global return_to_other
+return_to_other:
+    load_frame x0
 "#,
     emergency = const EMERGENCY_OFFSET,
     esr = const exit::HYPERCALL_ESR,
-    hypercall = sym guest_exit::<HYPERCALL>,
+    hypercall = sym hypercall,
+    finish = sym finish,
     sync = sym guest_exit::<SYNC>,
     irq = sym guest_exit::<IRQ>,
     serror = sym guest_exit::<SERROR>,
-    traced_hypercall = sym traced_exit::<HYPERCALL>,
     traced_sync = sym traced_exit::<SYNC>,
     traced_irq = sym traced_exit::<IRQ>,
     traced_serror = sym traced_exit::<SERROR>,
@@ -137,21 +182,62 @@ unsafe extern "C" {
     pub static traced_vectors: u8;
     /// The way back to the guest from each of them.
     pub static return_to_guest: u8;
+    static return_to_other: u8;
     pub static traced_return: u8;
 }
 
-/// An exception while the guest ran. It ends in the return to the guest, for whom nothing that is on the stack below the
-/// frame has to be taken from there.
+/// A hypercall, with what its caller has in the registers that a call may change; what is left to do behind it.
 ///
 /// # Safety
 ///
-/// Called by the vectors alone, with the frame on top of this pCPU's stack.
+/// Called by the vectors or [`traced_exit`] alone, which have the frame on top of this pCPU's stack.
+unsafe extern "C" fn hypercall(x: &mut CallRegisters) -> Left {
+    // SAFETY: this is one of the entries that `local` names.
+    exit::hypercall(&percpu::KERNEL, unsafe { percpu::this().local() }, x)
+}
+
+/// Another exception while the guest ran. It ends in the return to the guest, for whom nothing that is on the stack below
+/// the frame has to be taken from there.
+///
+/// # Safety
+///
+/// As for [`hypercall`].
 #[inline(never)]
 unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
     // SAFETY: this is one of the entries that `local` names.
     let cpu = unsafe { percpu::this().local() };
-    exit::handle::<_, KIND>(&percpu::KERNEL, cpu, frame, || mrs!("esr_el2"));
-    // SAFETY: the frame is where the vectors had SP, and all that has been put below it is gone by now.
+    if exit::handle::<_, KIND>(&percpu::KERNEL, cpu, frame, || mrs!("esr_el2")) {
+        // SAFETY: the caller's condition.
+        unsafe { finish(frame, Left::Choose) }
+    }
+    go_on(frame)
+}
+
+/// What is left to do before the guest goes on, with the whole frame. It ends as [`guest_exit`]. A vCPU that has just been
+/// put on has its registers loaded from where it keeps them, so that they need not be copied.
+///
+/// # Safety
+///
+/// As for [`hypercall`].
+#[inline(never)]
+unsafe extern "C" fn finish(frame: &mut TrapFrame, left: Left) -> ! {
+    // SAFETY: as above; what called this does not go on.
+    let cpu = unsafe { percpu::this().local() };
+    if exit::finish(&percpu::KERNEL, cpu, frame, left) == Source::Frame {
+        go_on(frame)
+    }
+    trace::end(cpu);
+    // SAFETY: the frame is where the vectors had SP, and all that has been put below it is gone by now. The vCPU that runs
+    // here stays as long as it does, and nobody writes its registers meanwhile.
+    unsafe {
+        asm!("mov sp, {}", "b {}", in(reg) frame, sym return_to_other, in("x0") cpu.registers(), options(noreturn))
+    }
+}
+
+/// Goes to the way back to the guest, with the registers of the frame.
+#[inline(always)]
+fn go_on(frame: &mut TrapFrame) -> ! {
+    // SAFETY: as in `finish`.
     unsafe { asm!("mov sp, {}", "ldr x0, [sp, #{}]", "br x0", in(reg) frame, const WAY_BACK, options(noreturn)) }
 }
 
@@ -161,10 +247,20 @@ unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
 ///
 /// As for [`guest_exit`].
 unsafe extern "C" fn traced_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
+    let esr = mrs!("esr_el2");
+    let call = KIND == SYNC && esr == u64::from(exit::HYPERCALL_ESR);
     // SAFETY: as above; this use ends before the next one begins.
-    trace::begin(unsafe { percpu::this().local() }, frame, KIND, mrs!("esr_el2"));
+    trace::begin(unsafe { percpu::this().local() }, frame, if call { HYPERCALL } else { KIND }, esr);
     // SAFETY: the caller's condition.
-    unsafe { guest_exit::<KIND>(frame) }
+    unsafe {
+        match frame.x.first_chunk_mut() {
+            Some(x) if call => {
+                let left = hypercall(x);
+                finish(frame, left)
+            }
+            _ => guest_exit::<KIND>(frame),
+        }
+    }
 }
 
 /// The end of what [`traced_exit`] began.

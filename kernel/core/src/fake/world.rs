@@ -10,6 +10,7 @@ use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::context::TrapFrame;
 use crate::domain::Domain;
 use crate::evtchn::Binding;
+use crate::exit::{self, Left};
 use crate::hw::{Hw, Memory, PcpuId, Translation};
 use crate::hypercall::dispatch;
 use crate::kernel::Kernel;
@@ -67,18 +68,16 @@ impl World {
         Fake::load_stage2(domain.p2m.vttbr(&self.kernel.vmids, PcpuId(0)));
         let vcpu = domain.vcpus()[vcpu].clone();
         self.cpu.current = Some(Current { vcpu, domain: domain.clone() });
-        let mut frame = TrapFrame { pc: 4, ..TrapFrame::default() };
+        let mut frame = TrapFrame::default();
         frame.x[..args.len()].copy_from_slice(args);
         frame.x[16] = u64::from(number);
         self.rounds = 0;
         loop {
             self.rounds += 1;
             assert!(self.rounds < 100_000, "the call makes no progress");
-            dispatch(self.kernel, &self.cpu, &mut frame);
-            if frame.pc == 4 {
+            if !dispatch(self.kernel, &self.cpu, frame.x.first_chunk_mut().unwrap()) {
                 break;
             }
-            frame.pc = 4;
         }
         self.cpu.current = None;
         [frame.x[0], frame.x[1], frame.x[2]]
@@ -106,6 +105,13 @@ pub fn pretend(vcpu: &Vcpu<Fake>, on: Option<PcpuId>) {
     run.held = 0;
     run.pcpu = on.unwrap_or_default();
     run.enter(if on.is_some() { Runstate::Running } else { Runstate::Blocked }, Fake::now());
+}
+
+/// An exit that is no hypercall, to its end.
+pub fn exit<const KIND: u8>(kernel: &'static Kernel<Fake>, cpu: &mut LocalCpu<Fake>, frame: &mut TrapFrame, esr: u64) {
+    if exit::handle::<_, KIND>(kernel, cpu, frame, || esr) {
+        exit::finish(kernel, cpu, frame, Left::Choose);
+    }
 }
 
 /// The plan of a plain domain with one vCPU, which may own twice as many pages as it starts with.

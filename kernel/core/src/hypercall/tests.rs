@@ -8,8 +8,10 @@ use hypercall_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
 use proptest::prelude::*;
 
 use super::*;
+use crate::context::TrapFrame;
+use crate::exit::{self, Left};
 use crate::fake::{Fake, GUEST_RAM, World, params, peek, poke, poke_bytes};
-use crate::hw::Hw;
+use crate::hw::{Hw, PcpuId, Translation};
 
 const NUMBERS: [u32; 12] = [
     nr::EVENT_CHANNEL_OP,
@@ -92,13 +94,43 @@ fn a_number_counts_with_its_low_half_only_and_other_registers_stay() {
     (frame.x[0], frame.x[16]) = (0, 0xFFFF_FFFF_0000_0000 | u64::from(nr::XEN_VERSION));
     let before = frame;
     cpu.current = Some(current());
-    dispatch(world.kernel, &cpu, &mut frame);
+    dispatch(world.kernel, &cpu, frame.x.first_chunk_mut().unwrap());
     assert_eq!(frame.x[0], 4 << 16 | 17);
     assert_eq!((&frame.x[1..], frame.pc), (&before.x[1..], 0x1000));
     assert!(cpu.current.is_some(), "the vCPU is back");
     frame.x[16] = 63;
-    dispatch(world.kernel, &cpu, &mut frame);
+    dispatch(world.kernel, &cpu, frame.x.first_chunk_mut().unwrap());
     assert_eq!(frame.x[0].cast_signed(), XenError::NoSys as i64);
+}
+
+#[test]
+fn what_is_left_to_do_behind_a_call_is_said_and_done() {
+    const LONG: u64 = 3 * 4096;
+    for (number, args, interrupts, wanted) in [
+        (nr::XEN_VERSION, [0; 3], false, Left::Nothing),
+        (nr::XEN_VERSION, [0; 3], true, Left::Flush),
+        (nr::SCHED_OP, [1, 0, 0], false, Left::Choose),
+        (nr::CONSOLE_IO, [0, LONG, GUEST_RAM], false, Left::Again),
+    ] {
+        let (mut world, _dom0) = World::new();
+        let guest = world.domain(4);
+        Fake::load_stage2(guest.p2m.vttbr(&world.kernel.vmids, PcpuId(0)));
+        let (mut cpu, vcpu) = (LocalCpu::new(PcpuId(0)), guest.vcpus()[0].clone());
+        cpu.current = Some(crate::local::Current { vcpu: vcpu.clone(), domain: guest.clone() });
+        if interrupts {
+            crate::vgic::on_maintenance(&cpu);
+        }
+        let mut frame = TrapFrame { pc: 0x1004, ..TrapFrame::default() };
+        frame.x[..3].copy_from_slice(&args);
+        frame.x[16] = u64::from(number);
+        let left = exit::hypercall(world.kernel, &cpu, frame.x.first_chunk_mut().unwrap());
+        assert_eq!((left, frame.pc), (wanted, 0x1004), "{number}");
+        if left == Left::Again {
+            exit::finish(world.kernel, &mut cpu, &mut frame, left);
+            assert_eq!((frame.pc, frame.x[16]), (0x1000, u64::from(number)), "it is issued again");
+            assert!(frame.x[1] < LONG, "with what is left");
+        }
+    }
 }
 
 #[test]

@@ -64,9 +64,8 @@ impl Pair {
         self.start(1);
         with(|s| s.fault = (GuestVa::new(ipa), Ipa::new(ipa)));
         let iss = 1 << 24 | 2 << 22 | 3 << 16 | u64::from(write) << 6 | 7;
-        exit::handle::<_, { exit::SYNC }>(self.world.kernel, &mut self.cpu, &mut self.frame, || {
-            0x24 << 26 | 1 << 25 | iss
-        });
+        let esr = 0x24 << 26 | 1 << 25 | iss;
+        crate::fake::exit::<{ exit::SYNC }>(self.world.kernel, &mut self.cpu, &mut self.frame, esr);
     }
 
     fn start(&mut self, n: usize) {

@@ -161,7 +161,10 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
     fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
         if let Some(turn) = self.running.take() {
             let key = turn.key_at(now);
-            self.advance(key);
+            // If somebody waits, the turn that begins next is the one of who has run least, and does this.
+            if self.heap.is_empty() {
+                self.advance(key);
+            }
             vcpu.vruntime.store(key, Relaxed);
         }
     }

@@ -4,7 +4,7 @@ use hypercall_abi::vcpu::Runstate;
 
 use super::{Alarm, Next, Policy};
 use crate::context::TrapFrame;
-use crate::exit::{self, VTIMER_PPI};
+use crate::exit::{self, Source, VTIMER_PPI};
 use crate::hw::{Hw, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
@@ -14,9 +14,9 @@ use crate::vcpu::Vcpu;
 use crate::vgic::VcpuGic;
 use crate::vtimer;
 
-/// Chooses anew what this pCPU runs. On return a vCPU is on, `frame` holds its registers, and the timer is set.
+/// Chooses anew what this pCPU runs. On return a vCPU is on, and the timer is set.
 #[inline(never)]
-pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) {
+pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) -> Source {
     kernel.sched.again(cpu.id).store(false, Ordering::SeqCst);
     let now = H::now();
     if let Some(Current { vcpu, domain }) = &cpu.current
@@ -33,7 +33,7 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
         let end = queues.ready.turn_end(now);
         if now < cpu.limit && end.is_none_or(|end| end > now) {
             H::set_deadline(earliest([end, queues.alarms.earliest(), vcpu.ptimer.deadline(), Some(cpu.limit)]));
-            return;
+            return Source::Frame;
         }
     }
     let next = cpu.current.take().and_then(|current| kernel.take_off(cpu, frame, &current, now));
@@ -41,6 +41,7 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
         Some(true) => {}
         Some(false) | None => kernel.search(cpu, frame, now),
     }
+    Source::Context
 }
 
 fn allows<H: Hw>(vcpu: &Vcpu<H>, id: PcpuId) -> bool {

@@ -71,7 +71,7 @@ impl Rig {
     fn exit(&mut self, n: u8) {
         self.on(n);
         let (cpu, frame) = &mut self.cpus[usize::from(n)];
-        exit::handle::<_, { exit::IRQ }>(self.kernel, cpu, frame, || 0);
+        crate::fake::exit::<{ exit::IRQ }>(self.kernel, cpu, frame, 0);
     }
 
     /// Exits until the pCPU has nothing more to choose.

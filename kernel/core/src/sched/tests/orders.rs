@@ -69,7 +69,7 @@ fn poll(kernel: &'static Kernel<Fake>, guest: &Dom, cpu: &LocalCpu<Fake>, frame:
     Fake::load_stage2(guest.p2m.vttbr(&kernel.vmids, PcpuId(0)));
     frame.x[..2].copy_from_slice(&[3, GUEST_RAM]);
     frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
-    crate::hypercall::dispatch(kernel, cpu, frame);
+    crate::hypercall::dispatch(kernel, cpu, frame.x.first_chunk_mut().unwrap());
     assert_eq!(frame.x[0], 0);
 }
 

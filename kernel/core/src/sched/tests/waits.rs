@@ -57,7 +57,7 @@ pub(super) fn enable_events(rig: &mut Rig) {
         // A store of w1, as the syndrome of a data abort describes it (Arm ARM, section D24.2.40).
         let esr = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 1 << 16 | 1 << 6 | 7;
         with(|s| s.fault = (GuestVa::new(ipa), Ipa::new(ipa)));
-        exit::handle::<_, { exit::SYNC }>(rig.kernel, cpu, frame, || esr);
+        crate::fake::exit::<{ exit::SYNC }>(rig.kernel, cpu, frame, esr);
     }
     with(|s| s.el1.ich_vmcr_el2 = 0xFF << 24 | 0b11);
 }
@@ -161,7 +161,7 @@ fn a_watchdog_that_is_not_poked_ends_its_domain_whatever_its_vcpu_does() {
         Fake::load_stage2(guest.p2m.vttbr(&rig.kernel.vmids, PcpuId(0)));
         frame.x[..2].copy_from_slice(&[6, GUEST_RAM]);
         frame.x[16] = u64::from(hypercall_abi::nr::SCHED_OP);
-        crate::hypercall::dispatch(rig.kernel, cpu, frame);
+        crate::hypercall::dispatch(rig.kernel, cpu, frame.x.first_chunk_mut().unwrap());
         assert_eq!(frame.x[0], 1, "its id");
         match does {
             "sleep" => assert!(rig.kernel.block(&vcpu)),
