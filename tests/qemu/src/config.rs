@@ -72,6 +72,8 @@ pub struct Config {
     pub disks: Vec<Disk>,
     /// The network device, if there is one.
     pub nic: Option<Nic>,
+    /// Instead of that, two network devices that a cable joins, with the longest packet that it carries.
+    pub cable: Option<u16>,
 }
 
 impl Config {
@@ -91,6 +93,7 @@ impl Config {
             modules: Vec::new(),
             disks: Vec::new(),
             nic: None,
+            cable: None,
         }
     }
 
@@ -127,6 +130,10 @@ impl Config {
             let forwards = nic.forwards.iter().map(|(host, port)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{port}"));
             option("-netdev", format!("user,id=net0{}", forwards.collect::<String>()));
             option("-device", "virtio-net-device,netdev=net0".to_owned());
+        }
+        for (number, mtu) in self.cable.iter().flat_map(|mtu| [(0, mtu), (1, mtu)]) {
+            option("-netdev", format!("hubport,id=end{number},hubid=0"));
+            option("-device", format!("virtio-net-device,netdev=end{number},host_mtu={mtu}"));
         }
         if let Some(socket) = &self.debugger {
             option("-gdb", format!("unix:{},server=on,wait=off", escape(&socket.display().to_string())));

@@ -17,7 +17,11 @@ pub(in super::super) const CASES: &[Case] = &[
 ];
 
 fn talk(lab: &Lab) -> Result<()> {
-    let mut machine = lab.boot()?;
+    let mut config = lab.config();
+    config.cable = Some(9000);
+    let mut machine = Machine::boot(&config)?;
+    machine.ok("bridge del xenbr0")?;
+    machine.ok("bridge del uplink")?;
     machine.ok("bridge add xenbr0 host-only ip=10.0.0.254/24 echo=1")?;
     for (name, number) in [("left", 1), ("right", 2)] {
         guest(&mut machine, name, number, "")?;
@@ -53,7 +57,27 @@ fn talk(lab: &Lab) -> Result<()> {
     leave(&mut machine)?;
     let ports = machine.ok("bridge show xenbr0")?;
     ensure!(ports.contains("vif1.0") && ports.contains("vif2.0"), "the bridge has other ports:\n{ports}");
-    Ok(())
+    wire(&mut machine)
+}
+
+/// The same two are stations of a physical network that carries packets of 9000 bytes: each on a bridge with one of the machine's
+/// devices. What one sends leaves the machine and comes back by the other device.
+fn wire(machine: &mut Machine) -> Result<()> {
+    for (name, number) in [("left", 1), ("right", 2)] {
+        machine.ok(&format!("bridge add out{number} bridge nic=eth{} ip=10.9.0.10{number}/24", number - 1))?;
+        machine.ok(&format!("xl network-attach {name} bridge=out{number}"))?;
+        enter(machine, name)?;
+        inside(machine, "until ip link set eth1 up 2>/dev/null; do usleep 50000; done")?;
+        inside(machine, &format!("ip addr add 10.9.0.{number}/24 dev eth1 && ip link set eth1 mtu 9000"))?;
+        leave(machine)?;
+    }
+    enter(machine, "left")?;
+    inside(machine, "dd if=/dev/urandom of=/tmp/data bs=1M count=4 2>/dev/null")?;
+    for address in ["10.9.0.2", "10.9.0.102"] {
+        inside(machine, &format!("ping -A -c 100 -s 8972 -q {address} | grep ' 0% packet loss'"))?;
+    }
+    leave(machine)?;
+    send_file(machine, "left", "right", "10.9.0.2", 5004)
 }
 
 /// From `left`: echoes from `right` and from Dom0, which has the address `dom0` of IPv6, over both IPs, in packets that fill `mtu`.
