@@ -24,7 +24,7 @@ pub const CONFIG: &str = "name = \"load\"\nkernel = \"/store/vmlinuz\"\nramdisk 
     extra = \"console=hvc0 quiet panic=1\"\nmemory = 512\nvcpus = 1\non_reboot = \"destroy\"\n";
 
 /// Files that are compiled.
-const SOURCES: usize = 300;
+const SOURCES: usize = 150;
 
 /// `compile`: compiles all the sources with a process for each vCPU, twice, to the same result, and no file is lost.
 const COMPILE: &str = r#"set -e

@@ -4,8 +4,9 @@ use crate::suite::Case;
 
 mod load;
 mod pings;
+mod plug;
 
 /// All campaigns, the quick ones first. Each loads all of its machine, and so is `alone`.
 pub fn all() -> Vec<Case> {
-    [pings::CASES, load::CASES].concat()
+    [pings::CASES, load::CASES, plug::CASES].concat()
 }
