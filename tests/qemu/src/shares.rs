@@ -1,6 +1,6 @@
 //! Measures who gets how much of a pCPU, and how soon, by what guests themselves get done (`tests/guests/busy`).
 //!
-//! The machine has one pCPU, and its clock counts instructions, eight nanoseconds each. All guests of a scene count in
+//! The machine has one pCPU, and its clock counts instructions, eight nanoseconds each or two. All guests of a scene count in
 //! the same stretches of the machine's clock, so that what one gets done in a stretch is its share of it.
 
 use std::collections::BTreeMap;
@@ -17,6 +17,13 @@ pub type Figures = BTreeMap<String, f64>;
 /// The guest's configuration, which must be in the store as `busy.cfg`, with the image as `busy`.
 pub const CONFIG: &str = "name = \"busy\"\nkernel = \"/store/busy\"\nmemory = 1\nvcpus = 1\n";
 
+/// The configuration of the guest that hammers, which must be there as `hammer.cfg`, with the image as `hostile`.
+pub const HAMMER: &str = "name = \"hammer\"\nkernel = \"/store/hostile\"\nmemory = 4\nvcpus = 2\n";
+
+/// What guests do without end that keep the scheduler at work, and how many vCPUs of theirs want to run.
+pub const HAMMERS: [(&str, u32); 5] =
+    [("yields", 1), ("polls", 1), ("interrupts", 2), ("past_timers", 1), ("on_and_off", 2)];
+
 /// Weights of the busy guests, in units of the default one.
 const WEIGHTS: [u32; 8] = [1, 2, 4, 1, 2, 4, 1, 2];
 /// Steps after which a guest sleeps that games the tick: 50 us before its turn of 1.25 ms ends.
@@ -31,60 +38,136 @@ const LONG: Duration = Duration::from_secs(180);
 /// Virtual time that making a domain takes, at most, in milliseconds.
 const MAKING_MS: u64 = 300;
 
-/// Boots a machine like `config` and measures all there is.
+/// Boots a machine like `config` and measures all there is but beside guests that hammer.
 pub fn measure(config: &Config) -> Result<Figures> {
-    let mut config = config.clone();
-    (config.smp, config.icount, config.icount_shift) = (1, true, 3);
-    let mut machine = Machine::boot(&config)?;
+    let mut machine = boot(config, 3)?;
     let mut figures = Figures::new();
-    let mut note = |name: &str, figure: f64| figures.insert(name.to_owned(), (figure * 10.0).round() / 10.0);
+    let mut note = |name: &str, figure: f64| note(&mut figures, name, figure);
 
-    let guests = WEIGHTS.map(|weight| format!("cpu_weight={} extra=\"window=300 count=10 ", weight * 256));
-    let work = scene(&mut machine, &guests)?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
-    let off = |stretch: &[f64]| {
-        let fair = WEIGHTS.map(|weight| f64::from(weight) / f64::from(WEIGHTS.iter().sum::<u32>()));
-        let all: f64 = stretch.iter().sum();
-        stretch.iter().zip(fair).map(|(done, fair)| (done / all / fair - 1.0).abs() * 100.0).fold(0.0, f64::max)
-    };
-    let each = (0..10).map(|n| off(&work.iter().map(|work| work[n]).collect::<Vec<_>>()));
-    note("share_off_in_300_ms", each.fold(0.0, f64::max));
-    note("share_off_in_3_s", off(&sums(&work)));
+    let alone = weighted(&mut machine, &[])?;
+    note("share_off_in_300_ms", alone.off_in_300_ms);
+    note("share_off_in_3_s", alone.off_in_3_s);
 
-    let mut guests = vec!["extra=\"window=1000 count=3 ".to_owned(); 7];
-    guests.push(format!("extra=\"window=1000 count=3 game={GAME} "));
-    let work = scene(&mut machine, &guests)?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
+    let mut guests = vec!["busy.cfg extra=\"window=1000 count=3 ".to_owned(); 7];
+    guests.push(format!("busy.cfg extra=\"window=1000 count=3 game={GAME} "));
+    let work =
+        scene(&mut machine, &guests, guests.len())?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
     let sums_of_game = sums(&work);
     let (game, honest) = sums_of_game.split_last().context("no guest")?;
     note("gain_by_sleeping_before_the_tick", (game / (honest.iter().sum::<f64>() / 7.0) - 1.0) * 100.0);
 
-    let guests = [format!("cap={CAP} extra=\"window=100 count=20 "), "extra=\"window=100 count=20 ".to_owned()];
-    let work = scene(&mut machine, &guests)?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
+    let guests = [
+        format!("busy.cfg cap={CAP} extra=\"window=100 count=20 "),
+        "busy.cfg extra=\"window=100 count=20 ".to_owned(),
+    ];
+    let work =
+        scene(&mut machine, &guests, guests.len())?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
     let shares: Vec<f64> =
         work[0].iter().zip(&work[1]).map(|(capped, other)| capped / (capped + other) * 100.0).collect();
     note("cap_of_25_most_in_100_ms", shares.iter().copied().fold(0.0, f64::max));
     note("cap_of_25_in_2_s", shares.iter().sum::<f64>() / 20.0);
 
-    let mut guests = vec!["extra=\"window=1 count=1 ".to_owned(); BUSY];
-    guests.insert(0, "extra=\"tick=37 count=50 ".to_owned());
-    let said = scene(&mut machine, &guests)?;
-    let words: Vec<&str> = said[0].split_whitespace().collect();
-    let after = |word| words.iter().skip_while(|other| **other != word).nth(1).and_then(|text| text.parse().ok());
-    note("wake_among_32_busy_worst_us", after("worst").context("no latency")?);
-    note("wake_among_32_busy_mean_us", after("mean").context("no latency")?);
+    let mut guests = vec!["busy.cfg extra=\"window=1 count=1 ".to_owned(); BUSY];
+    guests.insert(0, "busy.cfg extra=\"tick=37 count=50 ".to_owned());
+    let said = scene(&mut machine, &guests, 1)?.concat();
+    note("wake_among_32_busy_worst_us", lateness(&said, "worst")?);
+    note("wake_among_32_busy_mean_us", lateness(&said, "mean")?);
     Ok(figures)
 }
 
-/// Runs guests at once, each with these words of configuration, the last of which is left open for when to begin;
-/// returns what the first ones say, all of them if there are few.
-fn scene(machine: &mut Machine, guests: &[String]) -> Result<Vec<String>> {
+/// Boots a machine like `config` and measures beside guests that hammer: beside all of them at once, and if `each`, beside one
+/// after the other. An instruction takes two nanoseconds there: with eight a switch would be so much of a turn that the
+/// shares were about that.
+pub fn measure_hammers(config: &Config, each: bool) -> Result<Figures> {
+    let mut machine = boot(config, 1)?;
+    let mut figures = Figures::new();
+    let alone = weighted(&mut machine, &[])?;
+    let scenes =
+        [("hammers", &HAMMERS[..])].into_iter().chain(HAMMERS.chunks(1).filter(|_| each).map(|one| (one[0].0, one)));
+    for (name, hammers) in scenes {
+        let beside = weighted(&mut machine, hammers)?;
+        let mut note = |figure: &str, value: f64| note(&mut figures, &format!("{figure}_beside_{name}"), value);
+        note("share_off_in_300_ms", beside.off_in_300_ms);
+        note("share_off_in_3_s", beside.off_in_3_s);
+        note("lost", beside.lost(&alone));
+        note("wake_worst_us", beside.wake_us);
+    }
+    Ok(figures)
+}
+
+/// Boots a machine whose clock counts instructions of `1 << shift` nanoseconds.
+fn boot(config: &Config, shift: u32) -> Result<Machine> {
+    let mut config = config.clone();
+    (config.smp, config.icount, config.icount_shift) = (1, true, shift);
+    Machine::boot(&config)
+}
+
+fn note(figures: &mut Figures, name: &str, figure: f64) {
+    figures.insert(name.to_owned(), (figure * 10.0).round() / 10.0);
+}
+
+/// What eight busy guests of weights 1:2:4 got.
+struct Weighted {
+    /// The worst share among them, in per cent of what it should be, of any 300 ms and of 3 s.
+    off_in_300_ms: f64,
+    off_in_3_s: f64,
+    /// What each got done in 3 s.
+    done: Vec<f64>,
+    /// Weights of all vCPUs that want to run.
+    weights: u32,
+    /// The longest that a guest had to wait that wakes up now and then.
+    wake_us: f64,
+}
+
+impl Weighted {
+    /// How much less than its share of a pCPU, of which all is known from `alone`, a guest got at worst, in per cent.
+    fn lost(&self, alone: &Self) -> f64 {
+        let all: f64 = alone.done.iter().sum();
+        let due = WEIGHTS.map(|weight| all * f64::from(weight) / f64::from(self.weights));
+        self.done.iter().zip(due).map(|(done, due)| (1.0 - done / due) * 100.0).fold(f64::MIN, f64::max)
+    }
+}
+
+/// Lets guests of all weights work beside others that hammer, and beside one that sleeps and wakes up.
+fn weighted(machine: &mut Machine, hammers: &[(&str, u32)]) -> Result<Weighted> {
+    let busy = WEIGHTS.map(|weight| format!("busy.cfg cpu_weight={} extra=\"window=300 count=10 ", weight * 256));
+    let wakes = (!hammers.is_empty()).then(|| "busy.cfg extra=\"tick=37 count=80 ".to_owned());
+    let hammering = hammers.iter().map(|(name, _)| format!("hammer.cfg extra=\"attack=hammers_{name} "));
+    let mut guests: Vec<String> = busy.into_iter().chain(wakes).collect();
+    let told = guests.len();
+    guests.extend(hammering);
+    let said = scene(machine, &guests, told)?;
+    let (busy, wakes) = said.split_at(WEIGHTS.len());
+    let work = busy.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
+    let all: u32 = WEIGHTS.iter().sum();
+    let off = |stretch: &[f64]| {
+        let fair = WEIGHTS.map(|weight| f64::from(weight) / f64::from(all));
+        let done: f64 = stretch.iter().sum();
+        stretch.iter().zip(fair).map(|(own, fair)| (own / done / fair - 1.0).abs() * 100.0).fold(0.0, f64::max)
+    };
+    let each = (0..10).map(|n| off(&work.iter().map(|work| work[n]).collect::<Vec<_>>()));
+    let done = sums(&work);
+    Ok(Weighted {
+        off_in_300_ms: each.fold(0.0, f64::max),
+        off_in_3_s: off(&done),
+        done,
+        weights: all + hammers.iter().map(|(_, vcpus)| vcpus).sum::<u32>(),
+        wake_us: wakes.first().map_or(Ok(0.0), |said| lateness(said, "worst"))?,
+    })
+}
+
+/// Runs guests at once, each of this file with these words of configuration, the last of which is left open for when to
+/// begin; returns what the first `told` of them say.
+fn scene(machine: &mut Machine, guests: &[String], told: usize) -> Result<Vec<String>> {
     machine.send("xl create -c /store/busy.cfg name=clock \"extra='now'\"\r")?;
     machine.expect("busy: now ", LONG)?;
     let now: u64 = machine.expect(" ms", LONG)?.trim_end_matches(" ms").trim().parse()?;
     machine.send("\x1d")?;
     machine.prompt(LONG)?;
     let from = now + 1000 + MAKING_MS * guests.len() as u64;
-    for (n, words) in guests.iter().enumerate() {
-        let create = format!("xl create -p /store/busy.cfg name=busy{n} {words}from={from}\"");
+    for (n, guest) in guests.iter().enumerate() {
+        let (file, words) = guest.split_once(' ').context("a guest has a file and words")?;
+        let create = format!("xl create -p /store/{file} name=busy{n} {words}from={from}\"");
         let done = machine.sh_within(&create, LONG)?;
         ensure!(done.status == 0, "{create}: {done:?}");
     }
@@ -92,7 +175,7 @@ fn scene(machine: &mut Machine, guests: &[String]) -> Result<Vec<String>> {
         machine.sh_within(&format!("xl unpause busy{n}"), LONG)?;
     }
     let mut said = Vec::new();
-    for n in 0..guests.len().min(WEIGHTS.len()) {
+    for n in 0..told {
         machine.send(&format!("xl console busy{n}\r"))?;
         machine.expect("busy: ", LONG)?;
         said.push(machine.expect(" end", LONG)?);
@@ -100,9 +183,17 @@ fn scene(machine: &mut Machine, guests: &[String]) -> Result<Vec<String>> {
         machine.prompt(LONG)?;
     }
     for name in (0..guests.len()).map(|n| format!("busy{n}")).chain(["clock".to_owned()]) {
-        machine.sh_within(&format!("xl destroy {name}"), LONG)?;
+        // None has ended by itself.
+        let done = machine.sh_within(&format!("xl destroy {name}"), LONG)?;
+        ensure!(done.status == 0, "{name}: {done:?}");
     }
     Ok(said)
+}
+
+/// How late a guest was that wakes up, in microseconds.
+fn lateness(said: &str, which: &str) -> Result<f64> {
+    let after = said.split_whitespace().skip_while(|word| *word != which).nth(1);
+    after.and_then(|text| text.parse().ok()).with_context(|| format!("no latency: {said}"))
 }
 
 /// What a guest got done in each stretch.

@@ -158,6 +158,7 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
         waits.then_some(end)
     }
 
+    #[inline(always)]
     fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks) {
         if let Some(turn) = self.running.take() {
             let key = turn.key_at(now);

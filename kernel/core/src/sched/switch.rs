@@ -44,6 +44,9 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
     Source::Context
 }
 
+/// About what a switch takes, in ticks: 4 us of a counter of 62.5 MHz.
+const SWITCH: Ticks = 256;
+
 fn allows<H: Hw>(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
     vcpu.affinity.load(Ordering::Relaxed) & (1 << id.0) != 0
 }
@@ -84,15 +87,19 @@ impl<H: Hw> Kernel<H> {
             H::set_active(VTIMER_PPI, false);
         }
         let mut queues = self.sched.queues(cpu.id);
-        queues.ready.stop(vcpu, now);
-        if run.held != 0 {
+        let then = if run.held != 0 {
+            // Whoever goes to sleep pays for the way to the next one, or many short sleeps would be at the cost of the others.
+            let then = now + SWITCH;
+            queues.ready.stop(vcpu, then);
             run.alarm = vcpu.deadline(&run.context.el1);
             let asleep = run.asleep();
             self.sched.enter(vcpu, &mut run, asleep, now);
             if let Some(at) = run.alarm {
                 queues.alarms.set(at, Alarm::Vcpu(vcpu.clone()));
             }
+            then
         } else {
+            queues.ready.stop(vcpu, now);
             let id = self.sched.choose(vcpu, cpu.id);
             if id == cpu.id {
                 self.sched.enter(vcpu, &mut run, Runstate::Runnable, now);
@@ -102,8 +109,9 @@ impl<H: Hw> Kernel<H> {
                 self.sched.place(vcpu, &mut run, id, now);
                 queues = self.sched.queues(cpu.id);
             }
-        }
-        let next = queues.begin(now);
+            now
+        };
+        let next = queues.begin(then);
         drop(queues);
         run.publish::<H>(&current.domain.runstate_flag);
         next

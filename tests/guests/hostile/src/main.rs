@@ -14,6 +14,7 @@ mod events;
 mod frames;
 mod gic;
 mod grants;
+mod hammer;
 mod instructions;
 mod last;
 mod memory;
@@ -100,6 +101,11 @@ const LAST: &[(&str, Attack)] = &[
     ("a_loop_with_everything_masked", last::spin),
     ("a_timer_interrupt_never_ended", last::timer_never_ended),
     ("a_timer_interrupt_never_taken", last::timer_never_taken),
+    ("hammers_yields", hammer::yields),
+    ("hammers_polls", hammer::polls),
+    ("hammers_interrupts", hammer::interrupts),
+    ("hammers_past_timers", hammer::past_timers),
+    ("hammers_on_and_off", hammer::on_and_off),
 ];
 
 fn main(boot: BootInfo) -> ! {

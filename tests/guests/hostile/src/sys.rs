@@ -388,6 +388,33 @@ pub fn millisecond() -> u64 {
     hz / 1000
 }
 
+/// Sends an SGI, as `ICC_SGI1R_EL1` says.
+pub fn send_sgi(value: u64) {
+    // SAFETY: no vCPU of this domain has data that a handler changes.
+    unsafe { asm!("msr icc_sgi1r_el1, {}", "isb", in(reg) value) };
+}
+
+/// Lets interrupts of all priorities through to this vCPU.
+pub fn open_interface() {
+    // SAFETY: interrupts stay masked; they only end a sleep.
+    unsafe { asm!("msr icc_pmr_el1, {}", "msr icc_igrpen1_el1, {}", "isb", in(reg) 0xFFu64, in(reg) 1u64) };
+}
+
+/// Sleeps until an interrupt is pending, which interrupts nothing, takes it and ends it.
+pub fn sleep_and_end() {
+    // SAFETY: the registers are of this vCPU's own CPU interface. There is nothing to be ended if none was pending.
+    unsafe { asm!("wfi", "mrs {0}, icc_iar1_el1", "msr icc_eoir1_el1, {0}", "isb", out(reg) _) };
+}
+
+/// Both timers of this vCPU are due.
+pub fn set_timers_to_the_past() {
+    // SAFETY: the timers are this vCPU's and nobody waits for them; interrupts are masked.
+    unsafe {
+        asm!("msr cntv_cval_el0, xzr", "msr cntp_cval_el0, xzr", "msr cntv_ctl_el0, {0}", "msr cntp_ctl_el0, {0}", "isb",
+            in(reg) 1u64);
+    }
+}
+
 /// Where another vCPU starts; its context id is the end of its stack.
 pub fn second_entry() -> u64 {
     (&raw const hostile_second) as u64
@@ -395,5 +422,5 @@ pub fn second_entry() -> u64 {
 
 #[unsafe(no_mangle)]
 extern "C" fn hostile_second_main() -> ! {
-    crate::race::second()
+    crate::hammer::second()
 }

@@ -19,7 +19,8 @@ pub(super) const CASES: &[Case] = &[
 const HOT_PLUGS: usize = 5;
 
 fn promises(lab: &Lab) -> Result<()> {
-    let figures = shares::measure(&lab.config())?;
+    let mut figures = shares::measure(&lab.config())?;
+    figures.extend(shares::measure_hammers(&lab.config(), false)?);
     let most = [
         ("share_off_in_300_ms", 5.0),
         ("share_off_in_3_s", 1.0),
@@ -28,6 +29,10 @@ fn promises(lab: &Lab) -> Result<()> {
         ("cap_of_25_in_2_s", 25.5),
         // A turn among 33 is 0.3 ms, and the hypervisor's own way comes to it.
         ("wake_among_32_busy_worst_us", 400.0),
+        ("share_off_in_300_ms_beside_hammers", 5.0),
+        ("share_off_in_3_s_beside_hammers", 1.0),
+        ("lost_beside_hammers", 1.0),
+        ("wake_worst_us_beside_hammers", 400.0),
     ];
     for (name, most) in most {
         let figure = figures.get(name).with_context(|| format!("no {name}"))?;

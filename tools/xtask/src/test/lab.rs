@@ -113,6 +113,7 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
     write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
     write_if_changed(&folder.join("conform.cfg"), CONFORM.as_bytes())?;
     write_if_changed(&folder.join("busy.cfg"), shares::CONFIG.as_bytes())?;
+    write_if_changed(&folder.join("hammer.cfg"), shares::HAMMER.as_bytes())?;
     for name in c::guests() {
         store::copy(&paths.image(name), &folder.join(name))?;
         write_if_changed(&folder.join(format!("{name}.cfg")), in_c(name).as_bytes())?;

@@ -121,6 +121,24 @@ fn whoever_sleeps_before_its_turn_ends_gains_nothing() {
 }
 
 #[test]
+fn whoever_sleeps_often_pays_for_the_way_to_the_next_one() {
+    let mut rig = Rig::new(1);
+    let domains = weighted(&mut rig, &[DEFAULT_WEIGHT; 8]);
+    let vcpu = domains[7].vcpus()[0].clone();
+    rig.run(50 * MS);
+    let (start, before, mut sleeps) = (Fake::now(), ran(&domains[7]), 0);
+    while Fake::now() - start < ticks::<Fake>(1000 * MS) {
+        rig.run(5_000);
+        if rig.runs(0, &vcpu) {
+            rig.sleep_until(&vcpu, Fake::now() + ticks::<Fake>(50_000));
+            sleeps += 1;
+        }
+    }
+    let (took, fair) = (ran(&domains[7]) - before + sleeps * ticks::<Fake>(3_500), (Fake::now() - start) / 8);
+    assert!(sleeps > 5000 && took <= fair + fair / 100, "{sleeps} sleeps, {took} ticks where {fair} are fair");
+}
+
+#[test]
 fn a_vcpu_that_wakes_up_among_32_busy_ones_runs_at_once_and_one_that_is_ahead_waits_for_its_turn() {
     let mut rig = Rig::new(1);
     let mut domains = weighted(&mut rig, &[DEFAULT_WEIGHT; 33]);
