@@ -34,6 +34,7 @@ struct Out<M, P> {
     mtu: u16,
     /// It was refused and waits: how long it is, and what is left to its receiver.
     refused: Option<(usize, Offload)>,
+    head: Head,
     pieces: Vec<Piece>,
 }
 
@@ -41,7 +42,8 @@ impl<C, M, P> Link<C, M, P> {
     /// A device that sends to `wire`, a port of a bridge, what the stack sends from `mac`, in packets of at most `mtu` bytes. The
     /// frames are made in `bytes`, which has room for [`MAX_FRAME`].
     pub fn new(inbox: Rc<Inbox<C, M>>, bytes: M, wire: P, mac: [u8; 6], mtu: u16) -> Self {
-        let out = Out { bytes, wire, mac, mtu: mtu.min(MAX_MTU), refused: None, pieces: Vec::new() };
+        let (mtu, head) = (mtu.min(MAX_MTU), Head([0; HEAD]));
+        let out = Out { bytes, wire, mac, mtu, refused: None, head, pieces: Vec::new() };
         Link { inbox, out }
     }
 }
@@ -84,8 +86,7 @@ impl<M: HostMemory, P: Port> TxToken for Room<'_, M, P> {
 impl<M: HostMemory, P: Port> Out<M, P> {
     /// Puts the frame on the wire, or notes that it waits.
     fn send(&mut self, len: usize, offload: Offload) {
-        let mut head = Head([0; HEAD]);
-        let head = head.0.get_mut(..len.min(HEAD)).unwrap_or_default();
+        let head = self.head.0.get_mut(..len.min(HEAD)).unwrap_or_default();
         self.bytes.copy_out(0, head);
         self.pieces.clear();
         self.pieces.extend(own_pieces(&self.bytes, 0, len));

@@ -18,7 +18,7 @@ const TCP: usize = 20;
 /// Where the checksum stands in it.
 const CHECKSUM: usize = 16;
 
-/// The IP packet in a frame, without extension headers.
+/// The IP packet of TCP or UDP in a frame, without extension headers: nothing is left of others here.
 struct Packet<'a> {
     from: IpAddr,
     to: IpAddr,
@@ -28,11 +28,17 @@ struct Packet<'a> {
     payload: &'a [u8],
 }
 
+/// The protocol, if it is one of those whose checksum a receiver may be left with.
+fn has_ports(protocol: IpProtocol) -> Option<IpProtocol> {
+    matches!(protocol, IpProtocol::Tcp | IpProtocol::Udp).then_some(protocol)
+}
+
 impl<'a> Packet<'a> {
     fn parse(frame: &'a [u8]) -> Option<Self> {
         match EthernetFrame::new_checked(frame).ok()?.ethertype() {
             EthernetProtocol::Ipv4 => {
                 let packet = Ipv4Packet::new_checked(frame.get(HEADER..)?).ok()?;
+                let protocol = has_ports(packet.next_header())?;
                 // Of a packet in parts no part has a transport header that fits its bytes.
                 if packet.more_frags() || packet.frag_offset() != 0 {
                     return None;
@@ -40,14 +46,15 @@ impl<'a> Packet<'a> {
                 let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
                 let transport = HEADER + usize::from(packet.header_len());
                 let payload = frame.get(transport..HEADER + usize::from(packet.total_len()))?;
-                Some(Packet { from, to, protocol: packet.next_header(), transport, payload })
+                Some(Packet { from, to, protocol, transport, payload })
             }
             EthernetProtocol::Ipv6 => {
                 let packet = Ipv6Packet::new_checked(frame.get(HEADER..)?).ok()?;
+                let protocol = has_ports(packet.next_header())?;
                 let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
                 let transport = HEADER + packet.header_len();
                 let payload = frame.get(transport..HEADER + packet.total_len())?;
-                Some(Packet { from, to, protocol: packet.next_header(), transport, payload })
+                Some(Packet { from, to, protocol, transport, payload })
             }
             _ => None,
         }
