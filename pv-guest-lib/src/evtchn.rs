@@ -8,7 +8,7 @@
 
 use core::cell::Cell;
 use core::future::poll_fn;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Context, Poll};
 
 use critical_section::Mutex;
@@ -204,27 +204,29 @@ impl Drop for EventChannel {
 
 /// The two bits of a port in the shared information page.
 struct PortBits {
-    page: Shared<'static>,
-    word: usize,
+    pending: &'static AtomicU64,
+    mask: &'static AtomicU64,
     bit: u64,
 }
 
 impl PortBits {
     fn of(port: Port) -> Option<Self> {
-        let (word, bit) = bitmap_position(port)?;
-        Some(Self { page: shared_info()?, word, bit: 1 << bit })
+        let ((word, bit), page) = (bitmap_position(port)?, shared_info()?);
+        let word_of = |words| page.u64(words + word * 8);
+        Some(Self { pending: word_of(layout::EVTCHN_PENDING), mask: word_of(layout::EVTCHN_MASK), bit: 1 << bit })
     }
 
     fn take_pending(&self) -> bool {
-        let pending = self.page.u64(layout::EVTCHN_PENDING + self.word * 8);
-        pending.fetch_and(!self.bit, Ordering::SeqCst) & self.bit != 0
+        // A look costs less than a change, and there is nothing to take each second time.
+        self.pending.load(Ordering::SeqCst) & self.bit != 0
+            && self.pending.fetch_and(!self.bit, Ordering::SeqCst) & self.bit != 0
     }
 
     fn mask(&self) {
-        self.page.u64(layout::EVTCHN_MASK + self.word * 8).fetch_or(self.bit, Ordering::SeqCst);
+        self.mask.fetch_or(self.bit, Ordering::SeqCst);
     }
 
     fn unmask(&self) {
-        self.page.u64(layout::EVTCHN_MASK + self.word * 8).fetch_and(!self.bit, Ordering::SeqCst);
+        self.mask.fetch_and(!self.bit, Ordering::SeqCst);
     }
 }

@@ -8,11 +8,11 @@ use driver_api::{BackRing, Disk, End, EventPort, Grants, SharedPage};
 use embassy_futures::yield_now;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use hypercall_abi::blkif::{Request, Response};
+use hypercall_abi::blkif::{BlkStatus, Request, Response};
 use hypercall_abi::ring::RingOverflow;
 
 use crate::back_end::{Control, Limits};
-use crate::request::{Parsed, parse};
+use crate::request::{Command, Parsed, parse};
 use crate::serve::Server;
 
 /// Requests and events handled before the executor gets a turn.
@@ -54,13 +54,10 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
             if control.is_stopped() {
                 intake.end(End::Stopped);
             }
-            let before = spent;
-            while spent < BUDGET
-                && let Some(request) = intake.next(in_flight.len())
-            {
-                match server.execute_at_once(&request) {
+            while spent < BUDGET && intake.take(in_flight.len()) {
+                match server.execute_at_once(&intake.at_hand) {
                     Some(response) => intake.ring.put(&response),
-                    None => in_flight.push(server.execute(request)),
+                    None => in_flight.push(server.execute(intake.at_hand)),
                 }
                 spent += 1;
             }
@@ -83,7 +80,7 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
                 // the executor from everybody else.
                 spent = 0;
                 yield_now().await;
-            } else if spent == before && !intake.finds_more(running) {
+            } else if !intake.finds_more(running) {
                 // Even without anything to do this counts, for an event may have come already.
                 spent += 1;
                 let listen = intake.wants_more(running);
@@ -123,8 +120,8 @@ async fn wait<F: Future>(
 enum Hold {
     /// Nothing.
     None,
-    /// The barrier was taken and waits until everything older is complete.
-    Until(Parsed),
+    /// The barrier is at hand and waits until everything older is complete.
+    Until,
     /// The barrier runs, alone.
     Running,
 }
@@ -134,6 +131,8 @@ struct Intake<P> {
     ring: BackRing<P, Request, Response>,
     limit: usize,
     max_indirect: usize,
+    /// The request that was taken last. It stays here, since it is large and moving it would cost more than understanding it.
+    at_hand: Parsed,
     hold: Hold,
     end: Option<End>,
 }
@@ -144,6 +143,7 @@ impl<P: SharedPage> Intake<P> {
             limit: limits.in_flight.clamp(1, ring.slots().max(1) as usize),
             max_indirect: usize::from(limits.indirect_segments),
             ring,
+            at_hand: Parsed { id: 0, operation: 0, command: Err(BlkStatus::Error) },
             hold: Hold::None,
             end: None,
         }
@@ -156,7 +156,7 @@ impl<P: SharedPage> Intake<P> {
     /// How the device ended, once nothing runs and nothing is held back.
     fn ended(&self, running: usize) -> Option<End> {
         match self.hold {
-            Hold::Until(_) => None,
+            Hold::Until => None,
             Hold::None | Hold::Running => self.end.filter(|_| running == 0),
         }
     }
@@ -166,43 +166,32 @@ impl<P: SharedPage> Intake<P> {
         self.end.is_none() && matches!(self.hold, Hold::None) && running < self.limit
     }
 
-    /// The request to start now, while `running` others are in flight.
-    fn next(&mut self, running: usize) -> Option<Parsed> {
-        if running == 0 {
-            match core::mem::replace(&mut self.hold, Hold::None) {
-                Hold::Until(request) => {
-                    self.hold = Hold::Running;
-                    return Some(request);
-                }
-                Hold::None | Hold::Running => {}
+    /// Takes the request to start now, while `running` others are in flight; false if there is none.
+    fn take(&mut self, running: usize) -> bool {
+        match self.hold {
+            Hold::Until if running == 0 => {
+                self.hold = Hold::Running;
+                return true;
             }
+            Hold::Running if running == 0 => self.hold = Hold::None,
+            Hold::None | Hold::Until | Hold::Running => {}
         }
         if !self.wants_more(running) {
-            return None;
+            return false;
         }
-        let request = match self.take() {
-            Ok(request) => request?,
+        match self.ring.pending() {
+            Ok(0) => return false,
+            Ok(_) => self.at_hand = parse(&self.ring.take(), self.max_indirect),
             Err(RingOverflow) => {
                 self.end(End::Broken);
-                return None;
+                return false;
             }
-        };
-        if !request.command.is_ok_and(|command| command.is_barrier()) {
-            return Some(request);
         }
-        if running == 0 {
-            self.hold = Hold::Running;
-            return Some(request);
+        if !self.at_hand.command.as_ref().is_ok_and(Command::is_barrier) {
+            return true;
         }
-        self.hold = Hold::Until(request);
-        None
-    }
-
-    fn take(&mut self) -> Result<Option<Parsed>, RingOverflow> {
-        if self.ring.pending()? == 0 {
-            return Ok(None);
-        }
-        Ok(Some(parse(&self.ring.take(), self.max_indirect)))
+        self.hold = if running == 0 { Hold::Running } else { Hold::Until };
+        running == 0
     }
 
     /// Asks for an event at the next request, if one could be started; true if there is something to do without one.
