@@ -14,6 +14,12 @@ pub const GUEST_VIRTIO_MMIO_SIZE: u64 = 0x0010_0000;
 pub const GUEST_GICV3_GICD_BASE: u64 = 0x0300_1000;
 /// `GUEST_GICV3_GICD_SIZE`.
 pub const GUEST_GICV3_GICD_SIZE: u64 = 0x0001_0000;
+/// `GUEST_GICC_BASE`: the CPU interface of a GICv2, whose distributor is where a GICv3 has it.
+pub const GUEST_GICC_BASE: u64 = 0x0300_2000;
+/// `GUEST_GICC_SIZE`.
+pub const GUEST_GICC_SIZE: u64 = 0x0000_2000;
+/// `GUEST_GICD_SIZE`: bytes of a GICv2's distributor.
+pub const GUEST_GICD_SIZE: u64 = 0x0000_1000;
 /// `GUEST_GICV3_GICR0_BASE`: the redistributors, one after the other.
 pub const GUEST_GICV3_GICR0_BASE: u64 = 0x0302_0000;
 /// `GUEST_GICV3_GICR0_SIZE`: room for 128 of them.

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::ids::VcpuId;
 
 /// The ABI's version; [`Op::Version`] returns the one that the microkernel speaks.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// First hypercall number of the control range. Xen's own numbers end below 64.
 pub const BASE: u32 = 0x1000;
@@ -187,6 +187,10 @@ pub struct PlatformInfo {
     pub counter_hz: u32,
     /// pCPUs online.
     pub pcpus: u32,
+    /// The version of the GIC that guests see, which is the machine's: 2 or 3.
+    pub gic_version: u32,
+    /// The most vCPUs that one domain can have.
+    pub max_vcpus: u32,
 }
 
 /// The weight of a new domain, as in Xen's credit2.
@@ -210,7 +214,14 @@ pub struct DomainParams {
     pub max_grant_frames: u32,
     /// Event channel ports, at most (0: the ABI's 4096).
     pub max_ports: u32,
+    /// Shared interrupts, at most [`MAX_SPIS`]; 32 are there in any case, and their number is rounded up to a multiple of that.
+    pub nr_spis: u32,
+    /// Zero.
+    pub reserved: u32,
 }
+
+/// The most shared interrupts of one domain: the numbers of a GIC end at 1019.
+pub const MAX_SPIS: u32 = 988;
 
 /// The domain is being destroyed.
 pub const STATE_DYING: u32 = 1 << 0;
@@ -288,8 +299,8 @@ pub struct IoRequest {
 }
 
 const _: () = assert!(size_of::<IoRequest>() == 24);
-const _: () = assert!(size_of::<PlatformInfo>() == 72);
-const _: () = assert!(size_of::<DomainParams>() == 40);
+const _: () = assert!(size_of::<PlatformInfo>() == 80);
+const _: () = assert!(size_of::<DomainParams>() == 48);
 const _: () = assert!(size_of::<DomainInfo>() == 72);
 const _: () = assert!(size_of::<VcpuInfo>() == 32);
 

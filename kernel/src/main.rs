@@ -22,7 +22,7 @@ fn xenolith_main(fdt: &'static [u8]) {
     let (pcpus, pages) = (Arm::online(), Arm::frames().pages().0);
     KERNEL.log(format_args!("{pcpus} pCPUs, {} MiB free in {} banks", pages >> 8, machine.ram.len()));
     KERNEL.log(format_args!("command line: {}", machine.cmdline));
-    if let Err(error) = KERNEL.start_dom0() {
+    if let Err(error) = KERNEL.start_dom0(crash::or_stop(dom0::vcpus(machine))) {
         crash::boot_error(format_args!("dom0 cannot be made: {error}"));
     }
 }

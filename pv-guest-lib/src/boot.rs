@@ -238,11 +238,16 @@ fn cut(ranges: &mut Vec<IpaRange, { pages::MAX_RANGES }>, hole: IpaRange) -> Res
 }
 
 fn start_interrupts(fdt: Fdt<'static>) -> Result<(), BootError> {
-    let gic = fdt.root().children().find(|node| node.is_compatible("arm,gic-v3"));
-    let mut ranges = reg(gic.ok_or(BootError::Missing("arm,gic-v3"))?);
+    let find = |names: &[&str]| fdt.root().children().find(|node| names.iter().any(|name| node.is_compatible(name)));
+    let (v2, v3) = (find(&["arm,gic-400", "arm,cortex-a15-gic"]), find(&["arm,gic-v3"]));
+    let mut ranges = reg(v3.or(v2).ok_or(BootError::Missing("arm,gic-v3 or arm,gic-400"))?);
     let distributor = ranges.next().ok_or(BootError::Missing("GIC distributor"))?;
-    let redistributors = ranges.next().ok_or(BootError::Missing("GIC redistributors"))?;
-    sys::gic::init(distributor, redistributors)?;
+    let second = ranges.next().ok_or(BootError::Missing("GIC redistributors or CPU interface"))?;
+    if v3.is_some() {
+        sys::gic::init(distributor, second)?
+    } else {
+        sys::gic::init_v2(distributor, second)?
+    }
     time::init()?;
     Ok(())
 }

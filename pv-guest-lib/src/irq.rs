@@ -30,7 +30,7 @@ pub enum Mode {
 /// Why an interrupt could not be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IrqError {
-    /// The device tree has no usable GICv3.
+    /// The device tree has no usable GIC.
     NoController,
     /// The controller has no such interrupt.
     BadNumber,
@@ -43,7 +43,7 @@ pub enum IrqError {
 impl core::fmt::Display for IrqError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::NoController => "no usable GICv3",
+            Self::NoController => "no usable GIC",
             Self::BadNumber => "no such interrupt",
             Self::Taken => "the interrupt is taken",
             Self::NoSpace => "too many interrupts",
@@ -168,7 +168,8 @@ pub(crate) fn start_cpu(cpu: usize) {
 
 /// Serves every interrupt that is pending; called by the vectors, interrupts masked.
 pub(crate) fn handle() {
-    while let Some(intid) = gic::acknowledge() {
+    while let Some(taken) = gic::acknowledge() {
+        let intid = taken.number();
         let handler = critical_section::with(|cs| {
             HANDLERS.borrow(cs).borrow().iter().find(|(number, ..)| *number == intid).map(|(.., handler)| *handler)
         });
@@ -177,6 +178,6 @@ pub(crate) fn handle() {
             Some(Handler::Wake(line)) => line.fired(intid),
             None => {}
         }
-        gic::end(intid);
+        gic::end(taken);
     }
 }

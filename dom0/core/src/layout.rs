@@ -28,6 +28,10 @@ pub const MAGIC_BASE: Ipa = Ipa::new(arm::GUEST_MAGIC_BASE);
 pub const GICD: Region = Region::clamped(Ipa::new(arm::GUEST_GICV3_GICD_BASE), arm::GUEST_GICV3_GICD_SIZE);
 /// GICv3 redistributors.
 pub const GICR: Region = Region::clamped(Ipa::new(arm::GUEST_GICV3_GICR0_BASE), arm::GUEST_GICV3_GICR0_SIZE);
+/// GICv2 distributor.
+pub const GICV2_GICD: Region = Region::clamped(Ipa::new(arm::GUEST_GICV3_GICD_BASE), arm::GUEST_GICD_SIZE);
+/// GICv2 CPU interface.
+pub const GICV2_GICC: Region = Region::clamped(Ipa::new(arm::GUEST_GICC_BASE), arm::GUEST_GICC_SIZE);
 /// The emulated PL011.
 pub const VPL011: Region = Region::clamped(Ipa::new(arm::GUEST_PL011_BASE), arm::GUEST_PL011_SIZE);
 /// Bits of a guest-physical address: what stage 2 translates.
@@ -39,6 +43,30 @@ pub const PAGE: u64 = 4096;
 pub const KERNEL_ALIGN: u64 = 2 << 20;
 /// Modules go here when RAM reaches that far.
 const MODULES_OFFSET: u64 = 128 << 20;
+
+/// The interrupt controller that a guest sees, which is that of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GicVersion {
+    /// GICv2.
+    V2,
+    /// GICv3.
+    V3,
+}
+
+impl GicVersion {
+    /// The version that the hypervisor gives as a number.
+    pub const fn from_number(number: u32) -> Self {
+        if number == 2 { Self::V2 } else { Self::V3 }
+    }
+
+    /// libxl's name of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        }
+    }
+}
 
 /// One of the pages that the toolstack shares with the guest, by its place behind [`MAGIC_BASE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::config::{DomainConfig, Vuart};
 use crate::fdt::{GuestTree, PartialError};
 use crate::image::Kernel;
-use crate::layout::{self, Layout, LayoutError};
+use crate::layout::{self, GicVersion, Layout, LayoutError};
 
 /// Everything that is written into a guest besides kernel and initrd, and where all of it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub fn plan(
     config: &DomainConfig,
     kernel: &Kernel,
     initrd_size: Option<u64>,
+    gic: GicVersion,
     rng_seed: &[u8],
     partial: Option<&[u8]>,
 ) -> Result<Plan, PlanError> {
@@ -52,6 +53,7 @@ pub fn plan(
         let tree = GuestTree {
             layout,
             max_vcpus: config.max_vcpus,
+            gic,
             cmdline: &config.cmdline,
             vuart: config.vuart == Vuart::Sbsa,
             rng_seed,
@@ -87,13 +89,14 @@ mod tests {
 
     #[test]
     fn the_device_tree_fills_exactly_its_place() {
-        let plan = plan(&config("memory=64\nvcpus=4"), &kernel(1 << 20), Some(5000), &[7; 64], None).unwrap();
+        let plan =
+            plan(&config("memory=64\nvcpus=4"), &kernel(1 << 20), Some(5000), GicVersion::V3, &[7; 64], None).unwrap();
         assert_eq!(plan.dtb.len() as u64, plan.layout.dtb.size());
     }
 
     #[test]
     fn a_kernel_that_does_not_fit_is_blamed_on_memory() {
-        let error = plan(&config("memory=16"), &kernel(40 << 20), None, &[], None).unwrap_err();
+        let error = plan(&config("memory=16"), &kernel(40 << 20), None, GicVersion::V3, &[], None).unwrap_err();
         assert!(error.to_string().starts_with("key 'memory': 16 MiB is too little"), "{error}");
     }
 }

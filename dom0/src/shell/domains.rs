@@ -12,6 +12,7 @@ use dom0_core::format::{
     DomainRow, LongDomain, StateFlags, VcpuRow, domain_list, list_long, uptime_head, uptime_line, uptime_short,
     vcpu_list,
 };
+use dom0_core::layout::GicVersion;
 use dom0_core::shell::DomainRef;
 use dom0_core::uuid::Uuid;
 use dom0_core::vif::Vif;
@@ -77,6 +78,7 @@ impl Shell {
         let disks: Vec<Vec<Disk>> = infos.iter().map(|(domid, _)| self.disks_of(*domid)).collect();
         let vifs: Vec<Vec<Vif>> = infos.iter().map(|(domid, _)| self.vifs_of(*domid)).collect();
         let register = self.toolstack.register.borrow();
+        let gic = GicVersion::from_number(control::platform_info()?.gic_version);
         let domains = infos.iter().zip(disks.iter().zip(&vifs)).map(|((domid, info), (disks, vifs))| {
             let domain = register.by_domid(*domid);
             LongDomain {
@@ -86,6 +88,7 @@ impl Shell {
                 memory_mib: info.pages / PAGES_PER_MIB,
                 max_vcpus: info.vcpus,
                 vcpus: info.online_vcpus,
+                gic,
                 config: domain.map(|domain| &domain.config),
                 disks,
                 vifs,

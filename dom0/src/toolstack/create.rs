@@ -9,7 +9,7 @@ use dom0_core::config::{DomainConfig, Vuart};
 use dom0_core::devices::{self, DomainNodes, Node, paths};
 use dom0_core::domain::Handle;
 use dom0_core::image::{Kernel, LoadError, Loader};
-use dom0_core::layout::{MAGIC_BASE, MagicPage};
+use dom0_core::layout::{GicVersion, MAGIC_BASE, MagicPage};
 use dom0_core::plan::{Plan, plan};
 use dom0_core::uuid::Uuid;
 use hypercall_abi::control::DomainParams;
@@ -75,8 +75,14 @@ impl Toolstack {
             Some(path) => Some(self.read("device_tree", path).await?),
             None => None,
         };
+        let platform =
+            control::platform_info().map_err(|error| Error::Hypervisor("asking about the machine", error))?;
+        if config.max_vcpus > platform.max_vcpus {
+            return Err(Error::Vcpus(config.max_vcpus, platform));
+        }
+        let gic = GicVersion::from_number(platform.gic_version);
         let seed = [self.random(), self.random()].concat();
-        let plan = plan(config, &kernel, initrd.as_ref().map(|file| file.size()), &seed, partial.as_deref())?;
+        let plan = plan(config, &kernel, initrd.as_ref().map(|file| file.size()), gic, &seed, partial.as_deref())?;
         let made = make(config, uuid)?;
         self.caps.borrow_mut().insert(made.id, made.cap);
         self.register.borrow_mut().assign(handle, made.id);
@@ -220,6 +226,8 @@ fn make(config: &DomainConfig, uuid: &Uuid) -> Result<control::Domain, Error> {
         vcpus: config.max_vcpus,
         max_grant_frames: config.max_grant_frames,
         max_ports: config.max_event_channels,
+        nr_spis: config.nr_spis,
+        reserved: 0,
     };
     control::create(&params).map_err(|error| Error::Hypervisor("creating the domain", error))
 }

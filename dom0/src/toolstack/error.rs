@@ -8,7 +8,7 @@ use dom0_core::domain::DomainError;
 use dom0_core::image::ImageError;
 use dom0_core::plan::PlanError;
 use dom0_core::pool::PoolError;
-use hypercall_abi::control::MAX_WEIGHT;
+use hypercall_abi::control::{MAX_WEIGHT, PlatformInfo};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
@@ -32,6 +32,8 @@ pub enum Error {
     Register(DomainError),
     /// The machine has too little free memory: MiB wanted and MiB free.
     Memory(u64, u64),
+    /// More vCPUs than a domain of this machine can have.
+    Vcpus(u32, PlatformInfo),
     /// The microkernel refuses: what was tried, and its answer.
     Hypervisor(&'static str, XenError),
     /// The store refuses: what was tried, and its answer.
@@ -59,6 +61,12 @@ impl fmt::Display for Error {
             Error::Register(error) => error.fmt(f),
             Error::Memory(wanted, free) => {
                 write!(f, "key 'memory': the domain needs {wanted} MiB and the machine has {free} MiB free")
+            }
+            Error::Vcpus(wanted, PlatformInfo { max_vcpus, gic_version, .. }) => {
+                write!(
+                    f,
+                    "key 'vcpus': {wanted} are too many: with this machine's GICv{gic_version} it is {max_vcpus} at most"
+                )
             }
             Error::Hypervisor(what, error) => write!(f, "{what}: the hypervisor answers {error}"),
             Error::Store(what, error) => write!(f, "{what}: xenstore answers {}", error.wire_name()),

@@ -242,6 +242,8 @@ fn platform_info<H: Hw>(kernel: &Kernel<H>) -> Result<PlatformInfo, XenError> {
         image_base: machine.image.start.raw(),
         counter_hz: H::frequency(),
         pcpus: u32::try_from(H::online()).unwrap_or(0),
+        gic_version: if machine.gicv2.is_some() { 2 } else { 3 },
+        max_vcpus: u32::try_from(vgic::GicLayout::of_guest(Some(machine)).max_vcpus()).unwrap_or(0),
     })
 }
 

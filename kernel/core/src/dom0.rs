@@ -64,20 +64,31 @@ pub fn take_ram<H: Hw>(machine: &mut Machine) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// How many vCPUs Dom0 is to have. The error is for the person who boots.
+pub fn vcpus(machine: &Machine) -> Result<u32, &'static str> {
+    let (gic, wanted) = (GicLayout::of_host(machine), machine.option("dom0_max_vcpus").unwrap_or("1"));
+    let vcpus = wanted.parse().ok().filter(|vcpus| (1..=gic.max_vcpus()).contains(&(*vcpus as usize)));
+    vcpus.ok_or(if gic.is_v2() {
+        "dom0_max_vcpus: not a number from 1 to 8, which are all that a GICv2 knows"
+    } else {
+        "dom0_max_vcpus: not a number from 1 to 64"
+    })
+}
+
 impl<H: Hw> Kernel<H> {
-    /// Makes Dom0 in the RAM that [`take_ram`] has set aside, and starts it.
-    pub fn start_dom0(&self) -> Result<(), XenError> {
+    /// Makes Dom0 with so many vCPUs in the RAM that [`take_ram`] has set aside, and starts it.
+    pub fn start_dom0(&self, vcpus: u32) -> Result<(), XenError> {
         let machine = self.machine.get().ok_or(XenError::NoDev)?;
         let Range { start, size } = machine.dom0_ram;
         let pages = size / PAGE_SIZE;
         let params = DomainParams {
-            vcpus: machine.option("dom0_max_vcpus").map_or(Ok(1), str::parse).map_err(|_| XenError::Inval)?,
+            vcpus,
             max_pages: pages,
             max_grant_frames: 64,
+            nr_spis: H::shared_interrupts(),
             ..DomainParams::default()
         };
-        let gic = GicLayout::of_host(machine.gicd, machine.gicr.first().copied().unwrap_or_default());
-        let domain = self.create(&params, Some(gic))?;
+        let domain = self.create(&params, Some(GicLayout::of_host(machine)))?;
         H::frames().adopt(start, pages, domain.id)?;
         // Dom0 starts with its caches off.
         H::zero_to_poc(start, size);
@@ -111,6 +122,7 @@ mod tests {
     use super::*;
     use crate::fake::{Fake, RAM_BASE, reset};
     use crate::hw::Memory;
+    use crate::machine::Gicv2;
 
     /// A machine of 4 GiB with an image for Dom0, and what it takes for it.
     fn taken(cmdline: &'static str, magic: u32, text_offset: u64) -> Result<Range, &'static str> {
@@ -135,6 +147,22 @@ mod tests {
             assert!(taken(cmdline, IMAGE_MAGIC, 0).is_err_and(|error| error.contains("too small")), "{cmdline}");
         }
         assert!(taken("dom0_mem=4G", IMAGE_MAGIC, 0).is_err_and(|error| error.contains("no free piece")));
+    }
+
+    #[test]
+    fn dom0_has_as_many_vcpus_as_it_is_to_have_and_the_gic_knows() {
+        let part = Range { start: Pa::new(0x801_0000), size: 0x2000 };
+        let gicv2 = Some(Gicv2 { cpu: part, hypervisor: part, guest: part });
+        let of = |cmdline, gicv2| vcpus(&Machine { cmdline, gicv2, ..Machine::default() });
+        assert_eq!(
+            (of("", None), of("dom0_max_vcpus=64", None), of("dom0_max_vcpus=8", gicv2)),
+            (Ok(1), Ok(64), Ok(8))
+        );
+        for (cmdline, gicv2) in [("dom0_max_vcpus=9", gicv2), ("dom0_max_vcpus=65", None), ("dom0_max_vcpus=x", None)] {
+            let most = if gicv2.is_some() { "1 to 8" } else { "1 to 64" };
+            assert!(of(cmdline, gicv2).is_err_and(|error| error.contains(most)), "{cmdline}");
+        }
+        assert!(of("dom0_max_vcpus=0", None).is_err());
     }
 
     #[test]

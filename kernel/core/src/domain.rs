@@ -13,13 +13,13 @@ use crate::frame::{FrameKind, FrameRef};
 use crate::grant::GrantTable;
 use crate::hw::Hw;
 use crate::ioreq::Ranges;
-use crate::p2m::P2m;
+use crate::p2m::{MapKind, P2m};
 use crate::quota::Quota;
 use crate::sched::Budget;
 use crate::sched_op::Watchdogs;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, SpinMutex};
 use crate::vcpu::Vcpu;
-use crate::vgic::{Distributor, GicLayout};
+use crate::vgic::{Distributor, GICC_PAGES, GicLayout};
 
 /// The most vCPUs of one domain.
 pub const MAX_VCPUS: usize = 64;
@@ -44,7 +44,7 @@ pub struct Domain<H: Hw> {
     /// Its event channels.
     pub events: Events<H>,
     /// Its interrupt distributor.
-    pub dist: Distributor,
+    pub dist: Distributor<H>,
     /// Where others emulate devices for it. Nothing is taken under it.
     pub devices: SpinMutex<Ranges>,
     /// Its capabilities; only domains that were given some have a table.
@@ -76,11 +76,11 @@ pub struct Domain<H: Hw> {
 }
 
 impl<H: Hw> Domain<H> {
-    /// A domain without memory, paused once, its vCPUs offline.
+    /// A domain without memory, paused once, its vCPUs offline; `is_host` if its GIC is that of the machine.
     pub fn new(
         id: DomId,
         params: &DomainParams,
-        host: Option<GicLayout>,
+        (gic, is_host): (GicLayout, bool),
         vcpus: heapless::Vec<H::Shared<Vcpu<H>>, MAX_VCPUS>,
     ) -> Result<Self, XenError> {
         let shared_info = H::frame(id, FrameKind::Shared)?;
@@ -88,7 +88,11 @@ impl<H: Hw> Domain<H> {
             first.set_info(shared_info.pa());
         }
         let p2m = P2m::new(id)?;
-        let caps = if host.is_some() { Some(H::share(id, Caps::of_machine())?) } else { None };
+        if gic.is_v2() {
+            p2m.map(gic.cpu, gic.interface.start, GICC_PAGES, MapKind::Device)?;
+            vcpus.iter().for_each(|vcpu| vcpu.gic.make_v2());
+        }
+        let caps = if is_host { Some(H::share(id, Caps::of_machine())?) } else { None };
         Ok(Domain {
             id,
             uuid: params.uuid,
@@ -96,7 +100,7 @@ impl<H: Hw> Domain<H> {
             p2m,
             grants: SpinMutex::new(GrantTable::new(params.max_grant_frames)),
             events: Events::new(id, params.max_ports),
-            dist: Distributor::new(host),
+            dist: Distributor::new(id, (gic, is_host), vcpus.len(), params.nr_spis)?,
             devices: SpinMutex::default(),
             caps,
             params: [const { AtomicU64::new(0) }; NR_PARAMS as usize],

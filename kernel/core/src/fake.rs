@@ -182,6 +182,10 @@ impl Hw for Fake {
         with(|s| s.rings)
     }
 
+    fn only<T: Send + Sync + 'static>(shared: &mut Shared<T>) -> Option<&mut T> {
+        Arc::get_mut(&mut shared.0).map(|charged| &mut charged.value)
+    }
+
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {
         let frames = Self::frames();
         let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE).max(1);

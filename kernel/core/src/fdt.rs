@@ -9,7 +9,7 @@ mod tests;
 
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::exit::{TIMER_PPI, VTIMER_PPI};
-use crate::machine::{Machine, Range};
+use crate::machine::{Gicv2, Machine, Range};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
@@ -52,7 +52,7 @@ pub fn discover(blob: &'static [u8], at: Range, image: Range) -> Result<Machine,
     reserve(&mut found, &root, "fdt", at)?;
     let required = [
         (!found.ram.is_empty(), "/memory", "reg"),
-        (!found.gicr.is_empty(), "/", "interrupt controller (arm,gic-v3)"),
+        (!found.gicr.is_empty() || found.gicv2.is_some(), "/", "interrupt controller (arm,gic-v3 or arm,gic-400)"),
         (!found.cpus.is_empty(), "/cpus", "cpu"),
         (fdt.find_node("/psci").is_some() || found.cpus.len() <= 1, "/psci", "method"),
         (found.dom0_image.size != 0, "/chosen", "module (multiboot,kernel)"),
@@ -83,6 +83,9 @@ fn node(found: &mut Machine, place: &Place<'static>) -> Result<(), FdtError> {
         _ if place.node.is_compatible("multiboot,module") => module(found, place),
         _ if place.node.is_compatible("arm,armv8-timer") => timers(place),
         _ if place.node.is_compatible("arm,gic-v3") => gic(found, place),
+        _ if ["arm,gic-400", "arm,cortex-a15-gic"].iter().any(|name| place.node.is_compatible(name)) => {
+            gicv2(found, place)
+        }
         _ => Ok(()),
     }
 }
@@ -124,6 +127,15 @@ fn gic(found: &mut Machine, place: &Place<'_>) -> Result<(), FdtError> {
         found.gicr.push(range?).map_err(|_| place.error("reg", "too many entries"))?;
     }
     if found.gicr.is_empty() { Err(place.error("reg", "missing")) } else { Ok(()) }
+}
+
+fn gicv2(found: &mut Machine, place: &Place<'_>) -> Result<(), FdtError> {
+    let mut ranges = place.ranges()?;
+    // One without the last two cannot be shared with guests.
+    let mut part = || ranges.next().transpose()?.ok_or_else(|| place.error("reg", "missing"));
+    found.gicd = part()?;
+    found.gicv2 = Some(Gicv2 { cpu: part()?, hypervisor: part()?, guest: part()? });
+    Ok(())
 }
 
 /// A boot module: `reg` in the cells of `/chosen`, or, as QEMU's guest-loader writes it, two and two.

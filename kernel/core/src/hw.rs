@@ -57,6 +57,8 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
     fn rings() -> &'static Rings;
     /// Moves `value` into frames of its own, which are charged to `owner`; they return with the last reference.
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, XenError>;
+    /// What is shared, to be changed by who holds the only reference; `None` if there are others.
+    fn only<T: Send + Sync + 'static>(shared: &mut Self::Shared<T>) -> Option<&mut T>;
     /// The pCPU that runs this.
     fn pcpu() -> PcpuId;
     /// pCPUs that have come up.
@@ -143,9 +145,12 @@ pub trait Interrupts {
     fn configure(intid: IntId, enabled: bool, edge: bool);
     /// Sets or clears the active state of a private interrupt of this pCPU, for a vCPU whose timer is in flight.
     fn set_active(intid: IntId, active: bool);
+    /// How many shared interrupts the machine's GIC has, as far as there are registers for them (0 to 988).
+    fn shared_interrupts() -> u32;
     /// How many list registers there are (1 to 16).
     fn list_registers() -> usize;
-    /// Reads `ICH_LR<n>_EL2`; zero when there is none of that number.
+    /// Reads `ICH_LR<n>_EL2`; zero when there is none of that number. A GICv2's is given the same form, with the vCPU that
+    /// has sent an SGI in bits 34 to 32, and whether the end of an SGI is told of is not read.
     fn read_lr(n: usize) -> u64;
     /// Writes `ICH_LR<n>_EL2`.
     fn write_lr(n: usize, value: u64);

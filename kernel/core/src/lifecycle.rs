@@ -1,13 +1,13 @@
 //! The life of a domain: made, started, paused, shut down, crashed, destroyed.
 
-use hypercall_abi::control::DomainParams;
+use hypercall_abi::control::{DomainParams, MAX_SPIS};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
 use hypercall_abi::ids::{DomId, VcpuId};
 use hypercall_abi::sched::ShutdownReason;
 
 use crate::context::TrapFrame;
-use crate::domain::{Domain, MAX_VCPUS};
+use crate::domain::Domain;
 use crate::evtchn::{close_all, send_global_virq};
 use crate::grant;
 use crate::hw::Hw;
@@ -29,16 +29,17 @@ impl<H: Hw> Kernel<H> {
     // Once in the image: a domain is large, and so is the stack that it is made on.
     #[inline(never)]
     pub fn create(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {
-        if params.flags != 0 {
+        if params.flags | params.reserved != 0 || params.nr_spis > MAX_SPIS {
             return Err(XenError::Inval);
         }
-        let count = usize::try_from(params.vcpus).ok().filter(|count| (1..=MAX_VCPUS).contains(count));
+        let gic = host.unwrap_or_else(|| GicLayout::of_guest(self.machine.get()));
+        let count = usize::try_from(params.vcpus).ok().filter(|count| (1..=gic.max_vcpus()).contains(count));
         let count = count.ok_or(XenError::Inval)?;
         self.reserve_vcpus(count)?;
         let made = self.domains.add(|id| {
             H::frames().quota(id).set_max(params.max_pages);
             let vcpus = (0..params.vcpus).map(|n| H::share(id, Vcpu::new(id, VcpuId(n))));
-            H::share(id, Domain::new(id, params, host, vcpus.collect::<Result<_, _>>()?)?)
+            H::share(id, Domain::new(id, params, (gic, host.is_some()), vcpus.collect::<Result<_, _>>()?)?)
         });
         made.inspect_err(|_| self.return_vcpus(count))
     }

@@ -46,6 +46,17 @@ impl Range {
     }
 }
 
+/// What a GICv2 has beside its distributor (Arm IHI 0048B, section 5.1): two pages each, but for the hypervisor's one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gicv2 {
+    /// The CPU interface (GICC).
+    pub cpu: Range,
+    /// The control of the virtual CPU interfaces (GICH).
+    pub hypervisor: Range,
+    /// The virtual CPU interface (GICV), which a guest uses as its CPU interface.
+    pub guest: Range,
+}
+
 /// What the FDT and the boot loader say.
 #[derive(Debug, Default)]
 pub struct Machine {
@@ -67,6 +78,8 @@ pub struct Machine {
     pub gicd: Range,
     /// The regions of physical redistributors.
     pub gicr: Vec<Range, 8>,
+    /// Where the GIC is a GICv2, which has no redistributors: the rest of it.
+    pub gicv2: Option<Gicv2>,
     /// Dom0's image, as the boot loader left it.
     pub dom0_image: Range,
     /// Dom0's RAM, once it is taken.
@@ -100,9 +113,15 @@ impl Machine {
         Some(found)
     }
 
+    /// All registers of the GIC.
+    pub fn gic(&self) -> impl Iterator<Item = Range> {
+        let rest = self.gicv2.into_iter().flat_map(|Gicv2 { cpu, hypervisor, guest }| [cpu, hypervisor, guest]);
+        self.gicr.iter().copied().chain([self.gicd]).chain(rest)
+    }
+
     /// Whether a range may hold device registers for Dom0: it is neither RAM, nor firmware's, nor the GIC's.
     pub fn may_be_device(&self, range: Range) -> bool {
-        let mut ours = self.ram.iter().chain(&self.reserved).chain(&self.gicr).chain([&self.gicd]);
+        let mut ours = self.ram.iter().chain(&self.reserved).copied().chain(self.gic());
         range.end() > range.start && !ours.any(|other| other.overlaps(range))
     }
 

@@ -19,7 +19,7 @@ use crate::crash::{self, or_stop};
 use crate::percpu::{self, KERNEL, Percpu};
 use crate::stage1::{Access, STAGE1};
 use crate::sysreg::mrs;
-use crate::{Arm, console, cpu, gic};
+use crate::{Arm, console, cpu, gic, gicv2};
 
 /// The machine's frames, once they are known.
 static FRAMES: Once<FrameTable> = Once::new();
@@ -56,6 +56,8 @@ pub fn image() -> Range {
 ///
 /// Called by the entry code alone, on the first pCPU's stack, with the address that the boot loader gave.
 pub unsafe extern "C" fn early(fdt: u64) {
+    // SAFETY: this is the first Rust code.
+    unsafe { gicv2::install() };
     if find_fdt(fdt).is_none_or(|blob| map_image(place(blob)).is_err()) {
         crash::park();
     }
@@ -121,7 +123,10 @@ pub fn find_console(fdt: &[u8]) {
 /// Reads the FDT, and maps the GIC, all RAM that is free, and Dom0's image.
 pub fn discover(fdt: &'static [u8]) -> Machine {
     let found = or_stop(fdt::discover(fdt, place(fdt), image()));
-    let devices = found.gicr.iter().chain([&found.gicd]).map(|region| (*region, Access::Device));
+    if found.gicv2.is_some() != gicv2::is_here() {
+        crash::boot_error(format_args!("FDT: the GIC is not of the version that the CPUs are made for"));
+    }
+    let devices = found.gic().map(|region| (region, Access::Device));
     let parts =
         devices.chain([(found.dom0_image, Access::Read)]).chain(found.free().map(|ram| (ram, Access::ReadWrite)));
     parts.for_each(|(part, access)| or_stop(STAGE1.map(part, access)));
@@ -187,7 +192,7 @@ fn init_interrupts() {
     let mpidr = own.mpidr.load(Ordering::Relaxed);
     let regions = KERNEL.machine.get().map_or(&[][..], |machine| &machine.gicr);
     let Some(redistributor) = gic::find_redistributor(regions, mpidr) else {
-        KERNEL.log(format_args!("FDT: GICv3: reg: no redistributor of pCPU {mpidr:#x}"));
+        KERNEL.log(format_args!("FDT: GIC: reg: no redistributor of pCPU {mpidr:#x}"));
         crash::park()
     };
     own.redistributor.store(redistributor, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use kernel_core::context::{DebugContext, El1Context, FpContext, TrapFrame};
 use kernel_core::el1_registers;
 use kernel_core::hw::Registers;
 
+use crate::gicv2::detour;
 use crate::sysreg::{mrs, msr};
 use crate::vectors::{exception_vectors, return_to_guest, traced_return, traced_vectors};
 use crate::{Arm, cpu, percpu};
@@ -27,11 +28,43 @@ macro_rules! all_pairs {
     };
 }
 
+/// The text that reads a register of [`el1_registers`] into an operand. A GICv2 has one register of active priorities.
+macro_rules! read {
+    (ich_vmcr_el2 $to:literal) => {
+        detour!(concat!("mrs ", $to, ", ich_vmcr_el2"), $to, "2 << 16 | 8")
+    };
+    (ich_ap0r0_el2 $to:literal) => {
+        detour!(concat!("mrs ", $to, ", ich_ap0r0_el2"), $to, "2 << 16 | 0xf0")
+    };
+    (ich_ap1r0_el2 $to:literal) => {
+        detour!(concat!("mrs ", $to, ", ich_ap1r0_el2"), $to, "2 << 16 | 0xf0")
+    };
+    ($register:ident $to:literal) => {
+        concat!("mrs ", $to, ", ", stringify!($register), "\n")
+    };
+}
+
+/// The text that writes a register from an operand.
+macro_rules! write {
+    (ich_vmcr_el2 $of:literal) => {
+        detour!(concat!("msr ich_vmcr_el2, ", $of), $of, "2 << 16 | 8 | 1 << 31")
+    };
+    (ich_ap0r0_el2 $of:literal) => {
+        detour!(concat!("msr ich_ap0r0_el2, ", $of), $of, "2 << 16 | 0xf0 | 1 << 31")
+    };
+    (ich_ap1r0_el2 $of:literal) => {
+        detour!(concat!("msr ich_ap1r0_el2, ", $of), $of, "2 << 16 | 0xf0 | 1 << 31")
+    };
+    ($register:ident $of:literal) => {
+        concat!("msr ", stringify!($register), ", ", $of, "\n")
+    };
+}
+
 impl Registers for Arm {
     fn save_el1(into: &mut El1Context) {
         macro_rules! save {
             ($($a:ident $b:ident)*) => {
-                concat!($("mrs {a}, ", stringify!($a), "\nmrs {b}, ", stringify!($b), "\nstp {a}, {b}, [{at}], #16\n"),*)
+                concat!($(read!($a "{a}"), read!($b "{b}"), "stp {a}, {b}, [{at}], #16\n"),*)
             };
         }
         // SAFETY: writes the fields of `into` but the last one, which are the registers of the list in its order.
@@ -47,7 +80,7 @@ impl Registers for Arm {
     fn load_el1(from: &El1Context) {
         macro_rules! load {
             ($($a:ident $b:ident)*) => {
-                concat!($("ldp {a}, {b}, [{at}], #16\nmsr ", stringify!($a), ", {a}\nmsr ", stringify!($b), ", {b}\n"),*)
+                concat!($("ldp {a}, {b}, [{at}], #16\n", write!($a "{a}"), write!($b "{b}")),*)
             };
         }
         // SAFETY: reads the fields of `from` but the last one, as above; all of these registers belong to EL1 and EL0.

@@ -2,16 +2,22 @@
 //!
 //! Our own since a hypervisor needs what arm-gic 0.10 does not offer: priority drop apart from deactivation, the
 //! active state of private interrupts, and list registers. Affinity routing is on; everything is group 1.
+//!
+//! A GICv2 has most of the same distributor; `gicv2.rs` has what is different. Its redistributors are the distributor, which
+//! each pCPU sees with its own private interrupts.
 
 use core::sync::atomic::Ordering;
 
+use hypercall_abi::control::MAX_SPIS;
 use kernel_core::exit::TRACE_SGI;
 use kernel_core::hw::{IntId, Interrupts, PcpuId};
 use kernel_core::machine::Range;
 
 use crate::crash::{self, or_stop};
-use crate::sysreg::{barrier, mrs, msr};
-use crate::{Arm, mmio, percpu};
+use crate::gicv2::{self, detour, gic_read, gic_write};
+use crate::percpu::{self, Percpu};
+use crate::sysreg::{barrier, msr};
+use crate::{Arm, mmio};
 
 /// Offsets in the distributor's frame, and in a redistributor's second frame (sections 12.9 and 12.11).
 mod reg {
@@ -47,7 +53,7 @@ const OWN_PPIS: u32 = 1 << 25 | 1 << 26 | 1 << 27;
 const EN: u64 = 1 << 0;
 const UIE: u64 = 1 << 1;
 
-fn distributor() -> usize {
+pub fn distributor() -> usize {
     percpu::KERNEL.machine.get().map_or(0, |machine| mmio::address(machine.gicd.start))
 }
 
@@ -56,11 +62,12 @@ fn sgi_frame() -> usize {
 }
 
 /// Resets 32 interrupts: disabled, in group 1, with the one priority, level-sensitive. Most registers have a bit for each,
-/// and the other two 8 and 2.
+/// and the other two 8 and 2. Those of a GICv2 are in group 0, which is the only one where firmware keeps no secure one.
 fn reset(base: usize, word: usize) {
-    for register in [reg::ICENABLER, reg::ICPENDR, reg::ICACTIVER, reg::IGROUPR] {
+    for register in [reg::ICENABLER, reg::ICPENDR, reg::ICACTIVER] {
         mmio::write32(base + register + word * 4, u32::MAX);
     }
+    mmio::write32(base + reg::IGROUPR + word * 4, if gicv2::is_here() { 0 } else { u32::MAX });
     for n in 0..8 {
         mmio::write32(base + reg::IPRIORITYR + (word * 8 + n) * 4, PRIORITY);
     }
@@ -84,12 +91,18 @@ pub fn init_distributor() {
     wait_for_write(base + reg::GICD_CTLR, RWP);
     let words = (mmio::read32(base + reg::GICD_TYPER) as usize & 0x1f) + 1;
     (1..words.min(32)).for_each(|word| reset(base, word));
-    mmio::write32(base + reg::GICD_CTLR, ARE_AND_GROUP1);
+    if gicv2::is_here() {
+        gicv2::route_all(words.min(32));
+    }
+    mmio::write32(base + reg::GICD_CTLR, if gicv2::is_here() { 1 } else { ARE_AND_GROUP1 });
     wait_for_write(base + reg::GICD_CTLR, RWP);
 }
 
 /// Finds the redistributor of the pCPU `mpidr` in `regions`.
 pub fn find_redistributor(regions: &[Range], mpidr: u64) -> Option<usize> {
+    if gicv2::is_here() {
+        return distributor().checked_sub(reg::SGI_FRAME);
+    }
     // GICR_TYPER holds Aff3 to Aff0 in its upper half.
     let affinity = mpidr >> 8 & 0xff00_0000 | mpidr & 0x00ff_ffff;
     regions.iter().find_map(|region| {
@@ -107,15 +120,34 @@ pub fn find_redistributor(regions: &[Range], mpidr: u64) -> Option<usize> {
 
 /// Sets up the redistributor and the CPU interface of this pCPU.
 pub fn init_pcpu() {
-    let redistributor = percpu::this().redistributor.load(Ordering::Relaxed);
-    // Wake: clear ProcessorSleep (bit 1), wait for ChildrenAsleep (bit 2) to follow.
-    let waker = redistributor + reg::GICR_WAKER;
-    mmio::write32(waker, mmio::read32(waker) & !2);
-    wait_for_write(waker, 4);
-    let sgi = redistributor + reg::SGI_FRAME;
-    reset(sgi, 0);
-    mmio::write32(sgi + reg::ISENABLER, OWN_PPIS | 1 << KICK.0 | 1 << TRACE_SGI.0);
-    wait_for_write(redistributor, 1 << 3);
+    if gicv2::is_here() {
+        init_private();
+        gicv2::open_cpu_interface();
+    } else {
+        let redistributor = percpu::this().redistributor.load(Ordering::Relaxed);
+        // Wake: clear ProcessorSleep (bit 1), wait for ChildrenAsleep (bit 2) to follow.
+        let waker = redistributor + reg::GICR_WAKER;
+        mmio::write32(waker, mmio::read32(waker) & !2);
+        wait_for_write(waker, 4);
+        init_private();
+        wait_for_write(redistributor, 1 << 3);
+        open_cpu_interface();
+    }
+    // Registers of active priorities that a sixth bit brings would have to move with a vCPU too.
+    let preemption_bits = gic_read!("ich_vtr_el2", "2 << 16 | 4") >> 26 & 7;
+    or_stop(if preemption_bits <= 4 { Ok(()) } else { Err("the GIC has more than 5 preemption bits") });
+    for n in 0..Arm::list_registers() {
+        Arm::write_lr(n, 0);
+    }
+    Arm::notify_underflow(false);
+}
+
+fn init_private() {
+    reset(sgi_frame(), 0);
+    mmio::write32(sgi_frame() + reg::ISENABLER, OWN_PPIS | 1 << KICK.0 | 1 << TRACE_SGI.0);
+}
+
+fn open_cpu_interface() {
     // SAFETY: the CPU interface only decides which interrupts reach this pCPU; EL2 runs with all of them masked.
     unsafe {
         // System registers instead of memory, no bypass, EL1 may use its own (section 12.2.23).
@@ -129,12 +161,6 @@ pub fn init_pcpu() {
         msr!("icc_bpr1_el1", 0);
         msr!("icc_igrpen1_el1", 1);
     }
-    // Registers of active priorities that a sixth bit brings would have to move with a vCPU too.
-    or_stop(if mrs!("ich_vtr_el2") >> 26 & 7 <= 4 { Ok(()) } else { Err("the GIC has more than 5 preemption bits") });
-    for n in 0..Arm::list_registers() {
-        Arm::write_lr(n, 0);
-    }
-    Arm::notify_underflow(false);
 }
 
 /// Makes all other pCPUs exit to EL2 (bit 40, IRM), if this one can do so yet.
@@ -148,8 +174,18 @@ fn send_sgi(IntId(sgi): IntId, targets: u64) {
     // What the other one will look at must be visible before it is told.
     barrier!("dsb ishst");
     // SAFETY: an SGI runs code of ours on the other pCPU when it is ready for it.
-    unsafe { msr!("icc_sgi1r_el1", targets | u64::from(sgi) << 24) };
+    unsafe { gic_write!("icc_sgi1r_el1", "0", targets | u64::from(sgi) << 24) };
     barrier!("isb");
+}
+
+/// The value of `ICC_SGI1R_EL1` that sends SGI 0 to a pCPU: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1
+/// at 16, a bit per Aff0 & 15.
+pub fn affinity_of(block: &Percpu) -> u64 {
+    let mpidr = block.mpidr.load(Ordering::Relaxed);
+    let aff0 = mpidr & 0xff;
+    let target =
+        (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
+    target | 1 << (aff0 & 0xf)
 }
 
 /// Hands the numbers of all list registers to `$then`: a register's number is part of the instruction, so an index
@@ -166,17 +202,14 @@ impl Interrupts for Arm {
     }
 
     fn send(pcpu: PcpuId, sgi: IntId) {
-        let Some(block) = percpu::BLOCKS.get(usize::from(pcpu.0)) else { return };
-        let mpidr = block.mpidr.load(Ordering::Relaxed);
-        // ICC_SGI1R_EL1: Aff3 at 48, range selector at 44, Aff2 at 32, INTID at 24, Aff1 at 16, a bit per Aff0 & 15.
-        let aff0 = mpidr & 0xff;
-        let target =
-            (mpidr >> 32 & 0xff) << 48 | (aff0 >> 4) << 44 | (mpidr >> 16 & 0xff) << 32 | (mpidr >> 8 & 0xff) << 16;
-        send_sgi(sgi, target | 1 << (aff0 & 0xf));
+        if let Some(block) = percpu::BLOCKS.get(usize::from(pcpu.0)) {
+            send_sgi(sgi, affinity_of(block));
+        }
     }
 
     fn acknowledge() -> Option<IntId> {
-        let intid = mrs!("icc_iar1_el1") & 0xff_ffff;
+        // The upper part of the number of a GICv2's SGI is who sent it, which belongs to its end.
+        let intid = gic_read!("icc_iar1_el1", "1 << 16 | 0xc") & 0xff_ffff;
         // The acknowledge is complete before anything of its handling is (section 4.1.1).
         barrier!("dsb sy");
         if crash::halted() {
@@ -184,14 +217,14 @@ impl Interrupts for Arm {
         }
         let intid = u32::try_from(intid).ok().filter(|id| !(1020..=1023).contains(id))?;
         // SAFETY: the interrupt stays active, so it does not come again before it is deactivated.
-        unsafe { msr!("icc_eoir1_el1", u64::from(intid)) };
+        unsafe { gic_write!("icc_eoir1_el1", "1 << 16 | 0x10", u64::from(intid)) };
         barrier!("isb");
         Some(IntId(intid))
     }
 
     fn deactivate(intid: IntId) {
         // SAFETY: lets the interrupt come again.
-        unsafe { msr!("icc_dir_el1", u64::from(intid.0)) };
+        unsafe { gic_write!("icc_dir_el1", "1 << 16 | 0x1000", u64::from(intid.0)) };
         barrier!("isb");
     }
 
@@ -201,7 +234,10 @@ impl Interrupts for Arm {
         // The upper of its two bits says "edge".
         let (trigger, bit) = (base + reg::ICFGR + id / 16 * 4, 2 << (id % 16 * 2));
         mmio::write32(trigger, mmio::read32(trigger) & !bit | if edge { bit } else { 0 });
-        if enabled {
+        if enabled && gicv2::is_here() {
+            // It goes where all go. Where the guest has ended it on another pCPU it is active still to QEMU 7.2.
+            mmio::write32(base + reg::ICACTIVER + id / 32 * 4, 1 << (id % 32));
+        } else if enabled {
             mmio::write64(base + reg::GICD_IROUTER + id * 8, percpu::this().mpidr.load(Ordering::Relaxed));
         }
         let register = if enabled { reg::ISENABLER } else { reg::ICENABLER };
@@ -216,35 +252,40 @@ impl Interrupts for Arm {
         }
     }
 
+    fn shared_interrupts() -> u32 {
+        let words = mmio::read32(distributor() + reg::GICD_TYPER) & 0x1f;
+        (words * 32).min(MAX_SPIS)
+    }
+
     fn list_registers() -> usize {
-        (mrs!("ich_vtr_el2") & 0x1f) as usize + 1
+        (gic_read!("ich_vtr_el2", "2 << 16 | 4") & 0x1f) as usize + 1
     }
 
     fn read_lr(n: usize) -> u64 {
         macro_rules! read {
-            ($($n:literal)*) => { match n { $($n => mrs!(concat!("ich_lr", $n, "_el2")),)* _ => 0 } };
+            ($($n:literal)*) => { match n { $($n => gic_read!(concat!("ich_lr", $n, "_el2"), concat!("2 << 16 | 0x100 + 4 * ", $n)),)* _ => 0 } };
         }
         with_list_registers!(read)
     }
 
     fn write_lr(n: usize, value: u64) {
         macro_rules! write {
-            ($($n:literal)*) => { match n { $($n => msr!(concat!("ich_lr", $n, "_el2"), value),)* _ => {} } };
+            ($($n:literal)*) => { match n { $($n => gic_write!(concat!("ich_lr", $n, "_el2"), concat!("2 << 16 | 0x100 + 4 * ", $n), value),)* _ => {} } };
         }
         // SAFETY: a list register presents an interrupt to the guest, never to EL2.
         unsafe { with_list_registers!(write) };
     }
 
     fn empty_lrs() -> u64 {
-        mrs!("ich_elrsr_el2")
+        gic_read!("ich_elrsr_el2", "2 << 16 | 0x30")
     }
 
     fn ends_nest() -> bool {
-        mrs!("ich_vmcr_el2") & 1 << 9 == 0
+        gic_read!("ich_vmcr_el2", "2 << 16 | 8") & 1 << 9 == 0
     }
 
     fn notify_underflow(on: bool) {
         // SAFETY: as for list registers.
-        unsafe { msr!("ich_hcr_el2", if on { EN | UIE } else { EN }) };
+        unsafe { gic_write!("ich_hcr_el2", "2 << 16", if on { EN | UIE } else { EN }) };
     }
 }

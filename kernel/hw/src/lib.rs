@@ -10,6 +10,7 @@ mod cpu;
 pub mod crash;
 mod entry;
 mod gic;
+mod gicv2;
 mod memory;
 mod mmio;
 mod percpu;
@@ -32,7 +33,7 @@ pub use percpu::KERNEL;
 use shared::Shared;
 use sysreg::{barrier, mrs, msr};
 
-/// An AArch64 machine with EL2, GICv3 and generic timers.
+/// An AArch64 machine with EL2, GICv3 or GICv2, and generic timers.
 #[derive(Clone, Copy, Debug)]
 pub struct Arm;
 
@@ -50,6 +51,10 @@ impl Hw for Arm {
 
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {
         Shared::new(boot::frames(), owner, value)
+    }
+
+    fn only<T: Send + Sync + 'static>(shared: &mut Shared<T>) -> Option<&mut T> {
+        shared.only()
     }
 
     fn pcpu() -> PcpuId {

@@ -5,7 +5,7 @@
 //! to it while the guest runs, so that an exit needs no arithmetic.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 
 use hypercall_abi::ids::DomId;
 use kernel_core::addr::{PAGE_SIZE, Pa};
@@ -66,6 +66,10 @@ pub struct Percpu {
     pub online: AtomicBool,
     /// Its index.
     pub id: PcpuId,
+    /// Its CPU interface of a GICv2, as a bit of the mask of targets.
+    pub interface: AtomicU8,
+    /// Who has sent the SGI that it takes, in the place that the GICv2's registers have for that.
+    pub sender: AtomicU32,
     /// The core's own data of this pCPU: touched by this pCPU alone, and only from `exit` (see [`Percpu::local`]).
     local: UnsafeCell<LocalCpu<Arm>>,
 }
@@ -88,6 +92,8 @@ const fn block(id: u8) -> Percpu {
         mpidr: AtomicU64::new(u64::MAX),
         online: AtomicBool::new(false),
         id: PcpuId(id),
+        interface: AtomicU8::new(0),
+        sender: AtomicU32::new(0),
         local: UnsafeCell::new(LocalCpu::new(PcpuId(id))),
     }
 }

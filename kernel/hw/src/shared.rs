@@ -44,6 +44,14 @@ impl<T> Shared<T> {
         Ok(Shared { object })
     }
 
+    /// What is shared, to be changed by who holds the only reference.
+    pub fn only(&mut self) -> Option<&mut T> {
+        // Acquire: what others did with it is done, if they have let go.
+        let alone = self.object().references.load(Ordering::Acquire) == 1;
+        // SAFETY: as in `object`; nobody else has a reference, nor can get one while this one is borrowed.
+        if alone { Some(unsafe { &mut self.object.as_mut().value }) } else { None }
+    }
+
     fn object(&self) -> &Object<T> {
         // SAFETY: initialised in `new`; the frames live until the last reference is gone, and this is one.
         unsafe { self.object.as_ref() }

@@ -50,6 +50,8 @@ pub struct Config {
     pub emulator: PathBuf,
     /// QEMU's name of the CPU model.
     pub cpu: String,
+    /// Version of the GIC: 2 or 3.
+    pub gic: u32,
     /// Number of pCPUs.
     pub smp: u32,
     /// RAM, with QEMU's suffixes.
@@ -82,6 +84,7 @@ impl Config {
         Self {
             emulator: EMULATOR.into(),
             cpu: "cortex-a72".to_owned(),
+            gic: 3,
             smp: 2,
             mem: "2G".to_owned(),
             icount: false,
@@ -101,7 +104,9 @@ impl Config {
     pub fn arguments(&self) -> Vec<String> {
         let mut words = Vec::new();
         let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        option("-M", "virt,virtualization=on,gic-version=3".to_owned());
+        // QEMU's own choice is a GICv2.
+        let gic = if self.gic == 2 { String::new() } else { format!(",gic-version={}", self.gic) };
+        option("-M", format!("virt,virtualization=on{gic}"));
         option("-cpu", self.cpu.clone());
         option("-smp", self.smp.to_string());
         option("-m", self.mem.clone());

@@ -31,6 +31,9 @@ pub struct Options {
     /// CPU model, in QEMU's words (cortex-a53, cortex-a57, cortex-a72, cortex-a76, max)
     #[arg(long, default_value = "cortex-a72", value_name = "MODEL")]
     pub cpu: String,
+    /// Version of the machine's GIC, which is that of its guests: 2 or 3
+    #[arg(long, default_value_t = 3, value_name = "VERSION", value_parser = clap::value_parser!(u32).range(2..=3))]
+    pub gic: u32,
     /// Number of pCPUs
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub smp: u32,
@@ -137,6 +140,7 @@ fn prepare_store(paths: &Paths, folder: Option<&Path>) -> Result<PathBuf> {
 fn config(paths: &Paths, options: &Options, store: &Path) -> Result<Config> {
     let mut config = Config::new(paths.image("xenolith"));
     config.cpu.clone_from(&options.cpu);
+    config.gic = options.gic;
     config.smp = options.smp;
     config.mem.clone_from(&options.mem);
     config.icount = options.icount;

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use hypercall_abi::control::{DEFAULT_WEIGHT, MAX_WEIGHT};
+use hypercall_abi::control::{DEFAULT_WEIGHT, MAX_SPIS, MAX_WEIGHT};
 
 use super::cpus::{Affinity, CpuSet};
 use super::error::{ConfigError, Problem};
@@ -20,7 +20,7 @@ use crate::uuid::Uuid;
 use crate::vif::Vif;
 
 /// The keys that are honoured; any other is an error, so that a misspelt key is not a silent default.
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "name",
     "uuid",
     "kernel",
@@ -46,6 +46,7 @@ const KEYS: [&str; 26] = [
     "device_tree",
     "max_grant_frames",
     "max_event_channels",
+    "nr_spis",
     "type",
 ];
 
@@ -159,6 +160,8 @@ pub struct DomainConfig {
     pub max_grant_frames: u32,
     /// Most event channels it may have.
     pub max_event_channels: u32,
+    /// Shared interrupts of its GIC, at least; there are 32 in any case.
+    pub nr_spis: u32,
 }
 
 impl DomainConfig {
@@ -216,6 +219,7 @@ impl DomainConfig {
             max_event_channels: raw
                 .number32("max_event_channels", 1, MAX_EVENT_CHANNELS)?
                 .unwrap_or(DEFAULT_EVENT_CHANNELS),
+            nr_spis: raw.number32("nr_spis", 0, MAX_SPIS)?.unwrap_or(0),
         })
     }
 }

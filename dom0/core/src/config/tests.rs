@@ -43,6 +43,7 @@ vuart   = "sbsa_uart"
 device_tree = "/store/part.dtb"
 max_grant_frames = 32
 max_event_channels = 512
+nr_spis = 960
 "#;
     let config = parse(text).unwrap();
     assert_eq!(config.name, "debian");
@@ -59,7 +60,7 @@ max_event_channels = 512
     assert_eq!(config.on_crash, Action::CoredumpRestart);
     assert_eq!(config.vuart, Vuart::Sbsa);
     assert_eq!(config.device_tree.as_deref(), Some("/store/part.dtb"));
-    assert_eq!((config.max_grant_frames, config.max_event_channels), (32, 512));
+    assert_eq!((config.max_grant_frames, config.max_event_channels, config.nr_spis), (32, 512, 960));
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn defaults_are_those_of_libxl() {
     assert_eq!(config.on_poweroff, Action::Destroy);
     assert_eq!(config.on_reboot, Action::Restart);
     assert_eq!(config.on_crash, Action::Destroy);
-    assert_eq!((config.max_grant_frames, config.max_event_channels), (64, 1023));
+    assert_eq!((config.max_grant_frames, config.max_event_channels, config.nr_spis), (64, 1023, 0));
 }
 
 #[test]
@@ -108,6 +109,7 @@ fn wrong_types_and_ranges_name_the_key_and_the_line() {
         ("cpus = '2-1'", "key 'cpus': '2-1' is not a set of CPUs"),
         ("cpus = ['0', '1']", "key 'cpus': '[\"0\", \"1\"]' is not a list with one set for each vCPU"),
         ("max_grant_frames = 0", "key 'max_grant_frames': 0 is not between 1 and 64"),
+        ("nr_spis = 989", "key 'nr_spis': 989 is not between 0 and 988"),
         ("type = 'hvm'", "key 'type': 'hvm' is not 'pvh'"),
         ("disk = ['/a,qcow2,xvda']", "key 'disk': '/a,qcow2,xvda': format 'qcow2' is not supported (only raw)"),
         ("disk = ['/a,raw,xvda', '/b,raw,d0']", "key 'disk': vdev 'd0' is used twice"),

@@ -18,7 +18,7 @@ use node::Node;
 pub use partial::PartialError;
 
 use crate::addr::Region;
-use crate::layout::{GICD, GICR, GRANT_TABLE, Layout, VPL011, extended_regions};
+use crate::layout::{GICD, GICR, GICV2_GICC, GICV2_GICD, GRANT_TABLE, GicVersion, Layout, VPL011, extended_regions};
 
 /// The phandle of the interrupt controller. Xen's toolstack uses this number, and partial device trees rely on it.
 const GIC_PHANDLE: u32 = 65000;
@@ -32,6 +32,8 @@ pub struct GuestTree<'a> {
     pub layout: &'a Layout,
     /// vCPUs there are, online or not.
     pub max_vcpus: u32,
+    /// The interrupt controller.
+    pub gic: GicVersion,
     /// Kernel command line.
     pub cmdline: &'a str,
     /// Whether there is an emulated PL011.
@@ -55,7 +57,7 @@ impl GuestTree<'_> {
         for bank in &self.layout.banks {
             root.child(memory(*bank));
         }
-        root.child(gic());
+        root.child(gic(self.gic));
         root.child(timer());
         root.child(self.hypervisor());
         if self.vuart {
@@ -139,13 +141,18 @@ fn memory(bank: Region) -> Node {
     node
 }
 
-fn gic() -> Node {
+fn gic(version: GicVersion) -> Node {
+    // The names are those that Xen's toolstack gives.
+    let (compatible, parts) = match version {
+        GicVersion::V2 => ("arm,cortex-a15-gic", [GICV2_GICD, GICV2_GICC]),
+        GicVersion::V3 => ("arm,gic-v3", [GICD, GICR]),
+    };
     let mut node = Node::new(at("interrupt-controller", GICD));
-    node.text("compatible", "arm,gic-v3");
+    node.text("compatible", compatible);
     node.cells("#interrupt-cells", &[3]);
     node.cells("#address-cells", &[0]);
     node.flag("interrupt-controller");
-    node.cells("reg", &reg(&[GICD, GICR]));
+    node.cells("reg", &reg(&parts));
     node.cells("linux,phandle", &[GIC_PHANDLE]);
     node.cells("phandle", &[GIC_PHANDLE]);
     node

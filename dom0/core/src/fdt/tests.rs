@@ -6,14 +6,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::Region;
-use crate::layout::{RAM0_BASE, place};
+use crate::layout::{GicVersion, RAM0_BASE, place};
 
 fn layout(memory: u64, initrd: Option<u64>) -> Layout {
     place(memory, Region::new(RAM0_BASE, 1 << 20).unwrap(), initrd, 4096).unwrap()
 }
 
 fn tree(layout: &Layout) -> GuestTree<'_> {
-    GuestTree { layout, max_vcpus: 2, cmdline: "console=hvc0", vuart: false, rng_seed: &[], partial: None }
+    let (gic, cmdline) = (GicVersion::V3, "console=hvc0");
+    GuestTree { layout, max_vcpus: 2, gic, cmdline, vuart: false, rng_seed: &[], partial: None }
 }
 
 fn value(node: &FdtNode<'_>, name: &str) -> Vec<u8> {
@@ -56,6 +57,15 @@ fn the_machine_is_described_as_xen_describes_it() {
     assert_eq!(cells(&gic, "reg"), [0, 0x0300_1000, 0, 0x1_0000, 0, 0x0302_0000, 0, 0x100_0000]);
     assert_eq!(cells(&gic, "phandle"), cells(&node(&fdt, "/"), "interrupt-parent"));
     assert_eq!(cells(&node(&fdt, "/memory@40000000"), "reg"), [0, 0x4000_0000, 0, 0x2000_0000]);
+}
+
+#[test]
+fn on_a_host_with_a_gicv2_the_guest_is_told_of_one() {
+    let layout = layout(64, None);
+    let blob = GuestTree { gic: GicVersion::V2, ..tree(&layout) }.build().unwrap();
+    let gic = node(&Fdt::new(&blob).unwrap(), "/interrupt-controller@3001000");
+    assert_eq!(value(&gic, "compatible"), b"arm,cortex-a15-gic\0");
+    assert_eq!(cells(&gic, "reg"), [0, 0x0300_1000, 0, 0x1000, 0, 0x0300_2000, 0, 0x2000]);
 }
 
 #[test]

@@ -4,7 +4,9 @@ use core::fmt::{self, Write};
 
 use super::json::{Json, LIST, MAP};
 use crate::config::{Action, DomainConfig, Vuart};
+
 use crate::disk::{Access, Disk, Kind};
+use crate::layout::GicVersion;
 use crate::uuid::Uuid;
 use crate::vif::Vif;
 
@@ -23,6 +25,8 @@ pub struct LongDomain<'a> {
     pub max_vcpus: u32,
     /// vCPUs online.
     pub vcpus: u32,
+    /// The interrupt controller that it sees.
+    pub gic: GicVersion,
     /// Its configuration; Dom0 has none.
     pub config: Option<&'a DomainConfig>,
     /// Disks it has now, which may have changed since its creation.
@@ -94,11 +98,12 @@ fn build_info<W: Write>(json: &mut Json<'_, W>, domain: &LongDomain<'_>) -> fmt:
     }
     json.under("type.pvh", MAP, |_| Ok(()))?;
     json.under("arch_arm", MAP, |json| {
-        json.text("gic_version", "v3")?;
+        json.text("gic_version", domain.gic.name())?;
         match config.vuart {
             Vuart::None => Ok(()),
             Vuart::Sbsa => json.text("vuart", "sbsa_uart"),
-        }
+        }?;
+        if config.nr_spis == 0 { Ok(()) } else { json.number("nr_spis", u64::from(config.nr_spis)) }
     })
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::DomainConfig;
 use crate::disk::Disk;
+use crate::layout::GicVersion;
 use crate::uuid::Uuid;
 
 fn dom0() -> DomainRow<'static> {
@@ -73,6 +74,7 @@ fn xl_list_l_is_json_in_the_shape_of_libxl() {
         memory_mib: 64,
         max_vcpus: 2,
         vcpus: 1,
+        gic: GicVersion::V2,
         config: Some(&config),
         disks: &[Disk::parse("/a,raw,xvda,ro").unwrap()],
         vifs: &[crate::vif::Vif::parse("mac=00:16:3e:01:02:03,bridge=lan0").unwrap()],
@@ -84,7 +86,7 @@ fn xl_list_l_is_json_in_the_shape_of_libxl() {
     assert!(out.contains("\"avail_vcpus\": [\n                    0\n                ],"), "{out}");
     assert!(out.contains("\"cmdline\": \"console=hvc0 \\\"q\\\"\""), "{out}");
     assert!(out.contains("\"type.pvh\": {},"), "{out}");
-    assert!(out.contains("\"readwrite\": 0"), "{out}");
+    assert!(out.contains("\"readwrite\": 0") && out.contains("\"gic_version\": \"v2\""), "{out}");
     assert!(out.contains("\"mac\": \"00:16:3e:01:02:03\"") && out.contains("\"bridge\": \"lan0\""), "{out}");
     assert!(out.ends_with("\"on_crash\": \"destroy\"\n        }\n    }\n]\n"), "{out}");
     let balance = |open, close| out.matches(open).count() == out.matches(close).count();

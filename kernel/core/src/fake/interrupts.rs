@@ -58,12 +58,17 @@ impl Interrupts for Fake {
         with(|s| if active { s.active.insert(intid) } else { s.active.remove(&intid) });
     }
 
+    fn shared_interrupts() -> u32 {
+        288
+    }
+
     fn list_registers() -> usize {
         with(|s| s.lrs.len())
     }
 
     fn read_lr(n: usize) -> u64 {
-        with(|s| s.lrs[n])
+        let lr = with(|s| s.lrs[n]);
+        if lr & 0x3FF < 16 { lr & !(1 << 41) } else { lr }
     }
 
     fn write_lr(n: usize, value: u64) {

@@ -38,7 +38,7 @@ impl World {
         super::reset();
         let mut world =
             World { kernel: Box::leak(Box::new(Kernel::empty())), rounds: 0, cpu: LocalCpu::new(PcpuId(0)) };
-        let dom0 = world.domain_on(&params(16), Some(GicLayout::GUEST), 16);
+        let dom0 = world.domain_on(&params(16), Some(GicLayout::of_guest(None)), 16);
         (world, dom0)
     }
 

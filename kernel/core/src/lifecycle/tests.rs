@@ -34,9 +34,9 @@ fn set_alarm(kernel: &Kernel<Fake>, domain: &Shared<Domain<Fake>>, n: usize, at:
 fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() {
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
-    let plan = DomainParams { vcpus: 3, ..params(4) };
+    let plan = DomainParams { vcpus: 3, nr_spis: 988, ..params(4) };
     let (frames, vcpus) = (free_frames(), vcpus_left(kernel));
-    let made = kernel.create(&plan, Some(GicLayout::GUEST)).unwrap();
+    let made = kernel.create(&plan, Some(GicLayout::of_guest(None))).unwrap();
     let needed = frames - free_frames();
     assert!(destroy(kernel, &made));
     drop(made);
@@ -46,7 +46,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
     let mut failures = 0;
     for left in 0..=2 * needed {
         assert_eq!(free_frames(), left);
-        match kernel.create(&plan, Some(GicLayout::GUEST)) {
+        match kernel.create(&plan, Some(GicLayout::of_guest(None))) {
             Err(error) => {
                 assert_eq!(error, XenError::NoMem);
                 failures += 1;

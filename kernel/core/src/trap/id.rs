@@ -26,13 +26,13 @@ fn visible<H: Hw>(crm: usize, op2: usize) -> u64 {
         // EL0 may run AArch32: ID_PFR0_EL1 to ID_DFR1_EL1 show its instruction sets and the shape of its FP; AMU, RAS,
         // virtualization, performance monitors and trace do not pass.
         (1, 0) => host & 0x0F0F_FFFF,
-        // ID_PFR1_EL1, with the system registers of GICv3.
-        (1, 1) => host & 0xF_0FFF | 1 << 28,
+        // ID_PFR1_EL1, with the system registers of GICv3 where the host has them.
+        (1, 1) => host & 0xF_0FFF | at_most(1, 28),
         (1, 2) | (3, 4) => host & 0xFF,
         (1, 3) | (3, 5) => 0,
         // ID_AA64PFR0_EL1: EL0 in the states it has, FP, SIMD, DIT, CSV3; EL1 in AArch64 only, and the system registers
-        // of GICv3. CSV2 is 1 at most, since 2 announces SCXTNUM_EL1, which is not switched.
-        (4, 0) => host & 0xF00F_0000_00FF_000F | 1 << 4 | 1 << 24 | at_most(1, 56),
+        // of GICv3 where the host has them. CSV2 is 1 at most, since 2 announces SCXTNUM_EL1, which is not switched.
+        (4, 0) => host & 0xF00F_0000_00FF_000F | 1 << 4 | at_most(1, 24) | at_most(1, 56),
         // ID_AA64PFR1_EL1: BTI, SSBS.
         (4, 1) => host & 0xFF,
         // ID_AA64DFR0_EL1: debug version, numbers of breakpoints, watchpoints and context breakpoints, double lock.

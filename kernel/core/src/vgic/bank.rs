@@ -15,7 +15,7 @@ pub(super) struct Bank {
     pub(super) base: u32,
     /// The groups that the distributor forwards (bit 0 for group 0, bit 1 for group 1), and the interrupts in them.
     pub(super) groups: u32,
-    forwarded: u32,
+    pub(super) forwarded: u32,
     pub(super) enabled: u32,
     /// Made pending by an edge or by hand.
     pub(super) latch: u32,
@@ -39,7 +39,7 @@ pub(super) struct Bank {
 }
 
 /// Software-generated interrupts are edges, always.
-const SGIS: u32 = 0xFFFF;
+pub(super) const SGIS: u32 = 0xFFFF;
 /// Priorities have five bits, like those of the hardware's virtual interface; a register has four of them.
 const PRIORITIES: u64 = 0xF8F8_F8F8;
 
@@ -55,11 +55,11 @@ pub(super) const fn first_irq(offset: u64) -> u32 {
 }
 
 impl Bank {
-    /// Interrupts `base` to `base + 31`. They reset to group 1, so that a guest that takes itself for the
-    /// non-secure side of a GIC, where the group cannot be seen, gets them as IRQs.
-    pub(super) fn new(base: u32, linked: u32) -> Self {
+    /// Interrupts `base` to `base + 31`. Those of a GICv3 reset to group 1, so that a guest that takes itself for the
+    /// non-secure side of a GIC, where the group cannot be seen, gets them as IRQs. On a GICv2 group 0 does that.
+    pub(super) fn new(base: u32, linked: u32, group1: u32) -> Self {
         let edge = if base < PRIVATE { SGIS } else { 0 };
-        Bank { base, edge, linked, group1: u32::MAX, ..Bank::default() }
+        Bank { base, edge, linked, group1, ..Bank::default() }
     }
 
     pub(super) fn is_group1(&self, i: u32) -> bool {
@@ -129,7 +129,7 @@ impl Bank {
         if (pending & self.not_pending | active & self.not_active) & self.linked != 0 {
             H::deactivate(IntId(lr.irq()));
         }
-        self.latch |= if lr.is(Lr::EOI) { 0 } else { pending & !self.not_pending };
+        self.latch |= if lr.tells_end() { 0 } else { pending & !self.not_pending };
         self.active |= active & !self.not_active;
     }
 
@@ -159,8 +159,8 @@ impl Bank {
 
     /// A shared interrupt that is linked is enabled with the physical one, and signals as it does.
     #[inline(always)]
-    fn configure<H: Hw>(&self, changed: u32) {
-        for i in bits(if self.base < PRIVATE { 0 } else { changed & self.linked }) {
+    pub(super) fn configure<H: Hw>(&self, changed: u32) {
+        for i in bits(changed & self.linked) {
             H::configure(IntId(self.base + i), self.enabled >> i & 1 != 0, self.edge >> i & 1 != 0);
         }
     }
@@ -183,8 +183,16 @@ impl Bank {
         })
     }
 
-    /// Writes `size` bytes of the register at `offset`; `here` says whether the pCPU's own interrupts may be meant.
-    pub(super) fn write<H: Hw>(&mut self, offset: u64, size: u8, value: u64, here: impl FnOnce() -> bool) -> u32 {
+    /// Writes `size` bytes of the register at `offset`; `here` says whether the pCPU's own interrupts may be meant, and
+    /// `configure` does what follows for physical ones when these are enabled or signal in another way.
+    pub(super) fn write<H: Hw>(
+        &mut self,
+        offset: u64,
+        size: u8,
+        value: u64,
+        here: impl FnOnce() -> bool,
+        configure: impl FnOnce(&Bank, u32),
+    ) -> u32 {
         let mask = low(value);
         match (offset / 0x80, size) {
             (1, 4) => {
@@ -194,7 +202,7 @@ impl Bank {
             (enable @ (2 | 3), 4) => {
                 let changed = mask & if enable == 2 { !self.enabled } else { self.enabled };
                 self.enabled ^= changed;
-                self.configure::<H>(changed);
+                configure(self, changed);
                 return changed;
             }
             (4, 4) => self.latch |= mask,
@@ -225,7 +233,7 @@ impl Bank {
                 let fixed = if self.base < PRIVATE { SGIS } else { 0 };
                 let changed = (self.edge ^ edges << shift) & 0xFFFF << shift & !fixed;
                 self.edge ^= changed;
-                self.configure::<H>(changed);
+                configure(self, changed);
                 return 0;
             }
             _ => return 0,

@@ -2,11 +2,15 @@
 
 use heapless::Vec;
 use hypercall_abi::arm::vcpu_of_affinity;
+use hypercall_abi::errno::XenError;
+use hypercall_abi::ids::DomId;
 
 use super::bank::Bank;
 use super::private::{Lr, MAX_LRS};
+use super::registers::TYPER_FIXED;
+use super::spis::{LIMIT, Spis};
 use super::vcpu::ALL;
-use super::{GicLayout, PRIVATE, SPI_BANKS, bits};
+use super::{GicLayout, bits, v2};
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
@@ -19,33 +23,27 @@ const ANY: u32 = 1 << 31;
 const AFFINITY: u32 = 0xFF_FFFF;
 
 /// The distributor of a domain.
-pub struct Distributor {
+pub struct Distributor<H: Hw> {
     /// Where the guest sees it.
     pub(super) layout: GicLayout,
-    /// Banks of shared interrupts.
-    pub(super) banks: usize,
+    /// `GICD_TYPER`.
+    pub(super) typer: u64,
     /// Guards the shared interrupts. Taken before the lock of a vCPU's GIC.
-    spis: SpinMutex<Vec<Bank, SPI_BANKS>>,
+    spis: SpinMutex<Spis<H>>,
 }
 
-impl Distributor {
-    /// A guest's distributor, or the one that stands for the host's: its shared interrupts are linked to the physical ones
-    /// of the same numbers, enabled and disabled with them, and end with them.
-    pub fn new(host: Option<GicLayout>) -> Self {
-        let (banks, linked) = if host.is_some() { (SPI_BANKS, u32::MAX) } else { (1, 0) };
-        let bases = (PRIVATE..).step_by(32).take(banks);
-        let spis = bases.map(|base| Bank::new(base, linked)).collect();
-        Distributor { layout: host.unwrap_or(GicLayout::GUEST), banks, spis: SpinMutex::new(spis) }
+impl<H: Hw> Distributor<H> {
+    /// The distributor of domain `id` with so many vCPUs and at least so many shared interrupts. Where it stands for the
+    /// host's, these are linked to the physical ones of the same numbers, enabled and disabled with them, and end with them.
+    pub fn new(id: DomId, (layout, is_host): (GicLayout, bool), vcpus: usize, spis: u32) -> Result<Self, XenError> {
+        let (group1, typer) = if layout.is_v2() { (0, v2::typer(vcpus)) } else { (u32::MAX, TYPER_FIXED) };
+        let spis = Spis::new(id, spis, if is_host { u32::MAX } else { 0 }, group1)?;
+        Ok(Distributor { layout, typer: typer | u64::from(spis.banks), spis: SpinMutex::new(spis) })
     }
 
-    pub(super) fn lock(&self) -> SpinMutexGuard<'_, Vec<Bank, SPI_BANKS>> {
+    pub(super) fn lock(&self) -> SpinMutexGuard<'_, Spis<H>> {
         self.spis.lock()
     }
-}
-
-/// The bank of a shared interrupt.
-pub(super) fn bank(spis: &mut [Bank], irq: u32) -> Option<&mut Bank> {
-    spis.get_mut((irq.checked_sub(PRIVATE)? / 32) as usize)
 }
 
 /// What only shared interrupts know: which vCPU they go to.
@@ -119,9 +117,39 @@ pub fn set_level<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, high: 
 
 /// Changes shared interrupts around `irq`; nothing happens if there are none.
 pub(super) fn change<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, change: impl FnOnce(&mut Bank) -> u32) {
-    if let Some(bank) = bank(&mut domain.dist.lock(), irq) {
+    if let Some(bank) = domain.dist.lock().bank(irq).filter(|_| irq < LIMIT) {
         let touched = change(bank);
         bank.settle(kernel, domain, touched);
+    }
+}
+
+/// Of what is ready the most urgent, which goes into list registers, in order.
+struct Choice {
+    first: Vec<Lr, MAX_LRS>,
+    /// List registers there are for them.
+    room: usize,
+    /// The most urgent one that is not active.
+    waiting: Option<Lr>,
+    /// Whether others are ready.
+    left: bool,
+}
+
+impl Choice {
+    #[inline(always)]
+    fn add(&mut self, lr: Lr) {
+        if !lr.is(Lr::ACTIVE) && self.waiting.is_none_or(|waiting| lr.rank() < waiting.rank()) {
+            self.waiting = Some(lr);
+        }
+        if self.first.len() == self.room {
+            self.left = true;
+            if self.first.last().is_none_or(|last| last.rank() < lr.rank()) {
+                return;
+            }
+            self.first.pop();
+        }
+        let place = self.first.partition_point(|other| other.rank() < lr.rank());
+        // There is room now.
+        let _ = self.first.insert(place, lr);
     }
 }
 
@@ -143,33 +171,34 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
     for n in bits(core::mem::take(&mut own.used)) {
         let lr = Lr(H::read_lr(n as usize));
         H::write_lr(n as usize, 0);
-        bank(spis, lr.irq()).unwrap_or(&mut own.bank).fold::<H>(lr);
+        spis.bank(lr.irq()).unwrap_or(&mut own.bank).fold::<H>(lr);
     }
-    let mut ready: Vec<Lr, { PRIVATE as usize + SPI_BANKS * 32 }> =
-        bits(own.bank.ready()).map(|i| own.bank.entry(i, own.bank.state(i))).collect();
+    own.choose_sources();
+    let mut choice = Choice { first: Vec::new(), room, waiting: None, left: false };
+    bits(own.bank.ready()).for_each(|i| choice.add(own.bank.entry(i, own.bank.state(i))));
     for shared in spis.iter_mut() {
         for i in bits(shared.ready()) {
             if shared.claim(kernel, current, i) {
-                // There is room for every interrupt once.
-                let _ = ready.push(shared.entry(i, shared.state(i)));
+                choice.add(shared.entry(i, shared.state(i)));
             }
         }
     }
-    ready.sort_unstable_by_key(|lr| lr.rank());
+    let Choice { mut first, waiting, left: mut again, .. } = choice;
     // The most urgent one that waits may interrupt all that are active: it takes the place of the one that ends last, if
     // the order of the ends is known.
-    if let Some(next) = ready.iter().position(|lr| !lr.is(Lr::ACTIVE))
-        && next >= room
+    if let (Some(next), Some(last)) = (waiting, first.last_mut())
+        && again
+        && last.is(Lr::ACTIVE)
         && room > 1
         && H::ends_nest()
     {
-        ready.swap(room - 1, next);
+        *last = next;
     }
-    let mut again = ready.len() > room;
+    own.show_sources(&mut first);
     // With a single list register the underflow condition would hold all the time.
     H::notify_underflow(again && room > 1);
-    for (n, lr) in ready.into_iter().take(room).enumerate() {
-        let bank = bank(spis, lr.irq()).unwrap_or(&mut own.bank);
+    for (n, lr) in first.into_iter().enumerate() {
+        let bank = spis.bank(lr.irq()).unwrap_or(&mut own.bank);
         bank.take(lr, index);
         // A linked one that is active and pending again waits until the guest has ended it.
         again |= (bank.latch & bank.ready()) >> (lr.irq() & 31) & 1 != 0;

@@ -1,4 +1,5 @@
-//! The virtual GICv3: distributor, redistributors and software-generated interrupts (Arm IHI 0069H).
+//! The virtual GICv3: distributor, redistributors and software-generated interrupts (Arm IHI 0069H). On a host with a GICv2
+//! guests see such a one (Arm IHI 0048B), whose other registers are in [`v2`].
 //!
 //! The guest takes and ends interrupts at the GIC's virtual CPU interface without an exit. EL2 keeps what that
 //! interface does not know: which interrupts are enabled and pending ([`bank`]). Whoever changes that marks the vCPU
@@ -12,8 +13,10 @@ mod bank;
 mod dist;
 mod private;
 mod registers;
+mod spis;
 #[cfg(test)]
 mod tests;
+mod v2;
 mod vcpu;
 
 use hypercall_abi::arm;
@@ -24,18 +27,16 @@ use crate::domain::MAX_VCPUS;
 use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
 use crate::local::{Current, LocalCpu};
-use crate::machine::Range;
+use crate::machine::{Machine, Range};
 
 pub use dist::{Distributor, flush, set_level};
 pub(crate) use private::{MAX_LRS, is_pending};
 pub use registers::access;
+pub use v2::GICC_PAGES;
 pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
 const PRIVATE: u32 = 32;
-/// Banks of 32 shared interrupts of the host's distributor: QEMU's `virt` has 256 interrupts, and most boards fewer. A
-/// guest has one bank, for the UART's and a few more.
-const SPI_BANKS: usize = 9;
 /// Where the guest sees the GIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GicLayout {
@@ -45,19 +46,45 @@ pub struct GicLayout {
     pub redist: Ipa,
     /// Bytes that the redistributors may fill.
     pub redist_size: u64,
+    /// Of a GICv2, which has no redistributors: where the guest sees its CPU interface.
+    pub cpu: Ipa,
+    /// What it sees there; of a GICv3 empty.
+    pub interface: Range,
 }
 
 impl GicLayout {
     /// Where Xen puts it for its guests.
-    pub const GUEST: GicLayout = GicLayout {
-        dist: Ipa::new(arm::GUEST_GICV3_GICD_BASE),
-        redist: Ipa::new(arm::GUEST_GICV3_GICR0_BASE),
-        redist_size: arm::GUEST_GICV3_GICR0_SIZE,
-    };
+    pub fn of_guest(machine: Option<&Machine>) -> GicLayout {
+        let gicv2 = machine.and_then(|machine| machine.gicv2);
+        GicLayout {
+            dist: Ipa::new(arm::GUEST_GICV3_GICD_BASE),
+            redist: Ipa::new(arm::GUEST_GICV3_GICR0_BASE),
+            redist_size: if gicv2.is_some() { 0 } else { arm::GUEST_GICV3_GICR0_SIZE },
+            cpu: Ipa::new(arm::GUEST_GICC_BASE),
+            interface: gicv2.map_or_else(Range::default, |gic| gic.guest),
+        }
+    }
 
     /// Where the machine has its own, for the domain whose IPAs are PAs.
-    pub fn of_host(gicd: Range, gicr: Range) -> GicLayout {
-        GicLayout { dist: Ipa::new(gicd.start.raw()), redist: Ipa::new(gicr.start.raw()), redist_size: gicr.size }
+    pub fn of_host(machine: &Machine) -> GicLayout {
+        let gicr = machine.gicr.first().copied().unwrap_or_default();
+        GicLayout {
+            dist: Ipa::new(machine.gicd.start.raw()),
+            redist: Ipa::new(gicr.start.raw()),
+            redist_size: gicr.size,
+            cpu: Ipa::new(machine.gicv2.map_or(0, |gic| gic.cpu.start.raw())),
+            interface: machine.gicv2.map_or_else(Range::default, |gic| gic.guest),
+        }
+    }
+
+    /// Whether it is a GICv2.
+    pub fn is_v2(&self) -> bool {
+        self.interface.size != 0
+    }
+
+    /// The most vCPUs that the GIC knows.
+    pub fn max_vcpus(&self) -> usize {
+        if self.is_v2() { v2::MAX_VCPUS } else { MAX_VCPUS }
     }
 }
 

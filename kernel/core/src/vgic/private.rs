@@ -4,6 +4,7 @@
 //! which interrupt is where.
 
 use super::bank::Bank;
+use super::v2::Sources;
 use super::vcpu::VTIMER_BIT;
 use super::{bits, low};
 use crate::hw::{Hw, PcpuId};
@@ -21,7 +22,7 @@ impl Lr {
     pub(super) const HW: u64 = 1 << 61;
     pub(super) const GROUP1: u64 = 1 << 60;
     /// It is pending because of its line: the end raises a maintenance interrupt, so that the line is looked at.
-    /// With `HW` this is bit 9 of the physical number, which no interrupt here has.
+    /// With `HW` this is bit 9 of the physical number.
     pub(super) const EOI: u64 = 1 << 41;
 
     pub(super) fn irq(self) -> u32 {
@@ -31,6 +32,11 @@ impl Lr {
     /// Whether any of these bits is set.
     pub(super) fn is(self, bits: u64) -> bool {
         self.0 & bits != 0
+    }
+
+    /// Whether its end is told of.
+    pub(super) fn tells_end(self) -> bool {
+        self.0 & (Self::HW | Self::EOI) == Self::EOI
     }
 
     /// What is active keeps its list register, since the guest cannot end it otherwise. Then lower is more urgent; of
@@ -57,12 +63,15 @@ pub(super) struct Private {
     pub(super) used: u64,
     /// Where the vCPU runs.
     pub(super) on: Option<PcpuId>,
+    /// Of a GICv2: who has sent its software-generated interrupts.
+    pub(super) sources: Option<Sources>,
 }
 
 impl Default for Private {
     /// Everything disabled. The virtual timer is linked to the physical one.
     fn default() -> Self {
-        Private { bank: Bank::new(0, VTIMER_BIT), lrs: [Lr::default(); MAX_LRS], used: 0, on: None }
+        let bank = Bank::new(0, VTIMER_BIT, u32::MAX);
+        Private { bank, lrs: [Lr::default(); MAX_LRS], used: 0, on: None, sources: None }
     }
 }
 
@@ -93,7 +102,7 @@ impl Private {
     /// Whether the guest, which runs here, could take an interrupt, now or when what has just ended is looked at.
     pub(super) fn is_deliverable<H: Hw>(&self) -> bool {
         !self.is_idle::<H>()
-            && self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.is(Lr::EOI) && !lr.is(Lr::ACTIVE))
+            && self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.tells_end() && !lr.is(Lr::ACTIVE))
     }
 
     /// Puts an interrupt into list register `n` of this pCPU, as the last one for now.

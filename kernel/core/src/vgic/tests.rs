@@ -1,10 +1,12 @@
 //! The vGIC against a model of what a GIC promises, with the fake machine's list registers played by a guest.
 
 mod linked;
+mod many;
 mod model;
 mod registers;
 mod routes;
 mod states;
+mod v2;
 
 use hypercall_abi::control::DomainParams;
 
@@ -36,9 +38,20 @@ struct Gic {
 impl Gic {
     /// Everything is enabled at the distributor; vCPU 0 is on this pCPU.
     fn new(vcpus: u32) -> Gic {
+        Gic::on(Machine::default(), vcpus)
+    }
+
+    /// The same on a machine.
+    fn on(machine: Machine, vcpus: u32) -> Gic {
+        Gic::of(machine, DomainParams { vcpus, ..params(1) })
+    }
+
+    /// The same of a domain that was made in another way.
+    fn of(machine: Machine, params: DomainParams) -> Gic {
         reset();
         let kernel = Box::new(Kernel::empty());
-        let domain = kernel.create(&DomainParams { vcpus, ..params(1) }, None).unwrap();
+        kernel.machine.call_once(|| machine);
+        let domain = kernel.create(&params, None).unwrap();
         let gic = Gic { kernel, domain };
         gic.write(0x0, 4, 3);
         gic.load(0);
@@ -167,7 +180,7 @@ impl Gic {
 
 /// Links a shared interrupt to the physical one, as all of Dom0's are.
 fn link(gic: &Gic, irq: u32) {
-    dist::bank(&mut gic.domain.dist.lock(), irq).unwrap().linked |= 1 << (irq % 32);
+    gic.domain.dist.lock().bank(irq).unwrap().linked |= 1 << (irq % 32);
 }
 
 fn enabled(gic: &Gic, irqs: &[u32]) {

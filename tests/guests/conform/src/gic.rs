@@ -1,8 +1,10 @@
 //! The interrupt controller, by interrupt: where its bit of a register stands, and how it is taken.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use pv_guest_lib::abi::arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
 
-use crate::{Outcome, is, other, sys};
+use crate::{Outcome, interface, is, other, sys, v2};
 
 /// Registers of a bit for each interrupt, as offsets (sections 12.9 and 12.11).
 pub const GROUP: u64 = 0x80;
@@ -15,7 +17,9 @@ pub const DEACTIVATE: u64 = 0x380;
 /// Registers of a byte and of two bits for each.
 pub const PRIORITY: u64 = 0x400;
 pub const CONFIG: u64 = 0xC00;
-/// Registers of eight bytes for each.
+/// A byte for each on a GICv2, whose bits are vCPUs.
+pub const TARGET: u64 = 0x800;
+/// Registers of eight bytes for each, on a GICv3.
 pub const ROUTE: u64 = 0x6000;
 
 /// `GICD_CTLR`: group 1 is forwarded; group 0 is; there is one security state.
@@ -36,8 +40,27 @@ pub const VIRTUAL_TIMER: u64 = 27;
 pub const SGI: u64 = 5;
 pub const PPI: u64 = 20;
 pub const SPI: u64 = 40;
+/// A route that leaves the choice to the distributor.
+pub const ANY: u64 = 1 << 31;
+/// An affinity that no vCPU has.
+pub const NOBODY: u64 = 0x77;
+/// To whom an SGI goes: everybody but the sender.
+pub const OTHERS: u64 = 1 << 40;
 /// One of each kind.
 pub const KINDS: [u64; 3] = [SGI, PPI, SPI];
+
+static V2: AtomicBool = AtomicBool::new(false);
+
+/// Looks which GIC there is.
+pub fn find() {
+    // Relaxed: the second vCPU is started afterwards.
+    V2.store(sys::features() >> 24 & 0xF == 0, Ordering::Relaxed);
+}
+
+/// Whether it is a GICv2.
+pub fn is_v2() -> bool {
+    V2.load(Ordering::Relaxed)
+}
 
 /// An address in the distributor.
 pub const fn dist(offset: u64) -> u64 {
@@ -49,13 +72,13 @@ pub const fn redist(cpu: u64, offset: u64) -> u64 {
     GUEST_GICV3_GICR0_BASE + cpu * 0x2_0000 + offset
 }
 
-/// An address among the registers of the interrupts that a vCPU has for itself.
-pub const fn private(cpu: u64, offset: u64) -> u64 {
-    redist(cpu, 0x1_0000 + offset)
+/// An address among the registers of the interrupts that a vCPU has for itself. On a GICv2 whoever accesses it means its own.
+pub fn private(cpu: u64, offset: u64) -> u64 {
+    if is_v2() { dist(offset) } else { redist(cpu, 0x1_0000 + offset) }
 }
 
 /// An address of a register that all interrupts have, for this vCPU's or for shared ones.
-const fn base(irq: u64, offset: u64) -> u64 {
+fn base(irq: u64, offset: u64) -> u64 {
     if irq < 32 { private(0, offset) } else { dist(offset) }
 }
 
@@ -69,8 +92,26 @@ pub fn has_group0() -> bool {
     sys::load(dist(0)) & ONE_STATE != 0
 }
 
-/// Sets the interrupt's bit of a register.
+/// Whether each interrupt has a group that is seen.
+pub fn has_groups() -> bool {
+    is_v2() || has_group0()
+}
+
+/// What makes the distributor forward the group in which interrupts are.
+pub fn forward() -> u64 {
+    if is_v2() { GROUP0 } else { GROUP1 }
+}
+
+/// Sets the interrupt's bit of a register. SGIs of a GICv2 are pending by sender, who is this vCPU.
 pub fn set(register: u64, irq: u64) {
+    match register {
+        PEND if is_v2() && irq < 16 => sys::store_byte(dist(v2::PEND_BY_SENDER) + irq, 1),
+        UNPEND if is_v2() && irq < 16 => sys::store_byte(dist(v2::TAKE_BACK) + irq, 0xFF),
+        _ => set_bit(register, irq),
+    }
+}
+
+fn set_bit(register: u64, irq: u64) {
     sys::store(base(irq, register) + irq / 32 * 4, 1 << (irq % 32));
 }
 
@@ -92,9 +133,38 @@ pub fn set_edge(irq: u64, edge: bool) -> bool {
     sys::load(at) >> shift & 2 == u64::from(edge) * 2
 }
 
+/// Sets a private interrupt's bit of a register of the second vCPU, which a GICv2 lets that one do alone.
+pub fn set_of_other(register: u64, irq: u64) {
+    match register {
+        UNPEND if is_v2() && irq < 16 => other::store(v2::TAKE_BACK + irq / 4 * 4, 0xFF << (irq % 4 * 8)),
+        _ if is_v2() => other::store(register, 1 << irq),
+        _ => sys::store(private(1, register), 1 << irq),
+    }
+}
+
+/// The bits of its private interrupts.
+pub fn bits_of_other(register: u64) -> u64 {
+    if is_v2() { other::load(register) } else { sys::load(private(1, register)) }
+}
+
 /// Where a shared interrupt goes.
 pub fn route(irq: u64, to: u64) {
-    sys::store_double(dist(ROUTE) + irq * 8, to);
+    let mask = match to {
+        NOBODY => 0,
+        ANY => 0b11,
+        cpu => 1 << cpu,
+    };
+    if is_v2() { sys::store_byte(dist(TARGET) + irq, mask) } else { sys::store_double(dist(ROUTE) + irq * 8, to) }
+}
+
+/// Sends an SGI, as `ICC_SGI1R_EL1` names its targets.
+pub fn send(irq: u64, targets: u64) {
+    if is_v2() {
+        let others = if targets & OTHERS == 0 { 0 } else { 1 << 24 };
+        sys::store(dist(v2::SEND), others | (targets & 0xFF) << 16 | irq);
+    } else {
+        sys::set_sgi1r(irq << 24 | targets);
+    }
 }
 
 /// Enables an interrupt and makes it pending.
@@ -112,7 +182,7 @@ pub fn take() -> u64 {
 pub fn take_within(ticks: u64) -> u64 {
     let until = sys::now() + ticks;
     loop {
-        let irq = sys::iar1();
+        let irq = interface::iar1();
         if irq != NOTHING || sys::now() > until {
             return irq;
         }
@@ -128,7 +198,7 @@ pub fn comes(irq: u64) -> Outcome {
 pub fn nothing_comes() -> Outcome {
     let until = sys::now() + sys::frequency() / 5000;
     while sys::now() < until {
-        is("what is taken", sys::iar1(), NOTHING)?;
+        is("what is taken", interface::iar1(), NOTHING)?;
     }
     Ok(())
 }
@@ -136,7 +206,7 @@ pub fn nothing_comes() -> Outcome {
 /// This interrupt comes, and is ended.
 pub fn comes_and_ends(irq: u64) -> Outcome {
     comes(irq)?;
-    sys::set_eoir1(irq);
+    interface::set_eoir1(irq);
     Ok(())
 }
 
@@ -146,7 +216,7 @@ pub fn lives(irq: u64) -> Outcome {
     states(irq, 1, 0)?;
     comes(irq)?;
     states(irq, 0, 1)?;
-    sys::set_eoir1(irq);
+    interface::set_eoir1(irq);
     states(irq, 0, 0)?;
     nothing_comes()
 }
@@ -170,21 +240,17 @@ pub fn soon(look: impl Fn() -> Outcome) -> Outcome {
     }
 }
 
-/// Everything is disabled, idle, in group 1, of the usual priority, shared ones edge-triggered and routed to the first
-/// vCPU; the timers are off, and the CPU interfaces let everything of group 1 through.
+/// Everything is disabled, idle, in one group, of the usual priority, shared ones edge-triggered and routed to the first
+/// vCPU; the timers are off, and the CPU interfaces let everything through.
 pub fn reset() {
     sys::set_cntp_ctl(0);
     sys::set_cntv_ctl(0);
     for word in 0..limit().div_ceil(32) {
-        let bases = if word == 0 { [private(0, 0), private(1, 0)] } else { [dist(word * 4); 2] };
-        for base in bases {
-            for register in [DISABLE, UNPEND, DEACTIVATE, GROUP] {
-                sys::store(base + register, u64::MAX);
-            }
-            let first = if word == 0 { base } else { dist(word * 32) };
-            for n in 0..8 {
-                sys::store(first + PRIORITY + n * 4, USUAL * 0x0101_0101);
-            }
+        if word == 0 && !is_v2() {
+            reset_32(private(0, 0), private(0, 0));
+            reset_32(private(1, 0), private(1, 0));
+        } else if word != 0 {
+            reset_32(dist(word * 4), dist(word * 32));
         }
         for n in word * 2..word * 2 + 2 {
             sys::store(
@@ -196,22 +262,37 @@ pub fn reset() {
     for irq in 32..limit() {
         route(irq, 0);
     }
-    sys::store(dist(0), GROUP1);
+    sys::store(dist(0), forward());
     reset_interface();
     other::reset_interface();
 }
 
-/// The CPU interface of this vCPU.
+/// 32 interrupts, whose bits are here and whose bytes there.
+fn reset_32(bits: u64, bytes: u64) {
+    for register in [DISABLE, UNPEND, DEACTIVATE] {
+        sys::store(bits + register, u64::MAX);
+    }
+    sys::store(bits + GROUP, if is_v2() { 0 } else { u64::MAX });
+    for n in 0..8 {
+        sys::store(bytes + PRIORITY + n * 4, USUAL * 0x0101_0101);
+    }
+}
+
+/// The CPU interface of this vCPU; of a GICv2 its private interrupts, too, which no other one reaches.
 pub fn reset_interface() {
-    sys::set_pmr(0xFF);
-    sys::set_bpr1(0);
-    sys::set_ctlr(0);
-    sys::set_enable1(1);
+    if is_v2() {
+        reset_32(dist(0), dist(0));
+        (0..4).for_each(|n| sys::store(dist(v2::TAKE_BACK) + n * 4, u64::MAX));
+    }
+    interface::set_pmr(0xFF);
+    interface::set_bpr1(0);
+    interface::set_two_ends(false);
+    interface::set_enable1(true);
     for _ in 0..64 {
-        match (sys::iar1(), sys::running() & 0xFF) {
+        match (interface::iar1(), interface::running() & 0xFF) {
             (NOTHING, 0xFF) => return,
             // What is active and has no place drops its priority by any end.
-            (irq, _) => sys::set_eoir1(irq % NOTHING),
+            (irq, _) => interface::set_eoir1(irq % NOTHING),
         }
     }
 }

@@ -2,10 +2,10 @@
 //! timers, which high lines make pending whatever else is done.
 
 use crate::gic::{
-    ENABLE, PEND, PHYSICAL_TIMER, PPI, SPI, UNPEND, VIRTUAL_TIMER, bit, comes, comes_and_ends, lives, nothing_comes,
-    raise, set, set_edge, states,
+    ENABLE, PEND, PHYSICAL_TIMER, PPI, SPI, UNPEND, VIRTUAL_TIMER, bit, comes, comes_and_ends, is_v2, lives,
+    nothing_comes, raise, set, set_edge, states,
 };
-use crate::{Outcome, Rule, is, sys};
+use crate::{Outcome, Rule, interface, is, sys};
 
 pub const RULES: &[Rule] = &[
     ("a high line is pending though it is disabled, and no longer when it is low", follows),
@@ -45,7 +45,7 @@ fn follows() -> Outcome {
         states(irq, 1, 1)?;
         line(false);
         states(irq, 0, 1)?;
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         states(irq, 0, 0)?;
         nothing_comes()?;
     }
@@ -63,24 +63,26 @@ fn stubborn() -> Outcome {
         set(UNPEND, irq);
         states(irq, 1, 1)?;
         line(false);
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         nothing_comes()?;
     }
     Ok(())
 }
 
 fn ends() -> Outcome {
-    for (irq, line) in LINES {
+    // QEMU 7.2 does not look at the line when a list register of a GICv2 ends the physical interrupt, which the virtual
+    // timer's is, but at the next change of another one.
+    for (irq, line) in LINES.into_iter().filter(|(irq, _)| *irq == PHYSICAL_TIMER || !is_v2()) {
         line(true);
         set(ENABLE, irq);
         for _ in 0..3 {
             comes(irq)?;
             nothing_comes()?;
-            sys::set_eoir1(irq);
+            interface::set_eoir1(irq);
         }
         comes(irq)?;
         line(false);
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         nothing_comes()?;
         states(irq, 0, 0)?;
     }
@@ -91,7 +93,7 @@ fn falls() -> Outcome {
     // The virtual timer's line falls without anybody being told, so that a moment may pass.
     set(ENABLE, PHYSICAL_TIMER);
     physical(true);
-    is("ICC_HPPIR1_EL1", sys::hppir1(), PHYSICAL_TIMER)?;
+    is("ICC_HPPIR1_EL1", interface::hppir1(), PHYSICAL_TIMER)?;
     physical(false);
     nothing_comes()?;
     states(PHYSICAL_TIMER, 0, 0)
@@ -130,7 +132,7 @@ fn rises() -> Outcome {
         comes(irq)?;
         sys::set_cntp_ctl(0);
         sys::set_cntv_ctl(0);
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
     }
     Ok(())
 }

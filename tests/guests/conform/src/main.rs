@@ -1,7 +1,7 @@
 //! Asks the virtual processor for what the architecture's manuals promise, rule by rule.
 //!
 //! A line for each rule: what must hold and `ok`, or `FAILED` with what was seen instead. The last line counts them.
-//! The rules are those that a program can see of a GICv3 (Arm IHI 0069H), and of breakpoints and the like (Arm ARM DDI
+//! The rules are those that a program can see of a GICv3 (Arm IHI 0069H) or of a GICv2 (Arm IHI 0048B), and of breakpoints and the like (Arm ARM DDI
 //! 0487). With `breakpoint=N` it looks for one breakpoint again and again instead. Interrupts stay masked: the guest takes them
 //! by reading the acknowledge register, so that nothing comes in between. It needs two vCPUs and runs on Xen too, which
 //! has two security states, where some rules do not apply.
@@ -11,6 +11,7 @@
 
 mod debug;
 mod gic;
+mod interface;
 mod level;
 mod other;
 mod priorities;
@@ -19,6 +20,7 @@ mod routes;
 mod states;
 #[allow(unsafe_code)]
 mod sys;
+mod v2;
 
 use pv_guest_lib::{Guest, println};
 
@@ -57,6 +59,7 @@ impl core::fmt::Display for Broken {
 #[pv_guest_lib::main]
 async fn main(guest: Guest) -> Result<(), Broken> {
     sys::mask_interrupts();
+    gic::find();
     let place = guest.arguments().parsed("breakpoint", u64::MAX);
     if place != u64::MAX {
         return debug::watch(place).map_err(|_| Broken::Breakpoint(place));
@@ -66,7 +69,8 @@ async fn main(guest: Guest) -> Result<(), Broken> {
     };
     other::wait();
     let (mut kept, mut broken) = (0, 0);
-    let all = [registers::RULES, states::RULES, level::RULES, priorities::RULES, routes::RULES, debug::RULES];
+    let own = if gic::is_v2() { v2::RULES } else { registers::V3_RULES };
+    let all = [own, registers::RULES, states::RULES, level::RULES, priorities::RULES, routes::RULES, debug::RULES];
     for (name, rule) in all.into_iter().flatten() {
         gic::reset();
         match rule() {
@@ -81,6 +85,6 @@ async fn main(guest: Guest) -> Result<(), Broken> {
         }
     }
     let verdict = if broken == 0 { "PASS" } else { "FAIL" };
-    println!("conform: {verdict} kept={kept} broken={broken}");
+    println!("conform: {verdict} interrupts={} kept={kept} broken={broken}", gic::limit());
     Ok(())
 }

@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use pv_guest_lib::hypercall;
 
-use crate::{Outcome, gic, is, sys};
+use crate::gic::dist;
+use crate::{Outcome, gic, interface, is, sys};
 
 /// What is asked, with an argument above it; 0 is nothing, and [`READY`] that it is there.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -14,8 +15,12 @@ const TAKE: u64 = 2;
 const LOOK: u64 = 3;
 const END: u64 = 4;
 const RESET: u64 = 5;
+const LOAD: u64 = 6;
+const STORE: u64 = 7;
 /// Where the argument begins.
 const ARGUMENT: u32 = 8;
+/// Where a value begins that is to be stored at an offset of the distributor.
+const VALUE: u32 = 24;
 
 /// What the second vCPU does, for ever.
 pub fn serve() {
@@ -27,11 +32,16 @@ pub fn serve() {
             TAKE => gic::take(),
             LOOK => gic::nothing_comes().map_or_else(|seen| seen.saw, |()| gic::NOTHING),
             END => {
-                sys::set_eoir1(asked >> ARGUMENT);
+                interface::set_eoir1(asked >> ARGUMENT);
                 0
             }
             RESET => {
                 gic::reset_interface();
+                0
+            }
+            LOAD => sys::load(dist(asked >> ARGUMENT)),
+            STORE => {
+                sys::store(dist(asked >> ARGUMENT & 0xFFF), asked >> VALUE);
                 0
             }
             _ => {
@@ -77,6 +87,16 @@ pub fn nothing_comes() -> Outcome {
 /// The second vCPU ends an interrupt.
 pub fn end(irq: u64) {
     ask(END | irq << ARGUMENT);
+}
+
+/// The second vCPU loads a word of the distributor.
+pub fn load(offset: u64) -> u64 {
+    ask(LOAD | offset << ARGUMENT)
+}
+
+/// The second vCPU stores a word there.
+pub fn store(offset: u64, value: u64) {
+    ask(STORE | offset << ARGUMENT | value << VALUE);
 }
 
 /// The CPU interface of the second vCPU.

@@ -1,7 +1,7 @@
 //! Which one is taken first, and which one interrupts which (IHI 0069H, section 4.8).
 
 use crate::gic::{PEND, SPI, USUAL, comes, comes_and_ends, nothing_comes, raise, set_priority, states, take_within};
-use crate::{Outcome, Rule, is, sys};
+use crate::{Outcome, Rule, interface, is, sys};
 
 pub const RULES: &[Rule] = &[
     ("the most urgent comes first, in whatever order they were pended", order),
@@ -39,17 +39,17 @@ fn order() -> Outcome {
 }
 
 fn mask() -> Outcome {
-    sys::set_pmr(USUAL);
+    interface::set_pmr(USUAL);
     raise(SPI);
     nothing_comes()?;
     is("ISR_EL1.I", sys::isr() >> 7 & 1, 0)?;
-    sys::set_pmr(USUAL + 0x10);
+    interface::set_pmr(USUAL + 0x10);
     comes_and_ends(SPI)
 }
 
 fn change() -> Outcome {
     for irq in [3, SPI] {
-        sys::set_pmr(USUAL);
+        interface::set_pmr(USUAL);
         raise(irq);
         nothing_comes()?;
         set_priority(irq, USUAL - 0x10);
@@ -59,13 +59,13 @@ fn change() -> Outcome {
         // Either counts now; but in the end the new one does.
         let taken = take_within(sys::frequency() / 50);
         if taken == irq {
-            sys::set_eoir1(irq);
+            interface::set_eoir1(irq);
         }
-        sys::set_pmr(0xFF);
+        interface::set_pmr(0xFF);
         raise(irq);
         comes(irq)?;
-        is("the running priority", sys::running() & 0xFF, USUAL + 0x10)?;
-        sys::set_eoir1(irq);
+        is("the running priority", interface::running() & 0xFF, USUAL + 0x10)?;
+        interface::set_eoir1(irq);
     }
     Ok(())
 }
@@ -73,19 +73,19 @@ fn change() -> Outcome {
 fn preemption() -> Outcome {
     raise(SPI);
     comes(SPI)?;
-    is("the running priority", sys::running() & 0xFF, USUAL)?;
+    is("the running priority", interface::running() & 0xFF, USUAL)?;
     raise(SPI + 1);
     nothing_comes()?;
     set_priority(SPI + 2, USUAL - 0x10);
     raise(SPI + 2);
     comes(SPI + 2)?;
-    is("the running priority", sys::running() & 0xFF, USUAL - 0x10)?;
-    sys::set_eoir1(SPI + 2);
-    is("the running priority", sys::running() & 0xFF, USUAL)?;
+    is("the running priority", interface::running() & 0xFF, USUAL - 0x10)?;
+    interface::set_eoir1(SPI + 2);
+    is("the running priority", interface::running() & 0xFF, USUAL)?;
     nothing_comes()?;
-    sys::set_eoir1(SPI);
+    interface::set_eoir1(SPI);
     comes_and_ends(SPI + 1)?;
-    is("the running priority", sys::running() & 0xFF, 0xFF)
+    is("the running priority", interface::running() & 0xFF, 0xFF)
 }
 
 fn nesting() -> Outcome {
@@ -93,14 +93,14 @@ fn nesting() -> Outcome {
         set_priority(irq, priority);
         raise(irq);
         comes(irq)?;
-        is("the running priority", sys::running() & 0xFF, priority)?;
+        is("the running priority", interface::running() & 0xFF, priority)?;
     }
     for (irq, _) in nested().rev() {
         states(irq, 0, 1)?;
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         states(irq, 0, 0)?;
     }
-    is("the running priority", sys::running() & 0xFF, 0xFF)
+    is("the running priority", interface::running() & 0xFF, 0xFF)
 }
 
 fn nesting_again() -> Outcome {
@@ -113,9 +113,9 @@ fn nesting_again() -> Outcome {
             crate::gic::set(PEND, irq);
         }
         for (irq, _) in nested().rev() {
-            sys::set_eoir1(irq);
+            interface::set_eoir1(irq);
             comes(irq)?;
-            sys::set_eoir1(irq);
+            interface::set_eoir1(irq);
             if round == 2 {
                 states(irq, 0, 0)?;
             }
@@ -126,7 +126,7 @@ fn nesting_again() -> Outcome {
 
 fn binary_point() -> Outcome {
     // Only the uppermost bit counts.
-    sys::set_bpr1(7);
+    interface::set_bpr1(7);
     set_priority(SPI, 0xC0);
     raise(SPI);
     comes(SPI)?;
@@ -136,6 +136,6 @@ fn binary_point() -> Outcome {
     set_priority(SPI + 2, 0x40);
     raise(SPI + 2);
     comes_and_ends(SPI + 2)?;
-    sys::set_eoir1(SPI);
+    interface::set_eoir1(SPI);
     comes_and_ends(SPI + 1)
 }

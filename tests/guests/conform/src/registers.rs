@@ -1,23 +1,28 @@
 //! What the registers say and hold (IHI 0069H, sections 12.2, 12.9 and 12.11).
 
 use crate::gic::{
-    CONFIG, DISABLE, ENABLE, GROUP, GROUP0, GROUP1, PRIORITY, ROUTE, SGI, bit, dist, has_group0, limit, private,
-    redist, set,
+    ACTIVATE, CONFIG, DISABLE, ENABLE, GROUP, GROUP0, GROUP1, PEND, PRIORITY, ROUTE, SGI, bit, bits_of_other, dist,
+    forward, has_group0, has_groups, is_v2, limit, nothing_comes, private, redist, set, set_of_other,
 };
 use crate::{Outcome, Rule, is, sys};
 
-pub const RULES: &[Rule] = &[
+/// Of what a GICv2 does not have.
+pub const V3_RULES: &[Rule] = &[
     ("both kinds of frames say that this is a GICv3", revision),
     ("a redistributor has the affinity of its vCPU, and the last one says so", affinities),
     ("the CPU interface is in system registers", system_registers),
-    ("GICD_CTLR holds the enable, and affinity routing is on", control),
     ("no write is said to be pending", writes),
+    ("the distributor has nothing for private interrupts", private_in_distributor),
+    ("a route holds its affinity in one access or two", routes),
+];
+
+pub const RULES: &[Rule] = &[
+    ("GICD_CTLR holds the enable, and affinity routing is on", control),
     ("every interrupt can be enabled and disabled by ones, zeros change nothing", enables),
     ("what is beyond the last interrupt reads as zero", beyond),
-    ("the distributor has nothing for private interrupts", private_in_distributor),
+    ("the last four numbers are no interrupts", last_word),
     ("priorities are bytes of four bits or more, by bytes and by words", priorities),
     ("SGIs are edges for ever, shared interrupts what is written", triggers),
-    ("a route holds its affinity in one access or two", routes),
     ("each vCPU has its own private interrupts", banks),
     ("the group of each interrupt is held where there is one security state", groups),
 ];
@@ -45,10 +50,10 @@ fn system_registers() -> Outcome {
 }
 
 fn control() -> Outcome {
-    for value in [0, GROUP1] {
+    for value in [0, forward()] {
         sys::store(dist(0), value);
-        is("GICD_CTLR.EnableGrp1", sys::load(dist(0)) & GROUP1, value)?;
-        is("GICD_CTLR.ARE", sys::load(dist(0)) >> 4 & 1, 1)?;
+        is("GICD_CTLR.EnableGrp", sys::load(dist(0)) & forward(), value)?;
+        is("GICD_CTLR.ARE", sys::load(dist(0)) >> 4 & 1, u64::from(!is_v2()))?;
     }
     if has_group0() {
         sys::store(dist(0), GROUP0 | GROUP1);
@@ -80,13 +85,21 @@ fn enables() -> Outcome {
 }
 
 fn beyond() -> Outcome {
-    for word in limit() / 32..32 {
+    for word in limit().div_ceil(32)..32 {
         for register in [ENABLE, PRIORITY + word * 28, CONFIG + word * 4] {
             sys::store(dist(register) + word * 4, u64::MAX);
             is("a register beyond", sys::load(dist(register) + word * 4), 0)?;
         }
     }
     Ok(())
+}
+
+fn last_word() -> Outcome {
+    for register in [ENABLE, PEND, ACTIVATE] {
+        sys::store(dist(register) + 124, 0xF << 28);
+        is("the bits of numbers from 1020 on", sys::load(dist(register) + 124) >> 28, 0)?;
+    }
+    nothing_comes()
 }
 
 fn private_in_distributor() -> Outcome {
@@ -139,10 +152,12 @@ fn routes() -> Outcome {
 }
 
 fn banks() -> Outcome {
-    sys::store(private(1, ENABLE), 1 << SGI);
+    set_of_other(ENABLE, SGI);
     is("the enable of the first vCPU", bit(ENABLE, SGI), 0)?;
-    is("the enable of the second vCPU", sys::load(private(1, ENABLE)), 1 << SGI)?;
-    sys::store_byte(private(1, PRIORITY) + SGI, 0x30);
+    is("the enable of the second vCPU", bits_of_other(ENABLE), 1 << SGI)?;
+    if !is_v2() {
+        sys::store_byte(private(1, PRIORITY) + SGI, 0x30);
+    }
     is("the priority at the first vCPU", sys::load_byte(private(0, PRIORITY) + SGI), 0x80)
 }
 
@@ -150,7 +165,7 @@ fn groups() -> Outcome {
     for at in [private(0, GROUP), dist(GROUP) + 4] {
         for value in [0x1234_5678, 0xFFFF_FFFF] {
             sys::store(at, value);
-            is("32 groups", sys::load(at), if has_group0() { value } else { 0 })?;
+            is("32 groups", sys::load(at), if has_groups() { value } else { 0 })?;
         }
     }
     Ok(())

@@ -2,17 +2,11 @@
 //! and 12.9.22). The vCPUs are 0.0.0.0, which is this one, and 0.0.0.1.
 
 use crate::gic::{
-    ACTIVATE, ENABLE, GROUP, GROUP0, GROUP1, PEND, PPI, SGI, SPI, UNPEND, comes, comes_and_ends, dist, has_group0,
-    nothing_comes, private, raise, route, set, soon, states, take_within,
+    ACTIVATE, ANY, ENABLE, GROUP, GROUP0, GROUP1, NOBODY, OTHERS, PEND, PPI, SGI, SPI, UNPEND, bit, bits_of_other,
+    comes, comes_and_ends, dist, has_group0, is_v2, nothing_comes, private, raise, route, send, set, set_of_other,
+    soon, states, take_within,
 };
-use crate::{Outcome, Rule, is, other, sys};
-
-/// A route that leaves the choice to the distributor.
-const ANY: u64 = 1 << 31;
-/// An affinity that no vCPU has.
-const NOBODY: u64 = 0x77;
-/// `ICC_SGI1R_EL1`: everybody but the sender.
-const OTHERS: u64 = 1 << 40;
+use crate::{Outcome, Rule, interface, is, other, sys};
 
 pub const RULES: &[Rule] = &[
     ("an SGI reaches the vCPU that it names", sgi_to_other),
@@ -34,12 +28,12 @@ pub const RULES: &[Rule] = &[
 /// Enables an SGI on both vCPUs.
 fn enable(irq: u64) {
     set(ENABLE, irq);
-    sys::store(private(1, ENABLE), 1 << irq);
+    set_of_other(ENABLE, irq);
 }
 
 fn sgi_to_other() -> Outcome {
     enable(SGI);
-    sys::set_sgi1r(SGI << 24 | 0b10);
+    send(SGI, 0b10);
     nothing_comes()?;
     other::comes_and_ends(SGI)?;
     other::nothing_comes()
@@ -47,14 +41,14 @@ fn sgi_to_other() -> Outcome {
 
 fn sgi_to_self() -> Outcome {
     enable(SGI);
-    sys::set_sgi1r(SGI << 24 | 0b01);
+    send(SGI, 0b01);
     comes_and_ends(SGI)?;
     other::nothing_comes()
 }
 
 fn sgi_to_both() -> Outcome {
     enable(SGI);
-    sys::set_sgi1r(SGI << 24 | 0b11);
+    send(SGI, 0b11);
     comes_and_ends(SGI)?;
     other::comes_and_ends(SGI)
 }
@@ -63,7 +57,7 @@ fn sgi_to_others() -> Outcome {
     enable(SGI);
     // The list means nothing then.
     for list in [0, 0b11] {
-        sys::set_sgi1r(OTHERS | SGI << 24 | list);
+        send(SGI, OTHERS | list);
         nothing_comes()?;
         other::comes_and_ends(SGI)?;
     }
@@ -73,8 +67,11 @@ fn sgi_to_others() -> Outcome {
 fn sgi_to_nobody() -> Outcome {
     enable(SGI);
     // Affinity 3, 2 and 1, and an affinity 0 that is not there.
-    for target in [1 << 48 | 0b11, 1 << 32 | 0b11, 1 << 16 | 0b11, 0b1100, 0] {
-        sys::set_sgi1r(SGI << 24 | target);
+    for target in [0b1100, 0, 1 << 48 | 0b11, 1 << 32 | 0b11, 1 << 16 | 0b11] {
+        if is_v2() && target > 0xFF {
+            break;
+        }
+        send(SGI, target);
         nothing_comes()?;
         other::nothing_comes()?;
         states(SGI, 0, 0)?;
@@ -85,7 +82,7 @@ fn sgi_to_nobody() -> Outcome {
 fn sgi_numbers() -> Outcome {
     for irq in 0..16 {
         enable(irq);
-        sys::set_sgi1r(irq << 24 | 0b10);
+        send(irq, 0b10);
         other::comes_and_ends(irq)?;
     }
     nothing_comes()
@@ -93,16 +90,16 @@ fn sgi_numbers() -> Outcome {
 
 fn sgi_waits() -> Outcome {
     set(ENABLE, SGI);
-    sys::set_sgi1r(SGI << 24 | 0b10);
+    send(SGI, 0b10);
     other::nothing_comes()?;
-    is("the pending bit here", sys::load(private(0, PEND)) >> SGI & 1, 0)?;
-    is("the pending bit there", sys::load(private(1, PEND)) >> SGI & 1, 1)?;
-    sys::store(private(1, ENABLE), 1 << SGI);
+    is("the pending bit here", bit(PEND, SGI), 0)?;
+    is("the pending bit there", bits_of_other(PEND) >> SGI & 1, 1)?;
+    set_of_other(ENABLE, SGI);
     other::comes(SGI)?;
-    soon(|| is("the active bit there", sys::load(private(1, ACTIVATE)) >> SGI & 1, 1))?;
+    soon(|| is("the active bit there", bits_of_other(ACTIVATE) >> SGI & 1, 1))?;
     // Once more, and taken back.
-    sys::set_sgi1r(SGI << 24 | 0b10);
-    sys::store(private(1, UNPEND), 1 << SGI);
+    send(SGI, 0b10);
+    set_of_other(UNPEND, SGI);
     other::end(SGI);
     other::nothing_comes()
 }
@@ -123,13 +120,13 @@ fn sgi_group0() -> Outcome {
 }
 
 fn ppi_of_other() -> Outcome {
-    sys::store(private(1, ENABLE), 1 << PPI);
-    sys::store(private(1, PEND), 1 << PPI);
+    set_of_other(ENABLE, PPI);
+    set_of_other(PEND, PPI);
     other::comes(PPI)?;
-    soon(|| is("the active bit there", sys::load(private(1, ACTIVATE)) >> PPI & 1, 1))?;
+    soon(|| is("the active bit there", bits_of_other(ACTIVATE) >> PPI & 1, 1))?;
     states(PPI, 0, 0)?;
     other::end(PPI);
-    soon(|| is("the active bit there", sys::load(private(1, ACTIVATE)) >> PPI & 1, 0))?;
+    soon(|| is("the active bit there", bits_of_other(ACTIVATE) >> PPI & 1, 0))?;
     nothing_comes()
 }
 
@@ -157,10 +154,10 @@ fn spi_follows() -> Outcome {
     route(SPI, 1);
     nothing_comes()?;
     other::comes_and_ends(SPI)?;
-    sys::set_pmr(0);
+    interface::set_pmr(0);
     raise(SPI);
     route(SPI, 0);
-    sys::set_pmr(0xFF);
+    interface::set_pmr(0xFF);
     comes_and_ends(SPI)
 }
 
@@ -170,7 +167,7 @@ fn spi_stays() -> Outcome {
     route(SPI, 1);
     states(SPI, 0, 1)?;
     other::nothing_comes()?;
-    sys::set_eoir1(SPI);
+    interface::set_eoir1(SPI);
     // One that is pended before the end may use the old route or the new one; one that comes now, the new one.
     raise(SPI);
     nothing_comes()?;
@@ -192,7 +189,7 @@ fn spi_to_any() -> Outcome {
     raise(SPI);
     if take_within(sys::frequency() / 50) == SPI {
         other::nothing_comes()?;
-        sys::set_eoir1(SPI);
+        interface::set_eoir1(SPI);
     } else {
         other::comes_and_ends(SPI)?;
     }

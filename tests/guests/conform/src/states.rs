@@ -2,9 +2,9 @@
 
 use crate::gic::{
     ACTIVATE, DEACTIVATE, DISABLE, ENABLE, GROUP, GROUP0, GROUP1, KINDS, NOTHING, PEND, SGI, SPI, UNPEND, bit, comes,
-    comes_and_ends, dist, has_group0, limit, lives, nothing_comes, raise, set, set_edge, set_priority, states,
+    comes_and_ends, dist, forward, has_group0, limit, lives, nothing_comes, raise, set, set_edge, set_priority, states,
 };
-use crate::{Outcome, Rule, is, sys};
+use crate::{Outcome, Rule, interface, is, sys};
 
 /// `ISR_EL1`: an IRQ is pending; a FIQ is.
 const IRQ: u64 = 1 << 7;
@@ -68,7 +68,7 @@ fn again() -> Outcome {
         set(PEND, irq);
         states(irq, 1, 1)?;
         nothing_comes()?;
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         states(irq, 1, 0)?;
         comes_and_ends(irq)?;
         states(irq, 0, 0)?;
@@ -89,7 +89,7 @@ fn unpend() -> Outcome {
         set(PEND, irq);
         set(UNPEND, irq);
         states(irq, 0, 1)?;
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         nothing_comes()?;
     }
     Ok(())
@@ -107,7 +107,7 @@ fn disable() -> Outcome {
         // An active one is ended whether it is enabled or not.
         set(DISABLE, irq);
         states(irq, 0, 1)?;
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         states(irq, 0, 0)?;
     }
     Ok(())
@@ -121,7 +121,7 @@ fn deactivate() -> Outcome {
         set(DEACTIVATE, irq);
         states(irq, 0, 0)?;
         // The running priority is the CPU interface's own matter.
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         raise(irq);
         comes_and_ends(irq)?;
     }
@@ -149,39 +149,39 @@ fn distributor_off() -> Outcome {
         raise(irq);
         nothing_comes()?;
         states(irq, 1, 0)?;
-        sys::store(dist(0), GROUP1);
+        sys::store(dist(0), forward());
         comes_and_ends(irq)?;
         // And when it was forwarded before.
         raise(irq);
         sys::store(dist(0), 0);
         nothing_comes()?;
         states(irq, 1, 0)?;
-        sys::store(dist(0), GROUP1);
+        sys::store(dist(0), forward());
         comes_and_ends(irq)?;
     }
     Ok(())
 }
 
 fn interface_off() -> Outcome {
-    sys::set_enable1(0);
+    interface::set_enable1(false);
     raise(SPI);
     nothing_comes()?;
     is("ISR_EL1.I", sys::isr() & IRQ, 0)?;
     states(SPI, 1, 0)?;
-    sys::set_enable1(1);
+    interface::set_enable1(true);
     comes_and_ends(SPI)
 }
 
 fn seen() -> Outcome {
     is("ISR_EL1.I", sys::isr() & IRQ, 0)?;
-    is("ICC_HPPIR1_EL1", sys::hppir1(), NOTHING)?;
+    is("ICC_HPPIR1_EL1", interface::hppir1(), NOTHING)?;
     raise(SGI);
-    is("ICC_HPPIR1_EL1", sys::hppir1(), SGI)?;
+    is("ICC_HPPIR1_EL1", interface::hppir1(), SGI)?;
     is("ISR_EL1.I", sys::isr() & IRQ, IRQ)?;
     states(SGI, 1, 0)?;
     comes(SGI)?;
     is("ISR_EL1.I", sys::isr() & IRQ, 0)?;
-    sys::set_eoir1(SGI);
+    interface::set_eoir1(SGI);
     Ok(())
 }
 
@@ -210,7 +210,7 @@ fn all_at_once() -> Outcome {
     }
     for _ in 0..limit() {
         let irq = crate::gic::take();
-        sys::set_eoir1(irq);
+        interface::set_eoir1(irq);
         let word = left.get_mut(place(irq));
         is("whether what is taken was left", word.as_ref().map_or(0, |word| **word >> (irq % 64) & 1), 1)?;
         if let Some(word) = word {
@@ -222,26 +222,26 @@ fn all_at_once() -> Outcome {
 }
 
 fn two_ends() -> Outcome {
-    sys::set_ctlr(1 << 1);
+    interface::set_two_ends(true);
     for irq in KINDS {
         set_edge(irq, true);
         raise(irq);
         comes(irq)?;
-        sys::set_eoir1(irq);
-        is("the running priority", sys::running() & 0xFF, 0xFF)?;
+        interface::set_eoir1(irq);
+        is("the running priority", interface::running() & 0xFF, 0xFF)?;
         states(irq, 0, 1)?;
         // Others of the same priority can come, and the same one cannot.
         set(PEND, irq);
         nothing_comes()?;
         raise(SGI + 1);
         comes(SGI + 1)?;
-        sys::set_eoir1(SGI + 1);
-        sys::set_dir(SGI + 1);
-        sys::set_dir(irq);
+        interface::set_eoir1(SGI + 1);
+        interface::set_dir(SGI + 1);
+        interface::set_dir(irq);
         states(irq, 1, 0)?;
         comes(irq)?;
-        sys::set_eoir1(irq);
-        sys::set_dir(irq);
+        interface::set_eoir1(irq);
+        interface::set_dir(irq);
         states(irq, 0, 0)?;
     }
     Ok(())

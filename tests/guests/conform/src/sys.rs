@@ -35,6 +35,7 @@ reader! {
     sre "icc_sre_el1" "Whether the registers of the processor are used."
     isr "isr_el1" "Which kinds of interrupts are pending."
     affinity "mpidr_el1" "Who this vCPU is."
+    features "id_aa64pfr0_el1" "What the processor has."
     now "cntvct_el0" "The virtual counter."
     frequency "cntfrq_el0" "Its ticks per second."
     mdscr "mdscr_el1" "Which debug exceptions there are."

@@ -1,9 +1,9 @@
 //! The virtual interrupt controller, at every offset, width and direction.
 
-use pv_guest_lib::abi::arm::{GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICR0_BASE};
+use pv_guest_lib::abi::arm::{GUEST_GICD_SIZE, GUEST_GICV3_GICD_BASE, GUEST_GICV3_GICD_SIZE, GUEST_GICV3_GICR0_BASE};
 
-use crate::Attacker;
-use crate::sys::{Ending, run};
+use crate::sys::{Ending, has_gicv2, run};
+use crate::{Attacker, gicv2};
 
 /// Loads of `[x1]` into x2: byte, half, word, double, pair, exclusive, signed, vector, acquire, post-indexed, ordered.
 pub const LOADS: [u32; 11] = [
@@ -48,15 +48,19 @@ pub fn access(attacker: &Attacker, word: u32, address: u64, value: u64) -> Endin
     run(attacker.code, &[word], &registers, None)
 }
 
-/// The distributor's 64 KiB.
+/// The distributor's 64 KiB, or 4 KiB of a GICv2's.
 pub fn distributor(attacker: &mut Attacker) -> u64 {
-    let completed = sweep(attacker, GUEST_GICV3_GICD_BASE, 0x1_0000, 4);
+    let size = if has_gicv2() { GUEST_GICD_SIZE } else { GUEST_GICV3_GICD_SIZE };
+    let completed = sweep(attacker, GUEST_GICV3_GICD_BASE, size, 4);
     reset(attacker);
     completed
 }
 
-/// The redistributors, and the rest of their region at random.
+/// The redistributors, and the rest of their region at random; of a GICv2 the CPU interface.
 pub fn redistributors(attacker: &mut Attacker) -> u64 {
+    if has_gicv2() {
+        return gicv2::cpu_interface(attacker);
+    }
     let mut completed = sweep(attacker, GUEST_GICV3_GICR0_BASE, REDISTRIBUTORS, 64);
     for _ in 0..5000 {
         let address = GUEST_GICV3_GICR0_BASE + attacker.random.below(0x110_0000);
@@ -70,7 +74,7 @@ pub fn redistributors(attacker: &mut Attacker) -> u64 {
 }
 
 /// Every word with all its bits set and cleared, every eighth word in all other ways, at odd offsets, too.
-fn sweep(attacker: &mut Attacker, base: u64, size: u64, step: usize) -> u64 {
+pub fn sweep(attacker: &mut Attacker, base: u64, size: u64, step: usize) -> u64 {
     let mut completed = 0;
     for offset in (0..size).step_by(step) {
         let address = base + offset;
@@ -93,7 +97,10 @@ fn sweep(attacker: &mut Attacker, base: u64, size: u64, step: usize) -> u64 {
 }
 
 /// Turns everything off and takes every pending bit away, then lets the timer through for later attacks.
-pub fn reset(attacker: &Attacker) {
+fn reset(attacker: &Attacker) {
+    if has_gicv2() {
+        return gicv2::reset(attacker);
+    }
     let word = |address: u64, value: u64| access(attacker, STORES[2], address, value);
     for register in 0..32 {
         for group in [0x180, 0x280, 0x380] {
@@ -113,6 +120,9 @@ pub fn reset(attacker: &Attacker) {
 
 /// SGIs by all three registers to every kind of target.
 pub fn sgis(attacker: &mut Attacker) -> u64 {
+    if has_gicv2() {
+        return gicv2::sgis(attacker);
+    }
     // ICC_SGI1R_EL1, ICC_ASGI1R_EL1 and ICC_SGI0R_EL1 from x1.
     let registers = [0xD518_CBA1, 0xD518_CBC1, 0xD518_CBE1];
     let mut completed = 0;
@@ -134,6 +144,9 @@ pub fn sgis(attacker: &mut Attacker) -> u64 {
 /// Enables, pends, activates, takes, ends and deactivates interrupts in no order, in both end modes, with priorities,
 /// masks and groups that change.
 pub fn churn(attacker: &mut Attacker) -> u64 {
+    if has_gicv2() {
+        return gicv2::churn(attacker);
+    }
     // MRS x2 from ICC_IAR1_EL1, IAR0 and HPPIR1; MSR x1 to EOIR1, EOIR0, DIR, PMR, BPR1, CTLR, IGRPEN1, IGRPEN0.
     let interface = [
         0xD538_CC02,

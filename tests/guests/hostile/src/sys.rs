@@ -78,10 +78,19 @@ hostile_back:
     and     x2, x0, #3
     cmp     x2, #1
     b.ne    1f
+    mrs     x2, id_aa64pfr0_el1
+    tst     x2, #(0xF << 24)
+    b.eq    2f
     mrs     x2, icc_iar1_el1
     msr     icc_eoir1_el1, x2
     isb
 1:  ret
+    // GICC_IAR and GICC_EOIR
+2:  mov     x3, #0x3000000
+    movk    x3, #0x2000
+    ldr     w2, [x3, #0xC]
+    str     w2, [x3, #0x10]
+    ret
 
     // x0 = where the words are, x1 = 30 registers, x2 = whether a timer may interrupt
     .global hostile_run
@@ -370,6 +379,14 @@ pub fn firmware(secure: bool, arguments: [u64; 4]) -> u64 {
         }
     }
     result
+}
+
+/// Whether the interrupt controller is a GICv2, which has no registers of the processor.
+pub fn has_gicv2() -> bool {
+    let features: u64;
+    // SAFETY: reading the register has no effect.
+    unsafe { asm!("mrs {}, id_aa64pfr0_el1", out(reg) features) };
+    features >> 24 & 0xF == 0
 }
 
 /// The virtual counter.

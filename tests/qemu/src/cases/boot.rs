@@ -3,13 +3,15 @@
 use anyhow::{Context, Result, ensure};
 
 use super::case;
+use super::guests::{STEP, watch};
+use super::life::wait_gone;
 use crate::machine::Machine;
 use crate::parse;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
     case("boots_on_cortex_a53", |lab| on_cpu(lab, "cortex-a53")),
-    case("boots_on_cortex_a57", |lab| on_cpu(lab, "cortex-a57")),
+    case("boots_on_cortex_a57", |lab| on_cpu(lab, "cortex-a57").and_then(|()| on_gicv2(lab, "cortex-a57"))),
     case("boots_on_cortex_a72", |lab| on_cpu(lab, "cortex-a72")),
     case("boots_on_cortex_a76", |lab| on_cpu(lab, "cortex-a76")),
     case("boots_on_max", |lab| on_cpu(lab, "max")),
@@ -29,6 +31,32 @@ fn on_cpu(lab: &Lab, cpu: &str) -> Result<()> {
         domains.len() == 1 && domains.iter().all(|domain| domain.id == 0 && domain.name == "Domain-0"),
         "{domains:?}"
     );
+    Ok(())
+}
+
+const ON_GICV2: &[&str] = &[
+    "every_register_of_the_distributor",
+    "every_register_of_the_redistributors",
+    "sgis_to_odd_affinities",
+    "interrupts_taken_and_ended_at_random",
+];
+
+/// QEMU's own choice of a machine has a GICv2: interrupts between pCPUs and vCPUs, of devices and of timers come by that.
+fn on_gicv2(lab: &Lab, cpu: &str) -> Result<()> {
+    let mut config = lab.config();
+    (config.cpu, config.gic) = (cpu.to_owned(), 2);
+    let mut machine = Machine::boot(&config)?;
+    watch(&mut machine, "parallel.cfg", "parallel: PASS cpus=2")?;
+    machine.fails("xl create /store/hello.cfg vcpus=9", &["key 'vcpus'", "GICv2", "8 at most"])?;
+    let said = watch(&mut machine, "conform.cfg", " broken=0")?;
+    let kept = said.matches(": ok").count();
+    ensure!(said.contains("conform: PASS interrupts=1020 ") && kept >= 66, "rules do not hold or are missing:\n{said}");
+    // Attacks on the distributor, and on the CPU interface, which is the hardware's own.
+    machine.ok(&format!("xl create /store/hostile.cfg extra=attack={}", ON_GICV2.join(",")))?;
+    for attack in ON_GICV2 {
+        machine.expect(&format!("hostile: {attack} survived"), STEP)?;
+    }
+    wait_gone(&mut machine, "hostile")?;
     Ok(())
 }
 

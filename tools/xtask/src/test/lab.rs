@@ -80,7 +80,7 @@ const HOSTILE: &str = "name = \"hostile\"\nkernel = \"/store/hostile\"\nmemory =
     disk = [ \"/store/scratch.img,raw,xvda,w\" ]\nvif = [ \"\" ]\non_crash = \"destroy\"\non_reboot = \"destroy\"\n";
 
 /// The guest that asks for what the manuals promise: the second vCPU is whom it sends interrupts to.
-const CONFORM: &str = "name = \"conform\"\nkernel = \"/store/conform\"\nmemory = 4\nvcpus = 2\n";
+const CONFORM: &str = "name = \"conform\"\nkernel = \"/store/conform\"\nmemory = 4\nvcpus = 2\nnr_spis = 988\n";
 
 /// A guest in C has a disk, as those in Rust have.
 fn in_c(name: &str) -> String {
