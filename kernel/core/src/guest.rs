@@ -20,13 +20,15 @@ type Copied = Result<(), XenError>;
 
 /// Reads a value; no alignment is asked for.
 pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
-    let mut value = T::new_zeroed();
-    if size_of::<T>() as u64 <= va.left_in_page() {
-        let page = pin(domain, va, Access::Read)?;
-        H::read_bytes(page.pa().add(va.offset()), value.as_mut_bytes());
-    } else {
+    // Two values, so that one which comes in a register is never in memory.
+    if size_of::<T>() as u64 > va.left_in_page() {
+        let mut value = T::new_zeroed();
         copy_in(domain, va, value.as_mut_bytes())?;
+        return Ok(value);
     }
+    let mut value = T::new_zeroed();
+    let page = pin(domain, va, Access::Read)?;
+    H::read_bytes(page.pa().add(va.offset()), value.as_mut_bytes());
     Ok(value)
 }
 

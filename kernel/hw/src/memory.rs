@@ -148,6 +148,15 @@ fn line_size() -> u64 {
     4 << (mrs!("ctr_el0") >> 16 & 0xf).min(7)
 }
 
+/// Loads four bytes, at any alignment, to a register: most arguments of hypercalls that are in memory have as many.
+#[inline(always)]
+fn load_word(at: Pa) -> u32 {
+    let word: u32;
+    // SAFETY: reads a frame.
+    unsafe { asm!("ldr {:w}, [{}]", out(reg) word, in(reg) at.raw(), options(nostack, preserves_flags, readonly)) };
+    word
+}
+
 fn word32<'a>(at: Pa) -> &'a AtomicU32 {
     // SAFETY: an aligned word of a frame; words that guests write are reached by this module alone. The reference does
     // not leave it.
@@ -210,6 +219,10 @@ impl Memory for Arm {
 
     #[inline(always)]
     fn read_bytes(at: Pa, into: &mut [u8]) {
+        if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *into) {
+            *word = load_word(at).to_le_bytes();
+            return;
+        }
         copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);
     }
 

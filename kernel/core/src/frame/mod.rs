@@ -286,18 +286,20 @@ impl FrameTable {
 
     #[inline]
     fn drop_reference(&self, pa: Pa, entry: &FrameEntry) {
-        match State(entry.state.fetch_sub(1, Ordering::AcqRel)).references() {
-            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
-            0 => {
-                entry.state.fetch_add(1, Ordering::Relaxed);
-            }
-            1 => self.free(pa, entry),
-            _ => {}
+        let references = State(entry.state.fetch_sub(1, Ordering::AcqRel)).references();
+        if references <= 1 {
+            self.free(pa, entry, references);
         }
     }
 
+    /// What is left to do when one of so few `references` was dropped.
     #[cold]
-    fn free(&self, pa: Pa, entry: &FrameEntry) {
+    fn free(&self, pa: Pa, entry: &FrameEntry, references: u32) {
+        if references == 0 {
+            // There was none to drop; that is a mistake of ours, which must not spread into the kind.
+            entry.state.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let state = State(entry.state.load(Ordering::Relaxed));
         self.quota(state.owner()).refund(state.is_ram(), 1);
         entry.state.store(State::FREE.0, Ordering::Relaxed);
