@@ -4,7 +4,6 @@ use core::fmt::{self, Write};
 
 use super::json::{Json, LIST, MAP};
 use crate::config::{Action, DomainConfig, Vuart};
-
 use crate::disk::{Access, Disk, Kind};
 use crate::layout::GicVersion;
 use crate::uuid::Uuid;

@@ -193,20 +193,14 @@ impl FrameTable {
 
     /// As [`alloc`](Self::alloc), and whether the contents are zero already, up to the point of coherency.
     pub fn alloc_known(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<(Pa, bool), XenError> {
-        let (quota, live) = (self.quota(owner), State::live(owner, kind));
-        if !quota.charge(live.is_ram(), pages.into()) {
-            return Err(XenError::NoMem);
-        }
+        let (quota, live) = self.charge(owner, kind, pages)?;
         self.alloc_charged(quota, live, pages)
     }
 
     /// The same for one frame, in few steps if one was freed lately.
     #[inline]
     pub fn alloc_page(&self, owner: DomId, kind: FrameKind) -> Result<Pa, XenError> {
-        let (quota, live) = (self.quota(owner), State::live(owner, kind));
-        if !quota.charge(live.is_ram(), 1) {
-            return Err(XenError::NoMem);
-        }
+        let (quota, live) = self.charge(owner, kind, 1)?;
         let rested = self.buddy.lock().rested();
         match rested.and_then(|number| Some((number, self.entries.at(number)?))) {
             Some((number, entry)) => {
@@ -215,6 +209,13 @@ impl FrameTable {
             }
             None => self.alloc_charged(quota, live, 1).map(|(page, _)| page),
         }
+    }
+
+    /// Charges frames to their owner; returns the quota, and the state in which they will be.
+    #[inline(always)]
+    fn charge(&self, owner: DomId, kind: FrameKind, pages: u32) -> Result<(&'static Quota, State), XenError> {
+        let (quota, live) = (self.quota(owner), State::live(owner, kind));
+        if quota.charge(live.is_ram(), pages.into()) { Ok((quota, live)) } else { Err(XenError::NoMem) }
     }
 
     #[cold]

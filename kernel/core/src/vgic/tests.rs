@@ -160,6 +160,13 @@ impl Gic {
         })
     }
 
+    /// An interrupt becomes pending, and the guest on this pCPU takes it.
+    fn take(&self, irq: u32) {
+        self.raise(irq);
+        self.enter(0);
+        assert_eq!(self.acknowledge(), Some(irq));
+    }
+
     /// The guest ends an interrupt that it took; the maintenance interrupt follows where it is asked for.
     fn end(&self, vcpu: usize, irq: u32) {
         let maintenance = with(|s| {

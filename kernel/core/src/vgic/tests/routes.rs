@@ -37,9 +37,7 @@ fn an_sgi_reaches_exactly_the_vcpus_that_it_names() {
 fn an_interrupt_that_is_active_stays_with_its_vcpu_when_its_route_changes() {
     let gic = Gic::new(2);
     enabled(&gic, &[40]);
-    gic.raise(40);
-    gic.enter(0);
-    assert_eq!(gic.acknowledge(), Some(40));
+    gic.take(40);
     gic.write(0x6000 + 8 * 40, 8, 1);
     gic.raise(40);
     assert!(!can_take(&gic, 1) && gic.bit(0x300, 40) && gic.bit(0x200, 40));
@@ -79,9 +77,7 @@ fn an_interrupt_that_its_vcpu_has_ended_is_not_pending_while_that_is_off() {
     enabled(&gic, &[31, 40]);
     gic.write(0xC08, 4, 2 << (2 * 8));
     for irq in [31, 40] {
-        gic.raise(irq);
-        gic.enter(0);
-        assert_eq!(gic.acknowledge(), Some(irq));
+        gic.take(irq);
         gic.end(0, irq);
         gic.unload(0);
         gic.load(1);
@@ -104,9 +100,7 @@ fn an_interrupt_that_moves_away_from_a_vcpu_which_is_switching_itself_off_is_han
     let gic = Gic::new(2);
     enabled(&gic, &[40]);
     gic.write(0xC08, 4, 2 << (2 * 8));
-    gic.raise(40);
-    gic.enter(0);
-    assert_eq!(gic.acknowledge(), Some(40));
+    gic.take(40);
     gic.end(0, 40);
     // vCPU 0 is on its way off its pCPU; from another one, the interrupt still seems to be there.
     with(|s| s.pcpu = PcpuId(1));
