@@ -13,7 +13,6 @@ pub mod evtchn;
 pub mod exit;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
-pub mod fdt;
 pub mod frame;
 pub mod grant;
 pub mod guest;

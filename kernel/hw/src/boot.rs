@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering;
 use kernel_core::addr::{PAGE_SIZE, Pa};
 use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
+use kernel_core::exit;
 use kernel_core::frame::{FrameEntry, FrameTable};
 use kernel_core::hw::{Hw, MAX_PCPUS, Registers};
 use kernel_core::machine::{Machine, Range};
 use kernel_core::quota::Quota;
-use kernel_core::{exit, fdt};
 use smccc::Smc;
 use spin::Once;
 
@@ -113,7 +113,7 @@ fn place(fdt: &[u8]) -> Range {
 
 /// Finds the console, if the FDT names one.
 pub fn find_console(fdt: &[u8]) {
-    if let Some(uart) = fdt::console(fdt)
+    if let Some(uart) = kernel_fdt::console(fdt)
         && STAGE1.map(Range { start: uart.page(), size: PAGE_SIZE }, Access::Device).is_ok()
     {
         console::init(uart);
@@ -122,7 +122,7 @@ pub fn find_console(fdt: &[u8]) {
 
 /// Reads the FDT, and maps the GIC, all RAM that is free, and Dom0's image.
 pub fn discover(fdt: &'static [u8]) -> Machine {
-    let found = or_stop(fdt::discover(fdt, place(fdt), image()));
+    let found = or_stop(kernel_fdt::discover(fdt, place(fdt), image()));
     if found.gicv2.is_some() != gicv2::is_here() {
         crash::boot_error(format_args!("FDT: the GIC is not of the version that the CPUs are made for"));
     }

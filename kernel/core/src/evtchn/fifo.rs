@@ -189,6 +189,8 @@ pub(super) fn raise<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, v
         let Some(holder) = domain.vcpu(VcpuId(last >> 4)) else { return };
         let mut queues = holder.queues.lock();
         if place.last() != last {
+            // Another sender has moved it since, and makes it pending in its next turn, or leaves that to one that moves it
+            // behind it. The last one to move it has a turn left, so no event is lost if this was our last one.
             continue;
         }
         let Some(word) = domain.events.word(port) else {

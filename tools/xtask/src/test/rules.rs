@@ -11,7 +11,7 @@ use crate::ui;
 const KERNEL_LINES: usize = 12_200;
 
 /// Bytes of the hypervisor's image.
-const IMAGE_SIZE: u64 = 384 << 10;
+const IMAGE_SIZE: u64 = 256 << 10;
 
 /// Bytes of the image of the smallest guest.
 const HELLO_SIZE: u64 = 64 << 10;

@@ -2,17 +2,19 @@
 //!
 //! It comes from firmware and boot loader, who could do anything to us anyway; still a malformed one must end in an
 //! error that names the node and the field, not in a panic. Devices are Dom0's business, which gets the FDT as it is.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 mod place;
 #[cfg(test)]
 mod tests;
 
-use crate::addr::{PAGE_SIZE, Pa};
-use crate::exit::{TIMER_PPI, VTIMER_PPI};
-use crate::machine::{Gicv2, Machine, Range};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
+use kernel_core::addr::{PAGE_SIZE, Pa};
+use kernel_core::exit::{TIMER_PPI, VTIMER_PPI};
+use kernel_core::machine::{Gicv2, Machine, Range};
 
 pub use place::FdtError;
 use place::{Place, number};

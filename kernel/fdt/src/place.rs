@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use crate::addr::Pa;
-use crate::machine::Range;
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
 use dtoolkit::{Cells, Node, Property};
 use heapless::{String, Vec};
+use kernel_core::addr::Pa;
+use kernel_core::machine::Range;
 
 /// Deeper trees are refused: the walk is recursive, and its stack is not.
 const MAX_DEPTH: usize = 12;

@@ -1,7 +1,7 @@
 //! A machine like QEMU's `virt`, described well and badly.
 
-use crate::addr::Pa;
-use crate::machine::Range;
+use kernel_core::addr::Pa;
+use kernel_core::machine::Range;
 use vm_fdt::{Error, FdtReserveEntry, FdtWriter};
 
 use super::{console, discover};
