@@ -12,7 +12,7 @@ mod tlb;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
@@ -173,6 +173,7 @@ impl Fake {
 
 impl Hw for Fake {
     type Shared<T: Send + Sync + 'static> = Shared<T>;
+    type Place<T: Send + Sync + 'static> = OnceLock<Shared<T>>;
 
     fn frames() -> &'static FrameTable {
         with(|s| s.frames)
@@ -191,6 +192,14 @@ impl Hw for Fake {
         let pages = (size_of::<T>() as u64).div_ceil(PAGE_SIZE).max(1);
         let at = frames.alloc(owner, FrameKind::Object, u32::try_from(pages).map_err(|_| XenError::NoMem)?)?;
         Ok(Shared(Arc::new(Charged { value, at, pages, frames })))
+    }
+
+    fn placed<T: Send + Sync + 'static>(place: &OnceLock<Shared<T>>) -> Option<&T> {
+        place.get().map(|shared| &**shared)
+    }
+
+    fn place<T: Send + Sync + 'static>(place: &OnceLock<Shared<T>>, object: Shared<T>) {
+        let _ = place.set(object);
     }
 
     fn pcpu() -> PcpuId {

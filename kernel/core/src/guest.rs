@@ -19,6 +19,8 @@ use crate::hw::{Access, Hw};
 type Copied = Result<(), XenError>;
 
 /// Reads a value; no alignment is asked for.
+// In line, so that it is not handed over through memory.
+#[inline(always)]
 pub fn read<H: Hw, T: FromBytes + IntoBytes>(domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
     // Two values, so that one which comes in a register is never in memory.
     if size_of::<T>() as u64 > va.left_in_page() {
@@ -74,7 +76,7 @@ pub fn each_part<H: Hw>(
 #[inline]
 pub fn pin<H: Hw>(domain: &Domain<H>, va: GuestVa, access: Access) -> Result<FrameRef, XenError> {
     let pa = H::translate(va, access).ok_or(XenError::Fault)?;
-    H::frames().get(pa, domain.id).ok_or(XenError::Fault)
+    H::frames().get(pa, domain.p2m.owner).ok_or(XenError::Fault)
 }
 
 /// An array whose elements are read.
@@ -105,12 +107,14 @@ impl<H: Hw, const WRITTEN: bool> Array<H, WRITTEN> {
 
     /// Reads the element at `va`.
     pub fn read<T: FromBytes + IntoBytes>(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<T, XenError> {
-        let mut value = T::new_zeroed();
+        // Two values, as above.
         if size_of::<T>() as u64 > va.left_in_page() {
+            let mut value = T::new_zeroed();
             copy_in(domain, va, value.as_mut_bytes())?;
-        } else {
-            H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
+            return Ok(value);
         }
+        let mut value = T::new_zeroed();
+        H::read_bytes(self.at(domain, va)?, value.as_mut_bytes());
         Ok(value)
     }
 
@@ -122,13 +126,25 @@ impl<H: Hw, const WRITTEN: bool> Array<H, WRITTEN> {
         }
     }
 
-    /// Takes the page at `va` in place of the one at hand.
+    /// Takes the page at `va` in place of the one at hand. The first one is found without a call, and so without saving any
+    /// register.
     #[inline(never)]
     fn turn_to(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
+        if self.page.is_some() {
+            return self.turn_over(domain, va);
+        }
         let pin = pin(domain, va, Self::ACCESS)?;
         let at = pin.pa().add(va.offset());
-        self.page = Some(Page { va: va.page(), pin });
+        // There is nothing in its place to be dropped.
+        core::mem::forget(self.page.replace(Page { va: va.page(), pin }));
         Ok(at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn turn_over(&mut self, domain: &Domain<H>, va: GuestVa) -> Result<Pa, XenError> {
+        self.page = None;
+        self.turn_to(domain, va)
     }
 }
 

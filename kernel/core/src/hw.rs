@@ -44,6 +44,8 @@ pub struct Vttbr(pub u64);
 pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync + 'static {
     /// A kernel object in frames of its own, shared by reference count.
     type Shared<T: Send + Sync + 'static>: Deref<Target = T> + Clone + Send + Sync + 'static;
+    /// A place for one of them, empty at first, that keeps what it is given.
+    type Place<T: Send + Sync + 'static>: Default + Send + Sync + 'static;
 
     /// The machine's frames.
     fn frames() -> &'static FrameTable;
@@ -59,6 +61,10 @@ pub trait Hw: Memory + Translation + Interrupts + Registers + Copy + Send + Sync
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Self::Shared<T>, XenError>;
     /// What is shared, to be changed by who holds the only reference; `None` if there are others.
     fn only<T: Send + Sync + 'static>(shared: &mut Self::Shared<T>) -> Option<&mut T>;
+    /// What is in a place, with all that was done to it before it was put there.
+    fn placed<T: Send + Sync + 'static>(place: &Self::Place<T>) -> Option<&T>;
+    /// Puts it into a place, unless something is there already.
+    fn place<T: Send + Sync + 'static>(place: &Self::Place<T>, object: Self::Shared<T>);
     /// The pCPU that runs this.
     fn pcpu() -> PcpuId;
     /// pCPUs that have come up.

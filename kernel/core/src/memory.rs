@@ -110,7 +110,7 @@ fn extents<H: Hw>(
     call: &mut Call<'_, H>,
     mut change: impl FnMut(&Domain<H>, &mut Removal<'_, H>, Ipa, u32) -> Result<(), XenError>,
 ) -> CallResult {
-    let arg: Reservation = call.read(1)?;
+    let arg: Reservation = guest::read(call.domain, GuestVa::new(call.args[1]))?;
     let mut list = Array::<H, READ>::default();
     let nothing = Ok(call.args[0] >> PROGRESS_SHIFT);
     if arg.nr_extents > LONGEST_LIST || arg.extent_order > MAX_EXTENT_ORDER {
@@ -230,7 +230,7 @@ fn take_block<H: Hw>(domain: &Domain<H>, removal: &mut Removal<'_, H>, ipa: Ipa,
 /// RAM goes back once no TLB knows it and nobody uses it.
 #[inline(always)]
 fn withdraw<H: Hw>(domain: &Domain<H>, pa: Pa) -> Result<Option<FrameRef>, XenError> {
-    H::frames().withdraw(pa, domain.id).map(Some).ok_or(XenError::Busy)
+    H::frames().withdraw(pa, domain.p2m.owner).map(Some).ok_or(XenError::Busy)
 }
 
 /// Gives `pages` pages from `ipa` to a domain that is being built, in the largest blocks that are aligned, wanted,

@@ -30,7 +30,7 @@ use kernel_core::trace::{Rings, no_rings};
 use smccc::{Smc, psci};
 
 pub use percpu::KERNEL;
-use shared::Shared;
+use shared::{Place, Shared};
 use sysreg::{barrier, mrs, msr};
 
 /// An AArch64 machine with EL2, GICv3 or GICv2, and generic timers.
@@ -39,6 +39,7 @@ pub struct Arm;
 
 impl Hw for Arm {
     type Shared<T: Send + Sync + 'static> = Shared<T>;
+    type Place<T: Send + Sync + 'static> = Place<T>;
 
     fn frames() -> &'static FrameTable {
         boot::frames()
@@ -55,6 +56,14 @@ impl Hw for Arm {
 
     fn only<T: Send + Sync + 'static>(shared: &mut Shared<T>) -> Option<&mut T> {
         shared.only()
+    }
+
+    fn placed<T: Send + Sync + 'static>(place: &Place<T>) -> Option<&T> {
+        place.get()
+    }
+
+    fn place<T: Send + Sync + 'static>(place: &Place<T>, object: Shared<T>) {
+        place.fill(object);
     }
 
     fn pcpu() -> PcpuId {

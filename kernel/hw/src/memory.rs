@@ -157,6 +157,15 @@ fn load_word(at: Pa) -> u32 {
     word
 }
 
+/// The same for eight bytes.
+#[inline(always)]
+fn load_double(at: Pa) -> u64 {
+    let double: u64;
+    // SAFETY: as above.
+    unsafe { asm!("ldr {}, [{}]", out(reg) double, in(reg) at.raw(), options(nostack, preserves_flags, readonly)) };
+    double
+}
+
 fn word32<'a>(at: Pa) -> &'a AtomicU32 {
     // SAFETY: an aligned word of a frame; words that guests write are reached by this module alone. The reference does
     // not leave it.
@@ -221,6 +230,10 @@ impl Memory for Arm {
     fn read_bytes(at: Pa, into: &mut [u8]) {
         if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *into) {
             *word = load_word(at).to_le_bytes();
+            return;
+        }
+        if let Ok(double) = <&mut [u8; 8]>::try_from(&mut *into) {
+            *double = load_double(at).to_le_bytes();
             return;
         }
         copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);

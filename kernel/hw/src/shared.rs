@@ -1,8 +1,9 @@
 //! Kernel objects in frames of their own, shared by reference count: what `Arc` is elsewhere, without a heap.
 
+use core::marker::PhantomData;
 use core::ops::Deref;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
@@ -95,5 +96,43 @@ impl<T> Drop for Shared<T> {
             fence(Ordering::Acquire);
             self.end();
         }
+    }
+}
+
+/// A place that is empty at first, or has a reference to an object as long as it lives. To look is one load.
+pub struct Place<T> {
+    /// Null, or what the reference points to.
+    object: AtomicPtr<Object<T>>,
+    has: PhantomData<Shared<T>>,
+}
+
+impl<T> Default for Place<T> {
+    fn default() -> Self {
+        Place { object: AtomicPtr::new(null_mut()), has: PhantomData }
+    }
+}
+
+impl<T> Place<T> {
+    /// What is there.
+    #[inline(always)]
+    pub fn get(&self) -> Option<&T> {
+        // Acquire: meets the release below, behind which the object is as its maker left it.
+        let object = NonNull::new(self.object.load(Ordering::Acquire))?;
+        // SAFETY: as in `Shared::object`: the reference in here is not given away before this is dropped.
+        Some(&unsafe { object.as_ref() }.value)
+    }
+
+    /// Takes a reference, unless there is one.
+    pub fn fill(&self, shared: Shared<T>) {
+        let object = shared.object.as_ptr();
+        if self.object.compare_exchange(null_mut(), object, Ordering::Release, Ordering::Relaxed).is_ok() {
+            core::mem::forget(shared);
+        }
+    }
+}
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        drop(NonNull::new(*self.object.get_mut()).map(|object| Shared { object }));
     }
 }

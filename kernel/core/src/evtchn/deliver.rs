@@ -19,19 +19,31 @@ use crate::vcpu::Vcpu;
 pub fn send<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let state = domain.events.port(port)?.load();
     match state.binding {
+        Binding::Interdomain(remote, far) if remote == domain.id => cross(kernel, domain, port, domain, far)?,
         Binding::Interdomain(remote, far) => {
-            let other =
-                if remote == domain.id { None } else { Some(kernel.domains.get(remote).ok_or(XenError::Inval)?) };
-            let remote = other.as_deref().unwrap_or(domain);
-            // If it does not name us, it was closed just now, and it may be somebody else's already.
-            if let Some(vcpu) = remote.events.port(far)?.bound_to(Binding::Interdomain(domain.id, port)) {
-                pend(kernel, remote, far, vcpu);
-            }
+            let remote = kernel.domains.get(remote).ok_or(XenError::Inval)?;
+            cross(kernel, domain, port, &remote, far)?;
         }
         Binding::Ipi => pend(kernel, domain, port, state.vcpu),
         // Xen accepts a send on a port that nobody has connected to yet: there is nobody to tell.
         Binding::Unbound(_) => {}
         Binding::Free | Binding::Virq(_) => return Err(XenError::Inval),
+    }
+    Ok(())
+}
+
+/// Notifies the far end of a port.
+#[inline(always)]
+fn cross<H: Hw>(
+    kernel: &Kernel<H>,
+    domain: &Domain<H>,
+    port: Port,
+    remote: &Domain<H>,
+    far: Port,
+) -> Result<(), XenError> {
+    // If it does not name us, it was closed just now, and it may be somebody else's already.
+    if let Some(vcpu) = remote.events.port(far)?.bound_to(Binding::Interdomain(domain.id, port)) {
+        pend(kernel, remote, far, vcpu);
     }
     Ok(())
 }

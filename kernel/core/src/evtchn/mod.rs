@@ -13,7 +13,6 @@ mod tests;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::{NR_PORTS_2L, PortStatus};
 use hypercall_abi::ids::{DomId, Port, VcpuId};
-use spin::Once;
 
 use crate::hw::Hw;
 use crate::sync::{AtomicBool, AtomicU64, Ordering, SpinMutex};
@@ -112,7 +111,7 @@ impl PortEntry {
     }
 
     /// Whom it notifies, if it is bound to this.
-    #[inline]
+    #[inline(always)]
     fn bound_to(&self, binding: Binding) -> Option<VcpuId> {
         let word = self.0.load(Ordering::SeqCst);
         (word & !0xFF00 == binding.encode()).then(|| PortState::vcpu(word))
@@ -171,12 +170,12 @@ pub struct Events<H: Hw> {
     /// a vCPU's queues: who takes a page away holds the one, and passes through the others before it lets go of the page.
     words: [AtomicU64; fifo::PAGES],
     /// Made when the first port of each is opened, from the first bucket on.
-    buckets: [Once<H::Shared<Bucket>>; BUCKETS],
+    buckets: [H::Place<Bucket>; BUCKETS],
 }
 
 impl<H: Hw> Events<H> {
     /// No ports yet; `limit` of them at most (0: all that the ABI has). Port 0 is never used.
-    pub const fn new(owner: DomId, limit: u32) -> Self {
+    pub fn new(owner: DomId, limit: u32) -> Self {
         let limit = if limit == 0 || limit > NR_PORTS_2L { NR_PORTS_2L } else { limit };
         Events {
             owner,
@@ -184,7 +183,7 @@ impl<H: Hw> Events<H> {
             fifo: AtomicBool::new(false),
             table: SpinMutex::new(Table { lowest: 1, pages: fifo::Pages::new() }),
             words: [const { AtomicU64::new(0) }; fifo::PAGES],
-            buckets: [const { Once::new() }; BUCKETS],
+            buckets: Default::default(),
         }
     }
 
@@ -192,7 +191,7 @@ impl<H: Hw> Events<H> {
     #[inline(always)]
     fn bucket(&self, port: Port) -> Result<(&Bucket, usize), XenError> {
         let index = usize::try_from(port.0).map_err(|_| XenError::Inval)?;
-        let bucket = self.buckets.get(index / BUCKET_PORTS).and_then(Once::get).ok_or(XenError::Inval)?;
+        let bucket = self.buckets.get(index / BUCKET_PORTS).and_then(H::placed).ok_or(XenError::Inval)?;
         Ok((bucket, index % BUCKET_PORTS))
     }
 
@@ -215,8 +214,11 @@ impl<H: Hw> Events<H> {
         let lowest = &mut self.table.lock().lowest;
         while *lowest < self.limit {
             let index = *lowest as usize;
-            let bucket = self.buckets.get(index / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
-            let bucket = bucket.try_call_once(|| H::share(self.owner, Bucket::new())).map_err(|_| XenError::NoMem)?;
+            let place = self.buckets.get(index / BUCKET_PORTS).ok_or(XenError::NoSpc)?;
+            if H::placed(place).is_none() {
+                H::place(place, H::share(self.owner, Bucket::new())?);
+            }
+            let bucket = H::placed(place).ok_or(XenError::NoMem)?;
             let PortEntry(entry) = bucket.ports.get(index % BUCKET_PORTS).ok_or(XenError::NoSpc)?;
             if entry.load(Ordering::SeqCst) == PortState::FREE && good(Port(*lowest)) {
                 entry.store(PortState { binding, vcpu }.encode(), Ordering::SeqCst);

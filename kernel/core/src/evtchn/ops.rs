@@ -26,24 +26,21 @@ const FIRST_VCPU: VcpuId = VcpuId(0);
 /// `event_channel_op(cmd, arg)`. To send is the most frequent one, and saves no registers for the others.
 #[inline(always)]
 pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
-    if call.arg32(0) != EvtchnOp::Send.raw() {
-        return others(call);
-    }
-    notify_peer(call)?;
-    Ok(0)
+    if call.arg32(0) == EvtchnOp::Send.raw() { notify_peer(call) } else { others(call) }
 }
 
 #[inline(never)]
-fn notify_peer<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
+fn notify_peer<H: Hw>(call: &Call<'_, H>) -> CallResult {
     let Send { port } = call.read(1)?;
-    send(call.kernel, call.domain, port)
+    send(call.kernel, call.domain, port)?;
+    Ok(0)
 }
 
 #[inline(never)]
 fn others<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     let (kernel, domain) = (call.kernel, call.domain);
     match EvtchnOp::try_from(call.arg32(0)).map_err(XenError::from)? {
-        EvtchnOp::Send => notify_peer(call)?,
+        EvtchnOp::Send => return notify_peer(call),
         EvtchnOp::Unmask => unmask(kernel, domain, call.read::<Unmask>(1)?.port)?,
         EvtchnOp::AllocUnbound => opens(call, |arg: AllocUnbound| {
             own(domain, arg.dom)?;

@@ -20,42 +20,63 @@ use crate::quota::Quota;
 use crate::sync::SpinMutex;
 use buddy::Buddy;
 
-/// What a frame is used as. Bit 4 is set in those that a domain may reach through a pointer. Tables and objects are
-/// charged to a domain too, but its pointers must never lead there, not even in the moment between translation and use.
-/// Bit 3 is set in RAM, which has a quota of its own.
+/// What a frame is used as, by the bits of its [`State`]. One is set in those that a domain may reach through a pointer.
+/// Tables and objects are charged to a domain too, but its pointers must never lead there, not even in the moment between
+/// translation and use. Another one is set in RAM, which has a quota of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u64)]
 pub enum FrameKind {
     /// Not for use: a hole, the image, firmware.
     Reserved = 0,
     /// Free: the allocator's.
-    Free = 1,
+    Free = 2 << KIND_SHIFT,
     /// A kernel object.
-    Object = 2,
+    Object = 4 << KIND_SHIFT,
     /// A stage-2 table.
-    Table = 3,
+    Table = 6 << KIND_SHIFT,
     /// Free as well, and zero up to the point of coherency.
-    Clean = 4,
+    Clean = 8 << KIND_SHIFT,
     /// RAM that its domain is giving back.
-    Leaving = 0x08,
+    Leaving = RAM,
     /// RAM of a domain.
-    Ram = 0x18,
+    Ram = RAM | SEEN_BY_GUESTS,
     /// A page that we share with a domain, which can map it: of its grant table, or for information.
-    Shared = 0x10,
+    Shared = SEEN_BY_GUESTS,
 }
 
-/// Far above what pools of tables let domains map, far below where the count would spill into the kind.
-const MAX_REFERENCES: u32 = 1 << 30;
+/// The count of references goes on no further than this and one more: far above what pools of tables let domains map.
+const COUNT: u64 = (1 << 30) - 1;
+/// Set while there are references. Below it the count is one less, so that dropping the last one takes just this bit.
+const REFERENCED: u64 = 1 << 31;
 const KIND_SHIFT: u32 = 32;
-const OWNER_SHIFT: u32 = 48;
-const SEEN_BY_GUESTS: u64 = 0x10 << KIND_SHIFT;
-const RAM: u64 = 0x08 << KIND_SHIFT;
+const SEEN_BY_GUESTS: u64 = 1 << KIND_SHIFT;
+const OWNER_SHIFT: u32 = 47;
+const RAM: u64 = 1 << 63;
 /// The owner of a frame that belongs to nobody: all ones, which is no domain's id.
 const NOBODY: DomId = DomId(u16::MAX);
 
-/// The word that says everything about a frame: owner (63:48), kind (39:32) and references (31:0).
+/// The word that says everything about a frame: whether it is RAM (63), owner (62:47), kind (46:32), whether there are
+/// references (31), and their number less one (30:0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State(u64);
+
+/// An owner as the frame table looks for it: what the words of all frames are that its pointers may lead to, but for being
+/// RAM and for the count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(u64);
+
+impl From<DomId> for Owner {
+    fn from(id: DomId) -> Self {
+        Owner(State::live(id, FrameKind::Shared).0)
+    }
+}
+
+impl Owner {
+    /// Who it is.
+    pub fn id(self) -> DomId {
+        State(self.0).owner()
+    }
+}
 
 impl State {
     const RESERVED: State = State::new(NOBODY, FrameKind::Reserved, 0);
@@ -63,7 +84,7 @@ impl State {
     const CLEAN: State = State::new(NOBODY, FrameKind::Clean, 0);
 
     const fn new(owner: DomId, kind: FrameKind, references: u64) -> Self {
-        State((owner.0 as u64) << OWNER_SHIFT | (kind as u64) << KIND_SHIFT | references)
+        State((owner.0 as u64) << OWNER_SHIFT | kind as u64 | (REFERENCED - 1 + references))
     }
 
     /// A frame just allocated.
@@ -72,7 +93,7 @@ impl State {
     }
 
     const fn owner(self) -> DomId {
-        let [.., a, b] = self.0.to_le_bytes();
+        let [.., a, b] = (self.0 << 1).to_le_bytes();
         DomId(u16::from_le_bytes([a, b]))
     }
 
@@ -81,16 +102,15 @@ impl State {
         self.0 & RAM != 0
     }
 
-    const fn references(self) -> u32 {
-        let [a, b, c, d, ..] = self.0.to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
+    /// Whether there are references.
+    const fn is_live(self) -> bool {
+        self.0 & REFERENCED != 0
     }
 
     /// Whether `owner` may have one more reference: the frame is live, the owner's, of a kind that guests see, and
-    /// not at the end of its count.
-    const fn can_be_shared_with(self, owner: DomId) -> bool {
-        let counts = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
-        self.owner().0 == owner.0 && self.0 & SEEN_BY_GUESTS != 0 && counts
+    /// not at the end of its count. All in one comparison, since every pointer of a guest comes here.
+    const fn can_be_shared_with(self, owner: Owner) -> bool {
+        self.0 & !(RAM | COUNT) == owner.0
     }
 }
 
@@ -253,8 +273,8 @@ impl FrameTable {
     /// A reference on the frame, if `owner` owns it and it is of a kind that guests see.
     // In line, so that the reference is not handed over through memory.
     #[inline(always)]
-    pub fn get(&'static self, pa: Pa, owner: DomId) -> Option<FrameRef> {
-        let entry = self.entries.of(pa)?;
+    pub fn get(&'static self, pa: Pa, owner: impl Into<Owner>) -> Option<FrameRef> {
+        let (entry, owner) = (self.entries.of(pa)?, owner.into());
         let mut raw = entry.state.load(Ordering::Relaxed);
         // Only pCPUs that count on the same frame at the same moment make this go round again.
         while State(raw).can_be_shared_with(owner) {
@@ -287,21 +307,20 @@ impl FrameTable {
 
     #[inline]
     fn drop_reference(&self, pa: Pa, entry: &FrameEntry) {
-        let references = State(entry.state.fetch_sub(1, Ordering::AcqRel)).references();
-        if references <= 1 {
-            self.free(pa, entry, references);
+        let left = State(entry.state.fetch_sub(1, Ordering::AcqRel).wrapping_sub(1));
+        if !left.is_live() {
+            self.free(pa, entry, left);
         }
     }
 
-    /// What is left to do when one of so few `references` was dropped.
+    /// What there is to do when a reference was dropped and none is left in `state`.
     #[cold]
-    fn free(&self, pa: Pa, entry: &FrameEntry, references: u32) {
-        if references == 0 {
+    fn free(&self, pa: Pa, entry: &FrameEntry, state: State) {
+        if state.0 & (REFERENCED - 1) != REFERENCED - 1 {
             // There was none to drop; that is a mistake of ours, which must not spread into the kind.
             entry.state.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let state = State(entry.state.load(Ordering::Relaxed));
         self.quota(state.owner()).refund(state.is_ram(), 1);
         entry.state.store(State::FREE.0, Ordering::Relaxed);
         self.buddy.lock().free(pa.number());
@@ -309,8 +328,9 @@ impl FrameTable {
 
     /// First half of giving a page back, which nobody else may use: no new reference on it can be taken from now on. The
     /// one that is left is for the caller, who removes the mapping and waits for the TLBs before dropping it.
-    pub fn withdraw(&'static self, pa: Pa, owner: DomId) -> Option<FrameRef> {
-        let (live, leaving) = (State::live(owner, FrameKind::Ram).0, State::live(owner, FrameKind::Leaving).0);
+    pub fn withdraw(&'static self, pa: Pa, owner: impl Into<Owner>) -> Option<FrameRef> {
+        let live = owner.into().0 | RAM;
+        let leaving = live & !SEEN_BY_GUESTS;
         let entry = self.entries.of(pa)?;
         entry.state.compare_exchange(live, leaving, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         Some(FrameRef { table: self, entry, pa })

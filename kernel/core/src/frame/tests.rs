@@ -13,16 +13,10 @@ const B: DomId = DomId(2);
 
 impl FrameKind {
     fn of(word: u64) -> Self {
-        match word >> 32 & 0xFF {
-            1 => FrameKind::Free,
-            2 => FrameKind::Object,
-            3 => FrameKind::Table,
-            4 => FrameKind::Clean,
-            0x08 => FrameKind::Leaving,
-            0x18 => FrameKind::Ram,
-            0x10 => FrameKind::Shared,
-            _ => FrameKind::Reserved,
-        }
+        use FrameKind::{Clean, Free, Leaving, Object, Ram, Reserved, Shared, Table};
+        let bits = word & (RAM | ((1 << OWNER_SHIFT) - (1 << KIND_SHIFT)));
+        let kinds = [Reserved, Free, Object, Table, Clean, Leaving, Ram, Shared];
+        kinds.into_iter().find(|kind| *kind as u64 == bits).unwrap()
     }
 }
 
@@ -50,7 +44,8 @@ impl FrameTable {
 
     /// References on the frame now.
     pub(crate) fn references(&self, pa: Pa) -> u32 {
-        State(self.word(pa)).references()
+        let state = State(self.word(pa)).0;
+        u32::try_from((state & u64::from(u32::MAX)) + 1 - REFERENCED).unwrap()
     }
 }
 
@@ -195,6 +190,30 @@ fn a_page_in_use_cannot_be_withdrawn_and_a_withdrawn_one_not_used() {
     assert!(table.withdraw(page, A).is_none());
     drop(last);
     assert_eq!(table.free_pages(), 16);
+}
+
+#[test]
+fn a_count_ends_before_it_spills_into_the_kind() {
+    let table = table(16);
+    let page = table.alloc(A, FrameKind::Ram, 1).unwrap();
+    let state = &table.entries.of(page).unwrap().state;
+    let one = state.load(Ordering::Acquire);
+    state.store(one + COUNT, Ordering::Release);
+    let last = table.get(page, A).map(FrameRef::keep);
+    assert!(last.is_some() && table.get(page, A).is_none());
+    assert_eq!((table.owner(page), table.kind(page), table.references(page)), (A, FrameKind::Ram, (1 << 30) + 1));
+}
+
+#[test]
+fn who_drops_a_reference_that_nobody_has_changes_nothing() {
+    let table = table(16);
+    for kind in [FrameKind::Ram, FrameKind::Object, FrameKind::Shared] {
+        let page = table.alloc(A, kind, 1).unwrap();
+        table.put(page);
+        let free = table.word(page);
+        table.put(page);
+        assert_eq!((table.word(page), table.free_pages()), (free, 16));
+    }
 }
 
 #[test]

@@ -214,7 +214,7 @@ impl<H: Hw> Entry<H> {
         let page = match granted {
             Some(gfn) => granter.p2m.pin(Ipa::from_number(gfn.0)).ok(),
             // An entry in use stays with its frame, whatever the granter writes.
-            None => H::frames().get(counts.frame(), granter.id),
+            None => H::frames().get(counts.frame(), granter.p2m.owner),
         };
         if page.is_none() {
             self.hide(counts);

@@ -15,7 +15,7 @@ use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::frame::{FrameKind, FrameRef};
+use crate::frame::{FrameKind, FrameRef, Owner};
 use crate::hw::{Hw, PcpuId, Vttbr};
 use crate::sync::SpinMutex;
 use crate::vmid::{DomainVmid, VmidAllocator};
@@ -41,7 +41,8 @@ pub struct Mapping {
 
 /// A domain's physical map.
 pub struct P2m<H: Hw> {
-    owner: DomId,
+    /// Whose frames it maps as RAM.
+    pub owner: Owner,
     root: Pa,
     vmid: DomainVmid,
     /// Guards the tables in memory, too. Taken after the domain's own locks (grants included), before the frame table's.
@@ -55,7 +56,8 @@ impl<H: Hw> P2m<H> {
         let root = H::frames().alloc(owner, FrameKind::Table, 2)?;
         H::zero(root, 2 * PAGE_SIZE);
         let tables = Tables { highest: 0, idle: None, dying: None };
-        Ok(P2m { owner, root, vmid: DomainVmid::default(), tables: SpinMutex::new(tables), hw: PhantomData })
+        let tables = SpinMutex::new(tables);
+        Ok(P2m { owner: owner.into(), root, vmid: DomainVmid::default(), tables, hw: PhantomData })
     }
 
     /// The highest page that was ever mapped.

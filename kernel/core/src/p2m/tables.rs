@@ -29,7 +29,8 @@ impl<H: Hw> P2m<H> {
     }
 
     /// The empty entry or leaf for `ipa`, which is inside the IPA space.
-    #[inline]
+    // In line, so that it is not handed over through memory.
+    #[inline(always)]
     pub(super) fn walk(&self, ipa: Ipa) -> Slot {
         let mut slot = self.top(ipa);
         while let Some(below) = slot.below::<H>(ipa) {
@@ -80,7 +81,7 @@ impl<H: Hw> P2m<H> {
 
     fn split(&self, slot: Slot, ipa: Ipa) -> Result<Slot, XenError> {
         let below = slot.order - TABLE_ORDER;
-        let table = H::frame(self.owner, FrameKind::Table)?.keep();
+        let table = H::frame(self.owner.id(), FrameKind::Table)?.keep();
         if slot.is_valid() {
             for n in 0..ENTRIES {
                 if let Some(part) = slot.mapping(Ipa::from_number(n << below)) {
