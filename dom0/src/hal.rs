@@ -209,10 +209,10 @@ pub fn map_device(registers: IpaRange) -> Option<()> {
     mmu::map_device(registers).ok()
 }
 
-/// Memory that bridges which are gone have left, for the next ones; the page pool takes nothing back.
+/// Memory that bridges and interfaces which are gone have left, for the next ones; the page pool takes nothing back.
 static LEFT: Mutex<CriticalSectionRawMutex, RefCell<Vec<IpaRange>>> = Mutex::new(RefCell::new(Vec::new()));
 
-/// Memory of a bridge, until it is dropped.
+/// Memory of a bridge or an interface, until it is dropped.
 pub struct BridgeMemory {
     window: Window,
     range: IpaRange,

@@ -5,36 +5,28 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 
 use dom0_core::devices::{paths, vif_info};
 use dom0_core::vif::Vif;
-use driver_api::sys::Window;
 use embassy_time::Duration;
 use hypercall_abi::ids::DomId;
 use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Limit, Limited, Params, Parts, Stats, advertise};
 use vswitch::PortConfig;
 
 use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
-use crate::hal::{GrantCopier, GrantsOf, GuestPort, device_memory};
+use crate::hal::{BridgeMemory, GrantCopier, GrantsOf, GuestPort};
 use crate::switch::{Network, Switch};
 
 /// The kind of network interfaces.
 pub struct Nets {
     switch: Rc<Switch>,
-    /// Memory that ended back ends have left, for the next ones.
-    heads: Rc<RefCell<Vec<Window>>>,
 }
 
 impl Nets {
     /// Interfaces that are connected to bridges of `switch`.
     pub fn new(switch: Rc<Switch>) -> Self {
-        Nets { switch, heads: Rc::default() }
-    }
-
-    /// Memory for the heads of a queue's frames.
-    fn heads(&self) -> Option<Window> {
-        self.heads.borrow_mut().pop().or_else(|| device_memory(HEAD_BYTES))
+        Nets { switch }
     }
 }
 
@@ -86,7 +78,9 @@ impl Kind for Nets {
                 Events::Shared(port) => Events::Shared(bind(port)?),
                 Events::Split { tx, rx } => Events::Split { tx: bind(tx)?, rx: bind(rx)? },
             };
-            queues.push((events, self.heads().ok_or_else(|| String::from("Dom0 has no memory for another queue"))?));
+            // It comes back if what follows fails, which the front end can make happen as often as it likes.
+            let heads = BridgeMemory::take(HEAD_BYTES);
+            queues.push((events, heads.ok_or_else(|| String::from("Dom0 has no memory for another queue"))?));
         }
         let back_end = BackEnd::connect(domid, GrantsOf(domid), GrantCopier, &params, Parts { queues, ctrl })
             .map_err(|error| format!("{error}"))?;
@@ -94,7 +88,6 @@ impl Kind for Nets {
         let only_from = interface.vif.mac.filter(|_| interface.vif.antispoof);
         let config = PortConfig { vlans: interface.vif.vlans.clone(), only_from, down: Rc::clone(&interface.down) };
         let plug = interface.network.bridge().attach(interface.name.clone(), back_end.cable(), config);
-        let heads = Rc::clone(&self.heads);
         let network = Rc::clone(&interface.network);
         let limit = interface.vif.rate.map(|rate| {
             let interval = Duration::from_micros(rate.interval_us.into());
@@ -102,9 +95,8 @@ impl Kind for Nets {
         });
         let task = Box::pin(async move {
             let number = plug.number();
-            let (end, left) = back_end.run(Limited::new(plug, limit)).await;
+            let (end, _) = back_end.run(Limited::new(plug, limit)).await;
             network.forget(number);
-            heads.borrow_mut().extend(left);
             match end {
                 End::Stopped => Ended::Stopped,
                 End::Broken => Ended::Broken(format!("{}", End::Broken)),
