@@ -15,7 +15,7 @@ use crate::stats::Stats;
 /// The host's bounds on one device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests in flight at a time, spread evenly over the rings.
+    /// Requests in flight at a time, spread evenly over the rings. One counts for several where it names more than 32 pages.
     pub in_flight: usize,
     /// Most segments of an indirect request, at most 4096; 0 does not offer them.
     pub indirect_segments: u16,

@@ -13,7 +13,7 @@ use hypercall_abi::ring::RingOverflow;
 
 use crate::back_end::{Control, Limits};
 use crate::request::{Command, Parsed, parse};
-use crate::serve::Server;
+use crate::serve::{Done, Server};
 
 /// Requests and events handled before the executor gets a turn.
 const BUDGET: usize = 64;
@@ -38,9 +38,11 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
     {
         let Self { mut intake, port } = self;
         let mut in_flight = FuturesUnordered::new();
-        let mut finished = Vec::new();
+        let mut finished: Vec<Done<P>> = Vec::new();
         // This ring's part of the requests in flight that the device counts.
         let mut counted = 0;
+        // What those in flight count for together.
+        let mut load = 0;
         let mut spent = 0;
         loop {
             while !in_flight.is_empty()
@@ -49,17 +51,22 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
                 finished.push(done);
             }
             if !finished.is_empty() {
+                load -= finished.iter().map(|done| done.weight).sum::<usize>();
                 server.retire(&mut finished, |response| intake.ring.put(&response));
             }
             if control.is_stopped() {
                 intake.end(End::Stopped);
             }
-            while spent < BUDGET && intake.take(in_flight.len()) {
+            while spent < BUDGET && intake.take(load) {
+                let weight = intake.at_hand.weight();
                 match server.execute_at_once(&intake.at_hand) {
                     Some(response) => intake.ring.put(&response),
-                    None => in_flight.push(server.execute(intake.at_hand)),
+                    None => {
+                        load += weight;
+                        in_flight.push(server.execute(intake.at_hand));
+                    }
                 }
-                spent += 1;
+                spent += weight;
             }
             if intake.ring.publish() {
                 control.count(|stats| stats.notifications += 1);
@@ -67,7 +74,7 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
             }
             let running = in_flight.len();
             control.count(|stats| {
-                stats.oo_req += u64::from(running >= intake.limit);
+                stats.oo_req += u64::from(load >= intake.limit);
                 let running = u32::try_from(running).unwrap_or(u32::MAX);
                 stats.in_flight = stats.in_flight.saturating_sub(counted).saturating_add(running);
                 counted = running;
@@ -80,10 +87,10 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
                 // the executor from everybody else.
                 spent = 0;
                 yield_now().await;
-            } else if !intake.finds_more(running) {
+            } else if !intake.finds_more(load) {
                 // Even without anything to do this counts, for an event may have come already.
                 spent += 1;
-                let listen = intake.wants_more(running);
+                let listen = intake.wants_more(load);
                 if wait(&mut in_flight, &mut finished, listen, &port, control).await {
                     spent = 0;
                 }
@@ -140,7 +147,7 @@ struct Intake<P> {
 impl<P: SharedPage> Intake<P> {
     fn new(ring: BackRing<P, Request, Response>, limits: Limits) -> Self {
         Self {
-            limit: limits.in_flight.clamp(1, ring.slots().max(1) as usize),
+            limit: limits.in_flight.max(1),
             max_indirect: usize::from(limits.indirect_segments),
             ring,
             at_hand: Parsed { id: 0, operation: 0, command: Err(BlkStatus::Error) },
@@ -161,22 +168,22 @@ impl<P: SharedPage> Intake<P> {
         }
     }
 
-    /// Whether another request could be started if the ring had one.
-    fn wants_more(&self, running: usize) -> bool {
-        self.end.is_none() && matches!(self.hold, Hold::None) && running < self.limit
+    /// Whether another request could be started if the ring had one, while others that count for `load` are in flight.
+    fn wants_more(&self, load: usize) -> bool {
+        self.end.is_none() && matches!(self.hold, Hold::None) && load < self.limit
     }
 
-    /// Takes the request to start now, while `running` others are in flight; false if there is none.
-    fn take(&mut self, running: usize) -> bool {
+    /// Takes the request to start now, while others that count for `load` are in flight; false if there is none.
+    fn take(&mut self, load: usize) -> bool {
         match self.hold {
-            Hold::Until if running == 0 => {
+            Hold::Until if load == 0 => {
                 self.hold = Hold::Running;
                 return true;
             }
-            Hold::Running if running == 0 => self.hold = Hold::None,
+            Hold::Running if load == 0 => self.hold = Hold::None,
             Hold::None | Hold::Until | Hold::Running => {}
         }
-        if !self.wants_more(running) {
+        if !self.wants_more(load) {
             return false;
         }
         match self.ring.pending() {
@@ -190,13 +197,13 @@ impl<P: SharedPage> Intake<P> {
         if !self.at_hand.command.as_ref().is_ok_and(Command::is_barrier) {
             return true;
         }
-        self.hold = if running == 0 { Hold::Running } else { Hold::Until };
-        running == 0
+        self.hold = if load == 0 { Hold::Running } else { Hold::Until };
+        load == 0
     }
 
     /// Asks for an event at the next request, if one could be started; true if there is something to do without one.
-    fn finds_more(&mut self, running: usize) -> bool {
-        if !self.wants_more(running) {
+    fn finds_more(&mut self, load: usize) -> bool {
+        if !self.wants_more(load) {
             return false;
         }
         match self.ring.final_check() {

@@ -84,6 +84,9 @@ impl Command {
     }
 }
 
+/// Pages that count as one request among those in flight, where a request names more of them.
+const PAGES_OF_ONE: usize = 32;
+
 /// A slot, understood: the operation to echo, and what to do or how to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parsed {
@@ -93,6 +96,17 @@ pub struct Parsed {
     pub operation: u8,
     /// What to do, or the status to answer.
     pub command: Result<Command, BlkStatus>,
+}
+
+impl Parsed {
+    /// How many requests it counts for: what a device has mapped, and does without a break, is bounded however large its
+    /// requests are.
+    pub fn weight(&self) -> usize {
+        match &self.command {
+            Ok(Command::Transfer { list: SegmentList::Indirect { used, .. }, .. }) => used.div_ceil(PAGES_OF_ONE),
+            Ok(_) | Err(_) => 1,
+        }
+    }
 }
 
 /// Reads a slot. Indirect requests may list up to `max_indirect` segments.

@@ -55,6 +55,8 @@ impl<P> Work<P> {
 pub struct Done<P> {
     /// To be put on the ring after [`Server::retire`].
     pub response: Response,
+    /// What it counted for.
+    pub weight: usize,
     work: Work<P>,
 }
 
@@ -103,11 +105,12 @@ impl<G: Grants, D: Disk> Server<G, D> {
     /// Carries out a request. Must be driven to its end: the disk may be using the guest's pages until then.
     pub async fn execute(&self, request: Parsed) -> Done<G::Page> {
         let mut work = self.pool.borrow_mut().pop().unwrap_or_else(Work::new);
+        let weight = request.weight();
         let result = match request.command {
             Ok(command) => self.perform(command, &mut work).await,
             Err(status) => Err(status),
         };
-        Done { response: self.response(request.id, request.operation, result), work }
+        Done { response: self.response(request.id, request.operation, result), weight, work }
     }
 
     /// The answer to a request, counted if it is not success.

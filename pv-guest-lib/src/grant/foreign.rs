@@ -14,8 +14,8 @@ use crate::mmu::{self, MapError};
 use crate::shared::Shared;
 use crate::sys::window;
 
-/// Pages of the window that are used, whatever its size.
-const MAX_PAGES: usize = 65536;
+/// Pages of the window that are used, whatever its size: 1 GiB, which Dom0 shares among the devices of all guests.
+const MAX_PAGES: usize = 1 << 18;
 /// Operations that are put into one hypercall.
 const BATCH: usize = 16;
 

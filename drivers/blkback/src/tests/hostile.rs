@@ -179,6 +179,33 @@ fn a_guest_that_only_makes_bad_requests_does_not_keep_the_executor() {
 }
 
 #[test]
+fn a_guest_whose_requests_are_all_large_has_no_more_mapped_than_its_part() {
+    let most = std::cell::Cell::new(0);
+    let outcome = device(
+        Options::default(),
+        |disk| disk.delays = vec![50],
+        async |front, _| {
+            let segments: Vec<Segment> = (0..256).map(|_| whole(100)).collect();
+            for n in 0..32 {
+                let request = indirect(&front.memory, n, BlkOp::Read, 0, 50, &segments);
+                front.put(request.as_bytes());
+            }
+            front.push();
+            for _ in 0..20 {
+                most.set(front.memory.mapped().max(most.get()));
+                yield_now().await;
+            }
+            for _ in 0..32 {
+                assert_eq!(front.response().await.status, 0);
+            }
+        },
+    );
+    // Eight of them, with their tables, and the ring.
+    assert_eq!(most.get(), 8 * (256 + 1) + 1);
+    assert_eq!(outcome.control.stats().rd_req, 32);
+}
+
+#[test]
 fn an_event_storm_without_requests_lets_others_run() {
     let outcome = device(
         Options::default(),
