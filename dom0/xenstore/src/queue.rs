@@ -6,7 +6,7 @@
 //! which says "something below changed" and is needed only once per watch. Nothing is lost that a client which
 //! reads the store after an event would miss. (Watches may fire spuriously, docs/misc/xenstore.txt.)
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -20,6 +20,8 @@ enum Item {
     /// A whole message.
     Reply(Vec<u8>),
     Event(Event),
+    /// One that stands for all of its watch.
+    Merged(Event),
 }
 
 /// A watch that fired.
@@ -37,6 +39,8 @@ pub(crate) struct Queue {
     replies: usize,
     reply_bytes: usize,
     events: usize,
+    /// Watches whose merged event waits. It need not be searched for: others make events, and Dom0 would pay for the search.
+    merged: BTreeSet<WatchId>,
     /// The message being read, and how much of it was.
     front: Vec<u8>,
     sent: usize,
@@ -62,37 +66,47 @@ impl Queue {
     }
 
     /// Queues an event; beyond `limit`, one for `watched`, the path of the watch, in its place.
-    pub(crate) fn push_event(&mut self, mut event: Event, watched: &Arc<str>, limit: usize) {
-        let look_back = if self.events < limit {
-            LOOK_BACK
-        } else {
-            event.path = watched.clone();
-            self.items.len()
-        };
+    pub(crate) fn push_event(&mut self, event: Event, watched: &Arc<str>, limit: usize) {
         let waits = |item: &Item| matches!(item, Item::Event(other) if *other == event);
-        if self.items.iter().rev().take(look_back).any(waits) {
+        let item = if self.events >= limit {
+            if !self.merged.insert(event.watch) {
+                return;
+            }
+            Item::Merged(Event { path: watched.clone(), ..event })
+        } else if self.items.iter().rev().take(LOOK_BACK).any(waits) {
             return;
-        }
+        } else {
+            Item::Event(event)
+        };
         self.events += 1;
-        self.items.push_back(Item::Event(event));
+        self.items.push_back(item);
     }
 
     /// Takes the next event, passing over replies: for readers that get their replies directly.
     pub(crate) fn pop_event(&mut self) -> Option<Event> {
-        let position = self.items.iter().position(|item| matches!(item, Item::Event(_)))?;
-        match self.items.remove(position)? {
-            Item::Event(event) => {
-                self.events -= 1;
-                Some(event)
+        let position = self.items.iter().position(|item| !matches!(item, Item::Reply(_)))?;
+        self.items.remove(position).and_then(|item| self.took(item))
+    }
+
+    /// An item is not in the queue any more: its event, if it is one.
+    fn took(&mut self, item: Item) -> Option<Event> {
+        let event = match item {
+            Item::Reply(_) => return None,
+            Item::Event(event) => event,
+            Item::Merged(event) => {
+                self.merged.remove(&event.watch);
+                event
             }
-            Item::Reply(_) => None,
-        }
+        };
+        self.events -= 1;
+        Some(event)
     }
 
     /// Forgets events of a watch that is no more, except for one that is half read.
     pub(crate) fn drop_events(&mut self, watch: WatchId) {
-        self.items.retain(|item| !matches!(item, Item::Event(event) if event.watch == watch));
-        self.events = self.items.iter().filter(|item| matches!(item, Item::Event(_))).count();
+        self.merged.remove(&watch);
+        self.items.retain(|item| !matches!(item, Item::Event(event) | Item::Merged(event) if event.watch == watch));
+        self.events = self.items.iter().filter(|item| !matches!(item, Item::Reply(_))).count();
     }
 
     /// What comes next, as bytes; `encode` turns an event into a message, or leaves it out.
@@ -106,9 +120,10 @@ impl Queue {
                     self.reply_bytes -= message.len();
                     self.front = message;
                 }
-                Some(Item::Event(event)) => {
-                    self.events -= 1;
-                    encode(&event, &mut self.front);
+                Some(item) => {
+                    if let Some(event) = self.took(item) {
+                        encode(&event, &mut self.front);
+                    }
                 }
                 None => break,
             }

@@ -103,6 +103,27 @@ fn unread_events_are_merged_and_none_is_lost() {
 }
 
 #[test]
+fn beyond_the_limit_each_watch_waits_once_until_it_is_read() {
+    let mut scene = Scene::new();
+    let (world, attacker) = (&mut scene.world, scene.attacker);
+    for token in 0..100 {
+        world.watch_quietly(attacker, "a", &token.to_string());
+    }
+    for _ in 0..2 {
+        for count in 0..900 {
+            world.write(world.dom0, &format!("/local/domain/2/a/{count}"), "").unwrap();
+        }
+        let events = world.events(attacker);
+        assert_eq!(events.len(), 256 + 100);
+        let mut merged: Vec<_> = events[256..].to_vec();
+        merged.sort();
+        merged.dedup();
+        assert!(merged.len() == 100 && merged.iter().all(|event| event.starts_with("a ")), "{merged:?}");
+    }
+    scene.check();
+}
+
+#[test]
 fn one_event_that_is_unread_is_not_queued_again() {
     let mut scene = Scene::new();
     let (world, attacker) = (&mut scene.world, scene.attacker);
