@@ -1,4 +1,4 @@
-//! Frames whose receiver's Ethernet address is being asked for: the latest few for each, until it answers
+//! Frames whose receiver's Ethernet address is being asked for: the latest few of each sender for each, until it answers
 //! (RFC 1122, section 2.3.2.2).
 //!
 //! A frame is copied at once, since its sender does not keep its pages for so long. It is charged to the port of the bridge inside
@@ -18,7 +18,7 @@ use crate::translate::STRANGERS;
 
 /// Frames that wait at most.
 const FRAMES: usize = 32;
-/// Frames that wait for one receiver at most.
+/// Frames of one sender that wait for one receiver at most.
 const EACH: usize = 3;
 /// The longest frame that waits: what begins a conversation is not longer.
 const LONGEST: usize = 2048;
@@ -92,7 +92,7 @@ impl<M: DmaMemory> Waiting<M> {
 
     /// Makes room for a frame from `source`. Returns how many were lost.
     fn make_room(&mut self, receiver: Receiver, source: Owner) -> u64 {
-        let mut same = self.waiters.iter().filter(|waiter| waiter.receiver == receiver);
+        let mut same = self.waiters.iter().filter(|waiter| (waiter.receiver, waiter.source) == (receiver, source));
         let victim = if same.clone().count() >= EACH {
             same.next().map(|waiter| waiter.slot)
         } else if self.free.is_empty() {

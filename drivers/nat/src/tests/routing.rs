@@ -278,6 +278,17 @@ fn a_guest_that_sends_to_many_who_do_not_answer_loses_its_own_packets() {
 }
 
 #[test]
+fn a_guest_that_sends_to_one_who_does_not_answer_loses_its_own_packets() {
+    let world = world();
+    world.send(&world.inside, &datagram((SERVER, 80), 1)).unwrap();
+    for _ in 0..20 {
+        assert_eq!(world.send_from(9, &world.inside, &datagram((SERVER, 81), 2)), Ok(()));
+    }
+    world.send(&world.outside, &question(GATEWAY_MAC, GATEWAY, OUTSIDE)).unwrap();
+    assert_eq!(payloads(&world.outer), [1, 2, 2, 2], "the other guest's packet has waited for the same station");
+}
+
+#[test]
 fn a_packet_whose_page_is_gone_does_not_wait() {
     let world = world();
     let sent = datagram((SERVER, 80), 1);
