@@ -41,9 +41,9 @@ use tasks::Tasks;
 use terminal::Terminal;
 use toolstack::Toolstack;
 
-/// Pages that stay in the pool for rings and grant tables; the heap gets the rest, up to [`HEAP_PAGES`].
+/// Pages that stay in the pool for rings and grant tables; the heap gets the rest, up to [`HEAP_PAGES`] or half of all.
 const POOL_PAGES: u64 = 4096;
-/// The most pages of the heap.
+/// The most pages of the heap, unless half of all are more: what guests make Dom0 keep for them is on it.
 const HEAP_PAGES: u64 = 32 * 1024;
 
 /// The interrupt of the serial line.
@@ -53,7 +53,7 @@ entry!(main);
 
 fn main(boot: BootInfo) -> ! {
     let free = pages::free_pages();
-    let wanted = free.saturating_sub(POOL_PAGES).min(HEAP_PAGES);
+    let wanted = free.saturating_sub(POOL_PAGES).min(HEAP_PAGES.max(free / 2));
     if let Err(error) = heap::init(wanted) {
         panic!("dom0 has {free} free pages, too few for a heap: {error:?}");
     }
