@@ -31,7 +31,7 @@ const CLUSTER: u32 = 8192;
 const CONFIGS: &[(&str, &str)] = &[
     (
         "hello.cfg",
-        "# Prints a greeting, shows what it finds in XenStore, and answers at its console.\n\
+        "# Says who and where it is, and ends when it is asked to.\n\
          name = \"hello\"\n\
          kernel = \"/store/hello\"\n\
          memory = 16\n\
