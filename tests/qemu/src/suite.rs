@@ -1,5 +1,6 @@
 //! Runs the cases and says what passed.
 
+use std::ops::AddAssign;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -78,6 +79,13 @@ pub struct Tally {
     pub passed: u32,
     /// Cases whose claim did not hold.
     pub failed: u32,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
 }
 
 /// The cases whose name holds `filter`.

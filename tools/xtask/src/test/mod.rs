@@ -1,10 +1,12 @@
-//! `cargo xtask test`: everything that must hold, in the order of how quickly it can fail.
+//! `cargo xtask test`: everything that must hold. What needs no machine runs while the machines' images are made.
 
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use qemu_tests::suite::{self, Needs, Tally};
+use qemu_tests::suite::{self, Case, Lab, Needs, Tally};
 
 use crate::bench;
 use crate::build;
@@ -49,26 +51,37 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut tally = Tally::default();
     let toolchain = setup::toolchain()?;
-    if all {
-        host(paths, toolchain, &mut tally)?;
-    }
-    let built = check(&mut tally, "the images build", || images(paths));
-    check(&mut tally, "the images are small", || rules::image_sizes(paths));
-    if !options.host && built {
-        setup::qemu()?;
+    let lints = all && setup::lints();
+    // The images are of other profiles than the rest, so neither waits for a folder of cargo's that the other one builds in.
+    let (mut tally, mut hosted) = (Tally::default(), Ok(Tally::default()));
+    let lab = thread::scope(|scope| {
         if all {
-            check(&mut tally, "no path through the hypervisor has become longer", || bench::check(paths));
+            scope.spawn(|| hosted = host(paths, toolchain, lints));
         }
-        let lab = lab::prepare(paths, &cases)?;
+        lab(paths, options, &cases, &mut tally)
+    })?;
+    tally += hosted?;
+    if let Some(lab) = lab {
         ui::say("test", &format!("{} cases on {}", cases.len(), setup::qemu_version()?));
-        let ran = suite::run(&cases, &lab, |line| ui::say("qemu", line));
-        tally.passed += ran.passed;
-        tally.failed += ran.failed;
+        tally += suite::run(&cases, &lab, |line| ui::say("qemu", line));
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Makes the images and what else the cases need, if any are to run.
+fn lab(paths: &Paths, options: &Options, cases: &[Case], tally: &mut Tally) -> Result<Option<Lab>> {
+    let built = check(tally, "the images build", || images(paths));
+    check(tally, "the images are small", || rules::image_sizes(paths));
+    if options.host || !built {
+        return Ok(None);
+    }
+    setup::qemu()?;
+    if options.filter.is_none() && !options.xen {
+        check(tally, "no path through the hypervisor has become longer", || bench::check(paths));
+    }
+    lab::prepare(paths, cases).map(Some)
 }
 
 /// Builds all that the cases boot.
@@ -79,17 +92,19 @@ fn images(paths: &Paths) -> Result<()> {
 }
 
 /// What needs no machine: rules about the sources, lints, and the tests of the crates that build on the host.
-fn host(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) -> Result<()> {
+fn host(paths: &Paths, toolchain: Toolchain, with_lints: bool) -> Result<Tally> {
+    let tally = &mut Tally::default();
     check(tally, "dependencies point one way", || edges::check(paths));
     check(tally, "unsafe is where it may be", || rules::unsafe_code(paths));
     check(tally, "the kernel stays within its lines", || rules::kernel_lines(paths));
     check(tally, "the header for C is what its library makes", || header::check(paths));
-    if setup::lints() {
+    if with_lints {
         lints(paths, toolchain, tally);
     } else {
         ui::say("test", "skipped: this compiler comes without clippy and rustfmt");
     }
-    unit_tests(paths, tally)
+    unit_tests(paths, tally)?;
+    Ok(*tally)
 }
 
 fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
@@ -116,20 +131,20 @@ fn lints(paths: &Paths, toolchain: Toolchain, tally: &mut Tally) {
 
 /// The tests of the default members; each one counts.
 fn unit_tests(paths: &Paths, tally: &mut Tally) -> Result<()> {
-    ui::say("test", "the crates that build on the host");
+    let start = Instant::now();
     let mut cargo = setup::cargo("test");
     let cargo = cargo.args(["--quiet", "--no-fail-fast"]).current_dir(paths.root());
     let done = cargo.output().context("cannot start cargo")?;
     let said = String::from_utf8_lossy(&done.stdout);
     let counted = count(&said);
-    tally.passed += counted.passed;
-    tally.failed += counted.failed;
+    *tally += counted;
     if !done.status.success() {
         eprintln!("{said}{}", String::from_utf8_lossy(&done.stderr));
         // A crate that does not compile has no tests to count.
         tally.failed += u32::from(counted.failed == 0);
     }
-    ui::say("test", &format!("  {} passed, {} failed", counted.passed, counted.failed));
+    let (passed, failed, seconds) = (counted.passed, counted.failed, start.elapsed().as_secs_f32());
+    ui::say("test", &format!("the crates that build on the host: {passed} passed, {failed} failed ({seconds:.1} s)"));
     Ok(())
 }
 
@@ -149,15 +164,18 @@ fn count(said: &str) -> Tally {
 
 /// Runs one step and counts it; true when it held.
 fn check(tally: &mut Tally, name: &str, step: impl FnOnce() -> Result<()>) -> bool {
-    match step() {
+    let start = Instant::now();
+    let done = step();
+    let seconds = start.elapsed().as_secs_f32();
+    match done {
         Ok(()) => {
             tally.passed += 1;
-            ui::say("test", &format!("{name}: ok"));
+            ui::say("test", &format!("{name}: ok ({seconds:.1} s)"));
             true
         }
         Err(error) => {
             tally.failed += 1;
-            ui::say("test", &format!("{name}: FAILED\n{error:#}"));
+            ui::say("test", &format!("{name}: FAILED ({seconds:.1} s)\n{error:#}"));
             false
         }
     }
