@@ -276,13 +276,13 @@ fn domain_info<H: Hw>(target: &Domain<H>) -> DomainInfo {
 }
 
 fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
-    let run = vcpu.run.lock();
+    let (run, held) = (vcpu.run.lock(), vcpu.held());
     let state = match run.state {
         Runstate::Running => 1,
         Runstate::Runnable => 2,
-        Runstate::Blocked | Runstate::Offline if run.held == CAPPED => 2,
-        Runstate::Blocked | Runstate::Offline if run.held & OFFLINE != 0 => 0,
-        Runstate::Blocked | Runstate::Offline if run.held & !(BLOCKED | SERVED) == 0 => 3,
+        Runstate::Blocked | Runstate::Offline if held == CAPPED => 2,
+        Runstate::Blocked | Runstate::Offline if held & OFFLINE != 0 => 0,
+        Runstate::Blocked | Runstate::Offline if held & !(BLOCKED | SERVED) == 0 => 3,
         Runstate::Blocked | Runstate::Offline => 4,
     };
     VcpuInfo {

@@ -61,6 +61,8 @@ pub enum Source {
     Frame,
     /// Where it keeps its own: it has just been put on.
     Context,
+    /// None goes on yet: the pCPU has slept, or whom it chose may not run, and has to [`choose`] again.
+    Nobody,
 }
 
 /// Carries out a hypercall. If something is left to do, [`finish`] does it, else the guest goes on with `x`.
@@ -69,8 +71,8 @@ pub fn hypercall<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, x: &mut C
     if hypercall::dispatch(kernel, cpu, x) { Left::Again } else { left(kernel, cpu) }
 }
 
-/// Handles another exit, of which `esr` reads `ESR_EL2`. True if the pCPU has to choose anew who runs, and [`finish`] is to
-/// be called for that; else the vCPU of `frame` goes on.
+/// Handles another exit, of which `esr` reads `ESR_EL2`. True if the pCPU has to [`choose`] anew who runs; else the vCPU of
+/// `frame` goes on.
 #[inline(always)]
 #[must_use]
 pub fn handle<H: Hw, const KIND: u8>(
@@ -79,10 +81,19 @@ pub fn handle<H: Hw, const KIND: u8>(
     frame: &mut TrapFrame,
     esr: impl FnOnce() -> u64,
 ) -> bool {
-    match KIND {
+    let sleeps = match KIND {
         SYNC => exception(kernel, cpu, frame, esr()),
-        IRQ => interrupts(kernel, cpu),
-        _ => serror(kernel, cpu, frame, esr()),
+        IRQ => {
+            interrupts(kernel, cpu);
+            false
+        }
+        _ => {
+            serror(kernel, cpu, frame, esr());
+            false
+        }
+    };
+    if sleeps {
+        return true;
     }
     let left = left(kernel, cpu);
     if left == Left::Flush {
@@ -91,25 +102,25 @@ pub fn handle<H: Hw, const KIND: u8>(
     left == Left::Choose
 }
 
-/// Does what is left to do.
-pub fn finish<H: Hw>(
-    kernel: &'static Kernel<H>,
-    cpu: &mut LocalCpu<H>,
-    frame: &mut TrapFrame,
-    mut left: Left,
-) -> Source {
+/// Does what is left to do behind a hypercall; true if that is to [`choose`].
+#[inline(always)]
+#[must_use]
+pub fn finish<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, mut left: Left) -> bool {
     if left == Left::Again {
         frame.pc = frame.pc.wrapping_sub(4);
         left = self::left(kernel, cpu);
     }
-    let source = if left == Left::Choose { sched::reschedule(kernel, cpu, frame) } else { Source::Frame };
-    flush(kernel, cpu);
-    source
+    if left != Left::Choose {
+        flush(kernel, cpu);
+    }
+    left == Left::Choose
 }
 
-/// The first entry of a pCPU to a guest; sleeps until there is one.
-pub fn first<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) -> Source {
-    finish(kernel, cpu, frame, Left::Choose)
+/// Chooses anew who runs; the first time also.
+// As part of its only caller, which never returns and so has no registers to restore.
+#[inline(always)]
+pub fn choose<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) -> Source {
+    sched::reschedule(kernel, cpu, frame)
 }
 
 // As part of each kind of exit, like `exception`: it is on every path.
@@ -123,7 +134,7 @@ fn left<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>) -> Left {
 }
 
 #[inline(always)]
-fn flush<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>) {
+pub(crate) fn flush<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>) {
     if let Some(current) = &cpu.current
         && current.vcpu.gic.dirty()
     {
@@ -132,9 +143,14 @@ fn flush<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>) {
 }
 
 /// Handles a synchronous exception by its class (Arm ARM DDI 0487, section D24.2.40); one that nothing here makes
-/// trap, or that is not known, is an instruction that does not exist.
+/// trap, or that is not known, is an instruction that does not exist. True if the vCPU sleeps.
 #[inline(always)]
-pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+pub(crate) fn exception<H: Hw>(
+    kernel: &'static Kernel<H>,
+    cpu: &mut LocalCpu<H>,
+    frame: &mut TrapFrame,
+    esr: u64,
+) -> bool {
     const WAIT: u64 = 0x01;
     const FP: u64 = 0x07;
     const HVC: u64 = 0x16;
@@ -143,42 +159,39 @@ pub(crate) fn exception<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>
     const INSTRUCTION_ABORT: u64 = 0x20;
     const DATA_ABORT: u64 = 0x24;
     let class = esr >> 26 & 0x3F;
-    // Ahead of the others, since they are the most frequent ones.
     match class {
+        // Ahead of the others, since they are the most frequent ones.
         WAIT => return wait(kernel, cpu, frame, esr),
-        DATA_ABORT => return trap::data_abort(kernel, cpu, frame, esr),
-        REGISTER => return trap::register(kernel, cpu, frame, esr),
-        _ => {}
-    }
-    if esr & (0x3F << 26 | 0xFFFF) == HVC << 26 {
-        return smccc::call(kernel, cpu, frame);
-    }
-    match (class, esr & 0xFFFF) {
-        (HVC, _) => {
+        DATA_ABORT => trap::data_abort(kernel, cpu, frame, esr),
+        REGISTER => trap::register(kernel, cpu, frame, esr),
+        _ if esr & (0x3F << 26 | 0xFFFF) == HVC << 26 => smccc::call(kernel, cpu, frame),
+        HVC => {
             // HVC returns behind itself; the exception stands at the instruction.
             frame.pc = frame.pc.wrapping_sub(4);
             undefined::<H>(frame);
         }
-        (SMC, 0) => {
+        SMC if esr & 0xFFFF == 0 => {
             // SMC returns to itself. A call that starts another vCPU or ends this one sees the final state.
             frame.skip_instruction();
             smccc::call(kernel, cpu, frame);
         }
-        (INSTRUCTION_ABORT, _) => trap::fetch_abort(kernel, cpu, frame, esr),
-        (FP, _) => cpu.fp_trap(),
+        INSTRUCTION_ABORT => trap::fetch_abort(kernel, cpu, frame, esr),
+        FP => cpu.fp_trap(),
         _ => undefined::<H>(frame),
     }
+    false
 }
 
-/// `WFI` sleeps until an interrupt is pending. `WFE` stands in a loop that spins, so it lets others run.
+/// `WFI` sleeps until an interrupt is pending; true if it does. `WFE` stands in a loop that spins, so it lets others run.
 #[inline(never)]
-fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
+fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr: u64) -> bool {
     trap::skip(frame, esr);
-    if esr & 3 == 1 {
-        kernel.sched.give_way();
-    } else if let Some(current) = &cpu.current {
-        kernel.block(&current.vcpu);
+    match &cpu.current {
+        Some(current) if esr & 3 != 1 => return kernel.fall_asleep(&current.vcpu),
+        Some(_) => kernel.sched.give_way(),
+        None => {}
     }
+    false
 }
 
 /// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.

@@ -27,7 +27,7 @@ use arena::Arena;
 pub use arena::{RAM_BASE, RAM_PAGES};
 pub use machine::{reset, with};
 use tlb::Tlb;
-pub use world::{GUEST_RAM, World, exit, frame_of, open_port, params, peek, poke, poke_bytes, pretend};
+pub use world::{GUEST_RAM, World, choose, exit, frame_of, open_port, params, peek, poke, poke_bytes, pretend};
 
 /// The fake machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,11 +254,18 @@ impl Hw for Fake {
 
 impl Registers for Fake {
     fn save_el1(into: &mut El1Context) {
-        *into = with(|s| s.el1);
+        let El1Context { vmpidr_el2, cntvoff_el2, .. } = *into;
+        *into = El1Context { vmpidr_el2, cntvoff_el2, ..with(|s| s.el1) };
     }
 
     fn load_el1(from: &El1Context) {
         with(|s| s.el1 = *from);
+    }
+
+    fn timer_control() -> u64 {
+        let (el1, now) = with(|s| (s.el1, s.now));
+        let met = el1.cntv_ctl_el0 & 1 != 0 && now >= el1.cntv_cval_el0 + el1.cntvoff_el2;
+        el1.cntv_ctl_el0 | if met { 4 } else { 0 }
     }
 
     fn copy_frame(to: &mut TrapFrame, from: &TrapFrame) {

@@ -23,6 +23,9 @@ pub const MAX_PCPUS: usize = 8;
 /// A count of the system counter (`CNTPCT_EL0`).
 pub type Ticks = u64;
 
+/// A time that never comes.
+pub const NEVER: Ticks = Ticks::MAX;
+
 /// A physical interrupt id of the GIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IntId(pub u32);
@@ -171,10 +174,12 @@ pub trait Interrupts {
 
 /// Registers of the vCPU.
 pub trait Registers {
-    /// Saves the EL1 state, the virtual timer included, and stops that timer.
+    /// Saves the EL1 state, the virtual timer included, but for what the guest cannot change, and stops that timer.
     fn save_el1(into: &mut El1Context);
     /// Loads the EL1 state, the virtual timer included.
     fn load_el1(from: &El1Context);
+    /// `CNTV_CTL_EL0` of the vCPU that is here.
+    fn timer_control() -> u64;
     /// Copies a frame: a copy in Rust would be a call of memcpy, which takes five times as long.
     fn copy_frame(to: &mut TrapFrame, from: &TrapFrame);
     /// Copies a frame where the way back to the guest loads `to`; a machine whose way back loads `from` does nothing.

@@ -1,7 +1,7 @@
 //! The microkernel's state: one value, shared by all pCPUs, that holds every table.
 //!
 //! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; how a vCPU stands, then
-//! the queues of a pCPU. Each lock names what it guards where it is declared.
+//! the queues of a pCPU, or the domain list to look its own up. Each lock names what it guards where it is declared.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

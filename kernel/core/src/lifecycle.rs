@@ -48,7 +48,7 @@ impl<H: Hw> Kernel<H> {
     pub fn start_vcpu(&self, domain: &Domain<H>, vcpu: &H::Shared<Vcpu<H>>, pc: u64, x0: u64) -> Result<(), XenError> {
         // The lock makes one of two simultaneous starts the first.
         let mut run = vcpu.run.lock();
-        if run.held & OFFLINE == 0 {
+        if vcpu.is_online() {
             return Err(XenError::Exist);
         }
         if run.running_on().is_some() {
@@ -56,8 +56,7 @@ impl<H: Hw> Kernel<H> {
             return Err(XenError::Again);
         }
         run.context = VcpuContext::at_start(vcpu.id, pc, x0, domain.counter_offset);
-        run.held &= !OFFLINE;
-        if run.held == 0 {
+        if vcpu.take_back(OFFLINE) == 0 {
             self.sched.enqueue(vcpu, &mut run, H::now());
         }
         Ok(())
@@ -131,7 +130,9 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
     if done && kernel.domains.remove(domain) {
         change_watchdogs(kernel, domain, |due| *due = [None; 2]);
         for vcpu in domain.vcpus() {
-            kernel.sched.cancel_alarm(vcpu, &mut vcpu.run.lock());
+            let run = &mut *vcpu.run.lock();
+            kernel.sched.cancel_alarm(vcpu, run);
+            run.home = None;
         }
         kernel.return_vcpus(domain.vcpus().len());
     }

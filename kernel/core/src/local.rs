@@ -9,7 +9,7 @@ use hypercall_abi::ids::DomId;
 
 use crate::context::{MDSCR_MDE, TrapFrame};
 use crate::domain::Domain;
-use crate::hw::{Hw, PcpuId, Ticks};
+use crate::hw::{Hw, NEVER, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::runstate::Run;
 use crate::trace::Begun;
@@ -29,9 +29,9 @@ pub struct LocalCpu<H: Hw> {
     pub id: PcpuId,
     /// What runs here; `None` only inside the scheduler.
     pub current: Option<Current<H>>,
-    /// Whose registers are here, what a report of a crash names, inside the scheduler too.
-    pub domain: Option<DomId>,
-    /// When the cap of the domain ends the turn of the vCPU that runs here; `Ticks::MAX` never.
+    /// Whose registers are here, what a report of a crash names, inside the scheduler too; `INVALID` as long as nobody's are.
+    pub domain: DomId,
+    /// When the cap of the domain ends the turn of the vCPU that runs here, or [`NEVER`].
     pub limit: Ticks,
     fp_loaded: bool,
     /// The exit that is being handled, while exits are traced.
@@ -41,10 +41,11 @@ pub struct LocalCpu<H: Hw> {
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, domain: None, limit: Ticks::MAX, fp_loaded: false, begun: None }
+        LocalCpu { id, current: None, domain: DomId::INVALID, limit: NEVER, fp_loaded: false, begun: None }
     }
 
     /// Takes the registers of the vCPU off this pCPU, but for its GIC.
+    #[inline(always)]
     pub fn save(&mut self, frame: &TrapFrame, context: &mut VcpuContext) {
         H::copy_frame(&mut context.frame, frame);
         H::save_el1(&mut context.el1);
@@ -55,8 +56,9 @@ impl<H: Hw> LocalCpu<H> {
     }
 
     /// Puts the registers of a vCPU of `domain` on this pCPU, but for its GIC.
+    #[inline(always)]
     pub fn load(&mut self, kernel: &Kernel<H>, context: &VcpuContext, domain: &Domain<H>, frame: &mut TrapFrame) {
-        self.domain = Some(domain.id);
+        self.domain = domain.id;
         H::load_frame(frame, &context.frame);
         H::load_stage2(domain.p2m.vttbr(&kernel.vmids, self.id));
         H::load_el1(&context.el1);
@@ -67,8 +69,10 @@ impl<H: Hw> LocalCpu<H> {
 
     /// Where the registers are of the vCPU that was put on here: nobody writes them as long as it runs. Null if none was.
     pub fn registers(&self) -> *const TrapFrame {
-        let run = self.current.as_ref().map_or(core::ptr::null(), |current| current.vcpu.run.as_mut_ptr().cast_const());
-        run.cast::<u8>().wrapping_add(offset_of!(Run, context.frame)).cast()
+        self.current.as_ref().map_or(core::ptr::null(), |current| {
+            let run = current.vcpu.run.as_mut_ptr().cast_const();
+            run.cast::<u8>().wrapping_add(offset_of!(Run<H>, context.frame)).cast()
+        })
     }
 
     /// The guest has used FP or SIMD for the first time since it was put on: gives it its registers.

@@ -5,8 +5,9 @@ use hypercall_abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
 use zerocopy::transmute;
 
 use crate::addr::PAGE_SIZE;
+use crate::domain::Known;
 use crate::frame::FrameRef;
-use crate::hw::{Hw, PcpuId, Ticks};
+use crate::hw::{Hw, NEVER, PcpuId, Ticks};
 use crate::ioreq::Waiting;
 use crate::sync::{AtomicBool, Ordering};
 use crate::vcpu::VcpuContext;
@@ -25,20 +26,20 @@ pub const CAPPED: u32 = 1 << 4;
 pub const SERVED: u32 = 1 << 5;
 
 /// What the scheduler knows of a vCPU.
-pub struct Run {
+pub struct Run<H: Hw> {
     /// Whether it runs, waits in a run queue, or neither; see [`Run::enter`].
     pub state: Runstate,
     since: Ticks,
     spent: [Ticks; 4],
     /// The pCPU where it runs or in whose queue it waits, else the one where it did last.
     pub pcpu: PcpuId,
-    /// Reasons not to run (`BLOCKED` and its like). They may change at any time: its state follows when its pCPU, if it
-    /// has one, has noticed.
-    pub held: u32,
     /// Its registers while it is on no pCPU.
     pub context: VcpuContext,
-    /// When the alarm goes off that it has set on `pcpu` as it went to sleep.
-    pub alarm: Option<Ticks>,
+    /// Its domain while it is on no pCPU, once it has been on one, so that this need not be looked up again. Taken out when the
+    /// domain, which owns the vCPU, is destroyed.
+    pub(crate) home: Known<H>,
+    /// When the alarm goes off that it has set on `pcpu` as it went to sleep; [`NEVER`] if it has set none.
+    pub alarm: Ticks,
     /// The access that it waits for, if it is [`SERVED`].
     pub waiting: Waiting,
     /// The guest's copy of the times, if it asked for one.
@@ -55,17 +56,17 @@ pub struct RunstateArea {
     pub second: Option<FrameRef>,
 }
 
-impl Run {
-    /// How a vCPU stands that is made at `since`: it has not been started, and its domain is paused.
+impl<H: Hw> Run<H> {
+    /// How a vCPU stands that is made at `since`: it has not been started.
     pub fn new(since: Ticks) -> Self {
         Run {
             state: Runstate::Offline,
             since,
             spent: [0; 4],
             pcpu: PcpuId(0),
-            held: OFFLINE | PAUSED,
             context: VcpuContext::default(),
-            alarm: None,
+            home: None,
+            alarm: NEVER,
             waiting: None,
             area: None,
         }
@@ -82,11 +83,6 @@ impl Run {
         (self.state, self.since) = (state, now);
     }
 
-    /// The state of a vCPU that neither runs nor waits for a pCPU.
-    pub fn asleep(&self) -> Runstate {
-        if self.held == BLOCKED { Runstate::Blocked } else { Runstate::Offline }
-    }
-
     /// Ticks spent in each state, up to `now`.
     fn times(&self, now: Ticks) -> [Ticks; 4] {
         let mut times = self.spent;
@@ -100,7 +96,7 @@ impl Run {
     }
 
     /// The record of the guest ABI, in nanoseconds.
-    pub fn info<H: Hw>(&self, now: Ticks) -> RunstateInfo {
+    pub fn info(&self, now: Ticks) -> RunstateInfo {
         RunstateInfo {
             state: self.state as u32,
             pad: 0,
@@ -112,9 +108,9 @@ impl Run {
     /// Writes the guest's copy, if there is one, as of the last change; `flagged` when the guest wants to see whether
     /// it is just being written.
     #[inline(always)]
-    pub fn publish<H: Hw>(&self, flagged: &AtomicBool) {
+    pub fn publish(&self, flagged: &AtomicBool) {
         let Some(area) = &self.area else { return };
-        area.write::<H>(self.info::<H>(self.since), flagged.load(Ordering::Relaxed));
+        area.write::<H>(self.info(self.since), flagged.load(Ordering::Relaxed));
     }
 }
 
@@ -140,11 +136,9 @@ impl RunstateArea {
     }
 }
 
-/// The earliest of times that may be never.
-#[inline(always)]
-pub fn earliest<const N: usize>(times: [Option<Ticks>; N]) -> Option<Ticks> {
-    let first = times.iter().fold(Ticks::MAX, |first, at| first.min(at.unwrap_or(Ticks::MAX)));
-    (first != Ticks::MAX).then_some(first)
+/// The state of a vCPU that neither runs nor waits for a pCPU, for these reasons.
+pub fn asleep(held: u32) -> Runstate {
+    if held == BLOCKED { Runstate::Blocked } else { Runstate::Offline }
 }
 
 /// Ticks of the system counter as nanoseconds.

@@ -6,7 +6,7 @@ use hypercall_abi::sched::{Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
 
 use crate::addr::GuestVa;
 use crate::domain::Domain;
-use crate::hw::{Hw, PcpuId, Ticks};
+use crate::hw::{Hw, NEVER, PcpuId, Ticks};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, ticks};
@@ -59,8 +59,8 @@ fn poll<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
     };
     let single = if arg.nr_ports == 1 { wanted(0)?.0 + 1 } else { POLL_ANY };
     let until = match arg.timeout {
-        0 => 0,
-        ns => ticks::<H>(ns).saturating_add(call.domain.counter_offset).max(1),
+        0 => NEVER,
+        ns => ticks::<H>(ns).saturating_add(call.domain.counter_offset),
     };
     // The wish is known and the vCPU blocked before the ports are looked at, so that a sender either is seen or sees
     // the wish and takes the block back. Whoever ends the last poll late may take back a block that was not there yet, but
@@ -70,7 +70,7 @@ fn poll<H: Hw>(call: &Call<'_, H>) -> Result<(), XenError> {
     vcpu.polling.store(single, Ordering::SeqCst);
     call.domain.pollers.fetch_or(1 << vcpu.id.0, Ordering::SeqCst);
     let is_kept = || (vcpu.polling.load(Ordering::Relaxed), vcpu.poll_until.load(Ordering::Relaxed)) == (single, until);
-    let blocked = call.kernel.block(vcpu) && is_kept() && (until == 0 || until > H::now());
+    let blocked = call.kernel.block(vcpu) && is_kept() && until > H::now();
     let pending = |n| wanted(n).map(|port| evtchn::is_pending(call.domain, port));
     let found = (0..arg.nr_ports).map(pending).find(|pending| !matches!(pending, Ok(false)));
     if !blocked || found.is_some() {

@@ -116,7 +116,7 @@ fn write<H: Hw>(record: &Record) {
 /// A vCPU, which stands as in `run` until now, is in `state` from now on.
 #[cold]
 #[inline(never)]
-pub fn state<H: Hw>(vcpu: &Vcpu<H>, run: &Run, state: Runstate, now: Ticks) {
+pub fn state<H: Hw>(vcpu: &Vcpu<H>, run: &Run<H>, state: Runstate, now: Ticks) {
     let detail = (state.raw() | run.state.raw() << 4).to_le_bytes()[0];
     let (kind, value) = (Kind::State.raw(), u64::from(run.pcpu.0));
     write::<H>(&Record { time: now, kind, detail, domid: vcpu.domid, vcpu: vcpu.id, value, span: 0 });

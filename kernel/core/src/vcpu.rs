@@ -8,8 +8,8 @@ use crate::addr::Pa;
 use crate::context::{DebugContext, El1Context, FpContext, TrapFrame};
 use crate::evtchn::Queues;
 use crate::frame::FrameRef;
-use crate::hw::{Hw, PcpuId, Ticks};
-use crate::runstate::{OFFLINE, Run, earliest};
+use crate::hw::{Hw, NEVER, PcpuId, Ticks};
+use crate::runstate::{OFFLINE, PAUSED, Run};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, SpinMutex};
 use crate::vgic::VcpuGic;
 use crate::vtimer::{self, PhysicalTimer};
@@ -70,12 +70,17 @@ pub struct Vcpu<H: Hw> {
     pub info_frame: SpinMutex<Option<FrameRef>>,
     /// The port of `SCHEDOP_poll`, plus one; 0 when not polling.
     pub polling: AtomicU32,
-    /// When a poll ends without an event (`Ticks`); 0 never. Relaxed: read behind the lock of `run`, under which it blocked.
+    /// When a poll ends without an event (`Ticks`), or [`NEVER`]. Relaxed: read behind the lock of `run`, under which it blocked.
     pub poll_until: AtomicU64,
     /// Its queues of events, if the domain uses the FIFO ABI. Nothing but the frame table's lock is taken under it.
     pub queues: SpinMutex<Queues>,
+    /// Reasons not to run (`BLOCKED` and its like), which may change at any time: its state follows when its pCPU, if it has one,
+    /// has noticed. Changed under the lock of `run`, but when it goes to sleep by itself. Sequential: a pCPU takes back the wish
+    /// that it choose and then looks here, and who adds a reason does so and then pokes it; who goes to sleep says so and then
+    /// looks at marks, and who wakes it marks and then takes that back.
+    held: AtomicU32,
     /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
-    pub run: SpinMutex<Run>,
+    pub run: SpinMutex<Run<H>>,
     machine: core::marker::PhantomData<H>,
 }
 
@@ -87,6 +92,7 @@ impl<H: Hw> Vcpu<H> {
             domid,
             gic: VcpuGic::default(),
             ptimer: PhysicalTimer::default(),
+            held: AtomicU32::new(OFFLINE | PAUSED),
             run: SpinMutex::new(Run::new(H::now())),
             affinity: AtomicU64::new(u64::MAX),
             soft_affinity: AtomicU64::new(u64::MAX),
@@ -96,14 +102,24 @@ impl<H: Hw> Vcpu<H> {
             info_frame: SpinMutex::new(None),
             queues: SpinMutex::default(),
             polling: AtomicU32::new(0),
-            poll_until: AtomicU64::new(0),
+            poll_until: AtomicU64::new(NEVER),
             machine: core::marker::PhantomData,
         }
     }
 
     /// The reasons that hold it now; zero is runnable.
     pub fn held(&self) -> u32 {
-        self.run.lock().held
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Holds it for `reasons`.
+    pub fn add_reasons(&self, reasons: u32) {
+        self.held.fetch_or(reasons, Ordering::SeqCst);
+    }
+
+    /// Takes back reasons; returns what is left of them. The caller has locked `run`, and sees to what follows.
+    pub fn take_back(&self, reasons: u32) -> u32 {
+        self.held.fetch_and(!reasons, Ordering::SeqCst) & !reasons
     }
 
     /// Whether it has been started and has not switched itself off.
@@ -117,7 +133,7 @@ impl<H: Hw> Vcpu<H> {
     }
 
     /// From now on it belongs to this pCPU. What it has run on another one means nothing there.
-    pub fn moves(&self, run: &mut Run, to: PcpuId) {
+    pub fn moves(&self, run: &mut Run<H>, to: PcpuId) {
         if run.pcpu != to {
             run.pcpu = to;
             self.vruntime.store(u64::MAX, Ordering::Relaxed);
@@ -127,7 +143,7 @@ impl<H: Hw> Vcpu<H> {
     /// Ends a poll, if one is under way; the caller then lets the vCPU run.
     pub fn end_poll(&self) {
         self.polling.store(0, Ordering::SeqCst);
-        self.poll_until.store(0, Ordering::Relaxed);
+        self.poll_until.store(NEVER, Ordering::Relaxed);
     }
 
     /// Where the vcpu_info lies.
@@ -144,8 +160,7 @@ impl<H: Hw> Vcpu<H> {
     }
 
     /// When it wants to be woken although nobody sends it anything: the earliest of its timers, and the end of a poll.
-    pub fn deadline(&self, el1: &El1Context) -> Option<Ticks> {
-        let poll = Some(self.poll_until.load(Ordering::Relaxed)).filter(|at| *at != 0);
-        earliest([vtimer::deadline(el1), self.ptimer.deadline(), poll])
+    pub fn deadline(&self, el1: &El1Context) -> Ticks {
+        vtimer::deadline(el1).min(self.ptimer.deadline()).min(self.poll_until.load(Ordering::Relaxed))
     }
 }

@@ -27,7 +27,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         VcpuOp::RegisterVcpuInfo => register_info(call, target, &call.read(2)?)?,
         VcpuOp::RegisterRunstateMemoryArea => register_runstate(call, target, &call.read(2)?)?,
         VcpuOp::GetRunstateInfo => {
-            let info = target.run.lock().info::<H>(H::now());
+            let info = target.run.lock().info(H::now());
             call.write(2, &info)?;
         }
     }
@@ -73,7 +73,7 @@ fn register_runstate<H: Hw>(call: &Call<'_, H>, target: &Vcpu<H>, arg: &Register
     let area = if at.raw() == 0 { None } else { Some(RunstateArea { first: pin(at)?, offset: at.offset(), second }) };
     let mut run = target.run.lock();
     let before = core::mem::replace(&mut run.area, area);
-    run.publish::<H>(&call.domain.runstate_flag);
+    run.publish(&call.domain.runstate_flag);
     drop(run);
     // What was there before is unpinned behind the lock.
     drop(before);

@@ -59,12 +59,16 @@ impl VmidAllocator {
     }
 
     /// The VMID that `domain` is to run with on `pcpu`, from now on.
+    #[inline(always)]
     pub fn enter<H: Hw>(&self, domain: &DomainVmid, pcpu: PcpuId) -> u64 {
-        let Some(active) = self.active.get(usize::from(pcpu.0)) else { return 0 };
+        let active = &self.active[usize::from(pcpu.0) % MAX_PCPUS];
         let value = domain.0.load(Ordering::Relaxed);
         active.store(value, Ordering::SeqCst);
         // Either whoever begins a generation sees that we run with it, or we see the generation.
-        if self.is_current(value) { vmid(value).into() } else { self.renew::<H>(domain, active) }
+        if !self.is_current(value) {
+            return self.renew::<H>(domain, active);
+        }
+        vmid(value).into()
     }
 
     #[cold]

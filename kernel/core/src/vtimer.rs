@@ -7,7 +7,7 @@
 use hypercall_abi::arm::{GUEST_TIMER_PHYS_NS_PPI, GUEST_TIMER_VIRT_PPI};
 
 use crate::context::El1Context;
-use crate::hw::{Hw, IntId, Ticks};
+use crate::hw::{Hw, IntId, NEVER, Ticks};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::sync::{AtomicU64, Ordering};
@@ -20,25 +20,20 @@ const IMASK: u64 = 1 << 1;
 /// `CNT*_CTL_EL0.ISTATUS`.
 const ISTATUS: u64 = 1 << 2;
 
-/// When the virtual timer of a vCPU with these registers will interrupt; `None` if it is off, or past all time.
-pub fn deadline(el1: &El1Context) -> Option<Ticks> {
+/// When the virtual timer of a vCPU with these registers will interrupt; [`NEVER`] if it is off, or past all time.
+pub fn deadline(el1: &El1Context) -> Ticks {
     let armed = el1.cntv_ctl_el0 & (ENABLE | IMASK) == ENABLE;
-    if armed { el1.cntv_cval_el0.checked_add(el1.cntvoff_el2) } else { None }
+    if armed { el1.cntv_cval_el0.saturating_add(el1.cntvoff_el2) } else { NEVER }
 }
 
 /// Whether the virtual timer of a vCPU with these registers wants to interrupt at `now`.
 pub fn is_due(el1: &El1Context, now: Ticks) -> bool {
-    deadline(el1).is_some_and(|at| now >= at)
+    now >= deadline(el1)
 }
 
-/// Whether the virtual timer of the vCPU on this pCPU holds its interrupt line high. Saves and loads the whole EL1
-/// state for it: only a guest that asks the GIC about its timer's pending bit pays.
-#[inline(never)]
+/// Whether the virtual timer of the vCPU on this pCPU holds its interrupt line high.
 pub(crate) fn line<H: Hw>() -> bool {
-    let mut el1 = El1Context::default();
-    H::save_el1(&mut el1);
-    H::load_el1(&el1);
-    is_due(&el1, H::now())
+    H::timer_control() & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
 }
 
 /// The physical interrupt of the virtual timer has come in. It stays active until the guest ends it.
@@ -61,10 +56,10 @@ pub struct PhysicalTimer {
 }
 
 impl PhysicalTimer {
-    /// When it will interrupt; `None` if it is off, or has interrupted: the guest writes a register then.
-    pub fn deadline(&self) -> Option<Ticks> {
-        let control = self.control.load(Ordering::Relaxed);
-        (control & (ENABLE | IMASK | ISTATUS) == ENABLE).then(|| self.compare.load(Ordering::Relaxed))
+    /// When it will interrupt; [`NEVER`] if it is off, or has interrupted: the guest writes a register then.
+    pub fn deadline(&self) -> Ticks {
+        let armed = self.control.load(Ordering::Relaxed) & (ENABLE | IMASK | ISTATUS) == ENABLE;
+        if armed { self.compare.load(Ordering::Relaxed) } else { NEVER }
     }
 
     /// `CNTP_CTL_EL0` at `now`.

@@ -5,9 +5,7 @@
 use core::sync::atomic::Ordering;
 
 use kernel_core::addr::{PAGE_SIZE, Pa};
-use kernel_core::context::TrapFrame;
 use kernel_core::domain::MAX_DOMAINS;
-use kernel_core::exit;
 use kernel_core::frame::{FrameEntry, FrameTable};
 use kernel_core::hw::{Hw, MAX_PCPUS, Registers};
 use kernel_core::machine::{Machine, Range};
@@ -63,13 +61,12 @@ pub unsafe extern "C" fn early(fdt: u64) {
     }
 }
 
-/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine. Returns where the registers of the
-/// first guest are; that there is one may take a while.
+/// A pCPU's first code with the MMU on. The one that comes with the FDT boots the machine.
 ///
 /// # Safety
 ///
-/// Called by the entry code alone, with the frame on top of the stack that belongs to the block in `TPIDR_EL2`.
-pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) -> *const TrapFrame {
+/// Called by the entry code alone, on the stack that belongs to the block in `TPIDR_EL2`.
+pub unsafe extern "C" fn enter(fdt: u64) {
     percpu::this().mpidr.store(mrs!("mpidr_el1") & percpu::AFFINITY, Ordering::Relaxed);
     cpu::init();
     Arm::trace_exits(false);
@@ -77,10 +74,6 @@ pub unsafe extern "C" fn enter(frame: &mut TrapFrame, fdt: u64) -> *const TrapFr
         Some(blob) => xenolith_main(blob),
         None => init_interrupts(),
     }
-    // SAFETY: no guest has run here, so no entry of the vectors is active.
-    let cpu = unsafe { percpu::this().local() };
-    exit::first(&percpu::KERNEL, cpu, frame);
-    cpu.registers()
 }
 
 /// Maps what the first steps need: instructions, constants, variables, stacks, and the FDT.

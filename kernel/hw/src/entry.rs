@@ -7,7 +7,7 @@
 use core::arch::global_asm;
 
 use crate::stage1::STAGE1;
-use crate::{boot, cpu, percpu};
+use crate::{boot, cpu, percpu, vectors};
 
 global_asm!(
     r#"
@@ -121,12 +121,12 @@ mmu_on:
     ldr     x1, ={sctlr}
     msr     sctlr_el2, x1
     isb
-    // The first return to a guest; as in the vectors, SP is at its frame.
+    // Then the first return to a guest; as in the vectors, SP is at its frame.
     mov     x29, xzr
-    mov     x0, sp
-    mov     x1, x20
+    mov     x0, x20
     bl      {enter}
-    b       return_to_other
+    mov     x0, sp
+    bl      {choose}
 "#,
     blocks = sym percpu::BLOCKS,
     frame = const percpu::FRAME_OFFSET,
@@ -136,4 +136,5 @@ mmu_on:
     tables = sym STAGE1,
     early = sym boot::early,
     enter = sym boot::enter,
+    choose = sym vectors::choose,
 );

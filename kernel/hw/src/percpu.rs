@@ -114,7 +114,7 @@ impl Percpu {
     ///
     /// # Safety
     ///
-    /// Of [`this`], and only from the entries of `vectors.rs` and `boot::enter`, none of which can run inside another on
+    /// Of [`this`], and only from the entries of `vectors.rs`, none of which can run inside another on
     /// one pCPU: interrupts are masked at EL2, and an exception from EL2 itself never returns.
     #[expect(clippy::mut_from_ref, reason = "the caller promises that there is no other")]
     pub unsafe fn local(&self) -> &mut LocalCpu<Arm> {
@@ -147,5 +147,6 @@ pub fn stacks() -> impl Iterator<Item = Range> {
 pub fn domain() -> Option<DomId> {
     // SAFETY: a copy of a plain value of this pCPU's own block; this pCPU never leaves the report, so whatever
     // change it interrupted does not go on.
-    unsafe { (&raw const (*this().local.get()).domain).read() }
+    let last = unsafe { (&raw const (*this().local.get()).domain).read() };
+    (last != DomId::INVALID).then_some(last)
 }

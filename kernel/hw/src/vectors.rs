@@ -92,10 +92,9 @@ global_asm!(
     mov     x29, xzr
     mov     x0, sp
     mrs     x1, esr_el2
-    mov     w2, #({esr} & 0xffff)
-    movk    w2, #({esr} >> 16), lsl #16
+    ldr     w2, ={esr}
     cmp     x1, x2
-    b.ne    sync_from_guest
+    b.ne    sync_from_guest     // with both
     bl      {hypercall}
     cbz     w0, return_from_call
     save_rest
@@ -196,25 +195,25 @@ unsafe extern "C" fn hypercall(x: &mut CallRegisters) -> Left {
     exit::hypercall(&percpu::KERNEL, unsafe { percpu::this().local() }, x)
 }
 
-/// Another exception while the guest ran. It ends in the return to the guest, for whom nothing that is on the stack below
-/// the frame has to be taken from there.
+/// Another exception while the guest ran, if it is synchronous with its syndrome (`ESR_EL2`). It ends in the return to the
+/// guest, for whom nothing that is on the stack below the frame has to be taken from there.
 ///
 /// # Safety
 ///
 /// As for [`hypercall`].
 #[inline(never)]
-unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
+unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame, syndrome: u64) -> ! {
     // SAFETY: this is one of the entries that `local` names.
     let cpu = unsafe { percpu::this().local() };
-    if exit::handle::<_, KIND>(&percpu::KERNEL, cpu, frame, || mrs!("esr_el2")) {
+    let esr = || if KIND == SYNC { syndrome } else { mrs!("esr_el2") };
+    if exit::handle::<_, KIND>(&percpu::KERNEL, cpu, frame, esr) {
         // SAFETY: the caller's condition.
-        unsafe { finish(frame, Left::Choose) }
+        unsafe { choose(frame) }
     }
     go_on(frame)
 }
 
-/// What is left to do before the guest goes on, with the whole frame. It ends as [`guest_exit`]. A vCPU that has just been
-/// put on has its registers loaded from where it keeps them, so that they need not be copied.
+/// What is left to do behind a hypercall before the guest goes on, with the whole frame. It ends as [`guest_exit`].
 ///
 /// # Safety
 ///
@@ -223,10 +222,31 @@ unsafe extern "C" fn guest_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
 unsafe extern "C" fn finish(frame: &mut TrapFrame, left: Left) -> ! {
     // SAFETY: as above; what called this does not go on.
     let cpu = unsafe { percpu::this().local() };
-    if exit::finish(&percpu::KERNEL, cpu, frame, left) == Source::Frame {
-        go_on(frame)
+    if exit::finish(&percpu::KERNEL, cpu, frame, left) {
+        // SAFETY: the caller's condition.
+        unsafe { choose(frame) }
     }
-    trace::end(cpu);
+    go_on(frame)
+}
+
+/// Chooses who goes on. Another vCPU may do so, which then has its registers loaded from where it keeps them, so that they need
+/// not be copied.
+///
+/// # Safety
+///
+/// As for [`hypercall`].
+#[inline(never)]
+pub unsafe extern "C" fn choose(frame: &mut TrapFrame) -> ! {
+    // SAFETY: as above; what called this does not go on.
+    let cpu = unsafe { percpu::this().local() };
+    match exit::choose(&percpu::KERNEL, cpu, frame) {
+        Source::Frame => go_on(frame),
+        Source::Context => trace::end(cpu),
+        // SAFETY: as above, on a stack as it was; in place of a loop, whose constants would take registers from the usual case.
+        Source::Nobody => unsafe {
+            asm!("mov sp, x0", "b {choose}", choose = sym choose, in("x0") frame, options(noreturn))
+        },
+    }
     // SAFETY: the frame is where the vectors had SP, and all that has been put below it is gone by now. The vCPU that runs
     // here stays as long as it does, and nobody writes its registers meanwhile.
     unsafe {
@@ -258,7 +278,7 @@ unsafe extern "C" fn traced_exit<const KIND: u8>(frame: &mut TrapFrame) -> ! {
                 let left = hypercall(x);
                 finish(frame, left)
             }
-            _ => guest_exit::<KIND>(frame),
+            _ => guest_exit::<KIND>(frame, esr),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::context::TrapFrame;
 use crate::domain::Domain;
 use crate::evtchn::Binding;
-use crate::exit::{self, Left};
+use crate::exit::{self, Source};
 use crate::hw::{Hw, Memory, PcpuId, Translation};
 use crate::hypercall::dispatch;
 use crate::kernel::Kernel;
@@ -102,7 +102,7 @@ impl World {
 /// Makes the scheduler believe that nothing holds the vCPU and that it runs on this pCPU, or that it sleeps.
 pub fn pretend(vcpu: &Vcpu<Fake>, on: Option<PcpuId>) {
     let mut run = vcpu.run.lock();
-    run.held = 0;
+    vcpu.take_back(u32::MAX);
     run.pcpu = on.unwrap_or_default();
     run.enter(if on.is_some() { Runstate::Running } else { Runstate::Blocked }, Fake::now());
 }
@@ -110,8 +110,13 @@ pub fn pretend(vcpu: &Vcpu<Fake>, on: Option<PcpuId>) {
 /// An exit that is no hypercall, to its end.
 pub fn exit<const KIND: u8>(kernel: &'static Kernel<Fake>, cpu: &mut LocalCpu<Fake>, frame: &mut TrapFrame, esr: u64) {
     if exit::handle::<_, KIND>(kernel, cpu, frame, || esr) {
-        exit::finish(kernel, cpu, frame, Left::Choose);
+        choose(kernel, cpu, frame);
     }
+}
+
+/// Chooses until somebody runs, as the vectors do.
+pub fn choose(kernel: &'static Kernel<Fake>, cpu: &mut LocalCpu<Fake>, frame: &mut TrapFrame) {
+    while exit::choose(kernel, cpu, frame) == Source::Nobody {}
 }
 
 /// The plan of a plain domain with one vCPU, which may own twice as many pages as it starts with.

@@ -26,7 +26,7 @@ fn vcpus_left(kernel: &Kernel<Fake>) -> usize {
 /// What going to sleep does for a vCPU with a timer.
 fn set_alarm(kernel: &Kernel<Fake>, domain: &Shared<Domain<Fake>>, n: usize, at: u64) {
     let vcpu = &domain.vcpus()[n];
-    vcpu.run.lock().alarm = Some(at);
+    vcpu.run.lock().alarm = at;
     kernel.sched.queues(PcpuId(0)).alarms.set(at, Alarm::Vcpu(vcpu.clone()));
 }
 

@@ -4,7 +4,7 @@
 //! finds nothing left is held until the next period, where what turns have taken too much is missing.
 
 use super::fair::period;
-use crate::hw::{Hw, Ticks};
+use crate::hw::{Hw, NEVER, Ticks};
 use crate::sync::{AtomicU32, Ordering, SpinMutex};
 
 /// What a domain may run.
@@ -39,7 +39,7 @@ impl Budget {
     /// Until when a turn may last that begins at `now`, or when to try again.
     #[inline]
     pub(super) fn lend<H: Hw>(&self, now: Ticks) -> Result<Ticks, Ticks> {
-        if self.cap() == 0 { Ok(Ticks::MAX) } else { self.lend_part::<H>(now) }
+        if self.cap() == 0 { Ok(NEVER) } else { self.lend_part::<H>(now) }
     }
 
     #[inline(never)]
@@ -65,7 +65,7 @@ impl Budget {
     /// A turn that might have lasted until `limit` has ended at `now`.
     #[inline]
     pub(super) fn settle(&self, limit: Ticks, now: Ticks) {
-        if limit != Ticks::MAX {
+        if limit != NEVER {
             self.pool.lock().left += limit.cast_signed() - now.cast_signed();
         }
     }

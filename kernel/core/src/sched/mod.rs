@@ -13,9 +13,9 @@ mod tests;
 use hypercall_abi::vcpu::Runstate;
 
 use crate::domain::Domain;
-use crate::hw::{Hw, MAX_PCPUS, PcpuId, Ticks};
+use crate::hw::{Hw, MAX_PCPUS, NEVER, PcpuId, Ticks};
 use crate::kernel::Kernel;
-use crate::runstate::{BLOCKED, Run, earliest};
+use crate::runstate::{BLOCKED, Run};
 use crate::sync::{AtomicBool, AtomicU32, Ordering, SpinMutex, SpinMutexGuard};
 use crate::trace;
 use crate::vcpu::Vcpu;
@@ -33,8 +33,8 @@ pub trait Policy<H: Hw> {
     fn pop(&mut self) -> Option<H::Shared<Vcpu<H>>>;
     /// Takes a vCPU that may run on `thief`.
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>>;
-    /// `vcpu` runs from now on; until when, if others wait.
-    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) -> Option<Ticks>;
+    /// `vcpu` runs from now on; until when, if others wait, or [`NEVER`].
+    fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) -> Ticks;
     /// `vcpu`, which has run, does so no more: it is charged for its turn.
     fn stop(&mut self, vcpu: &Vcpu<H>, now: Ticks);
     /// Who runs wants its turn to end; false if nobody waits for that.
@@ -57,10 +57,11 @@ pub struct Queues<H: Hw> {
 
 impl<H: Hw> Queues<H> {
     /// Takes the vCPU that should run next; its turn begins.
+    #[inline(always)]
     fn begin(&mut self, now: Ticks) -> Option<Next<H>> {
         let vcpu = self.ready.pop()?;
         let end = self.ready.start(&vcpu, now);
-        Some((vcpu, earliest([end, self.alarms.earliest()]).unwrap_or(Ticks::MAX)))
+        Some((vcpu, end.min(self.alarms.earliest().unwrap_or(NEVER))))
     }
 }
 
@@ -102,9 +103,10 @@ impl<H: Hw> Scheduler<H> {
         self.again(id).load(Ordering::Acquire)
     }
 
-    /// Makes a pCPU choose again, and set its timer anew, soon.
+    /// Makes a pCPU choose again, and set its timer anew, soon. Sequential behind the change that it is about, which that pCPU
+    /// sees in part without a lock (`Vcpu::held`).
     pub fn poke(&self, id: PcpuId) {
-        self.again(id).store(true, Ordering::Release);
+        self.again(id).store(true, Ordering::SeqCst);
         if id != H::pcpu() {
             H::kick(id);
         }
@@ -118,7 +120,7 @@ impl<H: Hw> Scheduler<H> {
     }
 
     /// Queues a vCPU that nothing holds and that stands in no run queue.
-    pub fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, now: Ticks) {
+    pub fn enqueue(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run<H>, now: Ticks) {
         self.cancel_alarm(vcpu, run);
         let id = self.choose(vcpu, run.pcpu);
         self.place(vcpu, run, id, now);
@@ -126,7 +128,7 @@ impl<H: Hw> Scheduler<H> {
 
     /// From `now` on a vCPU is in `state`.
     #[inline(always)]
-    fn enter(&self, vcpu: &Vcpu<H>, run: &mut Run, state: Runstate, now: Ticks) {
+    fn enter(&self, vcpu: &Vcpu<H>, run: &mut Run<H>, state: Runstate, now: Ticks) {
         if self.is_traced() {
             trace::state(vcpu, run, state, now);
         }
@@ -140,7 +142,7 @@ impl<H: Hw> Scheduler<H> {
     }
 
     /// Queues a vCPU on this pCPU, which looks if that is urgent.
-    fn place(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run, id: PcpuId, now: Ticks) {
+    fn place(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run<H>, id: PcpuId, now: Ticks) {
         vcpu.moves(run, id);
         self.enter(vcpu, run, Runstate::Runnable, now);
         let urgent = {
@@ -155,8 +157,9 @@ impl<H: Hw> Scheduler<H> {
     }
 
     /// Takes back the alarm that a vCPU has set as it went to sleep.
-    pub fn cancel_alarm(&self, vcpu: &Vcpu<H>, run: &mut Run) {
-        if let Some(at) = run.alarm.take() {
+    pub fn cancel_alarm(&self, vcpu: &Vcpu<H>, run: &mut Run<H>) {
+        let at = core::mem::replace(&mut run.alarm, NEVER);
+        if at != NEVER {
             let is_it = |alarm: &Alarm<H>| matches!(alarm, Alarm::Vcpu(other) if core::ptr::eq(&**other, vcpu));
             self.queues(run.pcpu).alarms.cancel(at, is_it);
         }
@@ -188,10 +191,10 @@ impl<H: Hw> Kernel<H> {
     #[inline(never)]
     pub fn release(&self, vcpu: &H::Shared<Vcpu<H>>, reasons: u32) {
         let mut run = vcpu.run.lock();
-        run.held &= !reasons;
+        let held = vcpu.take_back(reasons);
         match run.state {
             Runstate::Running if run.pcpu != H::pcpu() => H::kick(run.pcpu),
-            Runstate::Blocked | Runstate::Offline if run.held == 0 => self.sched.enqueue(vcpu, &mut run, H::now()),
+            Runstate::Blocked | Runstate::Offline if held == 0 => self.sched.enqueue(vcpu, &mut run, H::now()),
             Runstate::Running | Runstate::Runnable | Runstate::Blocked | Runstate::Offline => {}
         }
     }
@@ -199,18 +202,26 @@ impl<H: Hw> Kernel<H> {
     /// Holds a vCPU for `reasons`; true if it runs now: its pCPU takes it off before the guest's next instruction but
     /// for the way an interrupt takes.
     pub fn hold(&self, vcpu: &Vcpu<H>, reasons: u32) -> bool {
-        let mut run = vcpu.run.lock();
-        run.held |= reasons;
+        let run = vcpu.run.lock();
+        vcpu.add_reasons(reasons);
         run.running_on().inspect(|pcpu| self.sched.poke(*pcpu)).is_some()
     }
 
     /// Blocks the vCPU that runs here until something is pending for it; false if something is already.
-    ///
-    /// It is held first and then looks, while a sender makes an interrupt pending first and then takes the hold back:
-    /// so one of the two sees the other.
+    #[inline(never)]
     pub fn block(&self, vcpu: &H::Shared<Vcpu<H>>) -> bool {
-        vcpu.run.lock().held |= BLOCKED;
         self.sched.again(H::pcpu()).store(true, Ordering::Release);
+        self.fall_asleep(vcpu)
+    }
+
+    /// The same, for a caller after whom the pCPU chooses anew in any case if it is true.
+    ///
+    /// The vCPU is held first and then looks, while a sender makes an interrupt pending first and then takes the hold back:
+    /// so one of the two sees the other.
+    #[inline(always)]
+    pub fn fall_asleep(&self, vcpu: &H::Shared<Vcpu<H>>) -> bool {
+        // Without the lock of `run`: as long as it runs here, nobody else decides by this.
+        vcpu.add_reasons(BLOCKED);
         let blocked = !vcpu.gic.deliverable::<H>();
         if !blocked {
             self.release(vcpu, BLOCKED);

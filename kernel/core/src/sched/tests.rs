@@ -50,7 +50,7 @@ impl Rig {
             rig.start(&rig.busy.clone(), usize::from(n));
             with(|s| s.pcpu = PcpuId(n));
             let (mut cpu, mut frame) = (LocalCpu::new(PcpuId(n)), TrapFrame::default());
-            exit::first(kernel, &mut cpu, &mut frame);
+            crate::fake::choose(kernel, &mut cpu, &mut frame);
             rig.cpus.push((cpu, frame));
         }
         rig.on(0);
@@ -295,9 +295,9 @@ fn the_run_state_says_what_the_vcpu_does() {
     with(|s| s.now += ticks::<Fake>(SLICE));
     let guest = domain(rig.kernel, 1);
     let vcpu = guest.vcpus()[0].clone();
-    let state = || vcpu.run.lock().info::<Fake>(Fake::now()).state;
+    let state = || vcpu.run.lock().info(Fake::now()).state;
     assert_eq!(state(), Runstate::Offline as u32);
-    let spent: u64 = vcpu.run.lock().info::<Fake>(Fake::now()).time.iter().sum();
+    let spent: u64 = vcpu.run.lock().info(Fake::now()).time.iter().sum();
     assert_eq!(spent, 0, "its time begins when it is made");
     rig.start(&guest, 0);
     assert_eq!(state(), Runstate::Runnable as u32);

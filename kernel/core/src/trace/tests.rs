@@ -30,7 +30,7 @@ impl Rig {
         world.kernel.unpause(&guest).unwrap();
         world.kernel.start_vcpu(&guest, &guest.vcpus()[0], GUEST_RAM, 0).unwrap();
         let (mut cpu, mut frame) = (LocalCpu::new(PcpuId(0)), TrapFrame::default());
-        exit::first(world.kernel, &mut cpu, &mut frame);
+        crate::fake::choose(world.kernel, &mut cpu, &mut frame);
         Rig { world, dom0, guest, cpu, frame }
     }
 
@@ -44,7 +44,9 @@ impl Rig {
         with(|s| s.now += 7);
         if KIND == HYPERCALL {
             let left = exit::hypercall(self.world.kernel, &self.cpu, self.frame.x.first_chunk_mut().unwrap());
-            exit::finish(self.world.kernel, &mut self.cpu, &mut self.frame, left);
+            if exit::finish(self.world.kernel, &self.cpu, &mut self.frame, left) {
+                crate::fake::choose(self.world.kernel, &mut self.cpu, &mut self.frame);
+            }
         } else {
             crate::fake::exit::<KIND>(self.world.kernel, &mut self.cpu, &mut self.frame, 0x5A);
         }

@@ -9,7 +9,7 @@ use super::bank::Bank;
 use super::private::{Lr, MAX_LRS};
 use super::registers::TYPER_FIXED;
 use super::spis::{LIMIT, Spis};
-use super::vcpu::ALL;
+use super::vcpu::{ALL, OWN};
 use super::{GicLayout, bits, v2};
 use crate::domain::Domain;
 use crate::hw::Hw;
@@ -157,8 +157,7 @@ impl Choice {
 #[inline(never)]
 pub fn flush<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
     let gic = &current.vcpu.gic;
-    if !gic.flush_alone::<H>(&mut gic.lock()) {
-        gic.marks.store(0, Ordering::SeqCst);
+    if gic.marks.swap(0, Ordering::SeqCst) != OWN || !gic.lock().place_alone::<H>() {
         refill(kernel, current, H::list_registers().min(MAX_LRS));
     }
 }

@@ -99,10 +99,11 @@ impl Private {
         held.fold(0, |mask, lr| mask | 1u32.checked_shl(lr.irq().wrapping_sub(base)).unwrap_or(0))
     }
 
-    /// Whether the guest, which runs here, could take an interrupt, now or when what has just ended is looked at.
+    /// Whether the guest, which runs here, could take one of its list registers' interrupts, now or when what has just ended is
+    /// looked at.
+    #[inline(never)]
     pub(super) fn is_deliverable<H: Hw>(&self) -> bool {
-        !self.is_idle::<H>()
-            && self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.tells_end() && !lr.is(Lr::ACTIVE))
+        self.contents::<H>().any(|lr| lr.is(Lr::PENDING) || lr.tells_end() && !lr.is(Lr::ACTIVE))
     }
 
     /// Puts an interrupt into list register `n` of this pCPU, as the last one for now.
@@ -115,10 +116,17 @@ impl Private {
         self.used = (2 << n) - 1;
     }
 
-    /// Puts private interrupt `i` into the first list register, if nothing else is ready and nothing is there.
+    /// Puts the one private interrupt that is ready into the first list register, if there is no more than that, and nothing
+    /// in them: the usual case, and the short one.
     #[inline(always)]
-    pub(super) fn place_alone<H: Hw>(&mut self, i: u32) -> bool {
-        let alone = self.bank.ready() == 1 << (i & 31) && self.bank.active == 0 && self.is_idle::<H>();
+    pub(super) fn place_alone<H: Hw>(&mut self) -> bool {
+        self.is_idle::<H>() && self.put_alone::<H>(self.bank.ready().trailing_zeros())
+    }
+
+    /// Puts private interrupt `i` into the first list register, all of which are empty, if nothing else is ready.
+    #[inline(always)]
+    pub(super) fn put_alone<H: Hw>(&mut self, i: u32) -> bool {
+        let alone = self.bank.ready() == 1 << (i & 31) && self.bank.active == 0;
         if alone {
             let lr = self.bank.take_alone(i);
             self.put::<H>(0, lr);

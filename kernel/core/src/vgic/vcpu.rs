@@ -45,8 +45,13 @@ impl VcpuGic {
 
     /// Whether an interrupt is pending that the guest here could take, or may be after a look. A vCPU that goes to sleep
     /// says so before it asks, and whoever makes an interrupt pending marks it before waking it: one sees the other.
+    #[inline(always)]
     pub fn deliverable<H: Hw>(&self) -> bool {
-        self.marks.load(Ordering::SeqCst) != 0 || self.lock().is_deliverable::<H>()
+        if self.marks.load(Ordering::SeqCst) != 0 {
+            return true;
+        }
+        let state = self.lock();
+        !state.is_idle::<H>() && state.is_deliverable::<H>()
     }
 
     /// Changes private interrupts; true if the vCPU must look, so that the caller must notify it.
@@ -78,7 +83,7 @@ impl VcpuGic {
             return false;
         }
         state.bank.raise(irq);
-        if (here || state.is_here::<H>()) && state.place_alone::<H>(irq) {
+        if (here || state.is_here::<H>()) && state.is_idle::<H>() && state.put_alone::<H>(irq) {
             return false;
         }
         let look = state.bank.ready() >> (irq & 31) & 1 != 0;
@@ -92,19 +97,6 @@ impl VcpuGic {
     /// vCPU.
     pub fn set_level<H: Hw>(&self, irq: u32, high: impl FnOnce() -> bool) -> bool {
         self.change::<H>(|state| state.bank.set_level(irq, high()))
-    }
-
-    /// Brings the list registers of this pCPU, where the vCPU runs, up to date, if no more than one private interrupt is to
-    /// be put into an idle one: the usual case, and the short one.
-    #[inline(always)]
-    pub(super) fn flush_alone<H: Hw>(&self, state: &mut Private) -> bool {
-        let own = self.marks.load(Ordering::SeqCst) == OWN;
-        let alone = own && state.place_alone::<H>(state.bank.ready().trailing_zeros());
-        if alone {
-            // This mark is set under the lock, so that what it is about has been looked at.
-            self.marks.fetch_and(!OWN, Ordering::SeqCst);
-        }
-        alone
     }
 
     /// A timer interrupt that came while it was disabled is delivered only if the timer still wants it.
@@ -133,7 +125,13 @@ impl VcpuGic {
             // The guest's deactivation ends the physical interrupt of the pCPU that it runs on by then.
             H::set_active(VTIMER_PPI, true);
         }
-        self.flush_alone::<H>(&mut state);
+        // Its list registers are empty. What is not so simple is left to `flush`.
+        if self.marks.compare_exchange(OWN, 0, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+            let first = state.bank.ready().trailing_zeros();
+            if !state.put_alone::<H>(first) {
+                self.mark(OWN);
+            }
+        }
     }
 
     /// Takes the vCPU off this pCPU. What its list registers hold waits until it is on one again; a shared interrupt that

@@ -86,7 +86,7 @@ fn a_hundred_alarms_at_once_are_handled_a_few_at_a_time_and_the_timer_stays_due(
     for vcpu in &vcpus {
         pretend(vcpu, None);
         kernel.hold(vcpu, BLOCKED);
-        vcpu.run.lock().alarm = Some(due);
+        vcpu.run.lock().alarm = due;
         kernel.sched.queues(PcpuId(0)).alarms.set(due, Alarm::Vcpu(vcpu.clone()));
     }
     let deadline = || {

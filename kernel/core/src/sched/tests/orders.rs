@@ -175,7 +175,7 @@ fn whoever_reads_run_times_while_they_change_has_a_whole_record_or_knows_that_it
             .map(|n| if n < 4 { first.pa().add(offset + 8 * n) } else { second.pa().add(8 * n - 32) });
         vcpu.run.lock().area = Some(RunstateArea { first, offset, second: Some(second) });
         guest.runstate_flag.store(true, core::sync::atomic::Ordering::Relaxed);
-        vcpu.run.lock().publish::<Fake>(&guest.runstate_flag);
+        vcpu.run.lock().publish(&guest.runstate_flag);
         let read = move || at.map(Fake::load64);
         // Times add up to what has passed since the vCPU was made, to the nanosecond: a tick is 16 of them.
         let made = |[_, changed, times @ ..]: [u64; 6]| changed - times.iter().sum::<u64>();
@@ -188,7 +188,7 @@ fn whoever_reads_run_times_while_they_change_has_a_whole_record_or_knows_that_it
                 });
                 let mut run = vcpu.run.lock();
                 run.enter(state, now);
-                run.publish::<Fake>(&guest.runstate_flag);
+                run.publish(&guest.runstate_flag);
             }
         });
         let reads: Task = Box::new(move || {

@@ -39,7 +39,7 @@ impl Guest {
         kernel.unpause(&domain).unwrap();
         kernel.start_vcpu(&domain, &domain.vcpus()[0], RAM, 0).unwrap();
         let mut guest = Guest { kernel, cpu: LocalCpu::new(PcpuId(0)), frame: TrapFrame::default(), domain };
-        exit::first(kernel, &mut guest.cpu, &mut guest.frame);
+        crate::fake::choose(kernel, &mut guest.cpu, &mut guest.frame);
         with(|s| s.el1.vbar_el1 = VECTORS);
         guest
     }
