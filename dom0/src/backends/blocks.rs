@@ -1,6 +1,5 @@
 //! Block devices (Xen public/io/blkif.h): a guest's ring, and what it may use of Dom0's disks.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -45,19 +44,19 @@ impl Kind for Blocks {
         (domid, _): DeviceId,
         disk: &VirtualDisk,
         lookup: impl FnMut(&str) -> Option<String>,
-    ) -> Result<Connected<Control>, String> {
+    ) -> Result<Connected<Control, impl Future<Output = Ended> + 'static>, String> {
         let params = Params::parse(lookup).map_err(|error| format!("{error}"))?;
         let ports = params.queues.iter().map(|queue| GuestPort::bind(domid, queue.port));
         let ports = ports.collect::<Result<_, _>>().map_err(|error| format!("event channel: {error}"))?;
         let back_end = BackEnd::connect(GrantsOf(domid), ports, disk.clone(), &params, limits(disk))
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
-        let task = Box::pin(async move {
+        let task = async move {
             match back_end.run().await {
                 End::Stopped => Ended::Stopped,
                 End::Broken => Ended::Broken(format!("{}", End::Broken)),
             }
-        });
+        };
         Ok(Connected { control, task })
     }
 

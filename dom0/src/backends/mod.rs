@@ -7,7 +7,6 @@
 mod blocks;
 mod nets;
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::rc::Rc;
@@ -15,7 +14,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Display;
-use core::pin::Pin;
 
 use dom0_core::devices::paths;
 use driver_api::{Action, Handshake};
@@ -42,18 +40,15 @@ pub enum Ended {
     Broken(String),
 }
 
-/// A back end that runs, as a future.
-type Running = Pin<Box<dyn Future<Output = Ended>>>;
-
 /// Says how a back end ended.
 type End = Rc<Signal<NoopRawMutex, Ended>>;
 
 /// A back end that was connected.
-pub struct Connected<C> {
+pub struct Connected<C, L> {
     /// The hold on it.
     pub control: Rc<C>,
     /// Its life.
-    pub task: Running,
+    pub task: L,
 }
 
 /// What a kind of devices does where kinds differ.
@@ -82,7 +77,7 @@ pub trait Kind: Sized + 'static {
         id: DeviceId,
         device: &Self::Device,
         lookup: impl FnMut(&str) -> Option<String>,
-    ) -> Result<Connected<Self::Control>, String>;
+    ) -> Result<Connected<Self::Control, impl Future<Output = Ended> + 'static>, String>;
 
     /// Asks a back end to end.
     fn stop(control: &Self::Control);

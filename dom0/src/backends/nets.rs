@@ -1,6 +1,5 @@
 //! Network interfaces (Xen public/io/netif.h): guests' rings, and the bridges that they are connected to.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -65,7 +64,7 @@ impl Kind for Nets {
         (domid, _): DeviceId,
         interface: &Interface,
         lookup: impl FnMut(&str) -> Option<String>,
-    ) -> Result<Connected<Control>, String> {
+    ) -> Result<Connected<Control, impl Future<Output = Ended> + 'static>, String> {
         let params = Params::parse(lookup).map_err(|error| format!("{error}"))?;
         let bind = |port| {
             let bound = GuestPort::bind(domid, port).map_err(|error| format!("event channel: {error}"));
@@ -93,7 +92,7 @@ impl Kind for Nets {
             let interval = Duration::from_micros(rate.interval_us.into());
             Limit { bytes: rate.bytes, interval }
         });
-        let task = Box::pin(async move {
+        let task = async move {
             let number = plug.number();
             let (end, _) = back_end.run(Limited::new(plug, limit)).await;
             network.forget(number);
@@ -101,7 +100,7 @@ impl Kind for Nets {
                 End::Stopped => Ended::Stopped,
                 End::Broken => Ended::Broken(format!("{}", End::Broken)),
             }
-        });
+        };
         Ok(Connected { control, task })
     }
 

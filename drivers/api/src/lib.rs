@@ -16,7 +16,7 @@
 //! | [`HostMemory`] | the host domain, over such memory that no device reaches | `netport` |
 //!
 //! [`BackRing`], [`Control`] and [`Handshake`] are the parts of a back end that are the same for every kind of device, and
-//! [`gather::Gather`] the part of a port that fetches frames into buffers.
+//! [`gather::Gather`] the part of a port that fetches frames into buffers; [`checksum`] is what whoever completes or checks them needs.
 //!
 //! Everything here is for one thread (one vCPU, one executor): futures are not `Send`, and interior
 //! state sits in `Cell`s. What an interrupt handler may call says so.
@@ -27,6 +27,7 @@
 
 extern crate alloc;
 
+pub mod checksum;
 mod control;
 mod disk;
 mod dma;

@@ -87,15 +87,10 @@ pub struct Offload {
 /// extension headers, TCP with options.
 pub const HEAD: usize = 192;
 
-/// A private head, where words can be read at once.
-#[repr(align(8))]
-#[derive(Clone, Copy, Debug)]
-pub struct Head(pub [u8; HEAD]);
-
 /// A frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// The first bytes, privately: all of them, or [`HEAD`], or four less where a switch has taken a VLAN tag off.
+    /// The first bytes, privately, and at best where words can be read at once: all of them, or [`HEAD`], or four less where a switch has taken a VLAN tag off.
     pub head: &'a [u8],
     /// All bytes in order; the first pieces are the head's, in memory of the host.
     pub pieces: &'a [Piece],

@@ -71,6 +71,12 @@ where
     /// Takes the next request; the caller knows from [`Self::pending`] that there is one.
     pub fn take(&mut self) -> Request {
         let mut request = Request::new_zeroed();
+        self.take_into(&mut request);
+        request
+    }
+
+    /// The same, to where the private copy of another one was.
+    pub fn take_into(&mut self, request: &mut Request) {
         let bytes = request.as_mut_bytes();
         let start = ring::slot_offset(self.req_cons, self.slots, Self::SLOT);
         let (first, second) = bytes.split_at_mut(split(start, bytes.len()));
@@ -79,7 +85,6 @@ where
             self.page(start + first.len(), |page, offset| page.copy_out(offset, second));
         }
         self.req_cons = self.req_cons.wrapping_add(1);
-        request
     }
 
     /// Asks to be notified of the next request and looks once more, so that none slips in between.

@@ -85,8 +85,28 @@ impl Window {
         }
     }
 
+    /// The bytes as words of four, if they are few and lie so: the slots of rings are, and most of a short copy by the rules of
+    /// [`Self::fields`] would be its parts.
+    fn few_fields(&self, offset: usize, len: usize) -> Option<&[AtomicU32]> {
+        let whole = (offset | len).is_multiple_of(4) && len <= FEW;
+        if !whole || offset.checked_add(len)? > self.len {
+            return None;
+        }
+        // SAFETY: as in `fields`; the memory is aligned to 8 bytes and `offset` to 4.
+        Some(unsafe { slice::from_raw_parts(self.base.add(offset).cast().as_ptr(), len / 4) })
+    }
+
     /// Reads `into.len()` bytes, eight at a time where alignment allows; bytes past the end read as 0.
     fn read(&self, offset: usize, into: &mut [u8]) {
+        if let Some(fields) = self.few_fields(offset, into.len())
+            // SAFETY: every four bytes are a `u32`, and a `u32` is four bytes.
+            && let ([], words, []) = unsafe { into.align_to_mut::<u32>() }
+        {
+            for (field, word) in fields.iter().zip(words) {
+                *word = field.load(Ordering::Relaxed).to_le();
+            }
+            return;
+        }
         let Some((head, words, tail)) = self.fields(offset, into.len()) else {
             let (inside, past) = into.split_at_mut(into.len().min(self.len.saturating_sub(offset)));
             past.fill(0);
@@ -104,6 +124,15 @@ impl Window {
 
     /// Writes `from`, eight bytes at a time where alignment allows; what lies past the end is dropped.
     fn write(&self, offset: usize, from: &[u8]) {
+        if let Some(fields) = self.few_fields(offset, from.len())
+            // SAFETY: every four bytes are a `u32`.
+            && let ([], words, []) = unsafe { from.align_to::<u32>() }
+        {
+            for (field, word) in fields.iter().zip(words) {
+                field.store(u32::from_le(*word), Ordering::Relaxed);
+            }
+            return;
+        }
         let Some((head, words, tail)) = self.fields(offset, from.len()) else {
             let (inside, _past) = from.split_at(from.len().min(self.len.saturating_sub(offset)));
             if !inside.is_empty() {
@@ -118,6 +147,9 @@ impl Window {
         store_bytes(tail, from_tail);
     }
 }
+
+/// Bytes that are moved as words of four at most: a slot of a network ring has 4 to 12.
+const FEW: usize = 16;
 
 fn load_bytes(fields: &[AtomicU8], into: &mut [u8]) {
     for (field, byte) in fields.iter().zip(into) {

@@ -8,11 +8,11 @@ use driver_api::{BackRing, Disk, End, EventPort, Grants, SharedPage};
 use embassy_futures::yield_now;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use hypercall_abi::blkif::{BlkStatus, Request, Response};
+use hypercall_abi::blkif::{Request, Response};
 use hypercall_abi::ring::RingOverflow;
 
 use crate::back_end::{Control, Limits};
-use crate::request::{Command, Parsed, parse};
+use crate::request::{Parsed, parse};
 use crate::serve::{Done, Server};
 
 /// Requests and events handled before the executor gets a turn.
@@ -58,12 +58,13 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
                 intake.end(End::Stopped);
             }
             while spent < BUDGET && intake.take(load) {
-                let weight = intake.at_hand.weight();
-                match server.execute_at_once(&intake.at_hand) {
+                let request = intake.at_hand();
+                let weight = request.weight();
+                match server.execute_at_once(&request) {
                     Some(response) => intake.ring.put(&response),
                     None => {
                         load += weight;
-                        in_flight.push(server.execute(intake.at_hand));
+                        in_flight.push(server.execute(request));
                     }
                 }
                 spent += weight;
@@ -138,8 +139,8 @@ struct Intake<P> {
     ring: BackRing<P, Request, Response>,
     limit: usize,
     max_indirect: usize,
-    /// The request that was taken last. It stays here, since it is large and moving it would cost more than understanding it.
-    at_hand: Parsed,
+    /// The private copy of the slot that was taken last. It stays here, since moving it would cost more than understanding it.
+    slot: Request,
     hold: Hold,
     end: Option<End>,
 }
@@ -150,10 +151,15 @@ impl<P: SharedPage> Intake<P> {
             limit: limits.in_flight.max(1),
             max_indirect: usize::from(limits.indirect_segments),
             ring,
-            at_hand: Parsed { id: 0, operation: 0, command: Err(BlkStatus::Error) },
+            slot: Request::default(),
             hold: Hold::None,
             end: None,
         }
+    }
+
+    /// The request that was taken last.
+    fn at_hand(&self) -> Parsed<'_> {
+        parse(&self.slot, self.max_indirect)
     }
 
     fn end(&mut self, end: End) {
@@ -188,13 +194,13 @@ impl<P: SharedPage> Intake<P> {
         }
         match self.ring.pending() {
             Ok(0) => return false,
-            Ok(_) => self.at_hand = parse(&self.ring.take(), self.max_indirect),
+            Ok(_) => self.ring.take_into(&mut self.slot),
             Err(RingOverflow) => {
                 self.end(End::Broken);
                 return false;
             }
         }
-        if !self.at_hand.command.as_ref().is_ok_and(Command::is_barrier) {
+        if !self.at_hand().command.is_ok_and(|command| command.is_barrier()) {
             return true;
         }
         self.hold = if load == 0 { Hold::Running } else { Hold::Until };

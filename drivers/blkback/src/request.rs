@@ -1,8 +1,10 @@
 //! What a ring slot asks for, checked without touching any memory but the private copy of the slot.
 
+use alloc::vec::Vec;
+
 use hypercall_abi::blkif::{
-    BlkOp, BlkStatus, DISCARD_SECURE, DiscardRequest, IndirectRequest, MAX_INDIRECT_PAGES, MAX_SEGMENTS, Request,
-    SECTORS_PER_PAGE, SEGMENTS_PER_INDIRECT_PAGE, Segment,
+    BlkOp, BlkStatus, DISCARD_SECURE, DiscardRequest, IndirectRequest, MAX_INDIRECT_PAGES, Request, SECTORS_PER_PAGE,
+    SEGMENTS_PER_INDIRECT_PAGE, Segment,
 };
 use hypercall_abi::ids::GrantRef;
 use zerocopy::{FromBytes, IntoBytes};
@@ -29,14 +31,9 @@ pub enum Order {
 
 /// Where the segments of a transfer are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentList {
+pub enum SegmentList<'a> {
     /// In the slot.
-    Direct {
-        /// The slot's table.
-        table: [Segment; MAX_SEGMENTS],
-        /// How many are in use, at most the table's length.
-        used: usize,
-    },
+    Direct(&'a [Segment]),
     /// In granted pages.
     Indirect {
         /// The slot's table of pages.
@@ -48,7 +45,7 @@ pub enum SegmentList {
 
 /// A request that may be tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum Command<'a> {
     /// Move data.
     Transfer {
         /// Which way.
@@ -58,7 +55,7 @@ pub enum Command {
         /// The first sector on the disk.
         sector: u64,
         /// Where the memory is.
-        list: SegmentList,
+        list: SegmentList<'a>,
     },
     /// Make completed writes durable; with [`Order::Barrier`] after everything older.
     Flush {
@@ -74,12 +71,30 @@ pub enum Command {
     },
 }
 
-impl Command {
+impl Command<'_> {
     /// Whether this must run with nothing else in flight.
     pub fn is_barrier(&self) -> bool {
         match self {
             Self::Transfer { order, .. } | Self::Flush { order } => *order == Order::Barrier,
             Self::Discard { .. } => false,
+        }
+    }
+
+    /// The same without the slot: the segments that stand there go to the end of `segments`.
+    pub fn without_slot(self, segments: &mut Vec<Segment>) -> Command<'static> {
+        match self {
+            Self::Transfer { direction, order, sector, list } => {
+                let list = match list {
+                    SegmentList::Direct(table) => {
+                        segments.extend_from_slice(table);
+                        SegmentList::Direct(&[])
+                    }
+                    SegmentList::Indirect { pages, used } => SegmentList::Indirect { pages, used },
+                };
+                Command::Transfer { direction, order, sector, list }
+            }
+            Self::Flush { order } => Command::Flush { order },
+            Self::Discard { sector, count } => Command::Discard { sector, count },
         }
     }
 }
@@ -89,16 +104,16 @@ const PAGES_OF_ONE: usize = 32;
 
 /// A slot, understood: the operation to echo, and what to do or how to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parsed {
+pub struct Parsed<'a> {
     /// Echoed in the response.
     pub id: u64,
     /// Echoed in the response; of an indirect request it is the inner one, which is what front ends expect.
     pub operation: u8,
     /// What to do, or the status to answer.
-    pub command: Result<Command, BlkStatus>,
+    pub command: Result<Command<'a>, BlkStatus>,
 }
 
-impl Parsed {
+impl Parsed<'_> {
     /// How many requests it counts for: what a device has mapped, and does without a break, is bounded however large its
     /// requests are.
     pub fn weight(&self) -> usize {
@@ -110,7 +125,7 @@ impl Parsed {
 }
 
 /// Reads a slot. Indirect requests may list up to `max_indirect` segments.
-pub fn parse(slot: &Request, max_indirect: usize) -> Parsed {
+pub fn parse(slot: &Request, max_indirect: usize) -> Parsed<'_> {
     let mut operation = slot.operation;
     let command = match BlkOp::from_raw(slot.operation) {
         Some(BlkOp::Read) => direct(slot, Direction::Read, Order::None),
@@ -130,28 +145,21 @@ pub fn parse(slot: &Request, max_indirect: usize) -> Parsed {
     Parsed { id: slot.id, operation, command }
 }
 
-fn direct(slot: &Request, direction: Direction, order: Order) -> Result<Command, BlkStatus> {
-    let used = usize::from(slot.nr_segments);
-    if used == 0 || used > MAX_SEGMENTS {
-        return Err(BlkStatus::Error);
-    }
-    Ok(Command::Transfer {
-        direction,
-        order,
-        sector: slot.sector_number,
-        list: SegmentList::Direct { table: slot.seg, used },
-    })
+fn direct(slot: &Request, direction: Direction, order: Order) -> Result<Command<'_>, BlkStatus> {
+    let used = slot.seg.get(..usize::from(slot.nr_segments)).filter(|used| !used.is_empty());
+    let list = SegmentList::Direct(used.ok_or(BlkStatus::Error)?);
+    Ok(Command::Transfer { direction, order, sector: slot.sector_number, list })
 }
 
 /// A flush or barrier, which may carry data or not.
-fn flushing(slot: &Request, order: Order) -> Result<Command, BlkStatus> {
+fn flushing(slot: &Request, order: Order) -> Result<Command<'_>, BlkStatus> {
     if slot.nr_segments == 0 {
         return Ok(Command::Flush { order });
     }
     direct(slot, Direction::Write, order)
 }
 
-fn discard(slot: &Request) -> Result<Command, BlkStatus> {
+fn discard(slot: &Request) -> Result<Command<'static>, BlkStatus> {
     let Ok((inner, _)) = DiscardRequest::read_from_prefix(slot.as_bytes()) else {
         return Err(BlkStatus::Error);
     };
@@ -164,7 +172,7 @@ fn discard(slot: &Request) -> Result<Command, BlkStatus> {
     Ok(Command::Discard { sector: inner.sector_number, count: inner.nr_sectors })
 }
 
-fn indirect(inner: &IndirectRequest, max_indirect: usize) -> Result<Command, BlkStatus> {
+fn indirect(inner: &IndirectRequest, max_indirect: usize) -> Result<Command<'static>, BlkStatus> {
     let direction = match BlkOp::from_raw(inner.indirect_op) {
         Some(BlkOp::Read) => Direction::Read,
         Some(BlkOp::Write) => Direction::Write,

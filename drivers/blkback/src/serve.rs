@@ -89,28 +89,32 @@ impl<G: Grants, D: Disk> Server<G, D> {
     }
 
     /// Carries a request out that takes no waiting: the disk is memory, and the segments stand in the slot.
-    pub fn execute_at_once(&self, request: &Parsed) -> Option<Response> {
-        let Ok(Command::Transfer { direction, sector, list: SegmentList::Direct { table, used }, order: _ }) =
+    pub fn execute_at_once(&self, request: &Parsed<'_>) -> Option<Response> {
+        let Ok(Command::Transfer { direction, sector, list: SegmentList::Direct(segments), order: _ }) =
             &request.command
         else {
             return None;
         };
         let memory = self.disk.memory()?;
-        let segments = table.get(..*used).unwrap_or_default();
         let admitted = self.admit(*direction, *sector, segments);
         let result = admitted.and_then(|()| self.copy(memory, *direction, *sector, segments));
         Some(self.response(request.id, request.operation, result))
     }
 
     /// Carries out a request. Must be driven to its end: the disk may be using the guest's pages until then.
-    pub async fn execute(&self, request: Parsed) -> Done<G::Page> {
+    pub fn execute<'a>(&'a self, request: Parsed<'_>) -> impl Future<Output = Done<G::Page>> + use<'a, G, D> {
         let mut work = self.pool.borrow_mut().pop().unwrap_or_else(Work::new);
         let weight = request.weight();
-        let result = match request.command {
-            Ok(command) => self.perform(command, &mut work).await,
-            Err(status) => Err(status),
-        };
-        Done { response: self.response(request.id, request.operation, result), weight, work }
+        let Parsed { id, operation, command } = request;
+        // The slot's private copy is the next request's while this one waits.
+        let command = command.map(|command| command.without_slot(&mut work.segments));
+        async move {
+            let result = match command {
+                Ok(command) => self.perform(command, &mut work).await,
+                Err(status) => Err(status),
+            };
+            Done { response: self.response(id, operation, result), weight, work }
+        }
     }
 
     /// The answer to a request, counted if it is not success.
@@ -125,11 +129,11 @@ impl<G: Grants, D: Disk> Server<G, D> {
         Response { id, operation, status: status.raw(), ..Response::default() }
     }
 
-    async fn perform(&self, command: Command, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
+    async fn perform(&self, command: Command<'static>, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
         match command {
             Command::Transfer { direction, order, sector, list } => {
                 match &list {
-                    SegmentList::Direct { table, used } => work.segments.extend(table.iter().take(*used)),
+                    SegmentList::Direct(table) => work.segments.extend_from_slice(table),
                     SegmentList::Indirect { pages, used } => self.read_indirect(pages, *used, work)?,
                 }
                 self.admit(direction, sector, &work.segments)?;

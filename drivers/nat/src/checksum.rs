@@ -1,5 +1,7 @@
 //! Internet checksums, brought up to date word by word (RFC 1624) rather than made anew.
 
+use driver_api::checksum::{fold, sum};
+
 /// The 16 bits in network order at `at`; 0 where there are none.
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes)
@@ -19,10 +21,7 @@ pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
 
 /// Whether the checksum within an IPv4 header, of a multiple of four bytes, fits the rest (RFC 1071).
 pub(crate) fn is_sound(header: &[u8]) -> bool {
-    let (words, _) = header.as_chunks::<2>();
-    let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
-    // A header has at most 30 words, so there is one carry to add.
-    (sum & 0xFFFF) + (sum >> 16) == 0xFFFF
+    sum(header) == 0xFFFF
 }
 
 /// A checksum field, and how it is to be kept.
@@ -87,13 +86,7 @@ pub(crate) fn replace32(bytes: &mut [u8], at: usize, value: u32, fields: &[Field
 
 /// The checksum of whole bytes, on top of a sum that was begun elsewhere.
 pub(crate) fn checksum(bytes: &[u8], start: u32) -> u16 {
-    let (pairs, odd) = bytes.as_chunks::<2>();
-    let sum = pairs.iter().fold(u64::from(start), |sum, pair| sum + u64::from(u16::from_be_bytes(*pair)));
-    let mut sum = sum + odd.first().map_or(0, |byte| u64::from(*byte) << 8);
-    for _ in 0..4 {
-        sum = (sum & 0xFFFF) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(u16::MAX)
+    !fold(u64::from(start) + u64::from(sum(bytes)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use core::pin::pin;
 use core::task::{Context, Poll};
 
 use driver_api::net::{CopyGrants, Frame, Port, Refused};
-use driver_api::{Access, BackRing, DmaMemory, End, EventPort, Grants, MapError, MappedPage};
+use driver_api::{Access, BackRing, End, EventPort, Grants, HostMemory, MapError, MappedPage};
 use embassy_futures::select::{Either, select};
 use futures_util::future::join_all;
 use hypercall_abi::ids::DomId;
@@ -87,7 +87,7 @@ where
     G: Grants,
     C: CopyGrants + Clone,
     E: EventPort + Clone,
-    M: DmaMemory,
+    M: HostMemory,
 {
     /// Maps the rings that the front end of `domid` described.
     ///
@@ -218,21 +218,24 @@ enum Owed {
     OldNews,
 }
 
-impl<P: MappedPage, C: CopyGrants, E: EventPort, M: DmaMemory> Queue<P, C, E, M> {
+impl<P: MappedPage, C: CopyGrants, E: EventPort, M: HostMemory> Queue<P, C, E, M> {
     /// Serves both rings to their end; returns the transmit ring's page and the memory for heads.
     async fn serve(mut self, wire: &impl Port, control: &Control) -> (End, Vec<P>, M) {
         let receiver = Rc::clone(&self.receiver);
         let mut watch = pin!(receiver.watch());
         let (mut next, mut owed) = (Next::Pass, Owed::Nothing);
         let end = poll_fn(|cx| {
-            let _ = watch.as_mut().poll(cx);
+            if receiver.is_to_be_watched() {
+                let _ = watch.as_mut().poll(cx);
+            }
+            if control.poll_stopped(cx).is_ready() {
+                return Poll::Ready(End::Stopped);
+            }
             let (mut again, mut sent) = (false, false);
-            for _ in 0..TURNS {
-                if control.poll_stopped(cx).is_ready() {
-                    return Poll::Ready(End::Stopped);
-                }
-                // The transmit ring may wait for somebody else's room; events are taken all the same.
-                if self.poll_events(cx) && next == Next::Event {
+            for turn in 0..TURNS {
+                // The transmit ring may wait for somebody else's room, or be busy; events are taken all the same, but a ring that
+                // has just been busy needs none to be looked at again.
+                if (turn == 0 || next != Next::Pass) && self.poll_events(cx) && next == Next::Event {
                     next = Next::Pass;
                 }
                 if next == Next::Room && wire.poll_room(cx).is_ready() {

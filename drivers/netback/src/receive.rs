@@ -72,6 +72,8 @@ pub struct Receiver<P, C, E> {
     room: Cell<Room>,
     /// Those who wait for room, and the task that loses patience.
     wakers: RefCell<Vec<Waker>>,
+    /// It is another since [`Self::watch`] saw it.
+    moved: Cell<bool>,
     /// An event was sent since somebody asked.
     rung: Cell<bool>,
     control: Rc<Control>,
@@ -105,6 +107,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
             inner: RefCell::new(Some(inner)),
             room: Cell::new(Room::Enough),
             wakers: RefCell::default(),
+            moved: Cell::new(true),
             rung: Cell::new(false),
             control,
         }
@@ -129,6 +132,7 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
 
     fn set_room(&self, room: Room) {
         if self.room.replace(room) != room {
+            self.moved.set(true);
             self.wakers.borrow_mut().drain(..).for_each(Waker::wake);
         }
     }
@@ -138,6 +142,11 @@ impl<P: SharedPage, C: CopyGrants, E: EventPort> Receiver<P, C, E> {
         if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
             wakers.push(cx.waker().clone());
         }
+    }
+
+    /// Whether there is something to do for [`Self::watch`], which need not be polled otherwise. It is, to begin with.
+    pub(crate) fn is_to_be_watched(&self) -> bool {
+        self.moved.take() || self.room.get() == Room::Awaited
     }
 
     /// Loses patience with the guest when it leaves senders waiting for [`PATIENCE`]. Never completes.

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ops::Range;
 
-use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Head, Offload, PageRef, Piece, Port, Refused};
-use driver_api::{BackRing, DmaMemory, MappedPage, PAGE_SIZE};
+use driver_api::net::{Checksum, Copy, CopyGrants, Frame, Gso, HEAD, Offload, PageRef, Piece, Port, Refused};
+use driver_api::{BackRing, HostMemory, MappedPage, PAGE_SIZE};
 use hypercall_abi::ids::DomId;
 use hypercall_abi::netif::{
     EXTRA_MORE, ExtraInfo, ExtraType, GsoType, MAX_FRAME, MAX_SLOTS, NetStatus, TX_CSUM_BLANK, TX_DATA_VALIDATED,
@@ -81,7 +81,7 @@ pub struct Transmitter<P, C, M> {
     answered: usize,
 }
 
-impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
+impl<P: MappedPage, C: CopyGrants, M: HostMemory> Transmitter<P, C, M> {
     /// Serves the ring of `domid`, with [`HEAD_BYTES`] of memory for heads.
     pub fn new(
         domid: DomId,
@@ -297,7 +297,6 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
 
     /// Hands the frames on that were not yet. True if one has to wait for room.
     fn forward(&mut self, wire: &impl Port) -> bool {
-        let mut head = Head([0; HEAD]);
         while let Some(packet) = self.packets.get(self.sent) {
             let named = self.pieces.get(packet.pieces.clone()).unwrap_or_default();
             if named.is_empty() {
@@ -305,17 +304,18 @@ impl<P: MappedPage, C: CopyGrants, M: DmaMemory> Transmitter<P, C, M> {
                 continue;
             }
             let have = (packet.len as usize).min(HEAD);
-            let head = head.0.get_mut(..have).unwrap_or_default();
-            self.heads.copy_out(self.sent * HEAD_ROOM, head);
             let (page, offset) = self.head_place(self.sent, 0);
             self.parts.clear();
             self.parts.push(Piece { page, offset, len: u16::try_from(have).unwrap_or(0) });
             behind(named, have, &mut self.parts);
-            let frame = Frame { head, pieces: &self.parts, len: packet.len, offload: packet.offload, source: 0 };
-            match wire.put(&frame) {
+            let (pieces, len, offload) = (&*self.parts, packet.len, packet.offload);
+            let start = self.sent * HEAD_ROOM;
+            // The head is where the hypervisor has put it, and nobody else writes there.
+            let put = |head: &mut [u8]| wire.put(&Frame { head, pieces, len, offload, source: 0 });
+            match self.heads.with_bytes(start..start + have, put) {
                 Ok(()) => self.control.count(|stats| {
                     stats.tx_packets += 1;
-                    stats.tx_bytes += u64::from(frame.len);
+                    stats.tx_bytes += u64::from(len);
                 }),
                 Err(Refused::Full) => return true,
                 Err(Refused::Unfit | Refused::Down) => self.control.count(|stats| stats.tx_dropped += 1),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::task::Context;
 
 use driver_api::HostMemory;
-use driver_api::net::{CopyGrants, Frame, HEAD, Head, Offload, Piece, Port, Refused, own_pieces};
+use driver_api::net::{CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use embassy_net_driver::{Capabilities, Checksum, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 
 use crate::inbox::{Inbox, Waiting};
@@ -34,7 +34,6 @@ struct Out<M, P> {
     mtu: u16,
     /// It was refused and waits: how long it is, and what is left to its receiver.
     refused: Option<(usize, Offload)>,
-    head: Head,
     pieces: Vec<Piece>,
 }
 
@@ -42,8 +41,7 @@ impl<C, M, P> Link<C, M, P> {
     /// A device that sends to `wire`, a port of a bridge, what the stack sends from `mac`, in packets of at most `mtu` bytes. The
     /// frames are made in `bytes`, which has room for [`MAX_FRAME`].
     pub fn new(inbox: Rc<Inbox<C, M>>, bytes: M, wire: P, mac: [u8; 6], mtu: u16) -> Self {
-        let (mtu, head) = (mtu.min(MAX_MTU), Head([0; HEAD]));
-        let out = Out { bytes, wire, mac, mtu, refused: None, head, pieces: Vec::new() };
+        let out = Out { bytes, wire, mac, mtu: mtu.min(MAX_MTU), refused: None, pieces: Vec::new() };
         Link { inbox, out }
     }
 }
@@ -86,12 +84,11 @@ impl<M: HostMemory, P: Port> TxToken for Room<'_, M, P> {
 impl<M: HostMemory, P: Port> Out<M, P> {
     /// Puts the frame on the wire, or notes that it waits.
     fn send(&mut self, len: usize, offload: Offload) {
-        let head = self.head.0.get_mut(..len.min(HEAD)).unwrap_or_default();
-        self.bytes.copy_out(0, head);
         self.pieces.clear();
         self.pieces.extend(own_pieces(&self.bytes, 0, len));
-        let len_on_wire = u32::try_from(len).unwrap_or(0);
-        match self.wire.put(&Frame { head, pieces: &self.pieces, len: len_on_wire, offload, source: 0 }) {
+        let (pieces, len_on_wire, wire) = (&*self.pieces, u32::try_from(len).unwrap_or(0), &self.wire);
+        let put = |head: &mut [u8]| wire.put(&Frame { head, pieces, len: len_on_wire, offload, source: 0 });
+        match self.bytes.with_bytes(0..len.min(HEAD), put) {
             Ok(()) => self.wire.commit(),
             Err(Refused::Full) => self.refused = Some((len, offload)),
             Err(Refused::Unfit | Refused::Down) => {}

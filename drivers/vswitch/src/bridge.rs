@@ -51,6 +51,8 @@ struct Entry {
     stats: Cell<PortStats>,
     /// Frames were put since the last commit.
     dirty: Cell<bool>,
+    /// The way of the last frame that came in here.
+    way: Cell<Way>,
 }
 
 impl Entry {
@@ -95,16 +97,23 @@ impl Entry {
     }
 }
 
+/// Seconds for which a way is taken without another look at the table, which so knows to as many when a station was heard last.
+const EPOCH: u64 = 10;
+
+/// The epoch while nobody has looked at the clock, which is no way's.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Bytes of a frame that has all that a bridge decides by, and the type behind a tag.
 const WHOLE: usize = 18;
 
-/// The way of a frame that went to one port as it was. Whatever is like it goes the same way, as long as no other frame comes
-/// in between: frames come in bursts, and most of a burst are of one connection.
-#[derive(Clone, Copy)]
+/// The way of a frame that went to one port as it was. Whatever comes in at the same port and is like it goes the same way, as
+/// long as its epoch lasts: most frames of a port are of one connection.
+#[derive(Clone, Copy, Default)]
 struct Way {
-    from: usize,
     /// The first 16 bytes: the Ethernet header, and the VLAN of a tag.
     judged: [u64; 2],
+    /// 0 is none.
+    epoch: u64,
     to: usize,
 }
 
@@ -131,10 +140,15 @@ pub struct Bridge<C, M> {
     adapter: Adapter<C, M>,
     /// The time in seconds.
     clock: fn() -> u64,
-    /// What it was when the first frame since the last commit came.
-    now: Cell<Option<u64>>,
-    /// The way of the last frame, if that is of use; forgotten at every commit and whenever ports change.
-    way: Cell<Option<Way>>,
+    /// What it was when somebody looked last.
+    now: Cell<u64>,
+    /// What it was when the epoch began by the clock.
+    since: Cell<u64>,
+    /// Another one begins whenever a way may have become another: when stations, ports or links change, and each [`EPOCH`], so
+    /// that the table learns that its stations are there.
+    epoch: Cell<u64>,
+    /// The same, or [`UNKNOWN`] until somebody has looked at the clock after a commit, which is once for each burst.
+    current: Cell<u64>,
 }
 
 impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
@@ -146,25 +160,39 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             table: RefCell::new(Table::new(seed)),
             adapter: Adapter::new(copier, scratch),
             clock,
-            now: Cell::new(None),
-            way: Cell::new(None),
+            now: Cell::new(0),
+            since: Cell::new(0),
+            epoch: Cell::new(1),
+            current: Cell::new(UNKNOWN),
         })
     }
 
-    /// The time of a burst: the clock is looked at once for each.
-    fn now(&self) -> u64 {
-        self.now.get().unwrap_or_else(|| {
-            let now = (self.clock)();
-            self.now.set(Some(now));
-            now
-        })
+    /// Looks at the clock at the beginning of a burst.
+    #[inline(never)]
+    fn look(&self) {
+        let now = (self.clock)();
+        if now.abs_diff(self.since.get()) >= EPOCH {
+            self.since.set(now);
+            self.begin_epoch();
+        }
+        self.now.set(now);
+        self.current.set(self.epoch.get());
+    }
+
+    /// No way that was noted is of use any more.
+    fn begin_epoch(&self) {
+        let next = self.epoch.get() + 1;
+        self.epoch.set(next);
+        if self.current.get() != UNKNOWN {
+            self.current.set(next);
+        }
     }
 
     /// Connects `port` under a name, until the plug is dropped.
     pub fn attach(self: &Rc<Self>, name: String, port: Rc<dyn Port>, config: PortConfig) -> Plug<C, M> {
-        let entry = Entry { name, port, config, stats: Cell::default(), dirty: Cell::new(false) };
-        let index = self.ports.borrow_mut().insert(entry);
-        self.way.set(None);
+        let (stats, dirty, way) = (Cell::default(), Cell::new(false), Cell::default());
+        let index = self.ports.borrow_mut().insert(Entry { name, port, config, stats, dirty, way });
+        self.begin_epoch();
         Plug { bridge: Rc::clone(self), index, full: Cell::new(None) }
     }
 
@@ -179,7 +207,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         let ports = self.ports.borrow();
         let found = ports.iter().find(|(_, entry)| entry.name == name);
         found.inspect(|(_, entry)| entry.config.down.set(!up));
-        self.way.set(None);
+        self.begin_epoch();
         found.is_some()
     }
 
@@ -196,30 +224,56 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
         self.table.borrow().find(mac, 0, (self.clock)())
     }
 
+    /// The port where a frame goes that is like the last one from its port.
+    #[inline]
+    fn way(&self, source: &Entry, head: &[u8]) -> Option<usize> {
+        let way = source.way.get();
+        (way.epoch == self.current.get() && judged(head) == Some(way.judged)).then_some(way.to)
+    }
+
     /// Takes a frame from port `from` to where it belongs. `Err` holds the port that has no room for it.
     #[inline]
     fn forward(&self, from: usize, frame: &Frame<'_>) -> Result<(), Option<usize>> {
         let ports = self.ports.borrow();
-        if let Some(way) = self.way.get()
-            && way.from == from
-            && judged(frame.head) == Some(way.judged)
-            && let (Some(source), Some(target)) = (ports.get(from), ports.get(way.to))
+        if let Some(source) = ports.get(from)
+            && let Some(to) = self.way(source, frame.head)
+            && let Some(target) = ports.get(to)
         {
-            let frame = &Frame { source: u16::try_from(from).unwrap_or(u16::MAX), ..*frame };
-            if self.deliver(target, frame) == Err(Refused::Full) {
-                return Err(Some(way.to));
-            }
-            source.count(|stats| stats.received += 1);
-            return Ok(());
+            return self.follow(source, from, target, to, frame);
         }
         self.decide(&ports, from, frame)
     }
 
-    /// The same, for a frame unlike the last.
+    /// Takes a frame the way of the last.
+    #[inline]
+    fn follow(
+        &self,
+        source: &Entry,
+        from: usize,
+        target: &Entry,
+        to: usize,
+        frame: &Frame<'_>,
+    ) -> Result<(), Option<usize>> {
+        let frame = &Frame { source: u16::try_from(from).unwrap_or(u16::MAX), ..*frame };
+        if self.deliver(target, frame) == Err(Refused::Full) {
+            return Err(Some(to));
+        }
+        source.count(|stats| stats.received += 1);
+        Ok(())
+    }
+
+    /// The same, for a frame unlike the last or the first of a burst.
     #[inline(never)]
     fn decide(&self, ports: &Slab<Entry>, from: usize, frame: &Frame<'_>) -> Result<(), Option<usize>> {
-        self.way.set(None);
         let Some(source) = ports.get(from) else { return Ok(()) };
+        if self.current.get() == UNKNOWN {
+            self.look();
+            if let Some(to) = self.way(source, frame.head)
+                && let Some(target) = ports.get(to)
+            {
+                return self.follow(source, from, target, to, frame);
+            }
+        }
         let admitted = Header::parse(frame.head).and_then(|header| {
             let is_up = !source.config.down.get();
             let from_its_own = source.config.only_from.is_none_or(|own| own == header.from);
@@ -230,12 +284,14 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             source.count(|stats| stats.refused += 1);
             return Err(None);
         };
-        let now = self.now();
+        let now = self.now.get();
         let from16 = u16::try_from(from).unwrap_or(u16::MAX);
         let passed = &Passed { frame: Frame { source: from16, ..*frame }, tag: header.tag, vlan };
         let known = {
             let mut table = self.table.borrow_mut();
-            table.learn(header.from, vlan, from16, now);
+            if table.learn(header.from, vlan, from16, now) {
+                self.begin_epoch();
+            }
             if header.to.is_group() { None } else { table.find(header.to, vlan, now) }
         };
         match known {
@@ -244,7 +300,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
             Some(to) => {
                 let to = usize::from(to);
                 if let Some(target) = ports.get(to)
-                    && self.put_alone(to, target, passed) == Err(Refused::Full)
+                    && self.put_alone(source, to, target, passed) == Err(Refused::Full)
                 {
                     return Err(Some(to));
                 }
@@ -264,12 +320,12 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
     }
 
     /// Puts a frame to the one port `to` that it is for, and notes the way.
-    fn put_alone(&self, to: usize, target: &Entry, passed: &Passed<'_>) -> Result<(), Refused> {
+    fn put_alone(&self, source: &Entry, to: usize, target: &Entry, passed: &Passed<'_>) -> Result<(), Refused> {
         if let Some(Change::Nothing) = target.change(passed.vlan, passed.tag)
             && let Some(judged) = judged(passed.frame.head)
         {
             // Before it is delivered: whoever takes it may send something through this bridge at once.
-            self.way.set(Some(Way { from: passed.frame.source.into(), judged, to }));
+            source.way.set(Way { judged, epoch: self.epoch.get(), to });
         }
         self.put(target, passed)
     }
@@ -317,8 +373,7 @@ impl<C: CopyGrants, M: DmaMemory> Bridge<C, M> {
     }
 
     fn commit(&self) {
-        self.now.set(None);
-        self.way.set(None);
+        self.current.set(UNKNOWN);
         for (_, entry) in self.ports.borrow().iter() {
             if entry.dirty.replace(false) {
                 entry.port.commit();
@@ -366,7 +421,7 @@ impl<C: CopyGrants, M: DmaMemory> Port for Plug<C, M> {
 
 impl<C: CopyGrants, M: DmaMemory> Drop for Plug<C, M> {
     fn drop(&mut self) {
-        self.bridge.way.set(None);
+        self.bridge.begin_epoch();
         self.bridge.ports.borrow_mut().try_remove(self.index);
         self.bridge.table.borrow_mut().forget(u16::try_from(self.index).unwrap_or(u16::MAX));
     }

@@ -1,5 +1,7 @@
 //! What is inside a frame, as far as checksums and segmentation need it: IPv4 or IPv6, then TCP or UDP.
 
+use driver_api::checksum;
+
 use crate::ethernet::{TAG, TAGGED};
 
 /// Bytes of an Ethernet header.
@@ -97,26 +99,14 @@ pub(crate) fn put_be16(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
-/// Adds the bytes as 16-bit words to a running one's-complement sum (RFC 1071); an odd last byte is an upper half.
-/// Folded before it can overflow: `start` is at most 32 bits of sums of less than 64 KiB.
+/// Adds the bytes to a running one's-complement sum; an odd last byte is an upper half.
 pub(crate) fn sum(bytes: &[u8], start: u32) -> u32 {
-    let (pairs, odd) = bytes.as_chunks::<2>();
-    let total = pairs.iter().fold(u64::from(start), |sum, pair| sum + u64::from(u16::from_be_bytes(*pair)));
-    let total = total + odd.first().map_or(0, |byte| u64::from(*byte) << 8);
-    u32::from(fold64(total))
+    checksum::fold(u64::from(start) + u64::from(checksum::sum(bytes))).into()
 }
 
 /// The checksum that goes with a sum.
 pub(crate) fn finish(sum: u32) -> u16 {
-    !fold64(u64::from(sum))
-}
-
-fn fold64(mut sum: u64) -> u16 {
-    // Each turn keeps the value modulo 65,535 and shortens it; four suffice for 64 bits.
-    for _ in 0..4 {
-        sum = (sum & 0xFFFF) + (sum >> 16);
-    }
-    u16::try_from(sum).unwrap_or(u16::MAX)
+    !checksum::fold(sum.into())
 }
 
 #[cfg(test)]
@@ -125,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_example_of_rfc_1071_adds_up() {
+    fn the_checksum_of_the_example_of_rfc_1071_is_the_complement_of_its_sum() {
         let bytes = [0x00, 0x01, 0xF2, 0x03, 0xF4, 0xF5, 0xF6, 0xF7];
         assert_eq!(sum(&bytes, 0), 0xDDF2);
         assert_eq!(finish(sum(&bytes, 0)), !0xDDF2);

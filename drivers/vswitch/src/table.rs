@@ -81,19 +81,21 @@ impl Table {
         (now.saturating_sub(entry.seen) < AGE).then_some(entry.port)
     }
 
-    /// `mac` was seen at `port`.
-    pub(crate) fn learn(&mut self, mac: Mac, vlan: u16, port: u16, now: u64) {
+    /// `mac` was seen at `port`. True if that was not known: some station's port is another now.
+    pub(crate) fn learn(&mut self, mac: Mac, vlan: u16, port: u16, now: u64) -> bool {
         let key = Key::new(mac, vlan);
         let index = self.set(key);
-        let Some(set) = self.sets.get_mut(index) else { return };
+        let Some(set) = self.sets.get_mut(index) else { return false };
         if let Some(entry) = set.iter_mut().find(|entry| entry.key == key) {
-            (entry.port, entry.seen) = (port, now);
-            return;
+            let before = core::mem::replace(&mut entry.port, port);
+            entry.seen = now;
+            return before != port;
         }
         let place = free_place(set, now).unwrap_or_else(|| crowded_place(set, port));
         if let Some(place) = set.get_mut(place) {
             *place = Entry { key, port, seen: now };
         }
+        true
     }
 
     /// Forgets what was seen at `port`.
@@ -170,7 +172,9 @@ mod tests {
     fn a_port_that_invents_addresses_displaces_nobody_else() {
         let mut table = Table::new(0x1234_5678);
         let honest: Vec<Mac> = (0..100).map(mac).collect();
-        honest.iter().for_each(|mac| table.learn(*mac, 0, 1, 0));
+        for mac in &honest {
+            table.learn(*mac, 0, 1, 0);
+        }
         let before: Vec<bool> = honest.iter().map(|mac| table.find(*mac, 0, 1).is_some()).collect();
         for n in 0..1_000_000 {
             table.learn(mac(1 << 32 | n), 0, 9, 1);

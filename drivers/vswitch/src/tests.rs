@@ -58,6 +58,11 @@ impl Port for Station {
     }
 }
 
+thread_local! {
+    /// The clock of a test, in seconds.
+    static SECONDS: Cell<u64> = const { Cell::new(1) };
+}
+
 type TestBridge = Bridge<Rc<Machine>, OwnMemory>;
 
 struct World {
@@ -71,7 +76,7 @@ impl World {
         let machine = Machine::new();
         let scratch = machine.own(SCRATCH_BYTES);
         let memory = machine.own(1 << 17);
-        World { bridge: Bridge::new(Rc::clone(&machine), scratch, 99, || 1), machine, memory }
+        World { bridge: Bridge::new(Rc::clone(&machine), scratch, 99, || SECONDS.get()), machine, memory }
     }
 
     fn station(&self, plain: bool, config: PortConfig) -> (Rc<Station>, Plug<Rc<Machine>, OwnMemory>) {
@@ -320,6 +325,32 @@ fn a_burst_follows_a_station_that_moves_in_the_middle_of_it() {
     drop(plug_c);
     assert_eq!(put(&plug_a, &frame(B, A)), Ok(()));
     assert_eq!((waiting(&b), world.bridge.ports()[0].1.received), (before.0 + 4, 5));
+}
+
+#[test]
+fn both_ways_of_a_connection_last_over_bursts_until_a_station_moves_or_is_silent_for_five_minutes() {
+    let world = World::new();
+    let [(a, plug_a), (b, plug_b), (c, plug_c)] = [(); 3].map(|()| world.station(false, PortConfig::default()));
+    let send = |plug: &dyn Port, to, from| world.send(&plug, &frame(to, from), Offload::default()).unwrap();
+    let counts = || [&a, &b, &c].map(|station| core::mem::take(&mut *station.received.borrow_mut()).len());
+    send(&plug_b, ALL, B);
+    counts();
+    for second in [1, 2, 3, 20] {
+        SECONDS.set(second);
+        for _ in 0..3 {
+            send(&plug_a, B, A);
+            send(&plug_b, A, B);
+            assert_eq!(counts(), [1, 1, 0]);
+        }
+    }
+    send(&plug_c, A, B);
+    send(&plug_a, B, A);
+    assert_eq!(counts(), [1, 0, 1], "it has moved");
+    SECONDS.set(20 + 300);
+    send(&plug_a, B, A);
+    assert_eq!(counts(), [0, 1, 1], "nobody knows where it is");
+    send(&plug_a, B, A);
+    assert_eq!(counts(), [0, 1, 1], "nor in the next burst");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::task::{Context, Poll};
 
-use driver_api::net::{Copy, CopyGrants, Frame, HEAD, Head, Offload, PageRef, Piece, Port, Refused};
+use driver_api::net::{Copy, CopyGrants, Frame, HEAD, Offload, PageRef, Piece, Port, Refused};
 use driver_api::{BusAddr, DmaMemory};
 use embassy_time::Instant;
 use pv_guest_lib::{Guest, heap, pages, println};
@@ -101,6 +101,10 @@ async fn main(_: Guest) {
     }
     println!("paths: end");
 }
+
+/// A head as back ends have it, where words can be read at once.
+#[repr(align(8))]
+struct Head([u8; HEAD]);
 
 /// A frame of 64 bytes from one station to another.
 fn head(to: u8, from: u8) -> Head {
