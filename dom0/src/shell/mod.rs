@@ -20,7 +20,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use dom0_core::shell::{Command, Source, Xl, completion, help, parse, xl_help};
+use dom0_core::shell::{Command, Source, Xl, commands, completion, help, parse, xl_help};
 use embassy_futures::select::{Either, select};
 use embassy_time::{Duration, Instant, Timer};
 use pv_guest_lib::control::{self, PowerAction};
@@ -90,8 +90,17 @@ impl Shell {
         }
     }
 
+    /// Runs the commands of a line one after the other, and returns the status of the last.
     async fn execute(&self, line: &str) -> i32 {
-        let command = match parse(line) {
+        let mut status = 0;
+        for command in commands(line) {
+            status = self.command(command).await;
+        }
+        status
+    }
+
+    async fn command(&self, text: &str) -> i32 {
+        let command = match parse(text) {
             Ok(command) => command,
             Err(error) => {
                 self.terminal.print(&format!("{error}\n")).await;

@@ -22,4 +22,4 @@ pub use command::{Bridge, Command, ConsoleKind, DomainRef, Pool, Store, Target, 
 pub use complete::{Completion, Source, completion};
 pub use help::{help, xl_help};
 pub use parse::{UsageError, parse};
-pub use words::{Unclosed, split};
+pub use words::{Unclosed, commands, split};

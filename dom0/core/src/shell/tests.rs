@@ -17,6 +17,15 @@ fn xl(line: &str) -> Xl {
 }
 
 #[test]
+fn a_line_holds_commands_between_semicolons_that_nothing_protects() {
+    assert_eq!(commands("xl pause a; xl pause b ;ls"), ["xl pause a", " xl pause b ", "ls"]);
+    assert_eq!(commands("ls 'a;b' \"c;\\\";d\" e\\;f g#;h"), ["ls 'a;b' \"c;\\\";d\" e\\;f g#", "h"]);
+    assert_eq!(commands("ls; # cat; more"), ["ls", " # cat; more"]);
+    assert_eq!(commands("ls 'open; cat"), ["ls 'open; cat"]);
+    assert_eq!(commands(""), [""]);
+}
+
+#[test]
 fn quotes_protect_blanks_and_hashes_start_comments() {
     assert_eq!(split("a 'b c' \"d \\\" e\" f\\ g h#i # rest").unwrap(), ["a", "b c", "d \" e", "f g", "h#i"]);
     assert_eq!(split("''"), Ok(vec![String::new()]));

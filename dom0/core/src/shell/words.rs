@@ -1,4 +1,5 @@
-//! Splitting a line into words: blanks separate, quotes and backslashes protect, `#` starts a comment.
+//! Splitting a line into commands and those into words: `;` and blanks separate, quotes and backslashes protect, `#` starts a
+//! comment.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -7,7 +8,32 @@ use alloc::vec::Vec;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unclosed;
 
-/// Splits `line` into words by the rules of a POSIX shell, without expansion.
+/// Splits `line` into commands, each with its own quotes and backslashes; one at least. A quote that is not closed protects all
+/// that follows.
+pub fn commands(line: &str) -> Vec<&str> {
+    let (mut commands, mut start) = (Vec::new(), 0);
+    let (mut quote, mut escaped, mut in_word) = (None, false, false);
+    for (at, c) in line.char_indices() {
+        let mut separates = matches!(c, ' ' | '\t' | '\r' | '\n');
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (None | Some('"'), '\\') => escaped = true,
+            (Some(open), _) if open == c => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '#') if !in_word => break,
+            (None, ';') => {
+                commands.extend(line.get(start..at));
+                (start, separates) = (at + 1, true);
+            }
+            (None | Some(_), _) => {}
+        }
+        in_word = !separates;
+    }
+    commands.extend(line.get(start..));
+    commands
+}
+
+/// Splits a command into words by the rules of a POSIX shell, without expansion.
 ///
 /// # Errors
 /// A quote that is not closed.

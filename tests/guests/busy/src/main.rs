@@ -1,7 +1,8 @@
 //! A guest that keeps its vCPU busy and counts what it gets done, for measuring who gets how much time, and when.
 //!
-//! It works from the start, and from the time `from=MS` of the machine's clock on it counts what it does in each of
-//! `count=N` stretches of `window=MS`. The clock is the physical counter, which is the same for all domains, so that the
+//! It sleeps until 200 ms before the time `from=MS` of the machine's clock, and then works; from that time on it counts what it does
+//! in each of `count=N` stretches of `window=MS`. With `first` it works 100 ms longer, which is before all others do: so however
+//! they came to sleep, all that wake up are as far behind it as a sleeper may be, and what follows is the same each time. The clock is the physical counter, which is the same for all domains, so that the
 //! stretches are. With `game=STEPS` it sleeps for a tick whenever it has done that many steps since it slept last, to
 //! be asleep when somebody looks who runs. With `tick=MS` it sleeps instead, wakes up each so many milliseconds to do
 //! little, and tells how late it was. With `now` it tells the time. Then it sleeps; its console keeps what it said.
@@ -19,7 +20,12 @@ entry!(main);
 /// The most stretches.
 const MOST: usize = 64;
 
+/// How long before the first stretch all begin to work, and how much longer before that one does, in milliseconds.
+const BEFORE: u64 = 200;
+const FIRST: u64 = 100;
+
 fn main(boot: BootInfo) -> ! {
+    sys::compare_clocks();
     let has = |word: &str| boot.arguments().split_whitespace().any(|other| other == word);
     let number = |key: &str| {
         let value = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix(key));
@@ -30,6 +36,7 @@ fn main(boot: BootInfo) -> ! {
         println!("busy: now {} ms", sys::now() * 1000 / sys::frequency());
     } else {
         let from = ticks(number("from=").unwrap_or(0));
+        sys::sleep_until(from.saturating_sub(ticks(BEFORE + if has("first") { FIRST } else { 0 })));
         let count = number("count=").map_or(1, |count| count.min(MOST as u64));
         match number("tick=") {
             Some(period) => tick(from, ticks(period), count),

@@ -26,6 +26,12 @@ const RACE: u64 = 0;
 const WAKE: u64 = 1;
 const OFF: u64 = 2;
 
+/// Sleeps until `before` milliseconds before the time that the configuration says, in milliseconds of the machine's clock.
+pub fn wait(from: u64, before: u64) {
+    enable(0, TIMERS);
+    sys::sleep_until(from.saturating_sub(before) * millisecond());
+}
+
 /// Lets others run.
 pub fn yields(_: &mut Attacker) -> u64 {
     loop {

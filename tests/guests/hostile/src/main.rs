@@ -109,10 +109,17 @@ const LAST: &[(&str, Attack)] = &[
     ("hammers_on_and_off", hammer::on_and_off),
 ];
 
+/// How long before the time `from=MS` of the machine's clock an attack begins for which there is one, in milliseconds.
+const BEFORE: u64 = 200;
+
 fn main(boot: BootInfo) -> ! {
-    let wanted = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix("attack=")).unwrap_or("all");
+    let word = |key: &str| boot.arguments().split_whitespace().find_map(|word| word.strip_prefix(key));
+    let wanted = word("attack=").unwrap_or("all");
     let (Some(code), Some(scratch)) = (Scratch::take(4), Scratch::take(256)) else { poweroff() };
     sys::open_up();
+    if let Some(from) = word("from=").and_then(|from| from.parse().ok()) {
+        hammer::wait(from, BEFORE);
+    }
     let mut attacker = Attacker { random: Random::new(0x05EE_D0FE_E10F), code, scratch };
     for (name, attack) in SURVIVED {
         if wanted == "all" || wanted.split(',').any(|one| one == *name) {

@@ -423,6 +423,23 @@ pub fn sleep_and_end() {
     unsafe { asm!("wfi", "mrs {0}, icc_iar1_el1", "msr icc_eoir1_el1, {0}", "isb", out(reg) _) };
 }
 
+/// Sleeps until the physical counter, which is the same for all domains, is at `at`. The timer's interrupt must be enabled.
+pub fn sleep_until(at: u64) {
+    let now = || {
+        let ticks: u64;
+        // SAFETY: reading the counter has no effect.
+        unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) ticks) };
+        ticks
+    };
+    while now() < at {
+        // SAFETY: the timer is this vCPU's and nobody else waits for it; interrupts are masked.
+        unsafe { asm!("msr cntp_cval_el0, {}", "msr cntp_ctl_el0, {}", "isb", in(reg) at, in(reg) 1u64) };
+        sleep_and_end();
+        // SAFETY: as above.
+        unsafe { asm!("msr cntp_ctl_el0, xzr", "isb") };
+    }
+}
+
 /// Both timers of this vCPU are due.
 pub fn set_timers_to_the_past() {
     // SAFETY: the timers are this vCPU's and nobody waits for them; interrupts are masked.
