@@ -10,6 +10,7 @@
 #![no_main]
 #![deny(unsafe_code)]
 
+mod fifo;
 mod grants;
 mod pair;
 mod single;
@@ -51,10 +52,13 @@ fn measure(partner: DomId, watched: bool) {
     match pair::Partner::find(partner) {
         Ok(partner) => {
             grants::run(&partner);
-            partner.run();
+            if !watched {
+                partner.run();
+            }
         }
         Err(lack) => println!("paths: domain {partner} is no partner: {lack}"),
     }
+    fifo::run();
     println!("paths: end");
     sys::sleep(SETTLE_MS);
 }

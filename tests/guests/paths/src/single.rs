@@ -12,7 +12,7 @@ use crate::sys::{self, Scratch};
 use crate::{report, row};
 
 /// Rounds of a batch.
-const ROUNDS: u64 = 256;
+pub const ROUNDS: u64 = 256;
 /// Entries of the larger multicall, beyond the one of the smaller.
 const ENTRIES: u64 = 32;
 /// Frames of the larger balloon operation.
@@ -38,7 +38,7 @@ pub fn run() {
 }
 
 /// A call that fails is a short one: sees that the last one of a path has not.
-fn expect(name: &str, result: u64, wanted: u64) {
+pub fn expect(name: &str, result: u64, wanted: u64) {
     if result != wanted {
         println!("paths: {name} failed: {result:#x} where {wanted:#x} should be");
     }
@@ -68,7 +68,7 @@ fn registers() {
 }
 
 /// Measures a path with an interrupt at its end, and sees that there was one for each round.
-fn row_with_interrupt<R>(name: &str, once: impl Fn() -> R, empty: impl Fn() -> R) {
+pub fn row_with_interrupt<R>(name: &str, once: impl Fn() -> R, empty: impl Fn() -> R) {
     sys::sleep(crate::SETTLE_MS);
     let start = sys::taken();
     let made = sys::with_interrupts(|| sys::fewest_ticks(name, ROUNDS, once));
@@ -108,7 +108,7 @@ pub fn event_op<const MADE: bool>(operation: EvtchnOp, argument: u64) -> u64 {
 }
 
 /// Two ports of this domain, connected to each other.
-fn loopback() -> Option<(EventChannel, EventChannel)> {
+pub fn loopback() -> Option<(EventChannel, EventChannel)> {
     let one = EventChannel::alloc_unbound(DomId::SELF).ok()?;
     let other = EventChannel::bind_interdomain(DomId::SELF, one.port()).ok()?;
     (one.port().0 < 64 && other.port().0 < 64).then_some((one, other))

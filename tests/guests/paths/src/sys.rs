@@ -32,9 +32,13 @@ const SHARED_INFO: u64 = GUEST_GNTTAB_BASE + GUEST_GNTTAB_SIZE - 4096;
 struct Context {
     taken: AtomicU64,
     shared_info: u64,
+    /// With the FIFO ABI: this vCPU's control block, and the word of the one port that is not masked.
+    control: AtomicU64,
+    word: AtomicU64,
 }
 
-static CONTEXT: Context = Context { taken: AtomicU64::new(0), shared_info: SHARED_INFO };
+static CONTEXT: Context =
+    Context { taken: AtomicU64::new(0), shared_info: SHARED_INFO, control: AtomicU64::new(0), word: AtomicU64::new(0) };
 
 const _: () = assert!(layout::EVTCHN_PENDING == 48);
 
@@ -45,9 +49,7 @@ global_asm!(
     b       pv_guest_vectors + \number * 128
     .endm
 
-    .section .text.paths, "ax"
-    .balign 2048
-paths_vectors:
+    .macro paths_table fifo
     paths_other 0
     paths_other 1
     paths_other 2
@@ -69,10 +71,17 @@ paths_vectors:
     ldr     x2, [sp, #16]
     ldp     x0, x1, [sp], #32
     eret
-2:  ldr     x2, [x1, #8]            // an event: no more pending, and nothing pending of ports 0 to 63
+2:  ldr     x2, [x1, #8]            // an event: no more pending, and
     strb    wzr, [x2]
+    .if     \fifo                   // no queue ready, and the port on none
+    ldr     x2, [x1, #16]
+    str     wzr, [x2]
+    ldr     x2, [x1, #24]
+    str     wzr, [x2]
+    .else                           // nothing pending of ports 0 to 63
     str     xzr, [x2, #8]
     str     xzr, [x2, #48]
+    .endif
     b       1b
 3:  msr     cntv_ctl_el0, xzr
     b       1b
@@ -86,11 +95,21 @@ paths_vectors:
     paths_other 13
     paths_other 14
     paths_other 15
+    .endm
+
+    .section .text.paths, "ax"
+    .balign 2048
+paths_vectors:
+    paths_table 0
+    .balign 2048
+paths_fifo_vectors:
+    paths_table 1
 "#
 );
 
 unsafe extern "C" {
     static paths_vectors: u8;
+    static paths_fifo_vectors: u8;
 }
 
 /// Takes over the interrupts from the library: events, the timer, and an SGI. They stay masked.
@@ -105,6 +124,15 @@ pub fn take_interrupts() {
         ((SGI_FRAME + 0x400 + SGI) as *mut u8).write_volatile(0x80);
         store(ENABLE, 1 << SGI);
     }
+}
+
+/// Takes events as the FIFO ABI tells of them from now on: those of one port, whose word is at `word`.
+pub fn take_fifo_events(control: u64, word: u64) {
+    CONTEXT.control.store(control, Ordering::Relaxed);
+    CONTEXT.word.store(word, Ordering::Relaxed);
+    // SAFETY: these vectors differ from the ones before in what they store for an event, which is in pages of the scratch
+    // memory, where no Rust object is.
+    unsafe { asm!("msr vbar_el1, {}", "isb", in(reg) &raw const paths_fifo_vectors) };
 }
 
 /// # Safety
