@@ -253,22 +253,21 @@ pub(super) fn begin<H: Hw>(granter: &Domain<H>, user: DomId, gref: GrantRef, wri
     Ok(frame)
 }
 
-/// Does `work` with what the domain `id` grants, while that cannot end the access: under its table's lock. So it is short, and
-/// takes no other lock of a table.
+/// Does `work` with what a domain grants, while that cannot end the access: under its table's lock. So it is short, and takes no
+/// other lock of a table.
 #[inline(always)]
 pub(super) fn with_granted<H: Hw>(
     call: &Call<'_, H>,
-    id: DomId,
+    granter: &Domain<H>,
     gref: GrantRef,
     write: bool,
     work: impl FnOnce(Pa) -> Result<(), GrantStatus>,
 ) -> Result<(), GrantStatus> {
-    let granter = granter(call, id)?;
     let table = granter.grants.lock();
     let entry = table.entry::<H>(gref).ok_or(GrantStatus::BadGntRef)?;
     let counts = entry.counts();
     let granted = entry.show_one_more(counts, call.domain.id, write)?;
-    let Some(page) = entry.page(counts, granted, &granter) else { return Err(GrantStatus::BadPage) };
+    let Some(page) = entry.page(counts, granted, granter) else { return Err(GrantStatus::BadPage) };
     let done = work(page.pa());
     drop(page);
     entry.hide(counts);

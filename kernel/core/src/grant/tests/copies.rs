@@ -65,6 +65,33 @@ fn copies_that_make_no_sense_fail_and_move_nothing() {
 }
 
 #[test]
+fn of_two_wrong_sides_the_source_is_blamed_alone_and_in_a_batch_and_domains_ahead_of_pages() {
+    let mut t = pair();
+    grant(&t.a, 9, 4, DomId(99), false);
+    let granted = |gref| CopyPtr::gref(t.a.id, GrantRef(gref), 0);
+    let (far, bad_entry, stranger) = (granted(5000), granted(9), CopyPtr::gref(DomId(77), GrantRef(8), 0));
+    let (others, nowhere) = (CopyPtr::frame(t.a.id, Gfn(FIRST), 0), own(99, 0));
+    let (from, to) = (GNTCOPY_SOURCE_GREF, GNTCOPY_DEST_GREF);
+    for (source, dest, flags, status) in [
+        (stranger, others, from, GrantStatus::BadDomain),
+        (others, stranger, to, GrantStatus::PermissionDenied),
+        (others, far, to, GrantStatus::PermissionDenied),
+        (far, others, from, GrantStatus::PermissionDenied),
+        (nowhere, stranger, to, GrantStatus::BadDomain),
+        (far, stranger, from | to, GrantStatus::BadDomain),
+        (nowhere, far, to, GrantStatus::BadPage),
+        (far, nowhere, from, GrantStatus::BadGntRef),
+        (bad_entry, far, from | to, GrantStatus::GeneralError),
+    ] {
+        assert_eq!(t.copy(source, dest, 8, flags), status.raw(), "{source:?} {dest:?}");
+        let arg = Copy { source, dest, len: 8, flags, ..Copy::default() };
+        poke(&t.b, GUEST_RAM, &[arg, arg]);
+        assert_eq!(t.world.call(&t.b, GRANT_TABLE_OP, &[5, GUEST_RAM, 2]), 0);
+        assert_eq!(peek::<[Copy; 2]>(&t.b, GUEST_RAM).map(|done| done.status), [status.raw(); 2]);
+    }
+}
+
+#[test]
 fn a_copy_inside_one_page_may_overlap() {
     let mut t = pair();
     poke_bytes(&t.b, GUEST_RAM + PAGE_SIZE, b"abcdefgh");
