@@ -8,7 +8,7 @@ use crate::paths::Paths;
 use crate::ui;
 
 /// Lines of Rust in `kernel/`, comments included, tests aside; what they are for is counted in `docs/design.md`, "Size".
-const KERNEL_LINES: usize = 12_200;
+const KERNEL_LINES: usize = 12_450;
 
 /// Bytes of the hypervisor's image.
 const IMAGE_SIZE: u64 = 256 << 10;
