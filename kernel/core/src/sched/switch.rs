@@ -55,8 +55,9 @@ fn set_deadline<H: Hw>(until: Ticks, cpu: &LocalCpu<H>, vcpu: &Vcpu<H>) {
     H::set_deadline((at != NEVER).then_some(at));
 }
 
-/// About what a switch takes, in ticks: 4 us of a counter of 62.5 MHz.
-const SWITCH: Ticks = 256;
+/// What somebody's short sleep takes of the others, in ticks: 3.3 us of a counter of 62.5 MHz. `cargo xtask bench sched` shows
+/// what they lose beside guests that sleep and wake up as fast as they can.
+const SWITCH: Ticks = 208;
 
 fn allows<H: Hw>(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
     vcpu.affinity.load(Ordering::Relaxed) & (1 << id.0) != 0
