@@ -15,7 +15,8 @@ use crate::setup;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("hypercall-abi", &[]),
     ("kernel/core", &["hypercall-abi"]),
-    ("kernel", &["kernel/core", "kernel/hw", "hypercall-abi"]),
+    ("kernel/fdt", &["kernel/core"]),
+    ("kernel", &["kernel/core", "kernel/fdt", "kernel/hw", "hypercall-abi"]),
     ("pv-guest-lib", &["pv-guest-lib", "hypercall-abi"]),
     ("drivers/api", &["hypercall-abi"]),
     ("drivers", &["drivers/api", "hypercall-abi"]),
@@ -81,7 +82,7 @@ mod tests {
     #[test]
     fn the_kernel_knows_neither_drivers_nor_dom0_nor_the_guest_library() {
         assert!(verdict("kernel/core", "hypercall-abi"));
-        assert!(verdict("kernel", "kernel/hw"));
+        assert!(verdict("kernel", "kernel/hw") && verdict("kernel/hw", "kernel/fdt"));
         for to in ["drivers/pl011", "dom0", "pv-guest-lib"] {
             assert!(!verdict("kernel", to) && !verdict("kernel/hw", to) && !verdict("kernel/core", to));
         }
@@ -90,7 +91,8 @@ mod tests {
     #[test]
     fn drivers_do_not_know_each_other_and_core_does_not_know_hw() {
         assert!(!verdict("drivers/blkback", "drivers/virtio-blk"));
-        assert!(!verdict("kernel/core", "kernel/hw"));
+        assert!(!verdict("kernel/core", "kernel/hw") && !verdict("kernel/core", "kernel/fdt"));
+        assert!(!verdict("kernel/fdt", "kernel/hw"));
         assert!(verdict("dom0", "drivers/blkback"));
     }
 
