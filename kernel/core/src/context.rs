@@ -42,8 +42,7 @@ impl TrapFrame {
 }
 
 /// Hands the names of a vCPU's EL1 and EL0 system registers to `$then`: the one list of what is saved and loaded when
-/// another vCPU takes the pCPU (Arm ARM, section D24.2). Not in it are `CNTV_CTL_EL0`, since that one has to be last, and what
-/// the guest cannot change, which is only loaded.
+/// another vCPU takes the pCPU (Arm ARM, section D24.2). `CNTV_CTL_EL0` is not in it, since that one has to be last.
 /// The last three are the GIC's virtual CPU interface but for the list registers: the guest's masks and enables, and the
 /// active priorities, in this order (Arm IHI 0069H, section 12.4).
 #[macro_export]
@@ -52,22 +51,20 @@ macro_rules! el1_registers {
         $then! {
             sp_el0 sp_el1 elr_el1 spsr_el1 sctlr_el1 cpacr_el1 ttbr0_el1 ttbr1_el1 tcr_el1 esr_el1 afsr0_el1 afsr1_el1
             far_el1 mair_el1 amair_el1 vbar_el1 contextidr_el1 tpidr_el0 tpidrro_el0 tpidr_el1 par_el1 csselr_el1
-            cntkctl_el1 mdscr_el1 cntv_cval_el0 ich_vmcr_el2 ich_ap0r0_el2 ich_ap1r0_el2
+            cntkctl_el1 mdscr_el1 vmpidr_el2 cntvoff_el2 cntv_cval_el0 ich_vmcr_el2 ich_ap0r0_el2 ich_ap1r0_el2
         }
     };
 }
 
 macro_rules! el1_context {
     ($($register:ident)*) => {
-        /// The registers of [`el1_registers`], each under its name, the virtual timer's control, and what the guest cannot change.
+        /// The registers of [`el1_registers`], each under its name, and the virtual timer's control.
         #[derive(Clone, Copy, Debug, Default)]
         #[repr(C)]
         #[allow(missing_docs, reason = "the manual describes each register under the same name")]
         pub struct El1Context {
             $(pub $register: u64,)*
             pub cntv_ctl_el0: u64,
-            pub vmpidr_el2: u64,
-            pub cntvoff_el2: u64,
         }
     };
 }

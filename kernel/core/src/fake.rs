@@ -254,8 +254,7 @@ impl Hw for Fake {
 
 impl Registers for Fake {
     fn save_el1(into: &mut El1Context) {
-        let El1Context { vmpidr_el2, cntvoff_el2, .. } = *into;
-        *into = El1Context { vmpidr_el2, cntvoff_el2, ..with(|s| s.el1) };
+        *into = with(|s| s.el1);
     }
 
     fn load_el1(from: &El1Context) {

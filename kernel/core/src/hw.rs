@@ -174,7 +174,7 @@ pub trait Interrupts {
 
 /// Registers of the vCPU.
 pub trait Registers {
-    /// Saves the EL1 state, the virtual timer included, but for what the guest cannot change, and stops that timer.
+    /// Saves the EL1 state, the virtual timer included, and stops that timer.
     fn save_el1(into: &mut El1Context);
     /// Loads the EL1 state, the virtual timer included.
     fn load_el1(from: &El1Context);

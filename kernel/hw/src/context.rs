@@ -67,7 +67,7 @@ impl Registers for Arm {
                 concat!($(read!($a "{a}"), read!($b "{b}"), "stp {a}, {b}, [{at}], #16\n"),*)
             };
         }
-        // SAFETY: writes the fields of `into` but the last three, which are the registers of the list in its order.
+        // SAFETY: writes the fields of `into` but the last, which are the registers of the list in its order.
         unsafe {
             asm!(el1_registers!(save), a = out(reg) _, b = out(reg) _, at = inout(reg) &raw mut *into => _,
                 options(nostack, preserves_flags))
@@ -83,13 +83,10 @@ impl Registers for Arm {
                 concat!($("ldp {a}, {b}, [{at}], #16\n", write!($a "{a}"), write!($b "{b}")),*)
             };
         }
-        // SAFETY: reads the fields of `from` but the last three, as above; all of these registers belong to EL1 and EL0.
+        // SAFETY: reads the fields of `from` but the last, as above; all of these registers belong to EL1 and EL0.
         unsafe {
             asm!(el1_registers!(load), a = out(reg) _, b = out(reg) _, at = inout(reg) from => _,
                 options(nostack, preserves_flags, readonly));
-            let (id, offset) = (from.vmpidr_el2, from.cntvoff_el2);
-            msr!("vmpidr_el2", id);
-            msr!("cntvoff_el2", offset);
             msr!("cntv_ctl_el0", from.cntv_ctl_el0);
         }
     }
