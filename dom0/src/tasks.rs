@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::future::{Future, poll_fn};
 use core::pin::{Pin, pin};
-use core::task::{Context, Poll, Waker, ready};
+use core::task::{Poll, Waker};
 
 use embassy_executor::Spawner;
 use embassy_executor::raw::TaskStorage;
@@ -17,35 +17,13 @@ use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
-type Place = &'static TaskStorage<Occupant>;
-type Idle = Rc<RefCell<Vec<Place>>>;
-
-/// A task in its place, which is idle when the task is done.
-struct Occupant {
-    task: Option<Task>,
-    place: Place,
-    idle: Idle,
-}
-
-impl Future for Occupant {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        if let Some(task) = &mut this.task {
-            ready!(task.as_mut().poll(cx));
-        }
-        this.task = None;
-        this.idle.borrow_mut().push(this.place);
-        Poll::Ready(())
-    }
-}
+type Place = &'static TaskStorage<Task>;
 
 /// All tasks of Dom0.
 pub struct Tasks {
     spawner: Spawner,
     /// Places of tasks that are done.
-    idle: Idle,
+    idle: Rc<RefCell<Vec<Place>>>,
 }
 
 impl Tasks {
@@ -69,7 +47,16 @@ impl Tasks {
 
     /// Starts a task in a place that is free; false, with the task left where it is, if it is not.
     fn start(&self, place: Place, task: &mut Option<Task>) -> bool {
-        let token = place.spawn(|| Occupant { task: task.take(), place, idle: Rc::clone(&self.idle) });
+        let idle = Rc::clone(&self.idle);
+        let token = place.spawn(|| -> Task {
+            let task = task.take();
+            Box::pin(async move {
+                if let Some(task) = task {
+                    task.await;
+                }
+                idle.borrow_mut().push(place);
+            })
+        });
         token.map(|token| self.spawner.spawn(token)).is_ok()
     }
 }
