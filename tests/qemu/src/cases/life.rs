@@ -76,6 +76,8 @@ fn console(lab: &Lab) -> Result<()> {
     machine.send("xl create -c /store/hello.cfg\r")?;
     machine.expect("hello", Duration::from_secs(30))?;
     machine.expect("\n", Duration::from_secs(30))?;
+    // More than there is room for: it reads nothing, and keeps nobody at its console by that.
+    machine.send(&"x".repeat(3000))?;
     machine.send("\x1d")?;
     let status = machine.prompt(Duration::from_secs(30))?;
     ensure!(status == Some(0), "leaving the console ended with {status:?}");

@@ -91,7 +91,8 @@ fn xenstore(lab: &Lab) -> Result<()> {
     leave(&mut machine)
 }
 
-/// Output, input and the interrupt of the emulated UART; and that the domain can go while Dom0 is asked for answers.
+/// Output, input and the interrupt of the emulated UART; and that the user can leave, and the domain go, while both its
+/// consoles print without end.
 fn uart(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
     start(&mut machine, "vuart='sbsa_uart'")?;
@@ -108,6 +109,9 @@ fn uart(lab: &Lab) -> Result<()> {
     machine.expect(PROMPT, LONG)?;
     machine.send("cat /dev/zero >&3 &\r")?;
     machine.expect(PROMPT, LONG)?;
+    // Nobody is kept at the console of a domain that prints without end.
+    machine.send("yes without end\r")?;
+    machine.expect("without end\r\nwithout end\r\n", LONG)?;
     leave(&mut machine)?;
     machine.ok("xl destroy linux")?;
     wait_gone(&mut machine, "linux")
