@@ -110,8 +110,8 @@ fn with_two_guests(scene: impl FnOnce(&Machine, &mut dyn FnMut(), [&Control; 2])
     let controls = [from.control(), to.control()];
     let plugs = [&from, &to].map(|device| bridge.attach("vif".into(), device.cable(), PortConfig::default()));
     let [from_plug, to_plug] = plugs;
-    let mut from = pin!(async move { drop(from.run(from_plug).await) });
-    let mut to = pin!(async move { drop(to.run(to_plug).await) });
+    let mut from = pin!(async move { _ = from.run(from_plug).await });
+    let mut to = pin!(async move { _ = to.run(to_plug).await });
     let mut devices: [Pin<&mut dyn Future<Output = ()>>; 2] = [from.as_mut(), to.as_mut()];
     scene(&machine, &mut || turns(&mut devices), [&controls[0], &controls[1]]);
 }

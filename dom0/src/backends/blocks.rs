@@ -11,7 +11,7 @@ use dom0_core::disk::{Access, Target};
 use driver_api::Disk;
 use hypercall_abi::ids::DomId;
 
-use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
+use super::{Backends, Connected, DeviceId, Kind, Nodes};
 use crate::disks::{Disks, VirtualDisk};
 use crate::hal::{GrantsOf, GuestPort};
 
@@ -44,20 +44,13 @@ impl Kind for Blocks {
         (domid, _): DeviceId,
         disk: &VirtualDisk,
         lookup: impl FnMut(&str) -> Option<String>,
-    ) -> Result<Connected<Control, impl Future<Output = Ended> + 'static>, String> {
+    ) -> Result<Connected<Control, impl Future<Output = End> + 'static>, String> {
         let params = Params::parse(lookup).map_err(|error| format!("{error}"))?;
         let ports = params.queues.iter().map(|queue| GuestPort::bind(domid, queue.port));
         let ports = ports.collect::<Result<_, _>>().map_err(|error| format!("event channel: {error}"))?;
         let back_end = BackEnd::connect(GrantsOf(domid), ports, disk.clone(), &params, limits(disk))
             .map_err(|error| format!("{error}"))?;
-        let control = back_end.control();
-        let task = async move {
-            match back_end.run().await {
-                End::Stopped => Ended::Stopped,
-                End::Broken => Ended::Broken(format!("{}", End::Broken)),
-            }
-        };
-        Ok(Connected { control, task })
+        Ok(Connected { control: back_end.control(), task: back_end.run() })
     }
 
     fn stop(control: &Control) {

@@ -16,7 +16,7 @@ use core::cell::RefCell;
 use core::fmt::Display;
 
 use dom0_core::devices::paths;
-use driver_api::{Action, Handshake};
+use driver_api::{Action, End, Handshake};
 use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
@@ -32,16 +32,8 @@ pub use nets::Nets;
 /// A device of a domain: the domain, and the device's number among those of its kind.
 pub type DeviceId = (DomId, u32);
 
-/// How a back end that ran came to its end.
-pub enum Ended {
-    /// It was stopped.
-    Stopped,
-    /// The front end broke its ring, as this says.
-    Broken(String),
-}
-
 /// Says how a back end ended.
-type End = Rc<Signal<NoopRawMutex, Ended>>;
+type Ending = Rc<Signal<NoopRawMutex, End>>;
 
 /// A back end that was connected.
 pub struct Connected<C, L> {
@@ -77,7 +69,7 @@ pub trait Kind: Sized + 'static {
         id: DeviceId,
         device: &Self::Device,
         lookup: impl FnMut(&str) -> Option<String>,
-    ) -> Result<Connected<Self::Control, impl Future<Output = Ended> + 'static>, String>;
+    ) -> Result<Connected<Self::Control, impl Future<Output = End> + 'static>, String>;
 
     /// Asks a back end to end.
     fn stop(control: &Self::Control);
@@ -170,7 +162,7 @@ struct Device<'a, K: Kind> {
     handshake: Handshake,
     control: Option<Rc<K::Control>>,
     /// The end of the one that runs, if one does.
-    end: Option<End>,
+    ending: Option<Ending>,
     first: Vec<Action>,
 }
 
@@ -189,7 +181,7 @@ impl<'a, K: Kind> Device<'a, K> {
             }
         };
         let (handshake, first) = Handshake::new();
-        Some(Device { backends, id, store, back, front, device, handshake, control: None, end: None, first })
+        Some(Device { backends, id, store, back, front, device, handshake, control: None, ending: None, first })
     }
 
     /// Serves the device until it is removed.
@@ -202,19 +194,20 @@ impl<'a, K: Kind> Device<'a, K> {
             }
         }
         while !self.handshake.is_removed() {
-            let actions = match select3(end_of(self.end.as_ref()), self.store.event(), K::changed(&self.device)).await {
-                Either3::First(Ended::Stopped) => {
-                    self.end = None;
-                    Vec::new()
-                }
-                Either3::First(Ended::Broken(how)) => {
-                    (self.end, self.control) = (None, None);
-                    self.warn(&format!("{how}; device closed"));
-                    self.handshake.broken()
-                }
-                Either3::Second(_) => self.look(),
-                Either3::Third(()) => self.handshake.changed(),
-            };
+            let actions =
+                match select3(end_of(self.ending.as_ref()), self.store.event(), K::changed(&self.device)).await {
+                    Either3::First(End::Stopped) => {
+                        self.ending = None;
+                        Vec::new()
+                    }
+                    Either3::First(end @ End::Broken) => {
+                        (self.ending, self.control) = (None, None);
+                        self.warn(&format!("{end}; device closed"));
+                        self.handshake.broken()
+                    }
+                    Either3::Second(_) => self.look(),
+                    Either3::Third(()) => self.handshake.changed(),
+                };
             self.carry_out(actions).await;
         }
     }
@@ -274,9 +267,9 @@ impl<'a, K: Kind> Device<'a, K> {
                 self.backends.running.borrow_mut().insert(self.id, Some(Rc::clone(&control)));
                 self.control = Some(control);
                 // A task of its own, so that what happens on the ring wakes nothing else.
-                let end: End = Rc::new(Signal::new());
-                self.end = Some(Rc::clone(&end));
-                self.backends.tasks.spawn(async move { end.signal(task.await) });
+                let ending: Ending = Rc::new(Signal::new());
+                self.ending = Some(Rc::clone(&ending));
+                self.backends.tasks.spawn(async move { ending.signal(task.await) });
                 true
             }
             Err(error) => {
@@ -291,16 +284,16 @@ impl<'a, K: Kind> Device<'a, K> {
         if let Some(control) = self.control.take() {
             K::stop(&control);
         }
-        if let Some(end) = self.end.take() {
-            end.wait().await;
+        if let Some(ending) = self.ending.take() {
+            ending.wait().await;
         }
     }
 }
 
 /// The end of a back end; waits for ever while there is none.
-async fn end_of(end: Option<&End>) -> Ended {
-    match end {
-        Some(end) => end.wait().await,
+async fn end_of(ending: Option<&Ending>) -> End {
+    match ending {
+        Some(ending) => ending.wait().await,
         None => core::future::pending().await,
     }
 }

@@ -13,7 +13,7 @@ use hypercall_abi::ids::DomId;
 use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Limit, Limited, Params, Parts, Stats, advertise};
 use vswitch::PortConfig;
 
-use super::{Backends, Connected, DeviceId, Ended, Kind, Nodes};
+use super::{Backends, Connected, DeviceId, Kind, Nodes};
 use crate::hal::{BridgeMemory, GrantCopier, GrantsOf, GuestPort};
 use crate::switch::{Network, Switch};
 
@@ -64,7 +64,7 @@ impl Kind for Nets {
         (domid, _): DeviceId,
         interface: &Interface,
         lookup: impl FnMut(&str) -> Option<String>,
-    ) -> Result<Connected<Control, impl Future<Output = Ended> + 'static>, String> {
+    ) -> Result<Connected<Control, impl Future<Output = End> + 'static>, String> {
         let params = Params::parse(lookup).map_err(|error| format!("{error}"))?;
         let bind = |port| {
             let bound = GuestPort::bind(domid, port).map_err(|error| format!("event channel: {error}"));
@@ -94,12 +94,9 @@ impl Kind for Nets {
         });
         let task = async move {
             let number = plug.number();
-            let (end, _) = back_end.run(Limited::new(plug, limit)).await;
+            let end = back_end.run(Limited::new(plug, limit)).await;
             network.forget(number);
-            match end {
-                End::Stopped => Ended::Stopped,
-                End::Broken => Ended::Broken(format!("{}", End::Broken)),
-            }
+            end
         };
         Ok(Connected { control, task })
     }

@@ -27,7 +27,7 @@ impl fmt::Display for End {
 /// The host's hold on a running device, with the device's counters.
 #[derive(Debug, Default)]
 pub struct Control<S> {
-    stop: Cell<bool>,
+    end: Cell<Option<End>>,
     wakers: RefCell<Vec<Waker>>,
     stats: RefCell<S>,
 }
@@ -35,8 +35,22 @@ pub struct Control<S> {
 impl<S: Clone> Control<S> {
     /// Asks the device to end: no further request is taken, those in flight are finished and answered.
     pub fn stop(&self) {
-        self.stop.set(true);
+        self.end(self.end.get().unwrap_or(End::Stopped));
+    }
+
+    /// One of the device's rings is broken, which ends all of them.
+    pub fn broken(&self) {
+        self.end(End::Broken);
+    }
+
+    fn end(&self, end: End) {
+        self.end.set(Some(end));
         self.wakers.borrow_mut().drain(..).for_each(Waker::wake);
+    }
+
+    /// How the device that was asked to end, or whose ring is broken, ends.
+    pub fn ended(&self) -> End {
+        self.end.get().unwrap_or(End::Stopped)
     }
 
     /// The counters.
@@ -49,19 +63,19 @@ impl<S: Clone> Control<S> {
         change(&mut self.stats.borrow_mut());
     }
 
-    /// Whether the device was asked to end.
+    /// Whether the device is to end.
     pub fn is_stopped(&self) -> bool {
-        self.stop.get()
+        self.end.get().is_some()
     }
 
-    /// Completes once the device is asked to end.
+    /// Completes once the device is to end.
     pub async fn stopped(&self) {
         poll_fn(|cx| self.poll_stopped(cx)).await;
     }
 
     /// The poll function under [`Self::stopped`].
     pub fn poll_stopped(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.stop.get() {
+        if self.is_stopped() {
             return Poll::Ready(());
         }
         let mut wakers = self.wakers.borrow_mut();

@@ -96,7 +96,8 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
         let share = Limits { in_flight: limits.in_flight / params.queues.len().max(1), ..limits };
         let mut pages = pages.into_iter();
         let rings = params.queues.iter().map(|queue| pages.by_ref().take(queue.ring.len()).collect());
-        let queues = rings.zip(ports).map(|(ring, port)| Queue::new(BackRing::new(ring), port, share)).collect();
+        let queue = |(ring, port)| Queue::new(BackRing::new(ring), port, share, Rc::clone(&control));
+        let queues = rings.zip(ports).map(queue).collect();
         Ok(Self { server, queues, control })
     }
 
@@ -107,24 +108,9 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
 
     /// Serves the rings until the host stops the device or the front end breaks one of them.
     pub async fn run(self) -> End {
-        let (server, control) = (&self.server, &*self.control);
         // Few, so that all are polled together: that costs less than to know whose event it was.
-        let ended = join_all(self.queues.into_iter().map(|queue| async {
-            let (end, ring) = queue.serve(server, control).await;
-            if end == End::Broken {
-                control.stop();
-            }
-            (end, ring)
-        }));
-        let mut outcome = End::Stopped;
-        let mut pages = Vec::new();
-        for (end, ring) in ended.await {
-            if end == End::Broken {
-                outcome = End::Broken;
-            }
-            pages.extend(ring);
-        }
-        self.server.close(pages);
-        outcome
+        let rings = join_all(self.queues.into_iter().map(|queue| queue.serve(&self.server))).await;
+        self.server.close(rings.into_iter().flatten().collect());
+        self.control.ended()
     }
 }

@@ -1,10 +1,11 @@
 //! One ring of a block device: takes requests off it, keeps many in flight, answers as they finish.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
 use core::task::Poll;
 
-use driver_api::{BackRing, Disk, End, EventPort, Grants, SharedPage};
+use driver_api::{BackRing, Disk, EventPort, Grants, SharedPage};
 use embassy_futures::yield_now;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -26,17 +27,18 @@ pub struct Queue<P, E> {
 
 impl<P: SharedPage, E: EventPort> Queue<P, E> {
     /// Takes over a ring; the limits are its own part of the device's.
-    pub fn new(ring: BackRing<P, Request, Response>, port: E, limits: Limits) -> Self {
-        Self { intake: Intake::new(ring, limits), port }
+    pub fn new(ring: BackRing<P, Request, Response>, port: E, limits: Limits, control: Rc<Control>) -> Self {
+        Self { intake: Intake::new(ring, limits, control), port }
     }
 
-    /// Serves the ring until the host stops it or the front end breaks it. Returns its pages, to be unmapped.
-    pub async fn serve<G, D>(self, server: &Server<G, D>, control: &Control) -> (End, Vec<P>)
+    /// Serves the ring until the host stops the device or the front end breaks a ring of it. Returns its pages, to be unmapped.
+    pub async fn serve<G, D>(self, server: &Server<G, D>) -> Vec<P>
     where
         G: Grants<Page = P>,
         D: Disk,
     {
         let Self { mut intake, port } = self;
+        let control = Rc::clone(&intake.control);
         let mut in_flight = FuturesUnordered::new();
         let mut finished: Vec<Done<P>> = Vec::new();
         // This ring's part of the requests in flight that the device counts.
@@ -53,9 +55,6 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
             if !finished.is_empty() {
                 load -= finished.iter().map(|done| done.weight).sum::<usize>();
                 server.retire(&mut finished, |response| intake.ring.put(&response));
-            }
-            if control.is_stopped() {
-                intake.end(End::Stopped);
             }
             while spent < BUDGET && intake.take(load) {
                 let request = intake.at_hand();
@@ -80,8 +79,8 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
                 stats.in_flight = stats.in_flight.saturating_sub(counted).saturating_add(running);
                 counted = running;
             });
-            if let Some(end) = intake.ended(running) {
-                return (end, intake.ring.into_pages());
+            if running == 0 && intake.has_ended() {
+                return intake.ring.into_pages();
             }
             if spent >= BUDGET {
                 // A front end whose requests are all refused, or that sends events without end, must not keep
@@ -92,7 +91,7 @@ impl<P: SharedPage, E: EventPort> Queue<P, E> {
                 // Even without anything to do this counts, for an event may have come already.
                 spent += 1;
                 let listen = intake.wants_more(load);
-                if wait(&mut in_flight, &mut finished, listen, &port, control).await {
+                if wait(&mut in_flight, &mut finished, listen, &port, &control).await {
                     spent = 0;
                 }
             }
@@ -109,6 +108,8 @@ async fn wait<F: Future>(
     control: &Control,
 ) -> bool {
     let mut waited = false;
+    // Once the device is to end there are only completions to wait for.
+    let ending = control.is_stopped();
     poll_fn(|cx| {
         if !in_flight.is_empty()
             && let Poll::Ready(Some(done)) = in_flight.poll_next_unpin(cx)
@@ -116,7 +117,7 @@ async fn wait<F: Future>(
             finished.push(done);
             return Poll::Ready(());
         }
-        let woken = (listen && port.poll_event(cx).is_ready()) || control.poll_stopped(cx).is_ready();
+        let woken = (listen && port.poll_event(cx).is_ready()) || (!ending && control.poll_stopped(cx).is_ready());
         waited |= !woken;
         if woken { Poll::Ready(()) } else { Poll::Pending }
     })
@@ -142,18 +143,18 @@ struct Intake<P> {
     /// The private copy of the slot that was taken last. It stays here, since moving it would cost more than understanding it.
     slot: Request,
     hold: Hold,
-    end: Option<End>,
+    control: Rc<Control>,
 }
 
 impl<P: SharedPage> Intake<P> {
-    fn new(ring: BackRing<P, Request, Response>, limits: Limits) -> Self {
+    fn new(ring: BackRing<P, Request, Response>, limits: Limits, control: Rc<Control>) -> Self {
         Self {
             limit: limits.in_flight.max(1),
             max_indirect: usize::from(limits.indirect_segments),
             ring,
             slot: Request::default(),
             hold: Hold::None,
-            end: None,
+            control,
         }
     }
 
@@ -162,21 +163,14 @@ impl<P: SharedPage> Intake<P> {
         parse(&self.slot, self.max_indirect)
     }
 
-    fn end(&mut self, end: End) {
-        self.end.get_or_insert(end);
-    }
-
-    /// How the device ended, once nothing runs and nothing is held back.
-    fn ended(&self, running: usize) -> Option<End> {
-        match self.hold {
-            Hold::Until => None,
-            Hold::None | Hold::Running => self.end.filter(|_| running == 0),
-        }
+    /// Whether the device is to end and nothing is held back.
+    fn has_ended(&self) -> bool {
+        self.control.is_stopped() && !matches!(self.hold, Hold::Until)
     }
 
     /// Whether another request could be started if the ring had one, while others that count for `load` are in flight.
     fn wants_more(&self, load: usize) -> bool {
-        self.end.is_none() && matches!(self.hold, Hold::None) && load < self.limit
+        !self.control.is_stopped() && matches!(self.hold, Hold::None) && load < self.limit
     }
 
     /// Takes the request to start now, while others that count for `load` are in flight; false if there is none.
@@ -196,7 +190,7 @@ impl<P: SharedPage> Intake<P> {
             Ok(0) => return false,
             Ok(_) => self.ring.take_into(&mut self.slot),
             Err(RingOverflow) => {
-                self.end(End::Broken);
+                self.control.broken();
                 return false;
             }
         }
@@ -215,7 +209,7 @@ impl<P: SharedPage> Intake<P> {
         match self.ring.final_check() {
             Ok(found) => found > 0,
             Err(RingOverflow) => {
-                self.end(End::Broken);
+                self.control.broken();
                 true
             }
         }

@@ -133,7 +133,8 @@ impl<G: Grants, D: Disk> Server<G, D> {
         match command {
             Command::Transfer { direction, order, sector, list } => {
                 match &list {
-                    SegmentList::Direct(table) => work.segments.extend_from_slice(table),
+                    // They are with the work already.
+                    SegmentList::Direct(_) => {}
                     SegmentList::Indirect { pages, used } => self.read_indirect(pages, *used, work)?,
                 }
                 self.admit(direction, sector, &work.segments)?;

@@ -2,7 +2,8 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
+use core::convert::Infallible;
 use core::fmt;
 use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
@@ -154,44 +155,27 @@ where
         Rc::clone(&self.cable)
     }
 
-    /// Sends what the guest sends to `wire`, until the host stops it or the front end breaks a ring. Returns the memory that
-    /// was lent with the parts.
-    pub async fn run(self, wire: impl Port) -> (End, Vec<M>) {
+    /// Sends what the guest sends to `wire`, until the host stops it or the front end breaks a ring.
+    pub async fn run(self, wire: impl Port) -> End {
         let (control, wire) = (&*self.control, &wire);
-        let (mut pages, mut memory) = (Vec::new(), Vec::new());
-        let end = Cell::new(End::Stopped);
-        let broken = || {
-            end.set(End::Broken);
-            control.stop();
-        };
         // Few, so that all are polled together: that costs less than to know whose event it was.
-        let queues = join_all(self.queues.into_iter().map(|queue| async {
-            let (how, ring, heads) = queue.serve(wire, control).await;
-            if how == End::Broken {
-                broken();
-            }
-            (ring, heads)
-        }));
+        let queues = join_all(self.queues.into_iter().map(|queue| queue.serve(wire, control)));
         let mut ctrl = self.ctrl;
         let requests = async {
             if let Some(ctrl) = &mut ctrl {
                 let (grants, steering, mapped) = (&self.grants, &self.cable.steering, &*self.mapped);
                 let RingOverflow = ctrl.serve(&Subject { grants, steering, mapped }).await;
-                broken();
+                control.broken();
             }
-            pending::<()>().await;
+            pending::<Infallible>().await
         };
-        if let Either::First(ended) = select(queues, requests).await {
-            for (ring, heads) in ended {
-                pages.extend(ring);
-                memory.push(heads);
-            }
-        }
+        let Either::First(rings) = select(queues, requests).await;
+        let mut pages: Vec<_> = rings.into_iter().flatten().collect();
         pages.extend(ctrl.into_iter().flat_map(CtrlRing::into_pages));
         self.mapped.iter().for_each(|mapped| pages.extend(mapped.borrow_mut().take()));
         self.cable.receivers.iter().for_each(|receiver| pages.append(&mut receiver.close()));
         self.grants.unmap(&mut pages);
-        (end.get(), memory)
+        control.ended()
     }
 }
 
@@ -219,17 +203,17 @@ enum Owed {
 }
 
 impl<P: MappedPage, C: CopyGrants, E: EventPort, M: HostMemory> Queue<P, C, E, M> {
-    /// Serves both rings to their end; returns the transmit ring's page and the memory for heads.
-    async fn serve(mut self, wire: &impl Port, control: &Control) -> (End, Vec<P>, M) {
+    /// Serves both rings to their end; returns the transmit ring's page, to be unmapped.
+    async fn serve(mut self, wire: &impl Port, control: &Control) -> Vec<P> {
         let receiver = Rc::clone(&self.receiver);
         let mut watch = pin!(receiver.watch());
         let (mut next, mut owed) = (Next::Pass, Owed::Nothing);
-        let end = poll_fn(|cx| {
+        poll_fn(|cx| {
             if receiver.is_to_be_watched() {
                 let _ = watch.as_mut().poll(cx);
             }
             if control.poll_stopped(cx).is_ready() {
-                return Poll::Ready(End::Stopped);
+                return Poll::Ready(());
             }
             let (mut again, mut sent) = (false, false);
             for turn in 0..TURNS {
@@ -251,7 +235,10 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: HostMemory> Queue<P, C, E, M
                 }
                 // An event of before has told nothing of the answers to come.
                 self.receiver.rung();
-                let Ok((pass, news)) = self.transmitter.pass(wire) else { return Poll::Ready(End::Broken) };
+                let Ok((pass, news)) = self.transmitter.pass(wire) else {
+                    control.broken();
+                    return Poll::Ready(());
+                };
                 if news && owed == Owed::Nothing {
                     owed = Owed::News;
                 }
@@ -266,8 +253,7 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: HostMemory> Queue<P, C, E, M
             self.tell(&mut owed, again, cx)
         })
         .await;
-        let (pages, heads) = self.transmitter.into_parts();
-        (end, pages, heads)
+        self.transmitter.into_pages()
     }
 
     /// Takes the guest's events; true if it may have put frames.
@@ -283,7 +269,7 @@ impl<P: MappedPage, C: CopyGrants, E: EventPort, M: HostMemory> Queue<P, C, E, M
     }
 
     /// Sends the event that is owed, unless somebody's frame has brought it or may do so yet: this comes `again`, or is made to.
-    fn tell(&self, owed: &mut Owed, again: bool, cx: &Context<'_>) -> Poll<End> {
+    fn tell(&self, owed: &mut Owed, again: bool, cx: &Context<'_>) -> Poll<()> {
         let rung = self.receiver.rung();
         *owed = match (*owed, &self.events) {
             (Owed::Nothing, _) => Owed::Nothing,

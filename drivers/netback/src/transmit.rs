@@ -349,9 +349,9 @@ impl<P: MappedPage, C: CopyGrants, M: HostMemory> Transmitter<P, C, M> {
         self.control.count(|stats| stats.notifications += 1);
     }
 
-    /// The ring's page, to be unmapped, and the memory for heads.
-    pub fn into_parts(self) -> (Vec<P>, M) {
-        (self.ring.into_pages(), self.heads)
+    /// The ring's page, to be unmapped.
+    pub fn into_pages(self) -> Vec<P> {
+        self.ring.into_pages()
     }
 }
 

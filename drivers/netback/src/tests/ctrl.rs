@@ -118,10 +118,10 @@ impl Front {
 }
 
 /// Lets the device work for some turns; how it ended, if it did.
-fn turns(device: &mut Pin<&mut impl Future<Output = (End, Vec<OwnMemory>)>>) -> Option<End> {
+fn turns(device: &mut Pin<&mut impl Future<Output = End>>) -> Option<End> {
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..64 {
-        if let Poll::Ready((end, _)) = device.as_mut().poll(&mut cx) {
+        if let Poll::Ready(end) = device.as_mut().poll(&mut cx) {
             return Some(end);
         }
     }
