@@ -52,9 +52,7 @@ fn measure(partner: DomId, watched: bool) {
     match pair::Partner::find(partner) {
         Ok(partner) => {
             grants::run(&partner);
-            if !watched {
-                partner.run();
-            }
+            partner.run();
         }
         Err(lack) => println!("paths: domain {partner} is no partner: {lack}"),
     }

@@ -30,12 +30,17 @@ const WINDOW: u64 = GUEST_GNTTAB_BASE + 0x20_0000;
 const MODE: u64 = 0;
 const LEFT: u64 = 8;
 
+/// The path from the one domain to the other.
+const SWITCH: &str = "vm_switch";
+
 /// What the partner does when an event comes: answer it.
 const ANSWER: u64 = 0;
 /// Answer, and note when it goes to sleep again.
 const TIMED: u64 = 1;
 /// End.
 const END: u64 = 2;
+/// Answer, and tell the debugger when it goes to sleep again.
+const MARKED: u64 = 3;
 
 /// Is the other end for the domain `bench`, until that says it is enough.
 pub fn serve(bench: DomId) {
@@ -52,8 +57,10 @@ pub fn serve(bench: DomId) {
     sys::unmask(channel.port());
     let mut seen = sys::taken();
     loop {
-        if shared.get(MODE) == TIMED {
-            sys::leave(shared.at(LEFT));
+        match shared.get(MODE) {
+            TIMED => drop(sys::leave(shared.at(LEFT))),
+            MARKED => sys::mark(SWITCH),
+            _ => {}
         }
         sys::wait_beyond(seen);
         seen = sys::taken();
@@ -109,13 +116,12 @@ impl Partner {
         pair.shared.set(MODE, ANSWER);
         pair.there_and_back();
         sys::sleep(SETTLE_MS);
-        report("round_trip", sys::fewest_ticks("", ROUNDS, || pair.there_and_back()), ROUNDS);
+        report("round_trip", sys::fewest_ticks("round_trip", ROUNDS, || pair.there_and_back()), ROUNDS);
         sys::sleep(SETTLE_MS);
-        pair.shared.set(MODE, TIMED);
-        pair.there_and_back();
-        match pair.switches::<0>().min(pair.switches::<1>()) {
-            u64::MAX => println!("paths: vm_switch failed: the partner did not sleep"),
-            ticks => report("vm_switch", ticks, ROUNDS),
+        if sys::watched() {
+            pair.marked_switches();
+        } else {
+            pair.timed_switches();
         }
         pair.shared.set(MODE, END);
         pair.send();
@@ -139,6 +145,25 @@ impl Pair {
         let seen = sys::taken();
         self.send();
         sys::wait_beyond(seen);
+    }
+
+    /// Has a debugger count what lies between the partner's mark, before it sleeps, and that of this domain, which goes on.
+    fn marked_switches(&self) {
+        self.shared.set(MODE, MARKED);
+        for _ in 0..sys::WATCHED_TIMES {
+            self.there_and_back();
+            sys::mark("");
+        }
+    }
+
+    /// Measures the switch by the clock.
+    fn timed_switches(&self) {
+        self.shared.set(MODE, TIMED);
+        self.there_and_back();
+        match self.switches::<0>().min(self.switches::<1>()) {
+            u64::MAX => println!("paths: vm_switch failed: the partner did not sleep"),
+            ticks => report(SWITCH, ticks, ROUNDS),
+        }
     }
 
     /// The ticks from where the partner goes to sleep to where this domain goes on, in the quickest batch.

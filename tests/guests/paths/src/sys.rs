@@ -157,7 +157,7 @@ unsafe extern "C" {
 }
 
 /// How often each path is made between two marks; the debugger takes the shortest.
-const WATCHED_TIMES: u64 = 3;
+pub const WATCHED_TIMES: u64 = 3;
 
 /// True when a debugger counts what each path does, instead of the clock.
 static WATCHED: AtomicBool = AtomicBool::new(false);
@@ -177,7 +177,7 @@ pub fn await_debugger() {
 
 /// Tells the debugger that what has this name begins, or without a name that it ends.
 #[inline(always)]
-fn mark(name: &str) {
+pub fn mark(name: &str) {
     // SAFETY: as above.
     unsafe { paths_mark(name.as_ptr(), name.len()) };
 }

@@ -23,9 +23,8 @@ pub const MARK: &str = "paths: mark 0x";
 /// How often it makes each path. The shortest one counts, so that somebody's timer does not.
 const TIMES: usize = 3;
 
-/// How many paths it makes: all of the table but the switch and the round trip. QEMU's timers are not to be relied on
-/// while it steps, and a switch sets one.
-const FOLLOWED: usize = 21;
+/// How many paths it makes: all of the table but Dom0's switch of frames.
+const FOLLOWED: usize = 23;
 
 /// Names are shorter.
 const LONGEST_NAME: u64 = 64;
@@ -88,8 +87,8 @@ impl Follower<'_> {
         self.debugger.set_x0(1)
     }
 
-    /// Lets the machine run to the next call of the mark by the measuring guest. Others may have code at the same
-    /// address: the partner is the same program and does not call it.
+    /// Lets the machine run to the next call of the mark by the measuring guest or its partner, which is the same program.
+    /// Others may have code at the same address.
     fn at_mark(&mut self) -> Result<Registers> {
         loop {
             let registers = self.debugger.run_to(self.mark)?;

@@ -81,8 +81,9 @@ fn boot(paths: &Paths, cpu: &str, word: &str, until: &str, debugger: Option<&Pat
 
 /// The lines of Xen's log that name its build and its scheduler.
 pub fn about(booted: &str) -> Vec<String> {
-    let telling = |line: &&str| ABOUT.iter().any(|words| line.contains(words));
-    booted.lines().filter(telling).map(|line| line.trim_start_matches("(XEN) ").trim().to_owned()).collect()
+    // Before the words stands who says them: Xen, or the prompt.
+    let telling = |line: &str| ABOUT.iter().find_map(|words| Some(line.get(line.find(words)?..)?.trim().to_owned()));
+    booted.lines().filter_map(telling).collect()
 }
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn xens_build_and_scheduler_are_found_in_its_log() {
-        let log = "(XEN) build-id: 1f\n(XEN) Using scheduler: SMP Credit Scheduler rev2 (credit2)\n(XEN) other\n";
+        let log = "dom0# build-id: 1f\n(XEN) Using scheduler: SMP Credit Scheduler rev2 (credit2)\n(XEN) other\n";
         assert_eq!(about(log), ["build-id: 1f", "Using scheduler: SMP Credit Scheduler rev2 (credit2)"]);
     }
 }
