@@ -10,6 +10,7 @@ use hypercall_abi::ids::{DomId, GrantRef, Port};
 use pv_guest_lib::control::Cap;
 
 use crate::hal::{ForeignPage, GuestPort, RingError, open_ring};
+use crate::notices;
 use crate::tasks::Tasks;
 use crate::uart::UartServer;
 
@@ -81,7 +82,9 @@ impl Consoles {
         self.tasks.spawn(async move {
             match console.run().await {
                 End::Stopped => {}
-                end @ (End::BrokenOutput | End::BrokenInput) => log::warn!("console: d{domid}: {end}; closed"),
+                end @ (End::BrokenOutput | End::BrokenInput) => {
+                    notices::warn(domid, format_args!("console: d{domid}: {end}; closed"));
+                }
             }
             console.log().close();
         });
@@ -94,7 +97,7 @@ impl Consoles {
         self.open.borrow_mut().insert((domid, Kind::Vuart), DomainConsole::Vuart(Rc::clone(&server)));
         self.tasks.spawn(async move {
             if let Err(error) = server.run().await {
-                log::warn!("console: d{domid}: its UART ends: the hypervisor answers {error}");
+                notices::warn(domid, format_args!("console: d{domid}: its UART ends: the hypervisor answers {error}"));
             }
             server.uart.log().close();
         });

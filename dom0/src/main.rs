@@ -14,6 +14,7 @@ mod disks;
 mod fdt;
 mod hal;
 mod messages;
+mod notices;
 mod shell;
 mod store;
 mod switch;

@@ -18,6 +18,7 @@ pub mod image;
 pub mod iperf;
 pub mod layout;
 pub mod network;
+pub mod notices;
 pub mod plan;
 pub mod pool;
 pub mod rate;

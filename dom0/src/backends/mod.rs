@@ -23,6 +23,7 @@ use embassy_sync::signal::Signal;
 use hypercall_abi::ids::DomId;
 use hypercall_abi::xenbus::XenbusState;
 
+use crate::notices;
 use crate::store::{Client, Hub};
 use crate::tasks::Tasks;
 
@@ -213,7 +214,8 @@ impl<'a, K: Kind> Device<'a, K> {
     }
 
     fn warn(&self, what: &dyn Display) {
-        log::warn!("{}: d{} {} {}: {what}", K::DRIVER, self.id.0, K::NAME, self.id.1);
+        let (domid, number) = self.id;
+        notices::warn(domid, format_args!("{}: d{domid} {} {number}: {what}", K::DRIVER, K::NAME));
     }
 
     /// What the store says now.

@@ -5,6 +5,7 @@
 
 use alloc::rc::Rc;
 use core::cell::Cell;
+use core::fmt;
 
 use driver_api::{EventPort, SharedPage};
 use embassy_futures::select::select;
@@ -17,6 +18,7 @@ use xenstore::{ConnId, ConnKind, Fault};
 
 use super::Hub;
 use crate::hal::{ForeignPage, GuestPort, RingError, open_ring};
+use crate::notices;
 
 /// The grant that every toolstack reserves for the store (`GNTTAB_RESERVED_XENSTORE`, Xen public/grant_table.h).
 pub const RESERVED_REFERENCE: GrantRef = GrantRef(1);
@@ -29,6 +31,15 @@ const _: () = assert!(page::RING_SIZE == RING_SIZE as usize);
 enum Broken {
     Indices,
     Protocol(Fault),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Indices => f.write_str("ring indices out of range"),
+            Broken::Protocol(fault) => fault.fmt(f),
+        }
+    }
 }
 
 /// The store ring of a domain.
@@ -87,6 +98,8 @@ impl Ring {
                 }
                 Err(broken) => {
                     self.give_up(&hub, conn, &broken);
+                    // It may ask for a new connection, and break that, as fast as this looks.
+                    yield_now().await;
                     while !self.stopped.get() && !self.wants_reset() {
                         select(self.port.wait(), self.nudged.wait()).await;
                     }
@@ -173,15 +186,11 @@ impl Ring {
     }
 
     fn give_up(&self, hub: &Rc<Hub>, conn: ConnId, broken: &Broken) {
+        let domid = self.domid;
+        notices::warn(domid, format_args!("xenstored: d{domid}: {broken}; connection closed"));
         let code = match broken {
-            Broken::Indices => {
-                log::warn!("xenstored: d{}: ring indices out of range; connection closed", self.domid);
-                page::ERROR_RINGIDX
-            }
-            Broken::Protocol(fault) => {
-                log::warn!("xenstored: d{}: {fault}; connection closed", self.domid);
-                page::ERROR_PROTO
-            }
+            Broken::Indices => page::ERROR_RINGIDX,
+            Broken::Protocol(_) => page::ERROR_PROTO,
         };
         hub.with(|store| store.reset(conn));
         self.page.store_u32(page::ERROR, code);

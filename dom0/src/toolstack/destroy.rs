@@ -9,6 +9,7 @@ use pv_guest_lib::control::{self, Progress};
 use xenstore::Request;
 
 use super::{Error, Toolstack};
+use crate::notices;
 
 /// How long the back ends are waited for between two looks.
 const PATIENCE: Duration = Duration::from_micros(200);
@@ -33,6 +34,7 @@ impl Toolstack {
             self.end(domid).await;
             self.pools.borrow_mut().forget(domid);
             self.hub.domain_died(domid);
+            notices::forget(domid);
             for path in removal(domid, &uuid) {
                 if let Err(error) = self.store.remove(&path) {
                     log::error!("xenstore: {path}: {}", error.wire_name());
