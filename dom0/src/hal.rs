@@ -78,8 +78,42 @@ impl MappedPage for ForeignPage {
     }
 }
 
-/// The right to map what one domain grants.
-pub struct GrantsOf(pub DomId);
+/// Pages of the window that are promised to nobody: consoles and the store take them one by one.
+const UNPROMISED: usize = 1 << 12;
+
+/// Pages of the window that were not promised yet.
+static SPARE: Mutex<CriticalSectionRawMutex, Cell<usize>> = Mutex::new(Cell::new(0));
+
+/// Makes the range reachable into which other domains' pages are mapped.
+pub fn open_window(range: IpaRange) -> Result<(), &'static str> {
+    mmu::map_window(range).map_err(|_| "it cannot be mapped")?;
+    grant::set_window(range).map_err(|_| "it cannot be used")?;
+    let pages = usize::try_from(range.size()).unwrap_or(usize::MAX) / PAGE_SIZE;
+    SPARE.lock(|spare| spare.set(pages.saturating_sub(UNPROMISED)));
+    Ok(())
+}
+
+/// The right to map what one domain grants, so many pages at a time, which nobody else can take.
+pub struct GrantsOf {
+    domid: DomId,
+    pages: usize,
+}
+
+impl GrantsOf {
+    /// The right for a device that maps at most `pages`; `None` if the window has no room for them.
+    pub fn promise(domid: DomId, pages: usize) -> Option<Self> {
+        SPARE.lock(|spare| {
+            spare.set(spare.get().checked_sub(pages)?);
+            Some(GrantsOf { domid, pages })
+        })
+    }
+}
+
+impl Drop for GrantsOf {
+    fn drop(&mut self) {
+        SPARE.lock(|spare| spare.set(spare.get() + self.pages));
+    }
+}
 
 impl Grants for GrantsOf {
     type Page = ForeignPage;
@@ -89,7 +123,7 @@ impl Grants for GrantsOf {
             Access::ReadOnly => grant::Access::ReadOnly,
             Access::ReadWrite => grant::Access::ReadWrite,
         };
-        let requests: Vec<_> = references.iter().map(|&gref| MapRequest { domid: self.0, gref, access }).collect();
+        let requests: Vec<_> = references.iter().map(|&gref| MapRequest { domid: self.domid, gref, access }).collect();
         MappedGrant::map_each(&requests, |result| {
             results.push(result.map(ForeignPage::over).map_err(|error| match error {
                 MapGrantError::NoWindow => MapError::NoSpace,
@@ -107,7 +141,7 @@ impl Grants for GrantsOf {
             // Filled where it lies: collected, it would be moved, all of it.
             let mut ops = heapless::Vec::<Copy, COPIES>::new();
             ops.extend(batch.iter().map(|copy| {
-                let granted = (PageRef::Granted(self.0, copy.granted), copy.offset);
+                let granted = (PageRef::Granted(self.domid, copy.granted), copy.offset);
                 let own = (PageRef::Own(copy.own), copy.own_offset);
                 let (from, to) = if into_granted { (own, granted) } else { (granted, own) };
                 copy_op(from, to, copy.len)

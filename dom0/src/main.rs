@@ -34,7 +34,7 @@ use pl011::Pl011;
 use pl031::Pl031;
 use pv_guest_lib::executor::{self, Spawner};
 use pv_guest_lib::irq::{Line, Mode};
-use pv_guest_lib::{BootInfo, control, entry, grant, heap, mmu, pages, time};
+use pv_guest_lib::{BootInfo, control, entry, heap, pages, time};
 use shell::Shell;
 use store::Hub;
 use switch::Switch;
@@ -71,11 +71,7 @@ fn main(boot: BootInfo) -> ! {
 
 /// Makes the range reachable into which other domains' pages are mapped.
 fn open_window(boot: &BootInfo) {
-    let opened = boot.window().ok_or("there is none").and_then(|range| {
-        mmu::map_window(range).map_err(|_| "it cannot be mapped")?;
-        grant::set_window(range).map_err(|_| "it cannot be used")
-    });
-    if let Err(reason) = opened {
+    if let Err(reason) = boot.window().ok_or("there is none").and_then(hal::open_window) {
         panic!("no window for grants: {reason}");
     }
 }

@@ -11,7 +11,7 @@ use dom0_core::disk::{Access, Target};
 use driver_api::Disk;
 use hypercall_abi::ids::DomId;
 
-use super::{Backends, Connected, DeviceId, Kind, Nodes};
+use super::{Backends, Connected, DeviceId, Kind, NO_ROOM, Nodes};
 use crate::disks::{Disks, VirtualDisk};
 use crate::hal::{GrantsOf, GuestPort};
 
@@ -48,8 +48,10 @@ impl Kind for Blocks {
         let params = Params::parse(lookup).map_err(|error| format!("{error}"))?;
         let ports = params.queues.iter().map(|queue| GuestPort::bind(domid, queue.port));
         let ports = ports.collect::<Result<_, _>>().map_err(|error| format!("event channel: {error}"))?;
-        let back_end = BackEnd::connect(GrantsOf(domid), ports, disk.clone(), &params, limits(disk))
-            .map_err(|error| format!("{error}"))?;
+        let limits = limits(disk);
+        let grants = GrantsOf::promise(domid, limits.most_mapped(&params)).ok_or(NO_ROOM)?;
+        let back_end =
+            BackEnd::connect(grants, ports, disk.clone(), &params, limits).map_err(|error| format!("{error}"))?;
         Ok(Connected { control: back_end.control(), task: back_end.run() })
     }
 

@@ -30,6 +30,9 @@ use crate::tasks::Tasks;
 pub use blocks::Blocks;
 pub use nets::Nets;
 
+/// Why no more devices can be connected.
+const NO_ROOM: &str = "Dom0 has no room to map its pages";
+
 /// A device of a domain: the domain, and the device's number among those of its kind.
 pub type DeviceId = (DomId, u32);
 

@@ -13,7 +13,7 @@ use hypercall_abi::ids::DomId;
 use netback::{BackEnd, Control, End, Events, HEAD_BYTES, Limit, Limited, Params, Parts, Stats, advertise};
 use vswitch::PortConfig;
 
-use super::{Backends, Connected, DeviceId, Kind, Nodes};
+use super::{Backends, Connected, DeviceId, Kind, NO_ROOM, Nodes};
 use crate::hal::{BridgeMemory, GrantCopier, GrantsOf, GuestPort};
 use crate::switch::{Network, Switch};
 
@@ -81,7 +81,8 @@ impl Kind for Nets {
             let heads = BridgeMemory::take(HEAD_BYTES);
             queues.push((events, heads.ok_or_else(|| String::from("Dom0 has no memory for another queue"))?));
         }
-        let back_end = BackEnd::connect(domid, GrantsOf(domid), GrantCopier, &params, Parts { queues, ctrl })
+        let grants = GrantsOf::promise(domid, params.most_mapped()).ok_or(NO_ROOM)?;
+        let back_end = BackEnd::connect(domid, grants, GrantCopier, &params, Parts { queues, ctrl })
             .map_err(|error| format!("{error}"))?;
         let control = back_end.control();
         let only_from = interface.vif.mac.filter(|_| interface.vif.antispoof);

@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 
 use crate::negotiate::Params;
 use crate::queue::Queue;
+use crate::request::PAGES_OF_ONE;
 use crate::serve::Server;
 use crate::stats::Stats;
 
@@ -28,6 +29,20 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { in_flight: 64, indirect_segments: 256, persistent_grants: 1056, ring_page_order: 2 }
+    }
+}
+
+impl Limits {
+    /// The most pages that a device is going to have mapped at a time: a host that has room for that many never fails a request.
+    pub fn most_mapped(&self, params: &Params) -> usize {
+        let queues = params.queues.len().max(1);
+        // The last request that is taken may count for more than was left, and one that is refused maps its tables as well.
+        let last = usize::from(self.indirect_segments).div_ceil(PAGES_OF_ONE).max(1);
+        let weight = (self.in_flight / queues).max(1) - 1 + last;
+        let rings: usize = params.queues.iter().map(|queue| queue.ring.len()).sum();
+        let kept = if params.persistent { usize::from(self.persistent_grants) } else { 0 };
+        // What is in the way of a request in the cache waits to be unmapped as long as the request does.
+        rings + kept + queues * weight * (PAGES_OF_ONE + 1)
     }
 }
 

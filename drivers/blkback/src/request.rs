@@ -100,7 +100,7 @@ impl Command<'_> {
 }
 
 /// Pages that count as one request among those in flight, where a request names more of them.
-const PAGES_OF_ONE: usize = 32;
+pub const PAGES_OF_ONE: usize = 32;
 
 /// A slot, understood: the operation to echo, and what to do or how to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,8 @@ use driver_api::published::{BadFrontEnd, optional, required};
 use hypercall_abi::ids::{GrantRef, Port};
 use hypercall_abi::netif::keys;
 
+use crate::mapped::MOST;
+
 /// Pairs of rings that a front end may make.
 const MAX_QUEUES: u32 = 4;
 
@@ -91,6 +93,13 @@ pub struct Params {
 }
 
 impl Params {
+    /// The most pages that a device is going to have mapped at a time.
+    pub fn most_mapped(&self) -> usize {
+        // By the control ring each queue may have some kept, one list at a time.
+        let kept = if self.ctrl.is_some() { 2 + self.queues.len() * MOST } else { 0 };
+        2 * self.queues.len() + kept
+    }
+
     /// Reads the front end's keys through `lookup`.
     ///
     /// # Errors

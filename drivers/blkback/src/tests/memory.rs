@@ -30,6 +30,8 @@ pub struct Memory {
     pub own: RefCell<Vec<u8>>,
     /// Mappings that may exist at a time.
     pub room: Cell<u32>,
+    /// The most mappings that there were at a time.
+    pub most: Cell<u32>,
 }
 
 impl Memory {
@@ -41,6 +43,7 @@ impl Memory {
             map_calls: Cell::new(0),
             own: RefCell::default(),
             room: Cell::new(u32::MAX),
+            most: Cell::new(0),
         })
     }
 
@@ -143,7 +146,8 @@ impl Grants for GuestGrants {
         let memory = &self.0;
         memory.map_calls.set(memory.map_calls.get() + 1);
         for reference in references {
-            if memory.mapped() >= memory.room.get() {
+            let mapped = memory.mapped();
+            if mapped >= memory.room.get() {
                 results.push(Err(MapError::NoSpace));
                 continue;
             }
@@ -154,6 +158,7 @@ impl Grants for GuestGrants {
                         Access::ReadOnly => grant.readers += 1,
                         Access::ReadWrite => grant.writers += 1,
                     }
+                    memory.most.set(memory.most.get().max(mapped + 1));
                     results.push(Ok(Page { memory: Rc::clone(memory), page: reference.raw(), access }));
                 }
                 _ => results.push(Err(MapError::BadGrant)),

@@ -93,6 +93,7 @@ pub fn queues(
     let disk = Rc::new(disk);
     let params = Params { queues: fronts.iter().map(Front::params).collect(), persistent: options.persistent };
     let grants = GuestGrants(Rc::clone(&memory));
+    let most = options.limits.most_mapped(&params);
     let back_end = BackEnd::connect(grants, ports, Rc::clone(&disk), &params, options.limits).unwrap();
     let control = back_end.control();
     let end = Cell::new(None);
@@ -105,6 +106,8 @@ pub fn queues(
         }),
     ]);
     assert_eq!(memory.mapped(), 0, "pages stay mapped");
+
+    assert!(memory.most.get() as usize <= most, "{} pages were mapped, not {most}", memory.most.get());
     assert_eq!(disk.running.get(), 0, "requests stay in flight");
     Outcome { end: end.get().expect("the device ended"), disk, control, memory }
 }
