@@ -282,6 +282,10 @@ impl Registers for Fake {
         });
     }
 
+    fn allow_fp() {
+        with(|s| s.fp_traps = false);
+    }
+
     fn load_fp(from: &FpContext) {
         with(|s| {
             s.fp = *from;

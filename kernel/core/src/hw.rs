@@ -188,6 +188,8 @@ pub trait Registers {
     fn save_fp(into: &mut FpContext);
     /// Loads FP and SIMD, whose use does not trap from here on.
     fn load_fp(from: &FpContext);
+    /// The same where they still are.
+    fn allow_fp();
     /// Uses the vectors on this pCPU from now on that trace exits, or those that do not.
     fn trace_exits(on: bool);
     /// Loads breakpoints and watchpoints, those that this pCPU has.

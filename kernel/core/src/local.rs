@@ -1,7 +1,10 @@
 //! What a pCPU knows of itself: the vCPU that is on it, and how registers get on and off.
 //!
 //! Each pCPU has one of these and nobody else touches it, so there is no lock. FP and SIMD registers are loaded
-//! when the guest first uses them, and saved only if it did.
+//! when the guest first uses them, unless they still are where it was on last, and saved only if it may have.
+
+#[cfg(test)]
+mod tests;
 
 use core::mem::offset_of;
 
@@ -33,7 +36,10 @@ pub struct LocalCpu<H: Hw> {
     pub domain: DomId,
     /// When the cap of the domain ends the turn of the vCPU that runs here, or [`NEVER`].
     pub limit: Ticks,
+    /// The FP and SIMD registers are those of the vCPU that runs here, which may use them.
     fp_loaded: bool,
+    /// Where the context is of the vCPU whose FP and SIMD registers were here last: an address, to compare with.
+    fp_of: usize,
     /// The exit that is being handled, while exits are traced.
     pub(crate) begun: Option<Begun>,
 }
@@ -41,7 +47,7 @@ pub struct LocalCpu<H: Hw> {
 impl<H: Hw> LocalCpu<H> {
     /// A pCPU with nothing on it.
     pub const fn new(id: PcpuId) -> Self {
-        LocalCpu { id, current: None, domain: DomId::INVALID, limit: NEVER, fp_loaded: false, begun: None }
+        LocalCpu { id, current: None, domain: DomId::INVALID, limit: NEVER, fp_loaded: false, fp_of: 0, begun: None }
     }
 
     /// Takes the registers of the vCPU off this pCPU, but for its GIC.
@@ -51,7 +57,8 @@ impl<H: Hw> LocalCpu<H> {
         H::save_el1(&mut context.el1);
         if self.fp_loaded {
             H::save_fp(&mut context.fp);
-            self.fp_loaded = false;
+            context.fp_at = Some(self.id);
+            (self.fp_of, self.fp_loaded) = (core::ptr::from_ref(context).addr(), false);
         }
     }
 
@@ -64,6 +71,11 @@ impl<H: Hw> LocalCpu<H> {
         H::load_el1(&context.el1);
         if context.el1.mdscr_el1 & MDSCR_MDE != 0 {
             H::load_debug(&context.debug);
+        }
+        // Nobody has used the registers here since, nor has the vCPU elsewhere.
+        if self.fp_of == core::ptr::from_ref(context).addr() && context.fp_at == Some(self.id) {
+            H::allow_fp();
+            self.fp_loaded = true;
         }
     }
 

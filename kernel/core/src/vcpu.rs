@@ -23,6 +23,8 @@ pub struct VcpuContext {
     pub el1: El1Context,
     /// FP and SIMD.
     pub fp: FpContext,
+    /// Where the vCPU was on when they were saved, and may still be; not since it has started anew.
+    pub fp_at: Option<PcpuId>,
     /// Breakpoints and watchpoints, also while the vCPU is on a pCPU.
     pub debug: DebugContext,
 }

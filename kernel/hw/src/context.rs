@@ -117,6 +117,10 @@ impl Registers for Arm {
         cpu::trap_fp(true);
     }
 
+    fn allow_fp() {
+        cpu::trap_fp(false);
+    }
+
     fn load_fp(from: &FpContext) {
         cpu::trap_fp(false);
         // SAFETY: reads the first field of `from`. No Rust code keeps values in the registers that are overwritten,
