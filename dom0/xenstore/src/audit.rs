@@ -40,9 +40,9 @@ impl Tree {
 
     fn audit_children(&self, id: NodeId, node: &Node) -> Result<(), &'static str> {
         let mut bytes = 0;
-        for (name, &child) in &node.children {
+        for (name, child) in node.children.iter() {
             let child = self.get(child).ok_or("a child does not exist")?;
-            if child.parent != id || child.name != *name {
+            if child.parent != id || *child.name != *name {
                 return Err("a child is not its parent's");
             }
             bytes += name.len() + 1;

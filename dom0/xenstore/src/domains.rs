@@ -5,6 +5,7 @@
 //! target, and the nodes it owns, which are removed as Xen since 4.17 does (XSA-419): kept, they would pile up
 //! outside every quota.
 
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 
 use hypercall_abi::ids::{DomId, Gfn, Port};
@@ -65,16 +66,15 @@ impl Store {
         if domid == DomId::DOM0 || domid >= DomId::FIRST_RESERVED {
             return Err(Error::BadDomid);
         }
-        match self.domains.get(&domid) {
-            Some(domain) if domain.gfn != gfn => return Err(Error::IntroducedElsewhere),
-            Some(Domain { conn, .. }) => {
-                if let Some(conn) = *conn {
+        match self.domains.entry(domid) {
+            Entry::Occupied(domain) if domain.get().gfn != gfn => return Err(Error::IntroducedElsewhere),
+            Entry::Occupied(domain) => {
+                if let Some(conn) = domain.get().conn {
                     self.reset(conn);
                 }
             }
-            None => {
-                let domain = Domain { gfn, conn: None, target: None, phase: Phase::Running };
-                self.domains.insert(domid, domain);
+            Entry::Vacant(place) => {
+                place.insert(Domain { gfn, conn: None, target: None, phase: Phase::Running });
                 self.fire_special(path::INTRODUCE_DOMAIN, NodeId::INTRODUCE);
             }
         }

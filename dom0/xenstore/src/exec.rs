@@ -235,7 +235,8 @@ fn listed<'a>(lens: &mut Lens<'a>, caller: &Caller, path: &str) -> Result<&'a No
 }
 
 fn list(lens: &mut Lens<'_>, caller: &Caller, path: &str) -> Result<Vec<Arc<str>>, Error> {
-    Ok(listed(lens, caller, path)?.children.keys().cloned().collect())
+    let ids = listed(lens, caller, path)?.children.ids();
+    Ok(ids.filter_map(|id| Some(lens.tree().get(id)?.name.clone())).collect())
 }
 
 /// As many names as fit a message with the generation before and a NUL behind them.
@@ -245,7 +246,8 @@ fn list_part(lens: &mut Lens<'_>, caller: &Caller, path: &str, offset: usize) ->
     let mut room = PAYLOAD_MAX - alloc::format!("{generation}").len() - 2;
     let mut names = Vec::new();
     let mut at = 0;
-    for name in node.children.keys() {
+    for child in node.children.ids() {
+        let name = &lens.tree().get(child).ok_or(Error::NoNode)?.name;
         let length = name.len() + 1;
         if at >= offset {
             if length > room {

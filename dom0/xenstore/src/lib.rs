@@ -67,6 +67,7 @@ extern crate alloc;
 
 mod audit;
 mod change;
+mod children;
 mod codec;
 mod conn;
 mod domains;

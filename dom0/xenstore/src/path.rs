@@ -56,27 +56,34 @@ pub(crate) fn is_special(path: &str) -> bool {
     path.starts_with('@')
 }
 
-/// The characters of paths, as a table: every request checks every byte of its path.
-const ALLOWED: [bool; 256] = {
-    let mut allowed = [false; 256];
+/// What a byte of a path is, apart from a character of a name.
+const SLASH: u8 = 1;
+const FOREIGN: u8 = 2;
+
+/// The bytes of paths, as a table: every request checks every byte of its path.
+const KINDS: [u8; 256] = {
+    let mut kinds = [FOREIGN; 256];
     let mut byte = 0_u8;
     while byte < 128 {
-        allowed[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@' | b'/');
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@') {
+            kinds[byte as usize] = 0;
+        }
         byte += 1;
     }
-    allowed
+    kinds[b'/' as usize] = SLASH;
+    kinds
 };
 
-/// Right characters only, no empty name, no slash at the end.
+/// Right characters only, no empty name, no slash at the end. Without a branch for each byte, of which there are many.
 fn is_clean(path: &str) -> bool {
-    let mut previous = 0;
+    let (mut previous, mut doubled, mut seen) = (0, 0, 0);
     for &byte in path.as_bytes() {
-        if !ALLOWED[usize::from(byte)] || (byte == b'/' && previous == b'/') {
-            return false;
-        }
-        previous = byte;
+        let kind = KINDS[usize::from(byte)];
+        doubled |= kind & previous;
+        seen |= kind;
+        previous = kind;
     }
-    previous != b'/' || path.len() == 1
+    doubled & SLASH == 0 && seen & FOREIGN == 0 && (previous != SLASH || path.len() == 1)
 }
 
 /// The names along a path, from the root; none for `/`.
@@ -102,6 +109,28 @@ impl<'a> Iterator for Names<'a> {
         let (name, rest) = tail.split_at_checked(end)?;
         self.rest = rest;
         Some(name)
+    }
+}
+
+/// FNV-1a over the names of a path, each after a slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathHash(u64);
+
+impl PathHash {
+    pub(crate) const ROOT: Self = Self(0xCBF2_9CE4_8422_2325);
+
+    pub(crate) fn below(self, name: &str) -> Self {
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        Self(name.bytes().fold(step(self.0, b'/'), step))
+    }
+
+    pub(crate) fn of(path: &str) -> Self {
+        names(path).fold(Self::ROOT, Self::below)
+    }
+
+    /// The half whose bits depend on all bits of the names.
+    pub(crate) fn upper(self) -> u64 {
+        self.0 >> 32
     }
 }
 

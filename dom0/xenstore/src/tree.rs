@@ -1,8 +1,8 @@
 //! The nodes: a persistent tree, of which a transaction takes a copy in O(1).
 //!
-//! Nodes sit in a vector of shared pages and refer to each other by index; a node's children are a persistent map
-//! from name to index. So cloning the tree clones a few pointers, a change copies a page when a clone shares it and
-//! nothing when none does, and nothing here recurses: a chain of a thousand names is torn down like any other set of
+//! Nodes sit in a vector of shared pages and refer to each other by index; a node's children are a map from name to
+//! index that is shared too. So cloning the tree clones a few pointers, a change copies a page and a map when a clone
+//! shares them and nothing when none does, and nothing here recurses: a chain of a thousand names is torn down like any other set of
 //! nodes (XSA-418 was a stack overflow on such a chain).
 //!
 //! Each node carries two generations: `changed` for its value and permissions, `listed` for the set of its
@@ -18,23 +18,24 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use hypercall_abi::ids::DomId;
-use rpds::RedBlackTreeMapSync;
-
+use crate::children::Children;
 use crate::ids::{Generation, NodeId};
 use crate::pages::Pages;
-use crate::path;
+use crate::path::{self, PathHash};
 use crate::perms::Perms;
+use hypercall_abi::ids::DomId;
 
 /// One node.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) name: Arc<str>,
     pub(crate) parent: NodeId,
+    /// Of its path.
+    pub(crate) hash: PathHash,
     pub(crate) value: Arc<[u8]>,
     /// Shared with the parent as long as they are the same, which they mostly are.
     pub(crate) perms: Arc<Perms>,
-    pub(crate) children: RedBlackTreeMapSync<Arc<str>, NodeId>,
+    pub(crate) children: Children,
     /// Length of the children's names on the wire, each with its NUL.
     pub(crate) children_bytes: usize,
     pub(crate) changed: Generation,
@@ -83,14 +84,25 @@ impl Trail {
     /// Keeps to the new path as far as both are the same; returns how far that is, and to which node it leads.
     fn follow(&mut self, whole: &str) -> (usize, NodeId) {
         let (old, new) = (self.path.as_bytes(), whole.as_bytes());
-        let shared = |&(end, _): &(usize, NodeId)| {
-            old.get(..end) == new.get(..end) && new.get(end).is_none_or(|next| *next == b'/')
+        let mut start = 0;
+        let shared = |&&(end, _): &&(usize, NodeId)| {
+            let name = core::mem::replace(&mut start, end)..end;
+            old.get(name.clone()) == new.get(name) && new.get(end).is_none_or(|next| *next == b'/')
         };
-        self.nodes.truncate(self.nodes.iter().rposition(shared).map_or(0, |deepest| deepest + 1));
+        self.nodes.truncate(self.nodes.iter().take_while(shared).count());
         let (end, node) = self.nodes.last().copied().unwrap_or((0, NodeId::ROOT));
         self.path.truncate(end);
         self.path.push_str(whole.get(end..).unwrap_or_default());
         (end, node)
+    }
+
+    /// Goes one name on, to a node that was just made, if the path does.
+    fn go_on(&mut self, parent: NodeId, name: &str, child: NodeId) {
+        let (end, at) = self.nodes.last().copied().unwrap_or((0, NodeId::ROOT));
+        let rest = self.path.get(end + 1..).and_then(|rest| rest.strip_prefix(name));
+        if at == parent && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            self.nodes.push((end + 1 + name.len(), child));
+        }
     }
 }
 
@@ -171,7 +183,7 @@ impl Tree {
     }
 
     pub(crate) fn child(&self, parent: NodeId, name: &str) -> Option<NodeId> {
-        self.get(parent)?.children.get(name).copied()
+        self.get(parent)?.children.get(name)
     }
 
     /// Makes an empty child and returns it; nothing when there is no such parent.
@@ -179,10 +191,11 @@ impl Tree {
         self.get(parent)?;
         let name: Arc<str> = Arc::from(name);
         let id = self.insert(name.clone(), parent, perms);
+        self.trail.get_mut().go_on(parent, &name, id);
         let now = self.clock;
         let node = self.get_mut(parent)?;
         node.children_bytes += name.len() + 1;
-        node.children.insert_mut(name, id);
+        node.children.insert(name, id);
         node.listed = now;
         Some(id)
     }
@@ -209,7 +222,7 @@ impl Tree {
     /// Removes a node other than the root with all that is below it.
     pub(crate) fn remove(&mut self, id: NodeId) {
         let Some(node) = self.get(id) else { return };
-        let (parent, name) = (node.parent, node.name.clone());
+        let (parent, name, bytes) = (node.parent, node.name.clone(), node.name.len() + 1);
         self.trail.get_mut().nodes.clear();
         let mut doomed = alloc::vec![id];
         while let Some(next) = doomed.pop() {
@@ -217,13 +230,13 @@ impl Tree {
                 continue;
             };
             self.discharge(&node.perms);
-            doomed.extend(node.children.values().copied());
+            doomed.extend(node.children.ids());
         }
         let now = self.tick();
         if let Some(node) = self.get_mut(parent)
-            && node.children.remove_mut(&*name)
+            && node.children.remove(name)
         {
-            node.children_bytes -= name.len() + 1;
+            node.children_bytes -= bytes;
             node.listed = now;
         }
     }
@@ -233,7 +246,7 @@ impl Tree {
         let mut found = alloc::vec![id];
         let mut next = 0;
         while let Some(&at) = found.get(next) {
-            found.extend(self.get(at).into_iter().flat_map(|node| node.children.values().copied()));
+            found.extend(self.get(at).into_iter().flat_map(|node| node.children.ids()));
             next += 1;
         }
         found
@@ -287,12 +300,14 @@ impl Tree {
     fn insert(&mut self, name: Arc<str>, parent: NodeId, perms: Arc<Perms>) -> NodeId {
         let now = self.tick();
         self.charge(&perms);
+        let hash = self.get(parent).map_or(PathHash::ROOT, |above| above.hash.below(&name));
         let slot = Slot::Used(Node {
             name,
             parent,
+            hash,
             value: Arc::default(),
             perms,
-            children: RedBlackTreeMapSync::new_sync(),
+            children: Children::default(),
             children_bytes: 0,
             changed: now,
             listed: now,

@@ -1,8 +1,8 @@
 //! Watches, found by the path that changed.
 //!
-//! They stand in a table by a hash of their path, and the hash can be carried on name by name. So one pass over the
-//! changed path finds the watches on all its ancestors, and a removal finds those below while it goes through
-//! the removed nodes: a change costs the same however many watches there are elsewhere. A domain that makes its
+//! They stand in a table by a hash of their path, which each node knows of its own. So the way from the changed node up
+//! finds the watches on all its ancestors, and a removal finds those below while it goes through the removed nodes:
+//! a change costs the same however many watches there are elsewhere, and however long the names. A domain that makes its
 //! paths collide slows down nothing but comparisons, by as many as it may have watches.
 
 use alloc::sync::Arc;
@@ -13,7 +13,7 @@ use slab::Slab;
 use crate::Error;
 use crate::change::{Effect, Touch};
 use crate::ids::{ConnId, NodeId};
-use crate::path;
+use crate::path::{self, PathHash};
 use crate::perms::{Caller, Need, Perms};
 use crate::tree::Tree;
 
@@ -43,36 +43,21 @@ impl Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Watches {
     all: Slab<Watch>,
-    /// By the remainder of the hash; as many as there are watches, or more.
-    buckets: Vec<Vec<WatchId>>,
+    /// By the remainder of the hash; several for each watch.
+    buckets: Vec<Vec<(PathHash, WatchId)>>,
 }
 
 /// Buckets at first: enough for about a hundred guests.
 const FIRST_BUCKETS: usize = 1024;
-
-/// FNV-1a over the names of a path, each after a slash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PathHash(u64);
-
-impl PathHash {
-    const ROOT: Self = Self(0xCBF2_9CE4_8422_2325);
-
-    fn below(self, name: &str) -> Self {
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-        Self(name.bytes().fold(step(self.0, b'/'), step))
-    }
-
-    fn of(path: &str) -> Self {
-        path::names(path).fold(Self::ROOT, Self::below)
-    }
-}
+/// Buckets for each watch, at least, so that few share one with a path on which others' changes lie.
+const BUCKETS_A_WATCH: usize = 4;
 
 impl Watches {
     pub(crate) fn add(&mut self, watch: Watch) -> Result<WatchId, Error> {
         if self.find(watch.conn, &watch.path, &watch.token).is_some() {
             return Err(Error::WatchExists);
         }
-        if self.all.len() >= self.buckets.len() {
+        if self.all.len() * BUCKETS_A_WATCH >= self.buckets.len() {
             self.grow();
         }
         let hash = PathHash::of(&watch.path);
@@ -83,24 +68,24 @@ impl Watches {
 
     /// Doubles the buckets and deals the watches out again.
     fn grow(&mut self) {
-        self.buckets = alloc::vec![Vec::new(); (self.buckets.len() * 2).max(FIRST_BUCKETS)];
-        let places: Vec<_> = self.all.iter().map(|(id, watch)| (PathHash::of(&watch.path), WatchId(id))).collect();
-        places.into_iter().for_each(|(hash, id)| self.put(hash, id));
+        let buckets = alloc::vec![Vec::new(); (self.buckets.len() * 2).max(FIRST_BUCKETS)];
+        let old = core::mem::replace(&mut self.buckets, buckets);
+        old.into_iter().flatten().for_each(|(hash, id)| self.put(hash, id));
     }
 
     fn put(&mut self, hash: PathHash, id: WatchId) {
         if let Some(bucket) = self.place(hash).and_then(|place| self.buckets.get_mut(place)) {
-            bucket.push(id);
+            bucket.push((hash, id));
         }
     }
 
     /// The number of a hash's bucket; none before the first watch.
     fn place(&self, hash: PathHash) -> Option<usize> {
-        usize::try_from(hash.0.checked_rem(self.buckets.len() as u64)?).ok()
+        usize::try_from(hash.upper()).ok()?.checked_rem(self.buckets.len())
     }
 
     /// The watches whose paths may have this hash.
-    fn bucket(&self, hash: PathHash) -> &[WatchId] {
+    fn bucket(&self, hash: PathHash) -> &[(PathHash, WatchId)] {
         self.place(hash).and_then(|place| self.buckets.get(place)).map_or(&[], Vec::as_slice)
     }
 
@@ -118,7 +103,7 @@ impl Watches {
         };
         let place = self.place(PathHash::of(&watch.path));
         if let Some(bucket) = place.and_then(|place| self.buckets.get_mut(place)) {
-            bucket.retain(|&other| other != id);
+            bucket.retain(|&(_, other)| other != id);
         }
     }
 
@@ -139,15 +124,15 @@ impl Watches {
         };
         let told =
             |watch: &Watch, node, old| caller_of(watch.conn).is_some_and(|caller| may_know(tree, node, old, &caller));
-        let hash = self.for_each_above(touch.path, |id, watch| {
+        for (id, watch) in self.above(tree, touch.node, touch.path) {
             if told(watch, touch.node, old) {
                 report(id, touch.path.clone());
             }
-        });
+        }
         if !matches!(touch.effect, Effect::Removed) {
             return;
         }
-        self.for_each_below(tree, touch.node, hash, |id, watch, gone| {
+        self.for_each_below(tree, touch.node, |id, watch, gone| {
             if told(watch, gone, None) {
                 report(id, watch.path.clone());
             }
@@ -175,39 +160,39 @@ impl Watches {
     }
 
     /// The watches on a path whose hash is known.
-    fn hashed<'a>(&'a self, hash: PathHash, path: &'a str) -> impl Iterator<Item = (WatchId, &'a Watch)> {
-        let ids = self.bucket(hash);
-        let known = ids.iter().filter_map(|&id| Some((id, self.get(id)?)));
+    fn hashed<'a>(&'a self, hash: PathHash, path: &str) -> impl DoubleEndedIterator<Item = (WatchId, &'a Watch)> {
+        let ids = self.bucket(hash).iter().filter(move |(other, _)| *other == hash);
+        let known = ids.filter_map(|&(_, id)| Some((id, self.get(id)?)));
         known.filter(move |(_, watch)| *watch.path == *path)
     }
 
-    /// Goes through the watches on a path and on what is above it, from the root; returns the path's hash.
-    fn for_each_above(&self, path: &str, mut each: impl FnMut(WatchId, &Watch)) -> PathHash {
-        let mut hash = PathHash::ROOT;
-        if !path::is_special(path) {
-            self.hashed(hash, "/").for_each(|(id, watch)| each(id, watch));
+    /// The watches on a node, which is at `path`, and on what is above it, those nearest to the root first.
+    fn above<'a>(&'a self, tree: &Tree, node: NodeId, path: &str) -> impl Iterator<Item = (WatchId, &'a Watch)> {
+        let (mut at, mut path) = (node, path);
+        let mut found = Vec::new();
+        while let Some(node) = tree.get(at) {
+            found.extend(self.hashed(node.hash, path).rev());
+            if at == NodeId::ROOT || path::is_special(path) {
+                break;
+            }
+            at = node.parent;
+            let above = path.get(..path.len().saturating_sub(1 + node.name.len())).unwrap_or_default();
+            path = if above.is_empty() { "/" } else { above };
         }
-        let mut length = 0;
-        for name in path::names(path) {
-            hash = hash.below(name);
-            length += 1 + name.len();
-            let upto = path.get(..length).unwrap_or(path);
-            self.hashed(hash, upto).for_each(|(id, watch)| each(id, watch));
-        }
-        hash
+        found.into_iter().rev()
     }
 
-    /// Goes through the watches on what is below a node, given the hash of the node's path.
-    fn for_each_below(&self, tree: &Tree, node: NodeId, hash: PathHash, mut each: impl FnMut(WatchId, &Watch, NodeId)) {
-        let mut pending = alloc::vec![(node, hash)];
-        while let Some((at, hash)) = pending.pop() {
-            for (name, &child) in tree.get(at).iter().flat_map(|node| &node.children) {
-                let hash = hash.below(name);
-                if !self.bucket(hash).is_empty() {
-                    let path = tree.path_of(child);
-                    self.hashed(hash, &path).for_each(|(id, watch)| each(id, watch, child));
+    /// Goes through the watches on what is below a node.
+    fn for_each_below(&self, tree: &Tree, node: NodeId, mut each: impl FnMut(WatchId, &Watch, NodeId)) {
+        let mut pending = alloc::vec![node];
+        while let Some(at) = pending.pop() {
+            for id in tree.get(at).iter().flat_map(|node| node.children.ids()) {
+                let Some(child) = tree.get(id) else { continue };
+                if !self.bucket(child.hash).is_empty() {
+                    let path = tree.path_of(id);
+                    self.hashed(child.hash, &path).for_each(|(watch_id, watch)| each(watch_id, watch, id));
                 }
-                pending.push((child, hash));
+                pending.push(id);
             }
         }
     }
@@ -230,6 +215,8 @@ mod tests {
     use super::*;
     use alloc::string::String;
 
+    use hypercall_abi::ids::DomId;
+
     fn watches(paths: &[&str]) -> Watches {
         let mut watches = Watches::default();
         for path in paths {
@@ -240,10 +227,12 @@ mod tests {
         watches
     }
 
+    /// The watches that a change of this path concerns, in a tree that has nothing else.
     fn above(watches: &Watches, path: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        watches.for_each_above(path, |_, watch| found.push(String::from(&*watch.path)));
-        found
+        let mut tree = Tree::new();
+        let perms = Arc::new(Perms::private(DomId::DOM0));
+        let node = path::names(path).fold(NodeId::ROOT, |at, name| tree.create(at, name, perms.clone()).unwrap());
+        watches.above(&tree, node, path).map(|(_, watch)| String::from(&*watch.path)).collect()
     }
 
     #[test]
@@ -258,7 +247,7 @@ mod tests {
 
     #[test]
     fn watches_are_found_after_the_table_has_grown_and_not_after_they_are_gone() {
-        let paths: Vec<String> = (0..3 * FIRST_BUCKETS).map(|n| alloc::format!("/a/{n}")).collect();
+        let paths: Vec<String> = (0..FIRST_BUCKETS).map(|n| alloc::format!("/a/{n}")).collect();
         let mut watches = watches(&paths.iter().map(String::as_str).collect::<Vec<_>>());
         let conn = ConnId { slot: 0, serial: 0 };
         for path in &paths {
