@@ -4,6 +4,8 @@ mod front;
 mod hostile;
 mod memory;
 mod model;
+mod order;
+mod pages;
 mod ram_disk;
 mod rules;
 mod world;
