@@ -6,9 +6,7 @@
 
 use core::arch::{asm, global_asm};
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
-use pv_guest_lib::addr::{Ipa, IpaRange};
+use super::scratch::{RAM, Scratch};
 
 /// Length of an instruction sequence for [`run`].
 pub const MOST_WORDS: usize = 16;
@@ -16,10 +14,6 @@ pub const MOST_WORDS: usize = 16;
 pub const READ_ONLY_ALIAS: u64 = 256 << 30;
 /// Where RAM appears once more, for EL0 as well.
 pub const USER_ALIAS: u64 = 257 << 30;
-/// Where RAM begins, which both aliases map.
-pub const RAM: u64 = 1 << 30;
-
-static SHARED: (AtomicU64, AtomicU64) = (AtomicU64::new(0), AtomicU64::new(0));
 
 const BRK: u32 = 0xD420_0000;
 
@@ -188,94 +182,6 @@ impl Ending {
     }
 }
 
-/// Memory that belongs to no Rust object.
-#[derive(Clone, Copy, Debug)]
-pub struct Scratch {
-    range: IpaRange,
-}
-
-impl Scratch {
-    /// Pages of its own, or nothing when RAM is short.
-    pub fn take(pages: u64) -> Option<Self> {
-        pv_guest_lib::pages::take(pages).map(|range| Self { range })
-    }
-
-    /// The page of the hypervisor's or the tool stack's at `address`, below RAM, where no Rust object is.
-    pub fn special(address: u64) -> Option<Self> {
-        if address >= RAM || !address.is_multiple_of(4096) {
-            return None;
-        }
-        IpaRange::new(Ipa::new(address), 4096).map(|range| Self { range })
-    }
-
-    /// Lets the other vCPU find this memory.
-    pub fn share(&self) {
-        SHARED.0.store(self.base(), Ordering::Release);
-        SHARED.1.store(self.size(), Ordering::Release);
-    }
-
-    /// The memory that the other vCPU has shared.
-    pub fn shared() -> Option<Self> {
-        let (base, size) = (SHARED.0.load(Ordering::Acquire), SHARED.1.load(Ordering::Acquire));
-        IpaRange::new(Ipa::new(base), size).filter(|range| range.size() != 0).map(|range| Self { range })
-    }
-
-    /// The first address.
-    pub fn base(&self) -> u64 {
-        self.range.start().raw()
-    }
-
-    /// The size in bytes.
-    pub fn size(&self) -> u64 {
-        self.range.size()
-    }
-
-    /// The address `offset` bytes into the memory, which wraps around.
-    pub fn at(&self, offset: u64) -> u64 {
-        self.base() + offset % self.size()
-    }
-
-    /// Writes eight bytes; the offset wraps around and is rounded down.
-    pub fn set(&self, offset: u64, value: u64) {
-        let at = (self.at(offset) & !7) as *mut u64;
-        // SAFETY: aligned and inside pages that `take` gave to nobody else.
-        unsafe { at.write_volatile(value) };
-    }
-
-    /// Reads eight bytes, as `set` writes them.
-    pub fn get(&self, offset: u64) -> u64 {
-        let at = (self.at(offset) & !7) as *const u64;
-        // SAFETY: as for `set`; any bytes are a number.
-        unsafe { at.read_volatile() }
-    }
-
-    /// Writes four bytes; the offset is a multiple of 4 and wraps around.
-    pub fn set32(&self, offset: u64, value: u32) {
-        // SAFETY: as for `set`.
-        unsafe { ((self.at(offset) & !3) as *mut u32).write_volatile(value) };
-    }
-
-    /// Reads four bytes, as `set32` writes them.
-    pub fn get32(&self, offset: u64) -> u32 {
-        // SAFETY: as for `set`.
-        unsafe { ((self.at(offset) & !3) as *const u32).read_volatile() }
-    }
-
-    /// Reads a byte.
-    pub fn get8(&self, offset: u64) -> u8 {
-        // SAFETY: as for `set`.
-        unsafe { (self.at(offset) as *const u8).read_volatile() }
-    }
-
-    /// Writes bytes one by one.
-    pub fn fill(&self, offset: u64, bytes: &[u8]) {
-        for (at, byte) in (offset..).zip(bytes) {
-            // SAFETY: inside pages that `take` gave to nobody else.
-            unsafe { (self.at(at) as *mut u8).write_volatile(*byte) };
-        }
-    }
-}
-
 /// Maps all addresses to themselves for everything, and takes the exceptions over.
 pub fn open_up() {
     let root = (&raw const hostile_root).cast_mut().cast::<u64>();
@@ -344,108 +250,6 @@ pub fn run(code: Scratch, words: &[u32], registers: &[u64; 30], ticks: Option<u6
         hostile_run(code.base(), registers.as_ptr(), u64::from(ticks.is_some()));
         let word = |at: usize| context.add(at).read_volatile();
         Ending { vector: word(16), syndrome: word(21) }
-    }
-}
-
-/// A hypercall with any number and any arguments.
-pub fn hypercall(number: u64, arguments: [u64; 6]) -> u64 {
-    let [a0, a1, a2, a3, a4, a5] = arguments;
-    let result;
-    // SAFETY: what the hypervisor writes by these arguments is limited to scratch pages by the callers, or is no
-    // memory of this domain at all; that such a call does no other harm is what this guest is there to try.
-    unsafe {
-        asm!("hvc #0xEA1", inlateout("x0") a0 => result, inlateout("x1") a1 => _, inlateout("x2") a2 => _,
-            inlateout("x3") a3 => _, inlateout("x4") a4 => _, inlateout("x5") a5 => _, inlateout("x16") number => _);
-    }
-    result
-}
-
-/// Firmware by HVC or SMC.
-pub fn firmware(secure: bool, arguments: [u64; 4]) -> u64 {
-    let [a0, a1, a2, a3] = arguments;
-    let result;
-    // SAFETY: no call of PSCI or SMCCC writes to memory; results come in x0 to x3, and x4 to x17 may change.
-    unsafe {
-        if secure {
-            asm!("smc #0", inlateout("x0") a0 => result, inlateout("x1") a1 => _, inlateout("x2") a2 => _,
-                inlateout("x3") a3 => _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
-                out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
-                out("x17") _);
-        } else {
-            asm!("hvc #0", inlateout("x0") a0 => result, inlateout("x1") a1 => _, inlateout("x2") a2 => _,
-                inlateout("x3") a3 => _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _,
-                out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _,
-                out("x17") _);
-        }
-    }
-    result
-}
-
-/// Whether the interrupt controller is a GICv2, which has no registers of the processor.
-pub fn has_gicv2() -> bool {
-    let features: u64;
-    // SAFETY: reading the register has no effect.
-    unsafe { asm!("mrs {}, id_aa64pfr0_el1", out(reg) features) };
-    features >> 24 & 0xF == 0
-}
-
-/// The virtual counter.
-pub fn now() -> u64 {
-    let ticks;
-    // SAFETY: reading the counter has no effect.
-    unsafe { asm!("isb", "mrs {}, cntvct_el0", out(reg) ticks) };
-    ticks
-}
-
-/// Ticks of the counter in a millisecond.
-pub fn millisecond() -> u64 {
-    let hz: u64;
-    // SAFETY: reading the register has no effect.
-    unsafe { asm!("mrs {}, cntfrq_el0", out(reg) hz) };
-    hz / 1000
-}
-
-/// Sends an SGI, as `ICC_SGI1R_EL1` says.
-pub fn send_sgi(value: u64) {
-    // SAFETY: no vCPU of this domain has data that a handler changes.
-    unsafe { asm!("msr icc_sgi1r_el1, {}", "isb", in(reg) value) };
-}
-
-/// Lets interrupts of all priorities through to this vCPU.
-pub fn open_interface() {
-    // SAFETY: interrupts stay masked; they only end a sleep.
-    unsafe { asm!("msr icc_pmr_el1, {}", "msr icc_igrpen1_el1, {}", "isb", in(reg) 0xFFu64, in(reg) 1u64) };
-}
-
-/// Sleeps until an interrupt is pending, which interrupts nothing, takes it and ends it.
-pub fn sleep_and_end() {
-    // SAFETY: the registers are of this vCPU's own CPU interface. There is nothing to be ended if none was pending.
-    unsafe { asm!("wfi", "mrs {0}, icc_iar1_el1", "msr icc_eoir1_el1, {0}", "isb", out(reg) _) };
-}
-
-/// Sleeps until the physical counter, which is the same for all domains, is at `at`. The timer's interrupt must be enabled.
-pub fn sleep_until(at: u64) {
-    let now = || {
-        let ticks: u64;
-        // SAFETY: reading the counter has no effect.
-        unsafe { asm!("isb", "mrs {}, cntpct_el0", out(reg) ticks) };
-        ticks
-    };
-    while now() < at {
-        // SAFETY: the timer is this vCPU's and nobody else waits for it; interrupts are masked.
-        unsafe { asm!("msr cntp_cval_el0, {}", "msr cntp_ctl_el0, {}", "isb", in(reg) at, in(reg) 1u64) };
-        sleep_and_end();
-        // SAFETY: as above.
-        unsafe { asm!("msr cntp_ctl_el0, xzr", "isb") };
-    }
-}
-
-/// Both timers of this vCPU are due.
-pub fn set_timers_to_the_past() {
-    // SAFETY: the timers are this vCPU's and nobody waits for them; interrupts are masked.
-    unsafe {
-        asm!("msr cntv_cval_el0, xzr", "msr cntp_cval_el0, xzr", "msr cntv_ctl_el0, {0}", "msr cntp_ctl_el0, {0}", "isb",
-            in(reg) 1u64);
     }
 }
 
