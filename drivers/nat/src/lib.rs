@@ -24,6 +24,8 @@
 extern crate alloc;
 
 mod checksum;
+mod face;
+mod forwards;
 mod gate;
 mod neighbours;
 mod packet;
@@ -39,9 +41,10 @@ mod waiting;
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
 mod tests;
 
+pub use forwards::{FIRST_PORT, ForwardError, PortForward};
 pub use gate::{Facing, Gate, Post};
 pub use neighbours::MacBytes;
 pub use packet::{End, Protocol, Unknown};
 pub use router::{MEMORY, Outside, Router, RouterStats};
 pub use table::Owner;
-pub use translate::{CONNECTIONS, FIRST_PORT, ForwardError, Inside, Nat, PortForward, Refusal, STRANGERS};
+pub use translate::{CONNECTIONS, Inside, Nat, Refusal, STRANGERS};

@@ -2,6 +2,8 @@
 
 use core::net::Ipv4Addr;
 
+use driver_api::net::Frame;
+
 use crate::checksum::{Field, FieldKind, be16, be32, is_sound};
 use crate::parts::Key;
 use crate::table::Side;
@@ -221,4 +223,19 @@ impl Packet {
         };
         Field { at: self.transport + offset, kind: if blank { FieldKind::Blank } else { kind } }
     }
+}
+
+/// Bytes of the longest packet that a frame becomes on a wire.
+pub fn longest_packet(frame: &Frame<'_>) -> usize {
+    let whole = (frame.len as usize).saturating_sub(ETHERNET);
+    let Some(gso) = frame.offload.gso else { return whole };
+    let byte = |at: usize| usize::from(frame.head.get(at).copied().unwrap_or(0));
+    let network = (byte(ETHERNET) & 0xF) * 4;
+    let transport = (byte(ETHERNET + network + 12) >> 4) * 4;
+    whole.min(network + transport + usize::from(gso.size))
+}
+
+/// Whether a router must not cut a packet into parts.
+pub fn may_not_be_cut(head: &[u8]) -> bool {
+    be16(head, ETHERNET + 6) & 0x4000 != 0
 }

@@ -1,6 +1,6 @@
 //! The way between a bridge inside and one outside: frames come in at one, are translated, and go out at the other.
 
-use alloc::rc::{Rc, Weak};
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell, RefMut};
 use core::net::Ipv4Addr;
@@ -9,10 +9,10 @@ use core::task::{Context, Poll};
 use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE};
 
-use crate::checksum::be16;
+use crate::face::Face;
 use crate::gate::Facing;
-use crate::neighbours::{MacBytes, Neighbours, question, readdress, sender};
-use crate::packet::{ETHERNET, address, is_ipv4};
+use crate::neighbours::{MacBytes, question, readdress, sender};
+use crate::packet::{address, is_ipv4, longest_packet, may_not_be_cut};
 use crate::report::{Message, Trouble};
 use crate::table::Owner;
 use crate::translate::{Inside, Nat, Refusal};
@@ -59,36 +59,6 @@ pub struct RouterStats {
     pub dropped: u64,
 }
 
-/// One side: a place on a bridge.
-struct Face<P> {
-    side: Facing,
-    mac: MacBytes,
-    /// Where frames enter the bridge. The station that the host is there owns it.
-    plug: RefCell<Weak<P>>,
-    neighbours: RefCell<Neighbours>,
-    /// Frames were put since the last commit.
-    dirty: Cell<bool>,
-}
-
-impl<P: Port> Face<P> {
-    fn new(side: Facing, mac: MacBytes) -> Self {
-        let neighbours = RefCell::new(Neighbours::new());
-        Face { side, mac, plug: RefCell::default(), neighbours, dirty: Cell::new(false) }
-    }
-
-    fn plug(&self) -> Option<Rc<P>> {
-        self.plug.borrow().upgrade()
-    }
-
-    fn commit(&self) {
-        if self.dirty.replace(false)
-            && let Some(plug) = self.plug()
-        {
-            plug.commit();
-        }
-    }
-}
-
 /// The router.
 pub struct Router<P, M> {
     nat: Rc<RefCell<Nat>>,
@@ -127,8 +97,8 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
 
     /// Says where frames enter the two bridges.
     pub fn connect(&self, inner: &Rc<P>, outer: &Rc<P>) {
-        *self.inner.plug.borrow_mut() = Rc::downgrade(inner);
-        *self.outer.plug.borrow_mut() = Rc::downgrade(outer);
+        self.inner.connect(inner);
+        self.outer.connect(outer);
     }
 
     /// Says what the host is outside now.
@@ -312,8 +282,8 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
         pieces.clear();
         pieces.extend(self.place(head));
         behind(frame.pieces, head.len(), &mut pieces);
-        face.dirty.set(true);
-        let put = plug.put(&Frame { head, pieces: &pieces, len: frame.len, offload: frame.offload, source: 0 });
+        let changed = Frame { head, pieces: &pieces, len: frame.len, offload: frame.offload, source: 0 };
+        let put = face.put(&plug, &changed);
         self.pieces.replace(pieces);
         self.count_put(face.side, put);
         put
@@ -381,21 +351,6 @@ impl<P: Port, M: DmaMemory> Router<P, M> {
         change(&mut stats);
         self.stats.set(stats);
     }
-}
-
-/// Bytes of the longest packet that a frame becomes on a wire.
-fn longest_packet(frame: &Frame<'_>) -> usize {
-    let whole = (frame.len as usize).saturating_sub(ETHERNET);
-    let Some(gso) = frame.offload.gso else { return whole };
-    let byte = |at: usize| usize::from(frame.head.get(at).copied().unwrap_or(0));
-    let network = (byte(ETHERNET) & 0xF) * 4;
-    let transport = (byte(ETHERNET + network + 12) >> 4) * 4;
-    whole.min(network + transport + usize::from(gso.size))
-}
-
-/// Whether a router must not cut a packet into parts.
-fn may_not_be_cut(head: &[u8]) -> bool {
-    be16(head, ETHERNET + 6) & 0x4000 != 0
 }
 
 /// The head, copied so that it can be changed.

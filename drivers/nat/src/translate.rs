@@ -4,10 +4,10 @@
 use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::fmt;
 use core::net::Ipv4Addr;
 
 use crate::checksum::replace32;
+use crate::forwards::{FIRST_PORT, ForwardError, Forwards, PortForward};
 use crate::packet::{ACK, Content, End, Packet, Part, Protocol, RST, SYN, Unknown};
 use crate::parts::Parts;
 use crate::rewrite::{ip_field, one_hop_less, rewrite, rewrite_part, rewrite_quoted};
@@ -17,14 +17,10 @@ use crate::table::{Connection, Owner, Side, Table};
 pub const CONNECTIONS: u16 = 4096;
 /// The party to which connections are charged that begin outside.
 pub const STRANGERS: Owner = Owner::MAX;
-/// The first port of the outside address that guests get; those below are the host's.
-pub const FIRST_PORT: u16 = 32_768;
 /// Ports that are tried for a connection before it is refused.
 const TRIES: u32 = 32;
 /// The port of name servers.
 const DNS_PORT: u16 = 53;
-/// Forwards at most.
-const FORWARDS: usize = 64;
 
 /// Why a packet was not translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,46 +37,6 @@ pub enum Refusal {
     NoPort,
     /// It belongs to no connection.
     Stranger,
-}
-
-/// Why a forward cannot be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardError {
-    /// The port leads somewhere already.
-    Taken,
-    /// The address is not one of a guest of this network.
-    NotInside,
-    /// The port is one that guests get for their own connections.
-    Reserved,
-    /// There are too many.
-    Full,
-    /// There is none of that port.
-    Absent,
-}
-
-impl fmt::Display for ForwardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Taken => f.write_str("the port leads to a guest already"),
-            Self::NotInside => f.write_str("the address is not one of the bridge's network"),
-            Self::Reserved => write!(f, "ports from {FIRST_PORT} on are for connections that guests begin"),
-            Self::Full => write!(f, "{FORWARDS} ports lead to guests already"),
-            Self::Absent => f.write_str("the port leads to no guest"),
-        }
-    }
-}
-
-impl core::error::Error for ForwardError {}
-
-/// A port of the address outside that leads to a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortForward {
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The port outside.
-    pub port: u16,
-    /// The guest's end.
-    pub to: End,
 }
 
 /// The addresses inside.
@@ -109,7 +65,7 @@ pub struct Nat {
     resolver: Option<End>,
     table: Table,
     parts: Parts,
-    forwards: Vec<PortForward>,
+    forwards: Forwards,
     /// The translations that have the same address outside: a port that one of them uses is not free here.
     others: Vec<Weak<RefCell<Nat>>>,
     random: u64,
@@ -126,7 +82,7 @@ impl Nat {
             resolver,
             table,
             parts: Parts::default(),
-            forwards: Vec::with_capacity(FORWARDS),
+            forwards: Forwards::new(),
             others: Vec::new(),
             random: seed.rotate_left(32) | 1,
         }
@@ -199,15 +155,11 @@ impl Nat {
         if forward.port >= FIRST_PORT {
             return Err(ForwardError::Reserved);
         }
-        let led = |nat: &Nat| nat.forward_of(forward.protocol, forward.port).is_some();
+        let led = |nat: &Nat| nat.forwards.find(forward.protocol, forward.port).is_some();
         if led(self) || self.another(led) {
             return Err(ForwardError::Taken);
         }
-        if self.forwards.len() >= FORWARDS {
-            return Err(ForwardError::Full);
-        }
-        self.forwards.push(forward);
-        Ok(())
+        self.forwards.add(forward)
     }
 
     /// Ends what [`Self::forward`] did; connections that are open stay so.
@@ -215,18 +167,12 @@ impl Nat {
     /// # Errors
     /// [`ForwardError::Absent`].
     pub fn unforward(&mut self, protocol: Protocol, port: u16) -> Result<(), ForwardError> {
-        let before = self.forwards.len();
-        self.forwards.retain(|forward| (forward.protocol, forward.port) != (protocol, port));
-        if self.forwards.len() == before { Err(ForwardError::Absent) } else { Ok(()) }
+        self.forwards.remove(protocol, port)
     }
 
     /// The ports that lead to guests.
     pub fn forwards(&self) -> &[PortForward] {
-        &self.forwards
-    }
-
-    fn forward_of(&self, protocol: Protocol, port: u16) -> Option<PortForward> {
-        self.forwards.iter().copied().find(|forward| (forward.protocol, forward.port) == (protocol, port))
+        self.forwards.list()
     }
 
     /// Another translation has the same address outside.
@@ -374,7 +320,7 @@ impl Nat {
         if let Some(slot) = self.table.by_outside(packet.protocol, port, remote, now) {
             return Ok(slot);
         }
-        let forward = self.forward_of(packet.protocol, port).ok_or(Refusal::Stranger)?;
+        let forward = self.forwards.find(packet.protocol, port).ok_or(Refusal::Stranger)?;
         if packet.protocol == Protocol::Tcp && packet.flags & (SYN | ACK | RST) != SYN {
             return Err(Refusal::Stranger);
         }
