@@ -9,59 +9,13 @@ use core::task::{Context, Poll};
 use driver_api::DmaMemory;
 use driver_api::net::{CopyGrants, Frame, Port, Refused};
 use slab::Slab;
-use zerocopy::FromBytes;
 
 use crate::adapt::Adapter;
 use crate::ethernet::{Header, Mac};
+use crate::port::{Change, Entry, PortConfig, PortStats};
 use crate::retag::Retagged;
 use crate::table::Table;
-use crate::vlan::{Form, Vlans};
-
-/// How a port is connected.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct PortConfig {
-    /// The VLANs whose member it is.
-    pub vlans: Vlans,
-    /// The one address that it may send from.
-    pub only_from: Option<Mac>,
-    /// Whether its link is down, so that nothing passes. Whoever connects the port keeps this from one connection to the next.
-    pub down: Rc<Cell<bool>>,
-}
-
-/// Totals of a port, in the directions of the switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct PortStats {
-    /// Frames that came in.
-    pub received: u64,
-    /// Frames that came in and went nowhere: wrong address, wrong VLAN, no header.
-    pub refused: u64,
-    /// Frames that went out.
-    pub sent: u64,
-    /// Frames that could not go out.
-    pub dropped: u64,
-    /// Its link is down.
-    pub down: bool,
-}
-
-/// What a bridge knows of a port.
-struct Entry {
-    name: String,
-    port: Rc<dyn Port>,
-    config: PortConfig,
-    stats: Cell<PortStats>,
-    /// Frames were put since the last commit.
-    dirty: Cell<bool>,
-    /// The way of the last frame that came in here.
-    way: Cell<Way>,
-}
-
-impl Entry {
-    fn count(&self, change: impl FnOnce(&mut PortStats)) {
-        let mut stats = self.stats.get();
-        change(&mut stats);
-        self.stats.set(stats);
-    }
-}
+use crate::way::{Way, judged};
 
 /// A frame that a port has let in.
 struct Passed<'a> {
@@ -72,66 +26,11 @@ struct Passed<'a> {
     vlan: u16,
 }
 
-/// What becomes of a frame's tag at the port where it goes out.
-enum Change {
-    /// It stays as it is, or there is none.
-    Nothing,
-    /// It is taken off.
-    TakeOff,
-    /// The VLAN's is put on.
-    PutOn,
-}
-
-impl Entry {
-    /// What becomes of the tag of a frame that goes out here; `None` if it may not.
-    fn change(&self, vlan: u16, tag: Option<u16>) -> Option<Change> {
-        if self.config.down.get() {
-            return None;
-        }
-        match (self.config.vlans.form(vlan)?, tag) {
-            (Form::Untagged, Some(_)) if vlan != 0 => Some(Change::TakeOff),
-            (Form::Untagged, Some(1..)) if self.config.vlans.reads_tags() => None,
-            (Form::Tagged, None) => Some(Change::PutOn),
-            (Form::Untagged | Form::Tagged, _) => Some(Change::Nothing),
-        }
-    }
-}
-
 /// Seconds for which a way is taken without another look at the table, which so knows to as many when a station was heard last.
 const EPOCH: u64 = 10;
 
 /// The epoch while nobody has looked at the clock, which is no way's.
 const UNKNOWN: u64 = u64::MAX;
-
-/// Bytes of a frame that has all that a bridge decides by, and the type behind a tag.
-const WHOLE: usize = 18;
-
-/// The way of a frame that went to one port as it was. Whatever comes in at the same port and is like it goes the same way, as
-/// long as its epoch lasts: most frames of a port are of one connection.
-#[derive(Clone, Copy, Default)]
-struct Way {
-    /// The first 16 bytes: the Ethernet header, and the VLAN of a tag.
-    judged: [u64; 2],
-    /// 0 is none.
-    epoch: u64,
-    to: usize,
-}
-
-/// The bytes that a bridge decides by, in two words; `None` if there are fewer.
-fn judged(head: &[u8]) -> Option<[u64; 2]> {
-    let whole = head.first_chunk::<WHOLE>()?;
-    // Back ends have heads where words can be read at once.
-    let aligned = <[u64; 2]>::ref_from_prefix(whole).map(|(words, _)| *words);
-    Some(aligned.unwrap_or_else(|_| in_words(whole)))
-}
-
-/// The same, byte by byte. Not inline: the compiler would then read bytes in every case.
-#[cold]
-#[inline(never)]
-fn in_words(whole: &[u8; WHOLE]) -> [u64; 2] {
-    let (words, _) = whole.as_chunks::<8>();
-    core::array::from_fn(|index| words.get(index).map_or(0, |word| u64::from_ne_bytes(*word)))
-}
 
 /// A learning switch.
 pub struct Bridge<C, M> {

@@ -24,15 +24,18 @@ mod adapt;
 mod bridge;
 mod ethernet;
 mod packet;
+mod port;
 mod retag;
 mod table;
 mod vlan;
+mod way;
 
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
 mod tests;
 
 pub use adapt::SCRATCH_BYTES;
-pub use bridge::{Bridge, Plug, PortConfig, PortStats};
+pub use bridge::{Bridge, Plug};
 pub use ethernet::Mac;
+pub use port::{PortConfig, PortStats};
 pub use vlan::{NotVlans, Vlans};
