@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::command::Bridge;
 use super::options::Arguments;
-use super::parse::{UsageError, bad};
 use super::table::Spec;
+use super::usage::{UsageError, bad};
 use crate::network::{BridgeConfig, Forward, NetworkError, outside};
 
 /// Sorts out the subcommand and its arguments.

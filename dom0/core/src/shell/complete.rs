@@ -3,28 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::table::{self, Spec};
-
-/// Where candidates for a word come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// Nowhere.
-    Nothing,
-    /// The shell's commands.
-    Command,
-    /// The subcommands of `xl`.
-    XlCommand,
-    /// Names of domains.
-    Domain,
-    /// Files and folders.
-    File,
-    /// Paths of XenStore.
-    StorePath,
-    /// Names of CPU pools.
-    Pool,
-    /// What `xl trace` can do.
-    Trace,
-}
+use super::table::{self, Source, Spec};
 
 /// The word at the cursor, and what could complete it.
 #[derive(Debug, Clone, PartialEq, Eq)]

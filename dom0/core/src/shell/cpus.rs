@@ -3,10 +3,10 @@
 use alloc::string::String;
 
 use super::command::{DomainRef, Pool, Xl};
+use super::numbers::number;
 use super::options::{Arguments, Opt, flag, valued};
-use super::parse::{UsageError, bad, number};
 use super::table::Spec;
-use super::xl::PREFIX;
+use super::usage::{self, UsageError, bad};
 use crate::config::CpuSet;
 
 /// The options of such a command.
@@ -38,7 +38,7 @@ pub(super) fn parse(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageEr
         "vcpu-set" => Xl::VcpuSet {
             domain: DomainRef::parse(&word(0)),
             count: match number32(spec, "number of vcpus", &word(1))? {
-                0 => return Err(bad(spec, PREFIX, "invalid number of vcpus '0'.")),
+                0 => return Err(bad(spec, usage::XL, "invalid number of vcpus '0'.")),
                 count => count,
             },
             ignore_host: args.has('i'),
@@ -59,7 +59,7 @@ fn share(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
     let (weight, cap) = (value('w', "weight")?, value('c', "cap")?);
     let domain = args.value('d').map(DomainRef::parse);
     if domain.is_none() && (weight.is_some() || cap.is_some()) {
-        return Err(bad(spec, PREFIX, "Must specify a domain."));
+        return Err(bad(spec, usage::XL, "Must specify a domain."));
     }
     Ok(Xl::Share { domain, pool: args.value('p').map(String::from), weight, cap })
 }
@@ -69,9 +69,11 @@ fn create(spec: &'static Spec, args: &Arguments) -> Result<Pool, UsageError> {
     let (overrides, mut files): (alloc::vec::Vec<_>, alloc::vec::Vec<_>) =
         args.positional.iter().cloned().partition(|argument| argument.contains('='));
     match (files.pop(), files.pop()) {
-        (Some(extra), Some(_)) => {
-            Err(bad(spec, PREFIX, &alloc::format!("'xl cpupool-create': '{extra}' is neither a file nor key=value.")))
-        }
+        (Some(extra), Some(_)) => Err(bad(
+            spec,
+            usage::XL,
+            &alloc::format!("'xl cpupool-create': '{extra}' is neither a file nor key=value."),
+        )),
         (file, _) => Ok(Pool::Create { file, overrides }),
     }
 }
@@ -82,16 +84,20 @@ fn affinity(spec: &'static Spec, text: &str) -> Result<Option<CpuSet>, UsageErro
 }
 
 fn cpus_or_all(spec: &'static Spec, text: &str) -> Result<CpuSet, UsageError> {
-    CpuSet::parse(text).ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid cpu list '{text}'.")))
+    CpuSet::parse(text).ok_or_else(|| bad(spec, usage::XL, &alloc::format!("invalid cpu list '{text}'.")))
 }
 
 /// pCPUs by their numbers.
 fn cpus(spec: &'static Spec, text: &str) -> Result<CpuSet, UsageError> {
     let set = cpus_or_all(spec, text)?;
-    if set == CpuSet::all() { Err(bad(spec, PREFIX, &alloc::format!("invalid cpu list '{text}'."))) } else { Ok(set) }
+    if set == CpuSet::all() {
+        Err(bad(spec, usage::XL, &alloc::format!("invalid cpu list '{text}'.")))
+    } else {
+        Ok(set)
+    }
 }
 
 fn number32(spec: &'static Spec, what: &str, text: &str) -> Result<u32, UsageError> {
     let value = number(text).and_then(|value| u32::try_from(value).ok());
-    value.ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid {what} '{text}'.")))
+    value.ok_or_else(|| bad(spec, usage::XL, &alloc::format!("invalid {what} '{text}'.")))
 }

@@ -3,18 +3,7 @@
 use alloc::string::String;
 
 use super::table::{self, Spec};
-use super::xl::PREFIX;
-
-/// Usage of one command.
-pub(super) fn usage(spec: &Spec, prefix: &str) -> String {
-    let space = if spec.usage.is_empty() { "" } else { " " };
-    let mut text = alloc::format!("Usage: {prefix}{}{space}{}\n\n{}.\n", spec.name, spec.usage, spec.about);
-    if !spec.options.is_empty() {
-        text += &alloc::format!("\nOptions:\n\n{}\n", spec.options);
-    }
-    text.truncate(text.trim_end().len());
-    text
-}
+use super::usage::{self, usage};
 
 /// The text of `help`, for all commands or one; `None` when there is no such command.
 pub fn help(topic: Option<&str>) -> Option<String> {
@@ -28,7 +17,7 @@ pub fn help(topic: Option<&str>) -> Option<String> {
 /// The text of `xl help`, for all subcommands or one.
 pub fn xl_help(topic: Option<&str>) -> String {
     match topic.map(|name| (name, table::find(&table::XL, name))) {
-        Some((_, Some(spec))) => usage(spec, PREFIX),
+        Some((_, Some(spec))) => usage(spec, usage::XL),
         Some((name, None)) => alloc::format!("command \"{name}\" not implemented"),
         None => {
             let text = list("Usage xl <subcommand> [args]\n\nxl full list of subcommands:\n\n", &table::XL);

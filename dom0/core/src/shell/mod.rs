@@ -9,17 +9,21 @@ mod complete;
 mod cpus;
 pub mod editor;
 mod help;
+mod numbers;
 mod options;
 mod parse;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod words;
 mod xl;
 
 pub use command::{Bridge, Command, ConsoleKind, DomainRef, Pool, Store, Target, Trace, Xl};
-pub use complete::{Completion, Source, completion};
+pub use complete::{Completion, completion};
 pub use help::{help, xl_help};
-pub use parse::{UsageError, parse};
+pub use parse::parse;
+pub use table::Source;
+pub use usage::UsageError;
 pub use words::{Unclosed, commands, split};

@@ -4,9 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::command::Store;
+use super::numbers::number;
 use super::options::{Opt, flag, valued};
-use super::parse::{UsageError, arguments, bad, number};
 use super::table::Spec;
+use super::usage::{UsageError, arguments, bad};
 
 /// `-s` asks Xen's tools for the socket; there is one way only here.
 const SOCKET: Opt = flag('s', "");

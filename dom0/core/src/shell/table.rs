@@ -1,6 +1,25 @@
 //! The command table: names, usage and descriptions, for parsing, `help` and completion alike.
 
-use super::complete::Source;
+/// Where candidates for a word come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere.
+    Nothing,
+    /// The shell's commands.
+    Command,
+    /// The subcommands of `xl`.
+    XlCommand,
+    /// Names of domains.
+    Domain,
+    /// Files and folders.
+    File,
+    /// Paths of XenStore.
+    StorePath,
+    /// Names of CPU pools.
+    Pool,
+    /// What `xl trace` can do.
+    Trace,
+}
 
 /// One command.
 pub(super) struct Spec {

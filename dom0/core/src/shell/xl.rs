@@ -7,12 +7,10 @@ use hypercall_abi::ids::DomId;
 
 use super::command::{ConsoleKind, DomainRef, Target, Trace, Xl};
 use super::cpus;
+use super::numbers::{memory_kib, milliseconds, number};
 use super::options::{Arguments, Opt, flag, valued};
-use super::parse::{UsageError, arguments, bad, memory_kib, milliseconds, number};
 use super::table::{self, Spec};
-
-/// How usage calls the command before the subcommand.
-pub(super) const PREFIX: &str = "xl ";
+use super::usage::{self, UsageError, arguments, bad};
 
 /// Seconds between two pictures of `xl top`, as xentop has it.
 const TOP_DELAY_MS: u64 = 3000;
@@ -23,7 +21,7 @@ pub(super) fn parse(words: &[String]) -> Result<Xl, UsageError> {
         return Err(UsageError::Usage(super::help::xl_help(None)));
     };
     let spec = table::find(&table::XL, name).ok_or(UsageError::NotImplemented)?;
-    let scan = |options: &[Opt]| arguments(spec, PREFIX, rest, options);
+    let scan = |options: &[Opt]| arguments(spec, usage::XL, rest, options);
     match spec.name {
         "create" => create(spec, scan(&[flag('c', ""), flag('p', ""), flag('e', ""), flag('q', "quiet")])?),
         "list" => {
@@ -84,7 +82,7 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         "domid" => Ok(Xl::Domid(first)),
         "domname" => match number(&first).and_then(|id| u16::try_from(id).ok()) {
             Some(id) => Ok(Xl::Domname(DomId(id))),
-            None => Err(bad(spec, PREFIX, &alloc::format!("Invalid domain id '{first}'."))),
+            None => Err(bad(spec, usage::XL, &alloc::format!("Invalid domain id '{first}'."))),
         },
         "rename" => {
             Ok(Xl::Rename { domain: DomainRef::parse(&first), name: further.first().cloned().unwrap_or_default() })
@@ -104,22 +102,22 @@ fn names(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
     }
 }
 
-/// The first argument without `=` is the file; every other one sets a key.
 /// A size, in KiB.
 fn kib_of(spec: &'static Spec, size: &str) -> Result<u64, UsageError> {
     memory_kib(size)
-        .ok_or_else(|| bad(spec, PREFIX, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g.")))
+        .ok_or_else(|| bad(spec, usage::XL, &alloc::format!("'{size}' is not a size, as in 64, 64m, 65536k or 1g.")))
 }
 
+/// The first argument without `=` is the file; every other one sets a key.
 fn create(spec: &'static Spec, args: Arguments) -> Result<Xl, UsageError> {
     let (console, paused) = (args.has('c'), args.has('p'));
     let (overrides, mut files): (Vec<String>, Vec<String>) =
         args.positional.into_iter().partition(|argument| argument.contains('='));
     match (files.pop(), files.pop()) {
         (Some(file), None) => Ok(Xl::Create { file, overrides, console, paused }),
-        (None, _) => Err(bad(spec, PREFIX, "'xl create' requires a configuration file.")),
+        (None, _) => Err(bad(spec, usage::XL, "'xl create' requires a configuration file.")),
         (Some(extra), Some(_)) => {
-            Err(bad(spec, PREFIX, &alloc::format!("'xl create': '{extra}' is neither an option nor key=value.")))
+            Err(bad(spec, usage::XL, &alloc::format!("'xl create': '{extra}' is neither an option nor key=value.")))
         }
     }
 }
@@ -129,11 +127,11 @@ fn console(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         None | Some("pv") => ConsoleKind::Pv,
         Some("vuart" | "serial") => ConsoleKind::Vuart,
         Some(other) => {
-            return Err(bad(spec, PREFIX, &alloc::format!("console type '{other}' is neither pv nor vuart.")));
+            return Err(bad(spec, usage::XL, &alloc::format!("console type '{other}' is neither pv nor vuart.")));
         }
     };
     if !matches!(args.value('n'), None | Some("0")) {
-        return Err(bad(spec, PREFIX, "there is only console number 0."));
+        return Err(bad(spec, usage::XL, "there is only console number 0."));
     }
     Ok(Xl::Console { domain: domain(args), kind })
 }
@@ -143,11 +141,13 @@ fn top(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         None => TOP_DELAY_MS,
         Some(text) => milliseconds(text)
             .filter(|&delay| delay > 0)
-            .ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid delay '{text}'.")))?,
+            .ok_or_else(|| bad(spec, usage::XL, &alloc::format!("invalid delay '{text}'.")))?,
     };
     let iterations = match args.value('i') {
         None => None,
-        Some(text) => Some(number(text).ok_or_else(|| bad(spec, PREFIX, &alloc::format!("invalid count '{text}'.")))?),
+        Some(text) => {
+            Some(number(text).ok_or_else(|| bad(spec, usage::XL, &alloc::format!("invalid count '{text}'.")))?)
+        }
     };
     Ok(Xl::Top { batch: args.has('b'), networks: args.has('n'), delay_ms, iterations })
 }
@@ -157,8 +157,8 @@ fn target(spec: &'static Spec, args: &Arguments) -> Result<Target, UsageError> {
     match (args.has('a'), args.positional.first()) {
         (true, None) => Ok(Target::All),
         (false, Some(name)) => Ok(Target::One(DomainRef::parse(name))),
-        (true, Some(_)) => Err(bad(spec, PREFIX, "You may not specify both a domain and '-a'.")),
-        (false, None) => Err(bad(spec, PREFIX, "You must specify '-a' or a domain id.")),
+        (true, Some(_)) => Err(bad(spec, usage::XL, "You may not specify both a domain and '-a'.")),
+        (false, None) => Err(bad(spec, usage::XL, "You must specify '-a' or a domain id.")),
     }
 }
 
@@ -168,7 +168,7 @@ fn trace(spec: &'static Spec, args: &Arguments) -> Result<Xl, UsageError> {
         ["start", file] => Ok(Xl::Trace(Trace::Start((*file).into()))),
         ["stop"] => Ok(Xl::Trace(Trace::Stop)),
         ["status"] => Ok(Xl::Trace(Trace::Status)),
-        _ => Err(bad(spec, PREFIX, "'xl trace' is followed by 'start' and a file, 'stop', or 'status'.")),
+        _ => Err(bad(spec, usage::XL, "'xl trace' is followed by 'start' and a file, 'stop', or 'status'.")),
     }
 }
 
