@@ -49,7 +49,7 @@ impl Kind for Blocks {
         let ports = params.queues.iter().map(|queue| GuestPort::bind(domid, queue.port));
         let ports = ports.collect::<Result<_, _>>().map_err(|error| format!("event channel: {error}"))?;
         let limits = limits(disk);
-        let grants = GrantsOf::promise(domid, limits.most_mapped(&params)).ok_or(NO_ROOM)?;
+        let grants = GrantsOf::promise(domid, params.most_mapped(&limits)).ok_or(NO_ROOM)?;
         let back_end =
             BackEnd::connect(grants, ports, disk.clone(), &params, limits).map_err(|error| format!("{error}"))?;
         Ok(Connected { control: back_end.control(), task: back_end.run() })

@@ -7,44 +7,12 @@ use core::fmt;
 use driver_api::{Access, BackRing, Disk, End, EventPort, Grants, MapError};
 use futures_util::future::join_all;
 
+use crate::limits::Limits;
+use crate::mapping::Mappings;
 use crate::negotiate::Params;
 use crate::queue::Queue;
-use crate::request::PAGES_OF_ONE;
 use crate::serve::Server;
-use crate::stats::Stats;
-
-/// The host's bounds on one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Requests in flight at a time, spread evenly over the rings. One counts for several where it names more than 32 pages.
-    pub in_flight: usize,
-    /// Most segments of an indirect request, at most 4096; 0 does not offer them.
-    pub indirect_segments: u16,
-    /// Grants kept mapped; 0 does not offer persistent grants.
-    pub persistent_grants: u16,
-    /// Most ring pages, as a binary logarithm, at most 4.
-    pub ring_page_order: u8,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { in_flight: 64, indirect_segments: 256, persistent_grants: 1056, ring_page_order: 2 }
-    }
-}
-
-impl Limits {
-    /// The most pages that a device is going to have mapped at a time: a host that has room for that many never fails a request.
-    pub fn most_mapped(&self, params: &Params) -> usize {
-        let queues = params.queues.len().max(1);
-        // The last request that is taken may count for more than was left, and one that is refused maps its tables as well.
-        let last = usize::from(self.indirect_segments).div_ceil(PAGES_OF_ONE).max(1);
-        let weight = (self.in_flight / queues).max(1) - 1 + last;
-        let rings: usize = params.queues.iter().map(|queue| queue.ring.len()).sum();
-        let kept = if params.persistent { usize::from(self.persistent_grants) } else { 0 };
-        // What is in the way of a request in the cache waits to be unmapped as long as the request does.
-        rings + kept + queues * weight * (PAGES_OF_ONE + 1)
-    }
-}
+use crate::stats::Control;
 
 /// Why a device could not be connected. The front end is to blame, save for want of room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +36,6 @@ impl fmt::Display for ConnectError {
 }
 
 impl core::error::Error for ConnectError {}
-
-/// The host's hold on a running device.
-pub type Control = driver_api::Control<Stats>;
 
 /// A device whose rings are mapped.
 pub struct BackEnd<G: Grants, E, D> {
@@ -107,7 +72,7 @@ impl<G: Grants, E: EventPort, D: Disk> BackEnd<G, E, D> {
         let keep = usize::from(limits.persistent_grants);
         let persistent = (params.persistent && keep != 0).then_some(keep);
         let control = Rc::new(Control::default());
-        let server = Server::new(grants, disk, persistent, Rc::clone(&control));
+        let server = Server::new(Mappings::new(grants, persistent), disk, Rc::clone(&control));
         let share = Limits { in_flight: limits.in_flight / params.queues.len().max(1), ..limits };
         let mut pages = pages.into_iter();
         let rings = params.queues.iter().map(|queue| pages.by_ref().take(queue.ring.len()).collect());

@@ -34,6 +34,7 @@ extern crate alloc;
 
 mod back_end;
 mod copies;
+mod limits;
 mod mapping;
 mod negotiate;
 mod persistent;
@@ -41,12 +42,14 @@ mod queue;
 mod request;
 mod serve;
 mod stats;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
-pub use back_end::{BackEnd, ConnectError, Control, Limits};
+pub use back_end::{BackEnd, ConnectError};
 pub use driver_api::published::BadFrontEnd;
 pub use driver_api::{Action, Disk, End, Handshake};
+pub use limits::Limits;
 pub use negotiate::{Params, QueueParams, advertise};
-pub use stats::Stats;
+pub use stats::{Control, Stats};

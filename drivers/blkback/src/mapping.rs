@@ -1,32 +1,46 @@
-//! The guest's pages that a request names: mapped, from the cache of those that stay mapped where they are there.
+//! The guest's pages that requests name: mapped, from the cache of those that stay mapped where they are there.
 
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use driver_api::{Access, Disk, Grants, MapError, MappedPage, SECTOR_SIZE, Segment as BusSegment, SharedPage};
+use driver_api::{Access, Grants, MapError, MappedPage, PageCopy, SECTOR_SIZE, Segment as BusSegment, SharedPage};
 use hypercall_abi::blkif::{BlkStatus, MAX_INDIRECT_PAGES, SEGMENTS_PER_INDIRECT_PAGE, Segment};
 use hypercall_abi::ids::GrantRef;
 use zerocopy::transmute;
 
 use crate::persistent::{PersistentCache, Pin};
 use crate::request::{Direction, sectors_of};
-use crate::serve::{Server, Work};
+use crate::work::{Place, Work};
 
 /// Bytes of one entry in an indirect page.
 const SEGMENT_BYTES: usize = size_of::<Segment>();
 
-/// Where the mapping of one of a request's pages is kept.
-#[derive(Clone, Copy)]
-pub enum Place {
-    /// In the persistent cache.
-    Pinned(Pin),
-    /// At this index of the request's own pages.
-    Own(usize),
-    /// Nowhere yet.
-    Unmapped,
+/// What one device has mapped.
+pub struct Mappings<G: Grants> {
+    grants: G,
+    /// Present when the front end agreed to persistent grants.
+    persistent: Option<RefCell<PersistentCache<G::Page>>>,
+    /// Pages that wait for the next batch to be unmapped.
+    garbage: RefCell<Vec<G::Page>>,
 }
 
-impl<G: Grants, D: Disk> Server<G, D> {
+impl<G: Grants> Mappings<G> {
+    /// Nothing mapped yet. Up to `persistent` grants stay mapped (`None`: the front end does not want that).
+    pub fn new(grants: G, persistent: Option<usize>) -> Self {
+        let persistent = persistent.map(|bound| RefCell::new(PersistentCache::new(bound)));
+        Self { grants, persistent, garbage: RefCell::new(Vec::new()) }
+    }
+
+    /// Carries out copies between the guest's pages and the host's, which take no mapping; false if one failed.
+    pub fn copy(&self, copies: &[PageCopy], into_granted: bool) -> bool {
+        self.grants.copy(copies, into_granted)
+    }
+
+    /// How many grants stay mapped now, if they may.
+    pub fn kept(&self) -> Option<usize> {
+        self.persistent.as_ref().map(|cache| cache.borrow().len())
+    }
+
     /// Maps the pages of the segments and builds the scatter list.
     pub fn prepare(&self, direction: Direction, work: &mut Work<G::Page>) -> Result<(), BlkStatus> {
         let access = match direction {
@@ -64,6 +78,36 @@ impl<G: Grants, D: Disk> Server<G, D> {
             read.ok_or(BlkStatus::Error)?;
         }
         Ok(())
+    }
+
+    /// Gives back what a batch of finished requests had mapped.
+    pub fn release<'a>(&self, batch: impl Iterator<Item = &'a mut Work<G::Page>>)
+    where
+        G::Page: 'a,
+    {
+        let mut garbage = self.garbage.borrow_mut();
+        for work in batch {
+            garbage.append(&mut work.pages);
+            if let Some(cache) = &self.persistent {
+                let mut cache = cache.borrow_mut();
+                work.pins.drain(..).for_each(|pin| cache.unpin(pin));
+            }
+        }
+        if !garbage.is_empty() {
+            self.grants.unmap(&mut garbage);
+        }
+    }
+
+    /// Unmaps everything: the ring's pages and the cache. Nothing is in flight any more.
+    pub fn close(&self, ring: Vec<G::Page>) {
+        let mut pages = ring;
+        pages.append(&mut self.garbage.borrow_mut());
+        if let Some(cache) = &self.persistent {
+            cache.borrow_mut().drain(&mut pages);
+        }
+        if !pages.is_empty() {
+            self.grants.unmap(&mut pages);
+        }
     }
 
     /// Maps `references`, from the cache where it has them, and leaves in `work.places` where each is. On an

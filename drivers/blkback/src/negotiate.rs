@@ -9,7 +9,8 @@ use driver_api::published::{BadFrontEnd, optional, required};
 use hypercall_abi::blkif::{VDISK_READONLY, keys};
 use hypercall_abi::ids::{GrantRef, Port};
 
-use crate::back_end::Limits;
+use crate::limits::Limits;
+use crate::request::PAGES_OF_ONE;
 
 /// Rings of one device at most: as many vCPUs of a guest can ask without waiting for each other.
 const MAX_QUEUES: u32 = 4;
@@ -62,6 +63,19 @@ pub struct Params {
 }
 
 impl Params {
+    /// The most pages that a device with these limits is going to have mapped at a time: a host that has room for that many never
+    /// fails a request.
+    pub fn most_mapped(&self, limits: &Limits) -> usize {
+        let queues = self.queues.len().max(1);
+        // The last request that is taken may count for more than was left, and one that is refused maps its tables as well.
+        let last = usize::from(limits.indirect_segments).div_ceil(PAGES_OF_ONE).max(1);
+        let weight = (limits.in_flight / queues).max(1) - 1 + last;
+        let rings: usize = self.queues.iter().map(|queue| queue.ring.len()).sum();
+        let kept = if self.persistent { usize::from(limits.persistent_grants) } else { 0 };
+        // What is in the way of a request in the cache waits to be unmapped as long as the request does.
+        rings + kept + queues * weight * (PAGES_OF_ONE + 1)
+    }
+
     /// Reads the front end's keys through `lookup`.
     ///
     /// # Errors

@@ -12,9 +12,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use hypercall_abi::blkif::{Request, Response};
 use hypercall_abi::ring::RingOverflow;
 
-use crate::back_end::{Control, Limits};
+use crate::limits::Limits;
 use crate::request::{Parsed, parse};
 use crate::serve::{Done, Server};
+use crate::stats::Control;
 
 /// Requests and events handled before the executor gets a turn.
 const BUDGET: usize = 64;

@@ -8,48 +8,14 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use driver_api::{Disk, DiskError, DiskMemory, Grants, MapError, PageCopy, Segment as BusSegment};
+use driver_api::{Disk, DiskError, DiskMemory, Grants, PageCopy, Segment as BusSegment};
 use hypercall_abi::blkif::{BlkStatus, Response, Segment};
-use hypercall_abi::ids::GrantRef;
 
-use crate::back_end::Control;
 use crate::copies::copies;
-use crate::mapping::Place;
-use crate::persistent::{PersistentCache, Pin};
+use crate::mapping::Mappings;
 use crate::request::{Command, Direction, Order, Parsed, SegmentList, sectors_of};
-
-/// The lists that one request needs, kept for the next one so that the steady state allocates nothing.
-pub struct Work<P> {
-    pub segments: Vec<Segment>,
-    pub references: Vec<GrantRef>,
-    /// Those of `references` that the cache does not have.
-    pub missing: Vec<GrantRef>,
-    /// Which of `places` each of `missing` is for.
-    pub wanted: Vec<usize>,
-    pub places: Vec<Place>,
-    pub results: Vec<Result<P, MapError>>,
-    pub scatter: Vec<BusSegment>,
-    /// Mapped for this request alone.
-    pub pages: Vec<P>,
-    /// In use in the persistent cache.
-    pub pins: Vec<Pin>,
-}
-
-impl<P> Work<P> {
-    fn new() -> Self {
-        Self {
-            segments: Vec::new(),
-            references: Vec::new(),
-            missing: Vec::new(),
-            wanted: Vec::new(),
-            places: Vec::new(),
-            results: Vec::new(),
-            scatter: Vec::new(),
-            pages: Vec::new(),
-            pins: Vec::new(),
-        }
-    }
-}
+use crate::stats::Control;
+use crate::work::Work;
 
 /// A request that is over: the response, and what is still mapped for it.
 pub struct Done<P> {
@@ -62,30 +28,18 @@ pub struct Done<P> {
 
 /// What every request of one device shares.
 pub struct Server<G: Grants, D> {
-    pub grants: G,
+    mappings: Mappings<G>,
     disk: D,
-    /// Present when the front end agreed to persistent grants.
-    pub persistent: Option<RefCell<PersistentCache<G::Page>>>,
     pool: RefCell<Vec<Work<G::Page>>>,
-    /// Pages that wait for the next batch to be unmapped.
-    pub garbage: RefCell<Vec<G::Page>>,
     /// What is moved at once where the disk is memory.
     copies: RefCell<Vec<PageCopy>>,
     control: Rc<Control>,
 }
 
 impl<G: Grants, D: Disk> Server<G, D> {
-    /// Serves `disk`, keeping up to `persistent` grants mapped (`None`: the front end does not want that).
-    pub fn new(grants: G, disk: D, persistent: Option<usize>, control: Rc<Control>) -> Self {
-        Self {
-            grants,
-            disk,
-            persistent: persistent.map(|bound| RefCell::new(PersistentCache::new(bound))),
-            pool: RefCell::new(Vec::new()),
-            garbage: RefCell::new(Vec::new()),
-            copies: RefCell::new(Vec::new()),
-            control,
-        }
+    /// Serves `disk` to and from the pages of `mappings`.
+    pub fn new(mappings: Mappings<G>, disk: D, control: Rc<Control>) -> Self {
+        Self { mappings, disk, pool: RefCell::new(Vec::new()), copies: RefCell::new(Vec::new()), control }
     }
 
     /// Carries a request out that takes no waiting: the disk is memory, and the segments stand in the slot.
@@ -135,13 +89,13 @@ impl<G: Grants, D: Disk> Server<G, D> {
                 match &list {
                     // They are with the work already.
                     SegmentList::Direct(_) => {}
-                    SegmentList::Indirect { pages, used } => self.read_indirect(pages, *used, work)?,
+                    SegmentList::Indirect { pages, used } => self.mappings.read_indirect(pages, *used, work)?,
                 }
                 self.admit(direction, sector, &work.segments)?;
                 match self.disk.memory() {
                     Some(memory) => self.copy(memory, direction, sector, &work.segments),
                     None => {
-                        self.prepare(direction, work)?;
+                        self.mappings.prepare(direction, work)?;
                         self.transfer(direction, order, sector, &work.scatter).await
                     }
                 }
@@ -230,44 +184,27 @@ impl<G: Grants, D: Disk> Server<G, D> {
         let mut list = self.copies.borrow_mut();
         list.clear();
         copies(memory, sector, segments, &mut list)?;
-        let copied = self.grants.copy(&list, direction == Direction::Read);
+        let copied = self.mappings.copy(&list, direction == Direction::Read);
         if copied { Ok(()) } else { Err(BlkStatus::Error) }
     }
 
     /// Gives back what a batch of finished requests, drained from `batch`, had mapped, and passes each response on.
     pub fn retire(&self, batch: &mut Vec<Done<G::Page>>, mut respond: impl FnMut(Response)) {
-        let mut garbage = self.garbage.borrow_mut();
-        for done in batch.iter_mut() {
-            garbage.append(&mut done.work.pages);
-            if let Some(cache) = &self.persistent {
-                let mut cache = cache.borrow_mut();
-                done.work.pins.drain(..).for_each(|pin| cache.unpin(pin));
-            }
-        }
-        if !garbage.is_empty() {
-            self.grants.unmap(&mut garbage);
-        }
+        self.mappings.release(batch.iter_mut().map(|done| &mut done.work));
         for mut done in batch.drain(..) {
             respond(done.response);
             done.work.segments.clear();
             self.pool.borrow_mut().push(done.work);
         }
-        if let Some(cache) = &self.persistent {
-            let kept = u32::try_from(cache.borrow().len()).unwrap_or(u32::MAX);
+        if let Some(kept) = self.mappings.kept() {
+            let kept = u32::try_from(kept).unwrap_or(u32::MAX);
             self.control.count(|stats| stats.persistent = kept);
         }
     }
 
-    /// Unmaps everything: the ring's pages and the cache. Nothing is in flight any more.
-    pub fn close(&self, ring: Vec<G::Page>) {
-        let mut pages = ring;
-        pages.append(&mut self.garbage.borrow_mut());
-        if let Some(cache) = &self.persistent {
-            cache.borrow_mut().drain(&mut pages);
-        }
-        if !pages.is_empty() {
-            self.grants.unmap(&mut pages);
-        }
+    /// Unmaps everything, with the pages of the rings. Nothing is in flight any more.
+    pub fn close(&self, rings: Vec<G::Page>) {
+        self.mappings.close(rings);
     }
 }
 

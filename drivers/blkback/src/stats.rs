@@ -26,3 +26,6 @@ pub struct Stats {
     /// Grants kept mapped now.
     pub persistent: u32,
 }
+
+/// The host's hold on a running device.
+pub type Control = driver_api::Control<Stats>;

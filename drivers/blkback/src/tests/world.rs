@@ -93,7 +93,7 @@ pub fn queues(
     let disk = Rc::new(disk);
     let params = Params { queues: fronts.iter().map(Front::params).collect(), persistent: options.persistent };
     let grants = GuestGrants(Rc::clone(&memory));
-    let most = options.limits.most_mapped(&params);
+    let most = params.most_mapped(&options.limits);
     let back_end = BackEnd::connect(grants, ports, Rc::clone(&disk), &params, options.limits).unwrap();
     let control = back_end.control();
     let end = Cell::new(None);
