@@ -1,6 +1,8 @@
 //! Decoding, ID registers and the entry into the guest's handlers.
 
 mod exits;
+mod firmware;
+mod guest;
 
 use super::inject::{LONG, enter, skip};
 use super::mmio::extend;

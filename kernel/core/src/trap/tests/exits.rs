@@ -1,115 +1,19 @@
 //! Whole exits of a guest on the fake machine: what it did, and what it finds when it goes on.
 
-use hypercall_abi::control::{DomainParams, STATE_SHUTDOWN};
-use hypercall_abi::psci::{PsciFn, PsciResult};
+use hypercall_abi::control::STATE_SHUTDOWN;
+use hypercall_abi::psci::PsciFn;
 use proptest::prelude::*;
 
+use super::guest::{Guest, RAM, VECTORS};
 use crate::addr::{GuestVa, Ipa};
-use crate::context::TrapFrame;
-use crate::domain::Domain;
 use crate::exit;
-use crate::fake::{Fake, Shared, reset, with};
-use crate::hw::{IntId, PcpuId};
-use crate::kernel::Kernel;
-use crate::local::LocalCpu;
+use crate::fake::with;
+use crate::hw::IntId;
 use crate::trap::registers::encoding;
-use crate::{memory, smccc};
 
-const RAM: u64 = 0x4000_0000;
-const VECTORS: u64 = 0x8_0000;
 const GICD: u64 = 0x0300_1000;
 const GICR_SGI: u64 = 0x0303_0000;
 const UART: u64 = 0x2200_0000;
-
-/// A guest with two vCPUs, the first on the only pCPU.
-struct Guest {
-    kernel: &'static Kernel<Fake>,
-    cpu: LocalCpu<Fake>,
-    frame: TrapFrame,
-    domain: Shared<Domain<Fake>>,
-}
-
-impl Guest {
-    fn new() -> Guest {
-        reset();
-        let kernel: &'static Kernel<Fake> = Box::leak(Box::new(Kernel::empty()));
-        // Takes the id of Dom0, whose end would be the machine's.
-        create(kernel);
-        let domain = create(kernel);
-        kernel.unpause(&domain).unwrap();
-        kernel.start_vcpu(&domain, &domain.vcpus()[0], RAM, 0).unwrap();
-        let mut guest = Guest { kernel, cpu: LocalCpu::new(PcpuId(0)), frame: TrapFrame::default(), domain };
-        crate::fake::choose(kernel, &mut guest.cpu, &mut guest.frame);
-        with(|s| s.el1.vbar_el1 = VECTORS);
-        guest
-    }
-
-    fn exit<const KIND: u8>(&mut self, esr: u64) {
-        crate::fake::exit::<KIND>(self.kernel, &mut self.cpu, &mut self.frame, esr);
-    }
-
-    fn trap(&mut self, class: u64, iss: u64, ipa: u64) {
-        self.abort(class, iss, ipa, ipa);
-    }
-
-    fn abort(&mut self, class: u64, iss: u64, far: u64, ipa: u64) {
-        with(|s| s.fault = (GuestVa::new(far), Ipa::new(ipa)));
-        self.exit::<{ exit::SYNC }>(class << 26 | 1 << 25 | iss);
-    }
-
-    /// A 32-bit access with x1.
-    fn access(&mut self, write: bool, ipa: u64) {
-        self.trap(0x24, 1 << 24 | 2 << 22 | 1 << 16 | u64::from(write) << 6 | 7, ipa);
-    }
-
-    fn load(&mut self, ipa: u64) -> u64 {
-        self.frame.x[1] = u64::MAX;
-        self.access(false, ipa);
-        self.frame.x[1]
-    }
-
-    fn store(&mut self, ipa: u64, value: u64) {
-        self.frame.x[1] = value;
-        self.access(true, ipa);
-    }
-
-    fn msr(&mut self, register: u32, value: u64) {
-        self.frame.x[1] = value;
-        self.trap(0x18, u64::from(register) | 1 << 5, 0);
-    }
-
-    fn mrs(&mut self, register: u32) -> u64 {
-        self.trap(0x18, u64::from(register) | 1 << 5 | 1, 0);
-        self.frame.x[1]
-    }
-
-    fn smccc(&mut self, function: u32, args: [u64; 3]) -> u64 {
-        self.frame.x[0] = u64::from(function);
-        self.frame.x[1..4].copy_from_slice(&args);
-        self.trap(0x16, 0, 0);
-        self.frame.x[0]
-    }
-
-    /// Whether the guest has been sent to its handler, with this exception class.
-    fn has_taken(&self, class: u64) -> bool {
-        self.frame.pc == VECTORS + 0x200 && with(|s| s.el1.esr_el1 >> 26) == class
-    }
-
-    fn list_register(&self, n: usize) -> (u64, u64) {
-        with(|s| (s.lrs[n] >> 62, s.lrs[n] & 0x3FF))
-    }
-}
-
-fn create(kernel: &Kernel<Fake>) -> Shared<Domain<Fake>> {
-    let params = DomainParams { vcpus: 2, max_pages: 32, max_grant_frames: 4, ..DomainParams::default() };
-    let domain = kernel.create(&params, None).unwrap();
-    assert_eq!(memory::populate(&domain, Ipa::new(RAM), 4), (4, Ok(())));
-    domain
-}
-
-fn psci(result: PsciResult) -> u64 {
-    (result as i64).cast_unsigned()
-}
 
 #[test]
 fn a_register_of_the_distributor_is_read_and_the_guest_goes_on_behind_the_load() {
@@ -300,77 +204,6 @@ fn the_virtual_timer_comes_linked_to_the_physical_interrupt() {
     assert_eq!(guest.list_register(0), (1, 27));
     assert_eq!(with(|s| (s.lrs[0] >> 61 & 1, s.lrs[0] >> 32 & 0x3FF)), (1, 27));
     assert_eq!(with(|s| (s.dropped.clone(), s.deactivated.clone())), (vec![IntId(27)], vec![]));
-}
-
-#[test]
-fn psci_switches_vcpus_on_and_tells_who_is_on() {
-    let mut guest = Guest::new();
-    let info = |guest: &mut Guest, vcpu| guest.smccc(PsciFn::AffinityInfo64 as u32, [vcpu, 0, 0]);
-    assert_eq!(guest.smccc(PsciFn::Version as u32, [0; 3]), 0x1_0001);
-    assert_eq!((info(&mut guest, 0), info(&mut guest, 1)), (0, 1));
-    let on = PsciFn::CpuOn64 as u32;
-    assert_eq!(guest.smccc(on, [1, RAM + 2, 7]), psci(PsciResult::InvalidAddress));
-    assert_eq!(guest.smccc(on, [2, RAM, 7]), psci(PsciResult::InvalidParameters));
-    assert_eq!(guest.smccc(on, [1 << 24 | 1, RAM, 7]), psci(PsciResult::InvalidParameters));
-    assert_eq!(guest.smccc(on, [1, RAM + 0x40, 7]), 0);
-    assert_eq!(guest.smccc(on, [1, RAM + 0x40, 7]), psci(PsciResult::AlreadyOn));
-    assert_eq!(info(&mut guest, 1), 0);
-    {
-        let run = guest.domain.vcpus()[1].run.lock();
-        let context = &run.context;
-        assert_eq!((context.frame.pc, context.frame.x[0], context.el1.vmpidr_el2), (RAM + 0x40, 7, 1 << 31 | 1));
-    }
-    // The first switches itself off; the second takes the pCPU.
-    guest.smccc(PsciFn::CpuOff as u32, [0; 3]);
-    assert_eq!((guest.frame.pc, guest.frame.x[0]), (RAM + 0x40, 7));
-    assert_eq!(info(&mut guest, 0), 1);
-}
-
-#[test]
-fn psci_ends_the_domain() {
-    for (function, args, reason) in
-        [(PsciFn::SystemOff, [0; 3], 0), (PsciFn::SystemReset, [0; 3], 1), (PsciFn::SystemReset2_64, [0; 3], 1)]
-    {
-        let guest = Guest::new();
-        let mut frame = TrapFrame::default();
-        frame.x[0] = u64::from(function as u32);
-        frame.x[1..4].copy_from_slice(&args);
-        smccc::call(guest.kernel, &guest.cpu, &mut frame);
-        assert_eq!(guest.domain.life(), (STATE_SHUTDOWN, reason));
-    }
-}
-
-#[test]
-fn features_and_calls_agree() {
-    let mut guest = Guest::new();
-    for id in (0x8400_0000..0x8400_0020).chain(0xC400_0000..0xC400_0020).chain(0x8400_0050..0x8400_0054) {
-        let announced = guest.smccc(PsciFn::Features as u32, [id, 0, 0]) == 0;
-        let ends = matches!(id & 0xFF, 2 | 8 | 9);
-        // Arguments that make no function succeed.
-        let number = u32::try_from(id).unwrap();
-        if !ends && !matches!(id & 0xFF, 1) {
-            let answered = guest.smccc(number, [1 << 31, 9, 9]) != psci(PsciResult::NotSupported);
-            assert_eq!(announced, answered || number == PsciFn::Features as u32, "{id:#x}");
-        }
-    }
-}
-
-#[test]
-fn smccc_names_the_hypervisor_as_xen_does() {
-    let mut guest = Guest::new();
-    assert_eq!(guest.smccc(0x8000_0000, [0; 3]), 0x1_0001);
-    guest.smccc(0x8600_FF01, [0; 3]);
-    let words = guest.frame.x[..4].iter().flat_map(|x| u32::try_from(*x).unwrap().to_le_bytes());
-    let uuid = 0xa718_12dc_c698_4369_9acf_79d1_8dde_e667_u128;
-    assert!(words.eq(uuid.to_be_bytes()));
-    for unknown in [0x8400_0050, 0x8600_0000, 0xC600_FF01, 0x8000_8000, 0, u32::MAX] {
-        assert_eq!(guest.smccc(unknown, [0; 3]), u64::MAX, "{unknown:#x}");
-    }
-    // By SMC too, which does not return behind itself.
-    guest.frame.pc = RAM;
-    guest.frame.x[0] = 0x8400_0000;
-    guest.trap(0x17, 0, 0);
-    assert_eq!((guest.frame.x[0], guest.frame.pc), (0x1_0001, RAM + 4));
 }
 
 #[test]
