@@ -68,13 +68,14 @@ const FOR_LINUX: &[&str] = &[
     "-fuse-ld=lld",
 ];
 
-/// Builds the program of Dom0's on Xen that lets a suspended domain go on, and returns its bytes.
-pub fn resume(paths: &Paths) -> Result<Vec<u8>> {
+/// Builds a program of Linux's in a guest, or in Dom0 on Xen, from its source, and returns its bytes.
+pub fn for_linux(paths: &Paths, source: &str) -> Result<Vec<u8>> {
     setup::clang()?;
-    let program = paths.image("resume");
+    let source = paths.root().join(source);
+    let program = paths.image("linux").join(source.file_stem().unwrap_or_default());
     command::make_parent(&program)?;
     let mut clang = Command::new("clang");
-    clang.args(FOR_LINUX).arg("-o").arg(&program).arg(paths.root().join("tests/xen/resume.c"));
+    clang.args(FOR_LINUX).arg("-o").arg(&program).arg(&source);
     command::run(&mut clang)?;
     Ok(std::fs::read(&program)?)
 }

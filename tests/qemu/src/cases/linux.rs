@@ -67,7 +67,31 @@ fn with_vcpus(lab: &Lab, vcpus: u32) -> Result<()> {
     inside(&mut machine, "umount /mnt")?;
     has_the_date(&mut machine)?;
     leave(&mut machine)?;
+    if vcpus == 2 {
+        debuggers(&mut machine)?;
+    }
     machine.ok("xl destroy linux")?;
+    Ok(())
+}
+
+/// Four programs, two for each vCPU, have breakpoints, watchpoints and single steps, beside guests with breakpoints of theirs.
+fn debuggers(machine: &mut Machine) -> Result<()> {
+    machine.ok("xl block-attach linux /store/debugger.img,raw,xvdb,r")?;
+    for pcpu in [0, 1] {
+        let own = format!("name=beside{pcpu} cpus={pcpu} on_crash='preserve' extra='breakpoint={}'", pcpu + 2);
+        machine.ok(&format!("xl create /store/conform.cfg {own}"))?;
+    }
+    enter(machine, "linux")?;
+    inside(
+        machine,
+        "until [ -b /dev/xvdb ]; do usleep 20000; done; cp /dev/xvdb /tmp/debugger; chmod +x /tmp/debugger",
+    )?;
+    let each = "(/tmp/debugger $n 200 && echo $n >> /tmp/right) &";
+    inside(machine, &format!("sh -c 'for n in 0 3 5 7; do {each} done; wait'; [ $(wc -l < /tmp/right) = 4 ]"))?;
+    leave(machine)?;
+    for pcpu in [0, 1] {
+        wait_gone(machine, &format!("beside{pcpu}"))?;
+    }
     Ok(())
 }
 

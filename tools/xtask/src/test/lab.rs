@@ -90,6 +90,12 @@ fn in_c(name: &str) -> String {
     )
 }
 
+/// A program as a disk, from which a guest copies it.
+fn whole_blocks(mut program: Vec<u8>) -> Vec<u8> {
+    program.resize(program.len().next_multiple_of(512), 0);
+    program
+}
+
 /// A disk for each of the guests that run at once.
 const DISKS: u32 = 8;
 const DISK_SIZE: &str = "16M";
@@ -112,6 +118,7 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
     }
     write_if_changed(&folder.join("hostile.cfg"), HOSTILE.as_bytes())?;
     write_if_changed(&folder.join("conform.cfg"), CONFORM.as_bytes())?;
+    write_if_changed(&folder.join("debugger.img"), &whole_blocks(c::for_linux(paths, "tests/linux/debugger.c")?))?;
     write_if_changed(&folder.join("busy.cfg"), shares::CONFIG.as_bytes())?;
     write_if_changed(&folder.join("hammer.cfg"), shares::HAMMER.as_bytes())?;
     for name in c::guests() {
@@ -128,7 +135,8 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
     let image = paths.image("test-store.img");
     store::prepare(&folder, &image)?;
     let peer = if needs(Needs::Xen) {
-        let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH]), ("resume".to_owned(), c::resume(paths)?)];
+        let resume = c::for_linux(paths, "tests/xen/resume.c")?;
+        let mut files = vec![("scratch.img".to_owned(), vec![0; SCRATCH]), ("resume".to_owned(), resume)];
         for (name, image, more) in ON_XEN {
             let vcpus = if more.contains("vcpus") { "" } else { "vcpus = 1\n" };
             let text = format!("name = \"{name}\"\nkernel = \"/guest/{image}\"\nmemory = 16\n{vcpus}{more}");
