@@ -145,7 +145,7 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
         bell.0.set(true);
         ctrl_bell.0.set(true);
         for _ in 0..4 {
-            if let Poll::Ready((how, _)) = running.as_mut().poll(&mut cx) {
+            if let Poll::Ready(how) = running.as_mut().poll(&mut cx) {
                 end = Some(how);
                 break;
             }
@@ -157,7 +157,7 @@ fn story(u: &mut Unstructured<'_>) -> Result<()> {
     }
     if end.is_none() {
         control.stop();
-        let Poll::Ready((how, _)) = running.as_mut().poll(&mut cx) else { panic!("a device that is stopped goes on") };
+        let Poll::Ready(how) = running.as_mut().poll(&mut cx) else { panic!("a device that is stopped goes on") };
         assert_eq!(how, End::Stopped);
     }
     assert_eq!(machine.mapped(), 0, "a page stayed mapped");
