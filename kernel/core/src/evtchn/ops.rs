@@ -81,20 +81,19 @@ fn others<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     Ok(0)
 }
 
-/// Opens a port and answers with it, in the last word of the argument; if that cannot be written the port is closed
-/// again.
+/// Opens a port and answers with it in the argument's last word, or closes it. A look at all ports fills a round.
 fn opens<H: Hw, T: FromBytes + IntoBytes>(
-    call: &Call<'_, H>,
+    call: &mut Call<'_, H>,
     open: impl FnOnce(T) -> Result<Port, XenError>,
 ) -> Result<(), XenError> {
+    call.spend(u32::MAX);
     let (mut array, mut arg) = (Array::<H, WRITE>::default(), T::new_zeroed());
     let place = array.element::<T>(call.domain, GuestVa::new(call.args[1]))?;
     place.read_into(&mut arg)?;
     let port = open(arg)?;
-    place.write(size_of::<T>() - size_of::<Port>(), &port).inspect_err(|_| {
-        // The port is new, so closing it cannot fail but for the guest closing it first.
-        let _ = close(call.kernel, call.domain, port);
-    })
+    // The port is new, so closing it cannot fail but for the guest closing it first.
+    let undo = |_: &XenError| close(call.kernel, call.domain, port).unwrap_or_default();
+    place.write(size_of::<T>() - size_of::<Port>(), &port).inspect_err(undo)
 }
 
 /// Whether each vCPU has this virtual interrupt for itself, or the domain has it once (Xen public/xen.h).

@@ -8,7 +8,8 @@ use hypercall_abi::evtchn::{
 };
 use hypercall_abi::ids::Gfn;
 use hypercall_abi::memory::{MemoryOp, Reservation};
-use hypercall_abi::nr::{MEMORY_OP, VCPU_OP};
+use hypercall_abi::multicall::MulticallEntry;
+use hypercall_abi::nr::{MEMORY_OP, MULTICALL, VCPU_OP};
 use hypercall_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
 use proptest::prelude::*;
 
@@ -169,6 +170,23 @@ fn an_event_of_a_sender_that_took_the_guest_for_one_of_the_other_abi_is_not_lost
         let (at, bit) = word(&guest.domain, layout::EVTCHN_MASK, port);
         assert!(Fake::load64(at) & bit != 0, "who sets its bit and then looks for the mask finds one");
     }
+}
+
+#[test]
+fn a_multicall_of_openings_looks_at_the_words_of_all_ports_once_a_round() {
+    let (mut world, _dom0) = World::new();
+    let guest = Guest::on_fifo(&mut world);
+    let domain = guest.domain.clone();
+    (1..4).for_each(|page| expand(&mut world, &domain, ARRAY + page).unwrap());
+    (1..4096).for_each(|port| guest.set(port, 1 << FIFO_LINKED));
+    poke(&domain, GUEST_RAM, &BindIpi::default());
+    let opening = [u64::from(EvtchnOp::BindIpi as u32), GUEST_RAM, 0, 0, 0, 0];
+    let entry = MulticallEntry { op: u64::from(EVENT_CHANNEL_OP), result: 0, args: opening };
+    let entries = GUEST_RAM + PAGE_SIZE;
+    (0..64).for_each(|n| poke(&domain, entries + n * size_of::<MulticallEntry>() as u64, &entry));
+    assert_eq!(world.call(&domain, MULTICALL, &[entries, 64]), 0);
+    assert_eq!(peek::<MulticallEntry>(&domain, entries).result.cast_signed(), XenError::NoSpc as i64);
+    assert_eq!(world.rounds, 64);
 }
 
 #[test]
