@@ -254,7 +254,7 @@ impl Hw for Fake {
 
 impl Registers for Fake {
     fn save_el1(into: &mut El1Context) {
-        *into = with(|s| s.el1);
+        *into = with(|s| El1Context { cntv_ctl_el0: core::mem::take(&mut s.el1.cntv_ctl_el0), ..s.el1 });
     }
 
     fn load_el1(from: &El1Context) {

@@ -4,7 +4,7 @@ mod exits;
 mod firmware;
 mod guest;
 
-use super::inject::{LONG, enter, skip};
+use super::inject::{LONG, enter, skip, undefined, with_el1};
 use super::mmio::extend;
 use super::*;
 use crate::addr::GuestVa;
@@ -47,6 +47,31 @@ fn an_abort_says_where_it_was_and_from_which_level_it_came() {
     let (mut frame, mut el1) = guest(0x0);
     enter(&mut frame, &mut el1, Some((0x20 << 26 | 1 << 7 | 0x07, GuestVa::new(0x10))));
     assert_eq!(el1.esr_el1, 0x20 << 26 | 1 << 25 | 0x17);
+}
+
+/// A number of its own in each EL1 register, and a timer that runs.
+fn numbered() -> El1Context {
+    macro_rules! number {
+        ($($register:ident)*) => {{
+            let mut numbers = 1000..;
+            El1Context { $($register: numbers.next().unwrap(),)* cntv_ctl_el0: 1 }
+        }};
+    }
+    crate::el1_registers!(number)
+}
+
+#[test]
+fn an_injected_exception_leaves_every_register_that_is_not_part_of_it() {
+    reset();
+    let before = numbered();
+    with(|s| s.el1 = before);
+    with_el1::<Fake, _>(|_| ());
+    assert_eq!(format!("{:?}", with(|s| s.el1)), format!("{before:?}"));
+    let mut frame = TrapFrame { pc: 0x4000, pstate: 5, ..TrapFrame::default() };
+    undefined::<Fake>(&mut frame);
+    let after = El1Context { elr_el1: 0x4000, spsr_el1: 5, esr_el1: LONG, ..before };
+    assert_eq!(format!("{:?}", with(|s| s.el1)), format!("{after:?}"));
+    assert_eq!(frame.pc, before.vbar_el1 + 0x200);
 }
 
 #[test]
