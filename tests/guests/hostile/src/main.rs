@@ -87,6 +87,7 @@ const SURVIVED: &[(&str, Attack)] = &[
     ("a_tree_of_the_greatest_depth", store::deep_tree),
     ("quotas_of_the_store", store::quotas),
     ("a_broken_store_ring", rings::store),
+    ("a_store_ring_broken_over_and_over", rings::reconnect),
     // Closes the ports of store and console.
     ("queues_of_events_spoiled_by_two_vcpus", race::fifo),
 ];

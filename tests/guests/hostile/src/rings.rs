@@ -76,3 +76,29 @@ pub fn store(attacker: &mut Attacker) -> u64 {
     }
     u64::from(page.get32(interface::ERROR as u64))
 }
+
+/// A connection to the store that is asked for again each time it is closed, and broken again at once; returns how often.
+pub fn reconnect(attacker: &mut Attacker) -> u64 {
+    let Some((page, port)) = ring(Param::StorePfn, Param::StoreEvtchn) else { return u64::MAX };
+    let becomes = |offset: usize, done: fn(u32) -> bool| {
+        (0..50).any(|_| {
+            crate::wait(1);
+            done(page.get32(offset as u64))
+        })
+    };
+    let mut broken = 0;
+    for _ in 0..100 {
+        page.set32(interface::CONNECTION as u64, interface::RECONNECT);
+        notify(attacker, port);
+        if !becomes(interface::CONNECTION, |state| state == interface::CONNECTED) {
+            break;
+        }
+        page.set32(interface::REQ_PROD as u64, 5000);
+        notify(attacker, port);
+        if !becomes(interface::ERROR, |error| error != 0) {
+            break;
+        }
+        broken += 1;
+    }
+    broken
+}
