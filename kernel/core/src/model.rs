@@ -38,6 +38,8 @@ struct Memory {
     seed: u64,
     /// The coins that must all fall for another task to go on.
     calm: u64,
+    /// How often a lock was asked for that another pCPU held.
+    contended: u64,
 }
 
 thread_local! {
@@ -65,6 +67,11 @@ pub fn sleep() {
         with(|s| s.kicks.contains(&s.pcpu))
     });
     assert!(woken, "a pCPU sleeps, and nobody will wake it");
+}
+
+/// How often a pCPU has had to wait for a lock so far.
+pub fn contended() -> u64 {
+    memory(|memory, _| memory.contended).unwrap_or(0)
 }
 
 fn memory<R>(change: impl FnOnce(&mut Memory, PcpuId) -> R) -> Option<R> {
@@ -267,6 +274,7 @@ impl<T> SpinMutex<T> {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
+            memory(|memory, _| memory.contended += 1);
         }
     }
 
@@ -296,7 +304,7 @@ pub fn explore<const N: usize>(orders: usize, scene: impl Fn() -> ([Task; N], Ta
         MEMORY.set(None);
         let (tasks, then) = scene();
         let seed = seed.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        MEMORY.set(Some(Memory { late: Vec::new(), seed, calm: seed % 6 }));
+        MEMORY.set(Some(Memory { late: Vec::new(), seed, calm: seed % 6, contended: 0 }));
         let play = |(n, task): (u8, Task)| {
             shuttle::thread::spawn(move || {
                 with(|s| s.pcpu = PcpuId(n));

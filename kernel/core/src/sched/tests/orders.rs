@@ -12,7 +12,7 @@ use crate::addr::PAGE_SIZE;
 use crate::evtchn::{self, Binding};
 use crate::fake::poke;
 use crate::hw::{Memory, Translation};
-use crate::model::{Task, explore, point};
+use crate::model::{Task, contended, explore, point};
 use crate::runstate::{PAUSED, RunstateArea};
 use crate::vtimer;
 
@@ -200,5 +200,44 @@ fn whoever_reads_run_times_while_they_change_has_a_whole_record_or_knows_that_it
             }
         });
         ([changes, reads], Box::new(move || assert_eq!(made(read()), before)))
+    });
+}
+
+/// The pCPUs of pairs of domains, one each.
+const PAIRS: [u8; 4] = [0, 1, 2, 3];
+
+/// A pair: one sends to the other, whose vCPU sleeps on pCPU `n`.
+fn pair(rig: &mut Rig, n: u8) -> (Dom, Dom) {
+    let (sender, sleeper) = (domain(rig.kernel, 1), domain(rig.kernel, 1));
+    let vcpu = sleeper.vcpus()[0].clone();
+    rig.start(&sleeper, 0);
+    rig.until_it_runs(&vcpu);
+    enable_events(rig);
+    assert!(rig.kernel.block(&vcpu));
+    rig.exit(0);
+    vcpu.affinity.store(1 << n, core::sync::atomic::Ordering::Relaxed);
+    vcpu.run.lock().pcpu = PcpuId(n);
+    for (from, to) in [(&sender, &sleeper), (&sleeper, &sender)] {
+        assert_eq!(from.events.open(Binding::Interdomain(to.id, PORT), VcpuId(0)), Ok(PORT));
+    }
+    (sender, sleeper)
+}
+
+#[test]
+fn events_and_wake_ups_of_disjoint_pairs_of_domains_meet_at_no_lock() {
+    explore(ORDERS, || {
+        let mut rig = Rig::new(4);
+        let kernel = rig.kernel;
+        let tasks = PAIRS.map(|n| {
+            let (sender, sleeper) = pair(&mut rig, n);
+            Box::new(move || {
+                for _ in 0..4 {
+                    evtchn::send(kernel, &sender, PORT).unwrap();
+                    assert_eq!(sleeper.vcpus()[0].held(), 0, "an event wakes nobody");
+                    Fake::clear_bits64(sleeper.shared_info.pa().add(layout::EVTCHN_PENDING as u64), 1 << PORT.0);
+                }
+            }) as Task
+        });
+        (tasks, Box::new(|| assert_eq!(contended(), 0, "a pair has waited for another one")))
     });
 }
