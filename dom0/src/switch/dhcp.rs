@@ -1,15 +1,17 @@
 //! The DHCP server of a nat bridge, on Dom0's own port of it.
 
+use alloc::boxed::Box;
 use alloc::rc::{Rc, Weak};
 use core::cell::{OnceCell, RefCell};
+use core::net::Ipv4Addr;
 
 use dom0_core::network::{ANSWER, CLIENT_PORT, Cidr, DhcpServer, SERVER_PORT};
 use embassy_net::udp::{PacketMetadata, UdpSocket};
 use embassy_net::{IpAddress, Stack};
 use embassy_time::Instant;
+use vswitch::Mac;
 
 use super::DomBridge;
-use super::way_out::WayOut;
 
 /// Messages of clients that wait.
 const MESSAGES: usize = 16;
@@ -22,19 +24,19 @@ pub struct Dhcp {
     pub server: RefCell<DhcpServer>,
     bridge: Weak<DomBridge>,
     /// Who is told of guests that have got an address.
-    way_out: OnceCell<Rc<WayOut>>,
+    told: OnceCell<Box<dyn Fn(Ipv4Addr, Mac)>>,
 }
 
 impl Dhcp {
     /// A server that has given nothing yet.
     pub fn new(network: Cidr, bridge: &Rc<DomBridge>) -> Rc<Self> {
         let server = RefCell::new(DhcpServer::new(network));
-        Rc::new(Dhcp { server, bridge: Rc::downgrade(bridge), way_out: OnceCell::new() })
+        Rc::new(Dhcp { server, bridge: Rc::downgrade(bridge), told: OnceCell::new() })
     }
 
-    /// Tells `way_out` of guests that get an address from now on.
-    pub fn tell(&self, way_out: &Rc<WayOut>) {
-        let _ = self.way_out.set(Rc::clone(way_out));
+    /// Tells `whom` of guests that get an address from now on.
+    pub fn tell(&self, whom: impl Fn(Ipv4Addr, Mac) + 'static) {
+        let _ = self.told.set(Box::new(whom));
     }
 
     /// Answers clients, for ever.
@@ -57,8 +59,8 @@ impl Dhcp {
             if let Some((said, bytes)) = said.and_then(|said| Some((said, answer.get(..said.len)?))) {
                 // A client that does not hear asks again.
                 let _ = socket.send_to(bytes, (IpAddress::Ipv4(said.to), CLIENT_PORT)).await;
-                if let Some(((address, mac), way_out)) = said.given.zip(self.way_out.get()) {
-                    way_out.introduce(address, mac);
+                if let Some(((address, mac), told)) = said.given.zip(self.told.get()) {
+                    told(address, mac);
                 }
             }
         }

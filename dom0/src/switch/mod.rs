@@ -182,7 +182,10 @@ impl Switch {
             (Some(uplink), Ip::Static(cidr), Some(station)) => {
                 let way_out = Rc::new(WayOut::open(station, cidr, uplink, self.random())?);
                 tasks.spawn(Rc::clone(&way_out).run(config.clone()));
-                dhcp.iter().for_each(|dhcp| dhcp.tell(&way_out));
+                if let Some(dhcp) = &dhcp {
+                    let way_out = Rc::clone(&way_out);
+                    dhcp.tell(move |address, mac| way_out.introduce(address, mac));
+                }
                 Some(way_out)
             }
             _ => None,

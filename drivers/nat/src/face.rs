@@ -5,8 +5,16 @@ use core::cell::{Cell, RefCell};
 
 use driver_api::net::{Frame, Port, Refused};
 
-use crate::gate::Facing;
 use crate::neighbours::{MacBytes, Neighbours};
+
+/// Which side of a router a gate stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Facing {
+    /// Guests.
+    Inside,
+    /// The world.
+    Outside,
+}
 
 /// A side.
 pub struct Face<P> {

@@ -8,16 +8,8 @@ use core::task::{Context, Poll};
 use driver_api::DmaMemory;
 use driver_api::net::{Frame, Port, Refused};
 
+use crate::face::Facing;
 use crate::router::Router;
-
-/// Which side of a router a gate stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Facing {
-    /// Guests.
-    Inside,
-    /// The world.
-    Outside,
-}
 
 /// A router, and the side that a gate is on.
 pub type Post<P, M> = (Facing, Rc<Router<P, M>>);

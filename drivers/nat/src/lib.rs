@@ -41,8 +41,9 @@ mod waiting;
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
 mod tests;
 
+pub use face::Facing;
 pub use forwards::{FIRST_PORT, ForwardError, PortForward};
-pub use gate::{Facing, Gate, Post};
+pub use gate::{Gate, Post};
 pub use neighbours::MacBytes;
 pub use packet::{End, Protocol, Unknown};
 pub use router::{MEMORY, Outside, Router, RouterStats};

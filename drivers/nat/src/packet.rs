@@ -5,8 +5,6 @@ use core::net::Ipv4Addr;
 use driver_api::net::Frame;
 
 use crate::checksum::{Field, FieldKind, be16, be32, is_sound};
-use crate::parts::Key;
-use crate::table::Side;
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET: usize = 14;
@@ -73,17 +71,9 @@ pub(crate) struct Part {
     /// Where the IPv4 header starts.
     pub(crate) network: usize,
     pub(crate) from: Ipv4Addr,
-    to: Ipv4Addr,
-    protocol: Protocol,
-    id: u16,
-}
-
-impl Part {
-    /// What all parts of the packet have in common, which comes from `side`.
-    pub(crate) fn key(&self, side: Side) -> Key {
-        let Part { from, to, protocol, id, .. } = *self;
-        Key { side, from, to, protocol, id }
-    }
+    pub(crate) to: Ipv4Addr,
+    pub(crate) protocol: Protocol,
+    pub(crate) id: u16,
 }
 
 /// Why a packet is not one that can be translated.

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use crate::packet::Protocol;
+use crate::packet::{Part, Protocol};
 use crate::table::{Owner, Side};
 
 /// Packets whose parts are followed at a time.
@@ -21,6 +21,14 @@ pub(crate) struct Key {
     pub(crate) to: Ipv4Addr,
     pub(crate) protocol: Protocol,
     pub(crate) id: u16,
+}
+
+impl Key {
+    /// That of a part, which comes from `side`.
+    pub(crate) fn of(part: &Part, side: Side) -> Self {
+        let Part { from, to, protocol, id, .. } = *part;
+        Key { side, from, to, protocol, id }
+    }
 }
 
 /// What becomes of them.

@@ -3,18 +3,20 @@
 use crate::checksum::{Field, FieldKind, be16, replace16, replace32};
 use crate::packet::{End, Packet, Protocol};
 use crate::parts::Fate;
-use crate::translate::Refusal;
 
 /// The checksum of an IPv4 header.
 pub(crate) fn ip_field(network: usize) -> Field {
     Field { at: network + 10, kind: FieldKind::Plain }
 }
 
+/// A packet has travelled long enough.
+pub(crate) struct Expired;
+
 /// Takes one off the number of hops that the packet may still make; with `ask` alone, only says whether it may.
-pub(crate) fn one_hop_less(head: &mut [u8], network: usize, ask: bool) -> Result<(), Refusal> {
+pub(crate) fn one_hop_less(head: &mut [u8], network: usize, ask: bool) -> Result<(), Expired> {
     let word = be16(head, network + 8);
     if word >> 8 <= 1 {
-        return Err(Refusal::Expired);
+        return Err(Expired);
     }
     if !ask {
         replace16(head, network + 8, word - 0x100, &[ip_field(network)]);

@@ -9,8 +9,7 @@ use core::task::{Context, Poll};
 use driver_api::net::{Checksum, CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use driver_api::{DmaMemory, PAGE_SIZE};
 
-use crate::face::Face;
-use crate::gate::Facing;
+use crate::face::{Face, Facing};
 use crate::neighbours::{MacBytes, question, readdress, sender};
 use crate::packet::{address, is_ipv4, longest_packet, may_not_be_cut};
 use crate::report::{Message, Trouble};

@@ -9,8 +9,8 @@ use core::net::Ipv4Addr;
 use crate::checksum::replace32;
 use crate::forwards::{FIRST_PORT, ForwardError, Forwards, PortForward};
 use crate::packet::{ACK, Content, End, Packet, Part, Protocol, RST, SYN, Unknown};
-use crate::parts::Parts;
-use crate::rewrite::{ip_field, one_hop_less, rewrite, rewrite_part, rewrite_quoted};
+use crate::parts::{Key, Parts};
+use crate::rewrite::{Expired, ip_field, one_hop_less, rewrite, rewrite_part, rewrite_quoted};
 use crate::table::{Connection, Owner, Side, Table};
 
 /// Connections that are known at most.
@@ -37,6 +37,12 @@ pub enum Refusal {
     NoPort,
     /// It belongs to no connection.
     Stranger,
+}
+
+impl From<Expired> for Refusal {
+    fn from(_: Expired) -> Self {
+        Self::Expired
+    }
 }
 
 /// The addresses inside.
@@ -210,7 +216,7 @@ impl Nat {
                     rewrite(head, &packet, packet.network + 16, packet.ports.1, to, blank);
                 }
                 if let Some(part) = packet.part {
-                    let fate = self.parts.first(part.key(Side::Inside), outside, to.0, owner, now);
+                    let fate = self.parts.first(Key::of(&part, Side::Inside), outside, to.0, owner, now);
                     rewrite_part(head, packet.network, fate);
                 }
                 Ok(to.0)
@@ -256,7 +262,7 @@ impl Nat {
                 }
                 if let Some(part) = packet.part {
                     let from = if connection.relayed { self.inside.host } else { packet.from.0 };
-                    let (key, to) = (part.key(Side::Outside), connection.inside.0);
+                    let (key, to) = (Key::of(&part, Side::Outside), connection.inside.0);
                     let fate = self.parts.first(key, from, to, connection.owner(), now);
                     rewrite_part(head, packet.network, fate);
                 }
@@ -279,7 +285,7 @@ impl Nat {
 
     /// Translates a later part of a packet as its first one was. Returns where it goes to.
     fn follow(&mut self, head: &mut [u8], part: Part, side: Side, now: u64) -> Result<Ipv4Addr, Refusal> {
-        let fate = self.parts.find(part.key(side), now).ok_or(Refusal::Unknown(Unknown::Fragment))?;
+        let fate = self.parts.find(Key::of(&part, side), now).ok_or(Refusal::Unknown(Unknown::Fragment))?;
         one_hop_less(head, part.network, false)?;
         rewrite_part(head, part.network, fate);
         Ok(fate.to)

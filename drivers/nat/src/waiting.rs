@@ -12,7 +12,7 @@ use driver_api::DmaMemory;
 use driver_api::gather::Gather;
 use driver_api::net::{CopyGrants, Frame, HEAD, Offload, Piece, own_pieces};
 
-use crate::gate::Facing;
+use crate::face::Facing;
 use crate::table::Owner;
 use crate::translate::STRANGERS;
 

@@ -21,7 +21,7 @@ use crate::hash::{FrameHash, Steering, flow};
 use crate::mapped::Mapped;
 use crate::negotiate::{Events, Params};
 use crate::receive::Receiver;
-use crate::stats::Stats;
+use crate::stats::Control;
 use crate::transmit::{Pass, Transmitter};
 
 /// Looks at a pair of rings before others have a turn.
@@ -46,9 +46,6 @@ impl fmt::Display for ConnectError {
 }
 
 impl core::error::Error for ConnectError {}
-
-/// The host's hold on a running device.
-pub type Control = driver_api::Control<Stats>;
 
 /// One pair of rings.
 struct Queue<P, C, E, M> {

@@ -53,11 +53,11 @@ mod transmit;
 #[allow(clippy::cast_possible_truncation, reason = "patterns keep the low bits, and sizes are small")]
 mod tests;
 
-pub use back_end::{BackEnd, ConnectError, Control, Parts};
+pub use back_end::{BackEnd, ConnectError, Parts};
 pub use driver_api::End;
 pub use hash::FrameHash;
 pub use limit::{Limit, Limited};
 pub use negotiate::{CtrlParams, Events, Features, Params, QueueParams, advertise};
 pub use receive::{PATIENCE, Receiver};
-pub use stats::Stats;
+pub use stats::{Control, Stats};
 pub use transmit::{BURST, HEAD_BYTES};

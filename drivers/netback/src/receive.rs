@@ -19,9 +19,9 @@ use hypercall_abi::netif::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::back_end::Control;
 use crate::hash::FrameHash;
 use crate::negotiate::Features;
+use crate::stats::Control;
 
 /// How long senders wait for a guest that has no room before its frames are dropped, until it gives room again.
 pub const PATIENCE: Duration = Duration::from_millis(10);

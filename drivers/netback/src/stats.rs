@@ -22,3 +22,6 @@ pub struct Stats {
     /// Events sent to the front end.
     pub notifications: u64,
 }
+
+/// The host's hold on a running device.
+pub type Control = driver_api::Control<Stats>;

@@ -18,8 +18,8 @@ use hypercall_abi::netif::{
 use hypercall_abi::ring::RingOverflow;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::back_end::Control;
 use crate::mapped::Mapped;
+use crate::stats::Control;
 
 /// Frames in a pass at most.
 pub const BURST: usize = 32;
