@@ -159,9 +159,9 @@ fn reboot(lab: &Lab) -> Result<()> {
     for _ in 0..120 {
         machine.ok("sleep 0.5")?;
         let after = machine.sh("xl domid linux")?;
-        if after.status == 0 && after.text != before {
-            // The name is there before the new domain is complete.
-            machine.ok("sleep 1")?;
+        // The name is there before the new domain is complete, and on a busy host long before.
+        let console = format!("xenstore-read /local/domain/{}/console/port", after.text.trim());
+        if after.status == 0 && after.text != before && machine.sh(&console)?.status == 0 {
             machine.send("xl console linux\r")?;
             machine.expect(PROMPT, LONG)?;
             return leave(&mut machine);
