@@ -87,12 +87,21 @@ fn pools(lab: &Lab) -> Result<()> {
     ensure!(machine.ok("xl cpupool-list -c rt")?.contains("2,3"), "the pool has other pCPUs");
     ensure!(machine.sh("xl create /store/hello.cfg name=b pool=rt")?.status != 0, "a third vCPU fits two pCPUs");
     ensure!(machine.sh("xl cpupool-destroy rt")?.status != 0, "a pool with a domain is gone");
+    machine.ok("xl cpupool-rename rt fast")?;
+    machine.fails("xl cpupool-rename fast Pool-0", &["Pool-0"])?;
+    ensure!(machine.ok("xl cpupool-list fast")?.contains("fast  "), "the pool has kept its name");
+    machine.ok("xl cpupool-rename fast rt")?;
     // A pCPU in no pool runs nobody, and comes back.
     machine.ok("xl destroy a")?;
     machine.ok("xl cpupool-destroy rt")?;
     machine.ok("xl create /store/hello.cfg name=b vcpus=2")?;
     let vcpus = machine.ok("xl vcpu-list")?;
     ensure!(vcpus.matches("0-1 / all").count() == 3, "somebody may run on pCPUs out of use:\n{vcpus}");
+    machine.fails("xl vcpu-pin b 0 2", &["could run on no cpu of pool 'Pool-0'"])?;
+    ensure!(machine.ok("xl vcpu-list")?.matches("0-1 / all").count() == 3, "a refused command changed something");
+    // The control domain has its share like any other one.
+    machine.ok("xl sched -d 0 -w 512 -c 80")?;
+    ensure!(machine.ok("xl sched -d 0")?.contains("    512   80"), "the control domain has another share");
     machine.ok("xl cpupool-cpu-add Pool-0 2-3")?;
     ensure!(machine.ok("xl vcpu-list")?.matches("all / all").count() == 3, "the pCPUs have not come back");
     Ok(())
