@@ -91,8 +91,8 @@ pub struct Progress {
 }
 
 /// The one trace that can be made at a time.
-#[derive(Default)]
 pub struct Tracing {
+    toolstack: Rc<Toolstack>,
     /// The rings' memory by pCPU, which stays for the next trace.
     rings: RefCell<Vec<Rc<Window>>>,
     progress: RefCell<Option<Progress>>,
@@ -101,6 +101,17 @@ pub struct Tracing {
 }
 
 impl Tracing {
+    /// No trace yet, of the domains that `toolstack` knows.
+    pub fn new(toolstack: Rc<Toolstack>) -> Rc<Self> {
+        Rc::new(Tracing {
+            toolstack,
+            rings: RefCell::default(),
+            progress: RefCell::default(),
+            stopping: Cell::new(false),
+            over: Signal::new(),
+        })
+    }
+
     /// How far the trace is that is being made.
     pub fn progress(&self) -> Option<Progress> {
         self.progress.borrow().clone()
@@ -113,47 +124,45 @@ impl Tracing {
         }
         Ok(rings.clone())
     }
-}
 
-impl Toolstack {
     /// Starts a trace, which goes to `file` in `/store`; what that held is gone.
-    pub async fn start_trace(self: &Rc<Self>, file: &str) -> Result<(), TraceError> {
-        if self.tracing.progress.borrow().is_some() {
+    pub async fn start(self: &Rc<Self>, file: &str) -> Result<(), TraceError> {
+        if self.progress.borrow().is_some() {
             return Err(TraceError::Busy);
         }
         let platform = control::platform_info()?;
-        let rings = self.tracing.memory(platform.pcpus)?;
+        let rings = self.memory(platform.pcpus)?;
         let mut trace = Writer {
-            toolstack: Rc::clone(self),
+            tracing: Rc::clone(self),
             progress: Progress { file: file.into(), ..Progress::default() },
             followed: rings.into_iter().map(|ring| (ring, Cursor::new((MAX_PAGES as u64 - 1) * PER_PAGE))).collect(),
             names: BTreeMap::new(),
         };
-        self.disks.empty_file(file).await?;
+        self.toolstack.disks.empty_file(file).await?;
         let pcpus = platform.pcpus;
         let header = FileHeader { magic: MAGIC, version: VERSION, pcpus, counter_hz: platform.counter_hz, pad: 0 };
         trace.append(header.as_bytes()).await?;
-        self.tracing.stopping.set(false);
-        self.tracing.over.reset();
-        *self.tracing.progress.borrow_mut() = Some(trace.progress.clone());
+        self.stopping.set(false);
+        self.over.reset();
+        *self.progress.borrow_mut() = Some(trace.progress.clone());
         for (pcpu, (ring, _)) in (0..).zip(&trace.followed) {
             if let Err(error) = sys::trace_ring(pcpu, Some(ring), MAX_PAGES as u64) {
                 end_rings(platform.pcpus)?;
-                *self.tracing.progress.borrow_mut() = None;
+                *self.progress.borrow_mut() = None;
                 return Err(error.into());
             }
         }
-        self.tasks.spawn(trace.run());
+        self.toolstack.tasks.spawn(trace.run());
         Ok(())
     }
 
     /// Ends the trace, and says what it came to.
-    pub async fn stop_trace(&self) -> Result<Progress, TraceError> {
-        if self.tracing.progress.borrow().is_none() || self.tracing.stopping.replace(true) {
+    pub async fn stop(&self) -> Result<Progress, TraceError> {
+        if self.progress.borrow().is_none() || self.stopping.replace(true) {
             return Err(TraceError::Idle);
         }
-        let outcome = self.tracing.over.wait().await;
-        let progress = self.tracing.progress.take().unwrap_or_default();
+        let outcome = self.over.wait().await;
+        let progress = self.progress.take().unwrap_or_default();
         outcome.map(|()| progress)
     }
 }
@@ -164,7 +173,7 @@ fn end_rings(pcpus: u32) -> Result<(), XenError> {
 
 /// The task that follows the rings.
 struct Writer {
-    toolstack: Rc<Toolstack>,
+    tracing: Rc<Tracing>,
     progress: Progress,
     followed: Vec<(Rc<Window>, Cursor)>,
     /// The names that the file has.
@@ -177,17 +186,17 @@ impl Writer {
         let outcome = self.follow(pcpus).await;
         // After a failure the rings still write.
         let ended = end_rings(pcpus).map_err(TraceError::from);
-        self.toolstack.tracing.over.signal(outcome.and(ended));
+        self.tracing.over.signal(outcome.and(ended));
     }
 
     async fn follow(&mut self, pcpus: u32) -> Result<(), TraceError> {
-        while !self.toolstack.tracing.stopping.get() {
+        while !self.tracing.stopping.get() {
             self.drain(BYTES * CHUNK).await?;
             Timer::after(REST).await;
         }
         end_rings(pcpus)?;
         self.drain(0).await?;
-        Ok(self.toolstack.disks.sync_files().await?)
+        Ok(self.tracing.toolstack.disks.sync_files().await?)
     }
 
     /// Writes what is new in the rings, and new names. Leaves a ring after a chunk of less than `least` bytes: what is written
@@ -211,12 +220,12 @@ impl Writer {
         }
         let sum = |of: fn(&Cursor) -> u64| self.followed.iter().map(|(_, cursor)| of(cursor)).sum();
         (self.progress.records, self.progress.lost) = (sum(Cursor::passed), sum(Cursor::lost));
-        *self.toolstack.tracing.progress.borrow_mut() = Some(self.progress.clone());
+        *self.tracing.progress.borrow_mut() = Some(self.progress.clone());
         Ok(())
     }
 
     fn new_names(&self) -> Vec<(DomId, String)> {
-        let register = self.toolstack.register.borrow();
+        let register = self.tracing.toolstack.register.borrow();
         let all = register.iter().filter_map(|domain| Some((domain.domid?, domain.name.clone())));
         let dom0 = (DomId::DOM0, String::from(dom0_core::domain::DOM0_NAME));
         core::iter::once(dom0).chain(all).filter(|(id, name)| self.names.get(id) != Some(name)).collect()
@@ -225,7 +234,7 @@ impl Writer {
     async fn append(&mut self, bytes: &[u8]) -> Result<(), TraceError> {
         let after = u32::try_from(bytes.len()).ok().and_then(|len| self.progress.bytes.checked_add(len));
         let after = after.ok_or(TraceError::Full)?;
-        self.toolstack.disks.write_file(&self.progress.file, self.progress.bytes, bytes).await?;
+        self.tracing.toolstack.disks.write_file(&self.progress.file, self.progress.bytes, bytes).await?;
         self.progress.bytes = after;
         Ok(())
     }

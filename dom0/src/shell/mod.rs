@@ -28,6 +28,7 @@ use pv_guest_lib::control::{self, PowerAction};
 use crate::store::Client;
 use crate::terminal::{Input, Terminal};
 use crate::toolstack::{Error, Toolstack};
+use crate::trace::Tracing;
 
 /// A command that failed: what to say.
 pub struct Failure(String);
@@ -65,6 +66,7 @@ pub struct Shell {
     terminal: Rc<Terminal>,
     /// The connection of the `xenstore-*` commands.
     store: Client,
+    tracing: Rc<Tracing>,
     /// Where `xl dmesg` starts in the log.
     dmesg_start: Cell<u64>,
 }
@@ -72,7 +74,8 @@ pub struct Shell {
 impl Shell {
     /// A shell for whoever sits at `terminal`.
     pub fn new(toolstack: Rc<Toolstack>, terminal: Rc<Terminal>, store: Client) -> Self {
-        Shell { toolstack, terminal, store, dmesg_start: Cell::new(0) }
+        let tracing = Tracing::new(Rc::clone(&toolstack));
+        Shell { toolstack, terminal, store, tracing, dmesg_start: Cell::new(0) }
     }
 
     /// Runs commands. Never completes.

@@ -17,9 +17,9 @@ impl Shell {
     /// `xl trace start|stop|status`.
     pub(super) async fn trace(&self, command: &Trace) -> Outcome {
         match command {
-            Trace::Start(file) => Ok(self.toolstack.start_trace(file).await?),
-            Trace::Stop => self.say(&told(&self.toolstack.stop_trace().await?)).await,
-            Trace::Status => match self.toolstack.tracing.progress() {
+            Trace::Start(file) => Ok(self.tracing.start(file).await?),
+            Trace::Stop => self.say(&told(&self.tracing.stop().await?)).await,
+            Trace::Status => match self.tracing.progress() {
                 Some(progress) => self.say(&told(&progress)).await,
                 None => self.say("no trace is being made").await,
             },

@@ -26,7 +26,6 @@ use crate::disks::Disks;
 use crate::store::{Client, Hub};
 use crate::switch::Switch;
 use crate::tasks::Tasks;
-use crate::trace::Tracing;
 
 pub use error::Error;
 
@@ -53,8 +52,6 @@ pub struct Toolstack {
     pub store: Client,
     hub: Rc<Hub>,
     caps: RefCell<BTreeMap<DomId, Cap>>,
-    /// The trace that is being made, if there is one.
-    pub tracing: Tracing,
     pub(crate) tasks: Rc<Tasks>,
     random: Cell<u64>,
 }
@@ -80,7 +77,6 @@ impl Toolstack {
             store: hub.client()?,
             hub,
             caps: RefCell::default(),
-            tracing: Tracing::default(),
             tasks,
             random: Cell::new(seed),
         }))

@@ -9,8 +9,9 @@ use driver_api::HostMemory;
 use driver_api::gather::Gather;
 use driver_api::net::{Checksum, CopyGrants, Frame, Port, Refused, own_pieces};
 
-use crate::link::MAX_FRAME;
-
+/// The longest frame that the host sends or takes: what a network interface of a guest can say. It holds many packets of TCP
+/// that are cut on the way.
+pub const MAX_FRAME: usize = 65_535;
 /// Short frames that wait for the stack at most.
 const SHORT_SLOTS: usize = 64;
 /// Bytes of memory for each.

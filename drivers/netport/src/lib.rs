@@ -23,5 +23,5 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use inbox::{Inbox, MEMORY};
-pub use link::{Link, MAX_FRAME, MAX_MTU};
+pub use inbox::{Inbox, MAX_FRAME, MEMORY};
+pub use link::{Link, MAX_MTU};

@@ -8,16 +8,11 @@ use driver_api::HostMemory;
 use driver_api::net::{CopyGrants, Frame, HEAD, Offload, Piece, Port, Refused, own_pieces};
 use embassy_net_driver::{Capabilities, Checksum, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 
-use crate::inbox::{Inbox, Waiting};
-use crate::tcp;
+use crate::inbox::{Inbox, MAX_FRAME, Waiting};
+use crate::tcp::{self, HEADER};
 
 /// The largest MTU that a link can have, which is also the largest that an interface of a guest can have.
 pub const MAX_MTU: u16 = 9216;
-/// Bytes of an Ethernet header.
-pub(crate) const HEADER: usize = 14;
-/// The longest frame that the host sends or takes: what a network interface of a guest can say. It holds many packets of TCP
-/// that are cut on the way.
-pub const MAX_FRAME: usize = 65_535;
 
 /// The host's network device.
 pub struct Link<C, M, P> {

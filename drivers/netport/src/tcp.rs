@@ -7,8 +7,8 @@ use driver_api::net::{Checksum, Gso, Offload};
 use hypercall_abi::netif::GsoType;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, UdpPacket};
 
-use crate::link::HEADER;
-
+/// Bytes of an Ethernet header.
+pub(crate) const HEADER: usize = 14;
 /// The longest packet that segments are cut for; every station takes those.
 const ETHERNET_MTU: u16 = 1500;
 /// Segments that the stack hands over in one at most.
