@@ -32,7 +32,6 @@ pub const RULES: &[Rule] = &[
 ];
 
 fn reset() {
-    sys::take_exceptions();
     sys::set_mdscr(0);
     sys::set_breakpoint_control(0);
     sys::set_last_breakpoint_control(0);

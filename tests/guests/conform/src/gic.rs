@@ -283,6 +283,7 @@ pub fn reset_interface() {
     if is_v2() {
         reset_32(dist(0), dist(0));
         (0..4).for_each(|n| sys::store(dist(v2::TAKE_BACK) + n * 4, u64::MAX));
+        interface::reset_groups();
     }
     interface::set_pmr(0xFF);
     interface::set_bpr1(0);

@@ -17,8 +17,12 @@ const RPR: u64 = 0x14;
 const HPPIR: u64 = 0x18;
 const IIDR: u64 = 0xFC;
 const DIR: u64 = 0x1000;
-/// `GICC_CTLR`: interrupts of group 0 are signalled; the end of an interrupt leaves it active.
+/// `GICC_CTLR`: interrupts of group 0 are signalled; those of group 1 are; they are taken by the register of group 0; group 0 is
+/// signalled as FIQ; the end of an interrupt leaves it active.
 const ENABLE: u64 = 1 << 0;
+pub const ENABLE_GROUP1: u64 = 1 << 1;
+pub const TAKE_GROUP1: u64 = 1 << 2;
+pub const GROUP0_AS_FIQ: u64 = 1 << 3;
 const TWO_ENDS: u64 = 1 << 9;
 
 fn read(offset: u64, v3: fn() -> u64) -> u64 {
@@ -29,7 +33,8 @@ fn write(offset: u64, v3: fn(u64), value: u64) {
     if is_v2() { sys::store(GUEST_GICC_BASE + offset, value) } else { v3(value) }
 }
 
-fn control(bit: u64, on: bool) {
+/// Sets or clears bits of a GICv2's control register.
+pub fn control(bit: u64, on: bool) {
     let others = sys::load(GUEST_GICC_BASE + CTLR) & !bit;
     sys::store(GUEST_GICC_BASE + CTLR, others | if on { bit } else { 0 });
 }
@@ -77,6 +82,11 @@ pub fn set_bpr1(point: u64) {
 /// Whether the end of an interrupt leaves it active.
 pub fn set_two_ends(on: bool) {
     if is_v2() { control(TWO_ENDS, on) } else { sys::set_ctlr(u64::from(on) << 1) }
+}
+
+/// Leaves group 1 of a GICv2 out, as it is after a reset.
+pub fn reset_groups() {
+    control(ENABLE_GROUP1 | TAKE_GROUP1 | GROUP0_AS_FIQ, false);
 }
 
 /// Whether interrupts are signalled.

@@ -25,6 +25,7 @@ const VALUE: u32 = 24;
 /// What the second vCPU does, for ever.
 pub fn serve() {
     sys::mask_interrupts();
+    sys::take_exceptions();
     ASKED.store(READY, Ordering::Release);
     loop {
         let asked = ASKED.load(Ordering::Acquire);

@@ -4,9 +4,9 @@ use crate::gic::{
     ACTIVATE, CONFIG, DISABLE, ENABLE, GROUP, GROUP0, GROUP1, PEND, PRIORITY, ROUTE, SGI, bit, bits_of_other, dist,
     forward, has_group0, has_groups, is_v2, limit, nothing_comes, private, redist, set, set_of_other,
 };
-use crate::{Outcome, Rule, is, sys};
+use crate::{Outcome, Rule, is, routes, states, sys};
 
-/// Of what a GICv2 does not have.
+/// Of what a GICv2 does not have, or has in another way.
 pub const V3_RULES: &[Rule] = &[
     ("both kinds of frames say that this is a GICv3", revision),
     ("a redistributor has the affinity of its vCPU, and the last one says so", affinities),
@@ -14,6 +14,8 @@ pub const V3_RULES: &[Rule] = &[
     ("no write is said to be pending", writes),
     ("the distributor has nothing for private interrupts", private_in_distributor),
     ("a route holds its affinity in one access or two", routes),
+    ("an interrupt of group 0 is a FIQ and is taken by its own register", states::group0),
+    ("an SGI of group 0 is sent by its own register", routes::sgi_group0),
 ];
 
 pub const RULES: &[Rule] = &[

@@ -71,7 +71,8 @@ writer! {
     set_watchpoint_control "dbgwcr0_el1" "What the first watchpoint stops."
 }
 
-// An exception of EL1 is noted, and the instruction made with debug exceptions masked; one that does not exist is left out.
+// An exception of EL1 is noted, and the instruction made with debug exceptions masked; one that does not exist or finds no
+// memory is left out.
 global_asm!(
     r#"
     .section .text.conform, "ax"
@@ -99,11 +100,13 @@ conform_vectors:
     mrs     x1, esr_el1
     str     x1, [x0]
     lsr     x1, x1, #26
-    cbnz    x1, 1f
-    mrs     x1, elr_el1
+    cbz     x1, 1f
+    cmp     x1, #0x25           // data abort of EL1
+    b.ne    2f
+1:  mrs     x1, elr_el1
     add     x1, x1, #4
     msr     elr_el1, x1
-1:  ldp     x0, x1, [sp], #16
+2:  ldp     x0, x1, [sp], #16
     eret
     .rept   11
     .balign 128
@@ -163,7 +166,7 @@ pub struct Taken {
     pub address: u64,
 }
 
-/// Takes over the exceptions of EL1, which are not expected where nothing is said of them.
+/// Takes over the exceptions of EL1 on this vCPU, which are not expected where nothing is said of them.
 pub fn take_exceptions() {
     // SAFETY: the vectors go on behind what was interrupted, with all registers as they were.
     unsafe { asm!("msr vbar_el1, {}", "isb", in(reg) &raw const conform_vectors) };

@@ -2,8 +2,10 @@
 //! has sent them.
 
 use crate::gic::{
-    ENABLE, NOTHING, PEND, SGI, SPI, TARGET, UNPEND, bit, comes_and_ends, dist, nothing_comes, set, take,
+    ENABLE, GROUP, GROUP0, GROUP1, NOTHING, PEND, PPI, SGI, SPI, TARGET, UNPEND, bit, comes_and_ends, dist,
+    nothing_comes, raise, set, states, take,
 };
+use crate::states::{FIQ, IRQ};
 use crate::{Outcome, Rule, interface, is, other, sys};
 
 /// Registers of SGIs: to send one, and to make one pending or not, a byte for each with a bit for each sender.
@@ -12,6 +14,8 @@ pub const TAKE_BACK: u64 = 0xF10;
 pub const PEND_BY_SENDER: u64 = 0xF20;
 /// Where the acknowledge register has the sender.
 const SENDER: u32 = 10;
+/// What it says when the most urgent interrupt is of group 1, which it does not take unless it is told to.
+const OF_GROUP1: u64 = 1022;
 
 pub const RULES: &[Rule] = &[
     ("both kinds of frames say that this is a GICv2", revision),
@@ -19,6 +23,8 @@ pub const RULES: &[Rule] = &[
     ("a target holds its mask, by bytes and by words", targets),
     ("an SGI comes once from each sender, and says from whom", senders),
     ("an SGI is pended and taken back by sender, and by no other register", by_sender),
+    ("an interrupt of group 1 comes where both groups are enabled and taken alike", group1),
+    ("an interrupt of group 0 is a FIQ where that is asked for, and one of group 1 is not", fiq),
 ];
 
 fn revision() -> Outcome {
@@ -76,4 +82,41 @@ fn by_sender() -> Outcome {
     sys::store_byte(dist(TAKE_BACK) + SGI, 0b10);
     comes_and_ends(SGI)?;
     is("what is taken", interface::iar1(), NOTHING)
+}
+
+/// Puts one private interrupt into group 1, and lets both groups through.
+fn both_groups(irq: u64) {
+    sys::store(dist(GROUP), 1 << irq);
+    sys::store(dist(0), GROUP0 | GROUP1);
+    interface::control(interface::ENABLE_GROUP1, true);
+}
+
+fn group1() -> Outcome {
+    both_groups(PPI);
+    sys::store(dist(0), GROUP0);
+    raise(PPI);
+    nothing_comes()?;
+    sys::store(dist(0), GROUP0 | GROUP1);
+    interface::control(interface::ENABLE_GROUP1, false);
+    is("ISR_EL1 while group 1 is off", sys::isr() & (IRQ | FIQ), 0)?;
+    interface::control(interface::ENABLE_GROUP1, true);
+    is("ISR_EL1", sys::isr() & (IRQ | FIQ), IRQ)?;
+    is("what is pending", interface::hppir1(), OF_GROUP1)?;
+    is("what is taken of group 0", interface::iar1(), OF_GROUP1)?;
+    states(PPI, 1, 0)?;
+    interface::control(interface::TAKE_GROUP1, true);
+    comes_and_ends(PPI)?;
+    states(PPI, 0, 0)
+}
+
+fn fiq() -> Outcome {
+    both_groups(PPI);
+    interface::control(interface::GROUP0_AS_FIQ | interface::TAKE_GROUP1, true);
+    for (irq, signal) in [(SGI, FIQ), (PPI, IRQ)] {
+        raise(irq);
+        is("ISR_EL1", sys::isr() & (IRQ | FIQ), signal)?;
+        comes_and_ends(irq)?;
+        is("ISR_EL1", sys::isr() & (IRQ | FIQ), 0)?;
+    }
+    Ok(())
 }

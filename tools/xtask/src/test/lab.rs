@@ -23,6 +23,8 @@ const ON_XEN: &[(&str, &str, &str)] = &[
     ("blkcheck", "blkcheck", "disk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
     ("blkbench", "blkbench", "extra = \"mib=4\"\ndisk = [ \"/guest/scratch.img,raw,xvda,w\" ]\n"),
     ("parallel", "parallel", "vcpus = 2\n"),
+    // With the UART Xen gives a guest shared interrupts, of which the guest asks.
+    ("conform", "conform", "vcpus = 2\nvuart = \"sbsa_uart\"\n"),
     ("suspend", "example-suspend", ""),
     (
         "devices",
@@ -36,7 +38,7 @@ const ON_XEN: &[(&str, &str, &str)] = &[
 ];
 
 /// What Dom0 on Xen does in the cases. They are files because Xen's console drops what is typed faster than Dom0 reads.
-const SCRIPTS: &[(&str, &str)] = &[("wait", WAIT), ("fetch", FETCH), ("suspend", SUSPEND)];
+const SCRIPTS: &[(&str, &str)] = &[("wait", WAIT), ("fetch", FETCH), ("suspend", SUSPEND), ("rules", RULES)];
 
 /// `wait NAME WORDS`: waits until a guest has said the words, and shows all that it said.
 const WAIT: &str = r#"log=/var/log/xen/console/guest-$1.log
@@ -73,6 +75,17 @@ again $1 Cancelled cancel
 xenstore-write /local/domain/$id/control/shutdown poweroff
 until xl list $1 | grep -q -e '--s--'; do sleep 1; done
 echo it went on
+"#;
+
+/// `rules FIRST LAST`: has the guest that asks for what the manuals promise look at one rule after the other, each in a domain of
+/// its own, since one that does not hold may leave an interrupt behind; shows what it says of each.
+const RULES: &str = r#"for n in $(seq $1 $2); do
+    xl create /guest/conform.cfg "name='rule$n'" "extra='rule=$n'" > /dev/null 2>&1
+    waited=0
+    while xl domid rule$n > /dev/null 2>&1 && [ $waited -lt 150 ]; do usleep 200000; waited=$((waited + 1)); done
+    xl destroy rule$n > /dev/null 2>&1
+    grep conform: /var/log/xen/console/guest-rule$n.log
+done
 "#;
 
 /// The guest that breaks rules has a second vCPU to race with, and a disk and an interface to break the rings of.
@@ -146,7 +159,7 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
             files.push(((*name).to_owned(), text.as_bytes().to_vec()));
         }
         let examples = build::EXAMPLES.iter().map(|name| build::example(name));
-        for name in build::guests().map(str::to_owned).chain(examples) {
+        for name in build::guests().chain(["conform"]).map(str::to_owned).chain(examples) {
             let image = std::fs::read(paths.image(&name))?;
             files.push((name, image));
         }

@@ -5,8 +5,9 @@ use crate::suite::Case;
 mod load;
 mod pings;
 mod plug;
+mod xen;
 
 /// All campaigns, the quick ones first. Each loads all of its machine, and so is `alone`.
 pub fn all() -> Vec<Case> {
-    [pings::CASES, load::CASES, plug::CASES].concat()
+    [xen::CASES, pings::CASES, load::CASES, plug::CASES].concat()
 }
