@@ -47,14 +47,16 @@ until grep -q "$2" $log || [ $waited = 90 ]; do sleep 1; waited=$((waited + 1));
 cat $log
 "#;
 
-/// `fetch`: asks httpd for echoes and a hundred pages, takes its interface away, and asks it to end.
+/// `fetch`: asks httpd for echoes and a hundred pages, takes its interface away, and asks it to end. `xl` waits until it has shut
+/// down, and somebody else removes it then.
 const FETCH: &str = r#"set -e
 ping -c 20 -i 0.05 -q 10.0.0.80 | grep ' 0% packet loss'
 for i in $(seq 100); do wget -q -O /dev/null http://10.0.0.80/; done
 wget -q -O - http://10.0.0.80/stats
 xl network-detach httpd 0
 xl shutdown -w httpd
-! xl domid httpd
+waited=0
+while xl domid httpd > /dev/null 2>&1; do [ $waited -lt 30 ]; sleep 1; waited=$((waited + 1)); done
 "#;
 
 /// `suspend NAME`: suspends the guest and lets it go on, as one that was restored and as one whose suspension was cancelled, and
