@@ -62,7 +62,7 @@ fn overcommit(lab: &Lab, pcpus: u32) -> Result<()> {
             (lab.say)(&format!("{guests} with {vcpus} vCPUs on {pcpus} pCPUs: {what}"));
             for name in &names {
                 enter(&mut machine, name)?;
-                machine.send(&format!("({command}) > /tmp/said 2>&1; echo $? > /tmp/status &\r"))?;
+                machine.send(&format!("{{ {command}; echo $? > /tmp/status; }} > /tmp/said 2>&1 &\r"))?;
                 machine.expect(PROMPT, WORK)?;
                 leave(&mut machine)?;
             }
