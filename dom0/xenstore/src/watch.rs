@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn watches_are_found_after_the_table_has_grown_and_not_after_they_are_gone() {
-        let paths: Vec<String> = (0..FIRST_BUCKETS).map(|n| alloc::format!("/a/{n}")).collect();
+        let paths: Vec<String> = (0..3 * FIRST_BUCKETS).map(|n| alloc::format!("/a/{n}")).collect();
         let mut watches = watches(&paths.iter().map(String::as_str).collect::<Vec<_>>());
         let conn = ConnId { slot: 0, serial: 0 };
         for path in &paths {
