@@ -165,6 +165,11 @@ impl Bank {
         }
     }
 
+    /// Ends the physical interrupts of linked ones.
+    pub(super) fn end<H: Hw>(&self, linked: u32) {
+        bits(linked).for_each(|i| H::deactivate(IntId(self.base + i)));
+    }
+
     /// Reads `size` bytes of the register at `offset`. `held` tells what list registers know of a state.
     #[inline]
     pub(super) fn read(&self, offset: u64, size: u8, held: impl FnOnce(u64) -> u32) -> u64 {
@@ -183,14 +188,14 @@ impl Bank {
         })
     }
 
-    /// Writes `size` bytes of the register at `offset`; `here` says whether the pCPU's own interrupts may be meant, and
-    /// `configure` does what follows for physical ones when these are enabled or signal in another way.
-    pub(super) fn write<H: Hw>(
+    /// Writes `size` bytes of the register at `offset`; `end` and `configure` do what follows for physical interrupts when the
+    /// guest will not end them, and when they are enabled or signal in another way.
+    pub(super) fn write(
         &mut self,
         offset: u64,
         size: u8,
         value: u64,
-        here: impl FnOnce() -> bool,
+        end: impl FnOnce(&Bank, u32),
         configure: impl FnOnce(&Bank, u32),
     ) -> u32 {
         let mask = low(value);
@@ -215,11 +220,7 @@ impl Bank {
                 let linked = *state & mask & self.linked;
                 *state &= !mask;
                 *gone |= mask;
-                // Nobody else ends the physical ones. A private one is that of the pCPU: if its vCPU is not here, it was
-                // ended when that was taken off.
-                for i in bits(if linked != 0 && here() { linked } else { 0 }) {
-                    H::deactivate(IntId(self.base + i));
-                }
+                end(self, linked);
             }
             (8..16, 1 | 4) => {
                 let places = self.priority.iter_mut().zip(0..).skip((offset % 32) as usize).take(usize::from(size));

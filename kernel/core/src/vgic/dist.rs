@@ -172,6 +172,7 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
         H::write_lr(n as usize, 0);
         spis.bank(lr.irq()).unwrap_or(&mut own.bank).fold::<H>(lr);
     }
+    own.bank.end::<H>(core::mem::take(&mut own.orphaned));
     own.choose_sources();
     let mut choice = Choice { first: Vec::new(), room, waiting: None, left: false };
     bits(own.bank.ready()).for_each(|i| choice.add(own.bank.entry(i, own.bank.state(i))));

@@ -63,6 +63,8 @@ pub(super) struct Private {
     pub(super) used: u64,
     /// Where the vCPU runs.
     pub(super) on: Option<PcpuId>,
+    /// Linked interrupts that were cleared by hand while it ran: the physical ones have to be ended where it does.
+    pub(super) orphaned: u32,
     /// Of a GICv2: who has sent its software-generated interrupts.
     pub(super) sources: Option<Sources>,
 }
@@ -71,7 +73,7 @@ impl Default for Private {
     /// Everything disabled. The virtual timer is linked to the physical one.
     fn default() -> Self {
         let bank = Bank::new(0, VTIMER_BIT, u32::MAX);
-        Private { bank, lrs: [Lr::default(); MAX_LRS], used: 0, on: None, sources: None }
+        Private { bank, lrs: [Lr::default(); MAX_LRS], used: 0, on: None, orphaned: 0, sources: None }
     }
 }
 

@@ -100,7 +100,7 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
         (0x0080..0x0D00, _, Some(value)) => {
             let value = value & existing(offset);
             dist::change(kernel, domain, first_irq(offset), |bank| {
-                bank.write::<H>(offset, size, value, || true, Bank::configure::<H>)
+                bank.write(offset, size, value, Bank::end::<H>, Bank::configure::<H>)
             });
         }
         // The upper half is affinity 3, which is always 0.
@@ -163,8 +163,10 @@ impl VcpuGic {
         if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {
             self.drop_late_timer::<H>();
         }
-        self.change::<H>(|Private { bank, on, .. }| {
-            bank.write::<H>(offset, size, value, || *on == Some(H::pcpu()), |_, _| {})
+        self.change::<H>(|Private { bank, on, orphaned, .. }| {
+            // The physical one is that of the pCPU where the vCPU runs, and was ended if it runs nowhere.
+            let end = |_: &Bank, linked| *orphaned |= if on.is_some() { linked } else { 0 };
+            bank.write(offset, size, value, end, |_, _| {})
         })
     }
 }

@@ -105,7 +105,7 @@ impl VcpuGic {
         if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {
             self.drop_late_timer::<H>();
         }
-        self.change::<H>(|state| state.bank.write::<H>(offset, size, value, || true, |_, _| {}));
+        self.change::<H>(|state| state.bank.write(offset, size, value, Bank::end::<H>, |_, _| {}));
         // Others may wait for it that are not in the bank.
         self.mark(ALL);
     }

@@ -61,9 +61,9 @@ impl VcpuGic {
         let touched = change(state);
         let concerns = |mask: u32| touched & mask != 0;
         let held = || state.held::<H>(0, Lr::PENDING | Lr::ACTIVE);
-        let look = touched != 0 && (concerns(state.bank.ready()) || concerns(held()));
+        let look = touched != 0 && (concerns(state.bank.ready() | state.orphaned) || concerns(held()));
         if look {
-            self.mark(OWN);
+            self.mark(if state.orphaned == 0 { OWN } else { ALL });
         }
         look
     }

@@ -26,7 +26,7 @@ fn physical(high: bool) {
     sys::set_cntp_ctl(u64::from(high));
 }
 
-fn virtual_timer(high: bool) {
+pub fn virtual_timer(high: bool) {
     sys::set_cntv_tval(0);
     sys::set_cntv_ctl(u64::from(high));
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use pv_guest_lib::hypercall;
 
 use crate::gic::dist;
-use crate::{Outcome, gic, interface, is, sys};
+use crate::{Outcome, gic, interface, is, level, sys};
 
 /// What is asked, with an argument above it; 0 is nothing, and [`READY`] that it is there.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -17,6 +17,7 @@ const END: u64 = 4;
 const RESET: u64 = 5;
 const LOAD: u64 = 6;
 const STORE: u64 = 7;
+const TIMER: u64 = 8;
 /// Where the argument begins.
 const ARGUMENT: u32 = 8;
 /// Where a value begins that is to be stored at an offset of the distributor.
@@ -43,6 +44,10 @@ pub fn serve() {
             LOAD => sys::load(dist(asked >> ARGUMENT)),
             STORE => {
                 sys::store(dist(asked >> ARGUMENT & 0xFFF), asked >> VALUE);
+                0
+            }
+            TIMER => {
+                level::virtual_timer(asked >> ARGUMENT != 0);
                 0
             }
             _ => {
@@ -98,6 +103,11 @@ pub fn load(offset: u64) -> u64 {
 /// The second vCPU stores a word there.
 pub fn store(offset: u64, value: u64) {
     ask(STORE | offset << ARGUMENT | value << VALUE);
+}
+
+/// The line of the second vCPU's virtual timer.
+pub fn set_virtual_timer(high: bool) {
+    ask(TIMER | u64::from(high) << ARGUMENT);
 }
 
 /// The CPU interface of the second vCPU.

@@ -2,9 +2,9 @@
 //! and 12.9.22). The vCPUs are 0.0.0.0, which is this one, and 0.0.0.1.
 
 use crate::gic::{
-    ACTIVATE, ANY, ENABLE, GROUP, GROUP0, GROUP1, NOBODY, OTHERS, PEND, PPI, SGI, SPI, UNPEND, bit, bits_of_other,
-    comes, comes_and_ends, dist, has_group0, is_v2, nothing_comes, private, raise, route, send, set, set_of_other,
-    soon, states, take_within,
+    ACTIVATE, ANY, ENABLE, GROUP, GROUP0, GROUP1, NOBODY, OTHERS, PEND, PPI, SGI, SPI, UNPEND, VIRTUAL_TIMER, bit,
+    bits_of_other, comes, comes_and_ends, dist, has_group0, is_v2, nothing_comes, private, raise, route, send, set,
+    set_of_other, soon, states, take_within,
 };
 use crate::{Outcome, Rule, interface, is, other, sys};
 
@@ -126,7 +126,15 @@ fn ppi_of_other() -> Outcome {
     states(PPI, 0, 0)?;
     other::end(PPI);
     soon(|| is("the active bit there", bits_of_other(ACTIVATE) >> PPI & 1, 0))?;
-    nothing_comes()
+    nothing_comes()?;
+    // A timer's that came while it was disabled and is cleared from here comes again, since its line is high.
+    other::set_virtual_timer(true);
+    set_of_other(UNPEND, VIRTUAL_TIMER);
+    set_of_other(ENABLE, VIRTUAL_TIMER);
+    other::comes(VIRTUAL_TIMER)?;
+    other::set_virtual_timer(false);
+    other::end(VIRTUAL_TIMER);
+    other::nothing_comes()
 }
 
 fn spi_to_other() -> Outcome {

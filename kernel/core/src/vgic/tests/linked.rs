@@ -48,6 +48,35 @@ fn a_timer_interrupt_that_nobody_wanted_any_more_is_forgotten_when_it_is_enabled
 }
 
 #[test]
+fn a_timer_interrupt_that_another_vcpu_clears_is_ended_on_the_pcpu_where_it_came() {
+    // Pending and active, by hand, as by a timer that fired while its interrupt was disabled.
+    for (set, clear) in [(0x1_0200, 0x1_0280), (0x1_0300, 0x1_0380)] {
+        for flushes in [false, true] {
+            let gic = Gic::new(2);
+            gic.unload(0);
+            with(|s| s.pcpu = PcpuId(1));
+            crate::fake::pretend(&gic.domain.vcpus()[1], Some(PcpuId(1)));
+            gic.load(1);
+            gic.write_redist(1, set, 1 << 27);
+            with(|s| s.active.insert(IntId(27)));
+            with(|s| s.pcpu = PcpuId(0));
+            gic.load(0);
+            gic.write_redist(1, clear, 1 << 27);
+            assert!(with(|s| s.deactivated.is_empty()), "it is not this pCPU's");
+            assert_eq!(with(|s| s.kicks.clone()), [PcpuId(1)]);
+            with(|s| s.pcpu = PcpuId(1));
+            if flushes {
+                gic.enter(1);
+                assert_eq!(with(|s| s.deactivated.clone()), [IntId(27)]);
+            }
+            gic.unload(1);
+            let ended = with(|s| !s.active.contains(&IntId(27)) || s.deactivated.contains(&IntId(27)));
+            assert!(ended, "the next vCPU's timer must be able to interrupt");
+        }
+    }
+}
+
+#[test]
 fn a_linked_interrupt_is_enabled_with_the_physical_one_and_ends_it() {
     let gic = Gic::new(1);
     link(&gic, 40);
