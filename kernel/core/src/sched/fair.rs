@@ -186,9 +186,9 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
         if head.saturating_add(period::<H>() / SHORTEST) < turn.key_at(now) {
             return Some(now);
         }
-        // After its turn it goes on until it has run as much as the one that waits.
+        // After its turn it goes on until it has run as much as who waits. Who comes then need not tell: it looks each period.
         let left = head.saturating_sub(turn.key).saturating_mul(turn.weight) / u64::from(DEFAULT_WEIGHT);
-        Some(turn.since.saturating_add(left).max(turn.end))
+        Some(turn.since.saturating_add(left).max(turn.end).min(now + period::<H>()))
     }
 
     fn waiting(&self) -> usize {

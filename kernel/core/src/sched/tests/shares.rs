@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::hw::Ticks;
-use hypercall_abi::control::DEFAULT_WEIGHT;
+use hypercall_abi::control::{DEFAULT_WEIGHT, MAX_WEIGHT};
 
 const MS: u64 = 1_000_000;
 
@@ -158,6 +158,26 @@ fn a_vcpu_that_wakes_up_among_32_busy_ones_runs_at_once_and_one_that_is_ahead_wa
     }
     // One turn of another, which is 10 ms / 33 here.
     assert!(worst <= ticks::<Fake>(330_000), "it waited {worst} ticks");
+}
+
+#[test]
+fn who_comes_while_another_one_catches_up_with_a_third_waits_for_its_own_share_alone() {
+    let mut rig = Rig::new(1);
+    // The heavy one runs for 20 s from one turn of the light one to the next.
+    let domains = weighted(&mut rig, &[MAX_WEIGHT, 1, DEFAULT_WEIGHT]);
+    let vcpu = domains[2].vcpus()[0].clone();
+    rig.run(2000 * MS);
+    while !rig.runs(0, &vcpu) {
+        rig.run(100_000);
+    }
+    rig.run(150_000);
+    assert!(rig.runs(0, &vcpu) && rig.kernel.block(&vcpu));
+    rig.exit(0);
+    rig.run(15 * MS);
+    let before = ran(&domains[2]);
+    rig.kernel.notify(&vcpu);
+    rig.run(200 * MS);
+    assert!(ran(&domains[2]) > before, "it is ahead by the part of a turn");
 }
 
 #[test]
