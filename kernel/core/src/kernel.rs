@@ -3,9 +3,6 @@
 //! Lock order: domain list, then a domain's own locks, then its p2m, then the frame table; how a vCPU stands, then
 //! the queues of a pCPU, or the domain list to look its own up. Each lock names what it guards where it is declared.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
-use hypercall_abi::errno::XenError;
 use spin::Once;
 
 use crate::console::Log;
@@ -33,9 +30,6 @@ pub struct Kernel<H: Hw> {
     pub vmids: VmidAllocator,
     /// What guests read in their identification registers.
     pub ids: IdRegisters,
-    /// vCPUs that exist, so that queues of a fixed size hold them all. Relaxed: they are taken out of the queues under the
-    /// locks of these before they are counted no more.
-    vcpus: AtomicUsize,
     /// The machine, once the boot code knows it.
     pub machine: Once<Machine>,
 }
@@ -49,20 +43,7 @@ impl<H: Hw> Kernel<H> {
             console: SpinMutex::new(Log::EMPTY),
             vmids: VmidAllocator::new(),
             ids: IdRegisters::new(),
-            vcpus: AtomicUsize::new(0),
             machine: Once::new(),
         }
-    }
-
-    /// Counts vCPUs that are to be made; `ENOSPC` if there would be too many.
-    pub fn reserve_vcpus(&self, count: usize) -> Result<(), XenError> {
-        let more = |before: usize| before.checked_add(count).filter(|after| *after <= MAX_VCPUS_TOTAL);
-        let reserved = self.vcpus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        reserved.map(|_| ()).map_err(|_| XenError::NoSpc)
-    }
-
-    /// Counts vCPUs no more: their domain is gone.
-    pub fn return_vcpus(&self, count: usize) {
-        self.vcpus.fetch_sub(count, Ordering::Relaxed);
     }
 }

@@ -11,10 +11,11 @@ use crate::domain::Domain;
 use crate::evtchn::{close_all, send_global_virq};
 use crate::grant;
 use crate::hw::Hw;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, MAX_VCPUS_TOTAL};
 use crate::local::LocalCpu;
 use crate::runstate::{OFFLINE, PAUSED, STOPPED};
 use crate::sched_op::change_watchdogs;
+use crate::sync::Ordering;
 use crate::vcpu::{Vcpu, VcpuContext};
 use crate::vgic::GicLayout;
 
@@ -29,19 +30,18 @@ impl<H: Hw> Kernel<H> {
     // Once in the image: a domain is large, and so is the stack that it is made on.
     #[inline(never)]
     pub fn create(&self, params: &DomainParams, host: Option<GicLayout>) -> Result<H::Shared<Domain<H>>, XenError> {
-        if params.flags | params.reserved != 0 || params.nr_spis > MAX_SPIS {
+        let gic = host.unwrap_or_else(|| GicLayout::of_guest(self.machine.get()));
+        let fits = usize::try_from(params.vcpus).is_ok_and(|count| (1..=gic.max_vcpus()).contains(&count));
+        if params.flags | params.reserved != 0 || params.nr_spis > MAX_SPIS || !fits {
             return Err(XenError::Inval);
         }
-        let gic = host.unwrap_or_else(|| GicLayout::of_guest(self.machine.get()));
-        let count = usize::try_from(params.vcpus).ok().filter(|count| (1..=gic.max_vcpus()).contains(count));
-        let count = count.ok_or(XenError::Inval)?;
-        self.reserve_vcpus(count)?;
-        let made = self.domains.add(|id| {
+        self.domains.add(|id| {
             H::frames().quota(id).set_max(params.max_pages);
-            let vcpus = (0..params.vcpus).map(|n| H::share(id, Vcpu::new(id, VcpuId(n))));
-            H::share(id, Domain::new(id, params, (gic, host.is_some()), vcpus.collect::<Result<_, _>>()?)?)
-        });
-        made.inspect_err(|_| self.return_vcpus(count))
+            let vcpus = (0..params.vcpus).map(|n| H::share(id, Vcpu::new(id, VcpuId(n)))).collect::<Result<_, _>>()?;
+            let fit = H::frames().vcpus.load(Ordering::Relaxed) <= MAX_VCPUS_TOTAL;
+            fit.then_some(()).ok_or(XenError::NoSpc)?;
+            H::share(id, Domain::new(id, params, (gic, host.is_some()), vcpus)?)
+        })
     }
 
     /// Starts a vCPU at `pc` with `x0`, MMU off; `EEXIST` if it is online already. PSCI `CPU_ON` comes here too.
@@ -134,7 +134,6 @@ pub fn destroy<H: Hw>(kernel: &Kernel<H>, domain: &H::Shared<Domain<H>>) -> bool
             kernel.sched.cancel_alarm(vcpu, run);
             run.home = None;
         }
-        kernel.return_vcpus(domain.vcpus().len());
     }
     done
 }

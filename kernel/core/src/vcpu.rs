@@ -89,6 +89,7 @@ pub struct Vcpu<H: Hw> {
 impl<H: Hw> Vcpu<H> {
     /// A vCPU that is offline.
     pub fn new(domid: DomId, id: VcpuId) -> Self {
+        H::frames().vcpus.fetch_add(1, Ordering::Relaxed);
         Vcpu {
             id,
             domid,
@@ -164,5 +165,11 @@ impl<H: Hw> Vcpu<H> {
     /// When it wants to be woken although nobody sends it anything: the earliest of its timers, and the end of a poll.
     pub fn deadline(&self, el1: &El1Context) -> Ticks {
         vtimer::deadline(el1).min(self.ptimer.deadline()).min(self.poll_until.load(Ordering::Relaxed))
+    }
+}
+
+impl<H: Hw> Drop for Vcpu<H> {
+    fn drop(&mut self) {
+        H::frames().vcpus.fetch_sub(1, Ordering::Relaxed);
     }
 }

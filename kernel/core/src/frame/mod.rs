@@ -9,7 +9,7 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
@@ -174,6 +174,9 @@ pub struct FrameTable {
     buddy: SpinMutex<Buddy>,
     /// By the remainder of the owner's id, as domains are; an id in use has a quota of its own.
     quotas: &'static [Quota; MAX_DOMAINS],
+    /// vCPUs that exist, those that still stand in a queue of a pCPU when their domain is gone too: as many as queues hold.
+    /// Relaxed: who makes some counts them first and then looks, and of several that do so the last one sees all.
+    pub vcpus: AtomicUsize,
 }
 
 /// What stands for a frame that is outside of the table.
@@ -187,7 +190,7 @@ impl FrameTable {
     /// A table whose first entry stands for the frame at `base`. All frames start out reserved.
     pub const fn new(all: &'static [FrameEntry], base: Pa, quotas: &'static [Quota; MAX_DOMAINS]) -> Self {
         let entries = Entries { all, first: base.number() };
-        FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)), quotas }
+        FrameTable { entries, buddy: SpinMutex::new(Buddy::new(entries)), quotas, vcpus: AtomicUsize::new(0) }
     }
 
     /// Hands reserved frames to the allocator, in the largest blocks that are aligned; a block that is not reserved in

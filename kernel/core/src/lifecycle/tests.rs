@@ -17,10 +17,8 @@ fn free_frames() -> u64 {
 }
 
 /// vCPUs that can still be made.
-fn vcpus_left(kernel: &Kernel<Fake>) -> usize {
-    let left = (0..=MAX_VCPUS_TOTAL).rev().find(|count| kernel.reserve_vcpus(*count).is_ok()).unwrap();
-    kernel.return_vcpus(left);
-    left
+fn vcpus_left() -> usize {
+    MAX_VCPUS_TOTAL - Fake::frames().vcpus.load(Ordering::Relaxed)
 }
 
 /// What going to sleep does for a vCPU with a timer.
@@ -35,7 +33,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
     let (world, _dom0) = World::new();
     let kernel = world.kernel;
     let plan = DomainParams { vcpus: 3, nr_spis: 988, ..params(4) };
-    let (frames, vcpus) = (free_frames(), vcpus_left(kernel));
+    let (frames, vcpus) = (free_frames(), vcpus_left());
     let made = kernel.create(&plan, Some(GicLayout::of_guest(None))).unwrap();
     let needed = frames - free_frames();
     assert!(destroy(kernel, &made));
@@ -56,7 +54,7 @@ fn a_domain_that_cannot_be_made_for_want_of_frames_leaves_nothing_at_any_step() 
             }
         }
         assert_eq!(free_frames(), left, "frames after a failure with {left} left");
-        assert_eq!(vcpus_left(kernel), vcpus, "vCPUs after a failure with {left} left");
+        assert_eq!(vcpus_left(), vcpus, "vCPUs after a failure with {left} left");
         Fake::frames().put(others.pop().unwrap());
     }
     assert!(failures >= needed, "each of the {needed} frames can be the one that is missing");
@@ -70,10 +68,10 @@ fn a_domain_needs_between_one_and_sixty_four_vcpus_and_room_for_them_all() {
     for vcpus in [0, 65, u32::MAX] {
         assert_eq!(kernel.create(&DomainParams { vcpus, ..params(1) }, None).err(), Some(XenError::Inval));
     }
-    assert_eq!(vcpus_left(kernel), MAX_VCPUS_TOTAL - 1, "dom0 has one");
-    kernel.reserve_vcpus(MAX_VCPUS_TOTAL - 4).unwrap();
+    assert_eq!(vcpus_left(), MAX_VCPUS_TOTAL - 1, "dom0 has one");
+    Fake::frames().vcpus.fetch_add(MAX_VCPUS_TOTAL - 4, Ordering::Relaxed);
     assert_eq!(kernel.create(&DomainParams { vcpus: 4, ..params(1) }, None).err(), Some(XenError::NoSpc));
-    assert_eq!(vcpus_left(kernel), 3, "the three that were free are so again");
+    assert_eq!(vcpus_left(), 3, "the three that were free are so again");
     assert!(kernel.create(&DomainParams { vcpus: 3, ..params(1) }, None).is_ok());
 }
 
@@ -140,7 +138,7 @@ fn a_domain_gives_back_every_frame_though_its_peers_hold_on_to_it() {
     // What is left is Dom0's own: a frame of ports, tables of its stage 2.
     let own = free - free_frames();
     assert!(own <= 8, "{own} frames are gone");
-    assert_eq!(vcpus_left(kernel), MAX_VCPUS_TOTAL - 1);
+    assert_eq!(vcpus_left(), MAX_VCPUS_TOTAL - 1);
     let before = free_frames();
     let domain = world.domain(64);
     world.destroy(&domain);
@@ -173,9 +171,9 @@ fn what_is_still_known_of_a_dead_domain_does_not_reach_who_came_after_it() {
     world.destroy(&dead);
     let heir = world.domain(4);
     set_alarm(kernel, &heir, 0, 12345);
-    let left = vcpus_left(kernel);
+    let left = vcpus_left();
     assert!(destroy(kernel, &dead), "through a capability that outlived it");
-    assert_eq!(vcpus_left(kernel), left);
+    assert_eq!(vcpus_left(), left);
     assert_eq!(kernel.sched.queues(PcpuId(0)).alarms.earliest(), Some(12345), "the heir's alarm stands");
     assert!(kernel.domains.get(heir.id).is_some());
 }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::hw::Ticks;
+use crate::sched::Policy;
 use hypercall_abi::control::{DEFAULT_WEIGHT, MAX_WEIGHT};
+use hypercall_abi::errno::XenError;
 
 const MS: u64 = 1_000_000;
 
@@ -248,4 +250,29 @@ fn a_vcpu_goes_to_a_pcpu_that_it_prefers_and_to_another_rather_than_wait() {
         rig.start(&guest, 0);
         assert_eq!(stands(&vcpu), (Runstate::Runnable, PcpuId(goes)), "{sleeping:b} {hard:b} {soft:b}");
     }
+}
+
+#[test]
+fn vcpus_of_dead_domains_take_nobodys_place_in_a_queue() {
+    let mut rig = Rig::new(1);
+    let busy = rig.busy.clone();
+    rig.kernel.set_share(&busy, MAX_WEIGHT, 0);
+    let many = DomainParams { vcpus: 64, ..params(2) };
+    // Each vCPU has one short turn, and is so far ahead then that it stands in the queue for long, its domain being gone.
+    let round = |rig: &mut Rig| -> Result<(), XenError> {
+        let guest = rig.kernel.create(&many, None)?;
+        assert_eq!(memory::populate(&guest, Ipa::new(GUEST_RAM), 1), (1, Ok(())));
+        rig.kernel.set_share(&guest, 1, 0);
+        rig.kernel.unpause(&guest)?;
+        let before = rig.kernel.sched.queues(PcpuId(0)).ready.waiting();
+        (0..64).for_each(|n| rig.start(&guest, n));
+        rig.run(50 * MS);
+        assert_eq!(rig.kernel.sched.queues(PcpuId(0)).ready.waiting(), before + 64, "all of them have a place");
+        assert!(crate::lifecycle::destroy(rig.kernel, &guest));
+        Ok(())
+    };
+    let refused = (0..20).find_map(|_| round(&mut rig).err());
+    assert_eq!(refused, Some(XenError::NoSpc));
+    rig.run(60_000 * MS);
+    assert_eq!(round(&mut rig), Ok(()));
 }
