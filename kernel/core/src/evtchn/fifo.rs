@@ -242,7 +242,7 @@ pub(super) fn is_pending<H: Hw>(domain: &Domain<H>, port: Port) -> bool {
 
 /// The operations of this ABI alone. Out of line, so that the others do not save registers for them.
 #[inline(never)]
-pub(super) fn op<H: Hw>(call: &Call<'_, H>) -> CallResult {
+pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
     match EvtchnOp::from_raw(call.arg32(0)) {
         Some(EvtchnOp::InitControl) => {
             let mut arg: InitControl = call.read(1)?;
@@ -250,7 +250,10 @@ pub(super) fn op<H: Hw>(call: &Call<'_, H>) -> CallResult {
             [arg.link_bits, ..] = FIFO_LINK_BITS.to_le_bytes();
             call.write(1, &arg)?;
         }
-        Some(EvtchnOp::ExpandArray) => expand_array(call.kernel, call.domain, call.read::<ExpandArray>(1)?.array_gfn)?,
+        Some(EvtchnOp::ExpandArray) => {
+            call.spend(u32::MAX);
+            expand_array(call.kernel, call.domain, call.read::<ExpandArray>(1)?.array_gfn)?;
+        }
         _ => {
             let SetPriority { port, priority } = call.read(1)?;
             call.domain.events.set_priority(port, priority)?;

@@ -69,6 +69,7 @@ fn others<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
         EvtchnOp::Reset => {
             own(domain, call.read::<Reset>(1)?.dom)?;
+            call.spend(u32::MAX);
             if !close_all(kernel, domain, RESET_STRETCH) {
                 return Err(Stop::Again);
             }

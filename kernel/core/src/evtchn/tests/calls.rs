@@ -1,6 +1,10 @@
 //! Each call with good and bad arguments.
 
+use hypercall_abi::multicall::MulticallEntry;
+use hypercall_abi::nr::MULTICALL;
+
 use super::*;
+use crate::addr::PAGE_SIZE;
 
 #[test]
 fn an_event_sets_the_pending_bit_the_selector_and_the_upcall_of_the_far_end() {
@@ -229,4 +233,17 @@ fn an_event_goes_only_to_a_port_that_names_the_sender_back() {
     // And A's end may go without taking C's along.
     assert_eq!(close(&mut world, a, near), Ok(()));
     assert_eq!(b.events.port(far).unwrap().load().binding, there);
+}
+
+#[test]
+fn a_multicall_of_resets_looks_at_all_ports_once_a_round() {
+    let (mut world, _dom0, guests) = guests(1);
+    let reset = [u64::from(EvtchnOp::Reset as u32), GUEST_RAM, 0, 0, 0, 0];
+    poke(&guests[0], GUEST_RAM, &Reset { dom: DomId::SELF });
+    let entry = MulticallEntry { op: u64::from(EVENT_CHANNEL_OP), result: 1, args: reset };
+    let entries = GUEST_RAM + PAGE_SIZE;
+    (0..16).for_each(|n| poke(&guests[0], entries + n * size_of::<MulticallEntry>() as u64, &entry));
+    assert_eq!(world.call(&guests[0], MULTICALL, &[entries, 16]), 0);
+    assert_eq!(peek::<MulticallEntry>(&guests[0], entries).result, 0);
+    assert_eq!(world.rounds, 16);
 }

@@ -83,6 +83,22 @@ fn a_multicall_of_openings_looks_at_the_words_of_all_ports_once_a_round() {
 }
 
 #[test]
+fn a_multicall_of_pages_of_words_delivers_what_waited_for_one_of_them_a_round() {
+    let (mut world, _dom0) = World::new();
+    let guest = Guest::on_fifo(&mut world);
+    let (domain, entries) = (guest.domain.clone(), GUEST_RAM + PAGE_SIZE);
+    for n in 0..3 {
+        poke(&domain, GUEST_RAM + 8 * n, &ExpandArray { array_gfn: gfn(ARRAY + 1 + n) });
+        let args = [u64::from(EvtchnOp::ExpandArray as u32), GUEST_RAM + 8 * n, 0, 0, 0, 0];
+        let entry = MulticallEntry { op: u64::from(EVENT_CHANNEL_OP), result: 1, args };
+        poke(&domain, entries + n * size_of::<MulticallEntry>() as u64, &entry);
+    }
+    assert_eq!(world.call(&domain, MULTICALL, &[entries, 3]), 0);
+    assert_eq!(peek::<MulticallEntry>(&domain, entries).result, 0);
+    assert_eq!(world.rounds, 3);
+}
+
+#[test]
 fn a_masked_event_is_put_on_a_queue_when_its_mask_goes() {
     let (mut world, _dom0) = World::new();
     let mut guest = Guest::on_fifo(&mut world);
