@@ -150,7 +150,7 @@ fn of_domain<H: Hw>(
             if x2 & online == 0 || x3 & online == 0 {
                 return Err(XenError::Inval);
             }
-            call.kernel.pin(vcpu(target, x1)?, x2, x3);
+            call.kernel.pin(vcpu(target, x1)?, x2 & online, x3 & online);
             Ok(())
         }
         Op::DomainShare => share(call.kernel, target, x1, x2),
