@@ -18,6 +18,9 @@ use zerocopy::FromBytes;
 pub use chrome::chrome;
 pub use summary::{Span, Summary, VcpuTimes, summarise};
 
+/// More pCPUs than a machine of ours can have, each of which has a track in the picture.
+const MOST_PCPUS: u32 = 1024;
+
 /// A vCPU: its domain, and its number there.
 pub type Who = (u16, u32);
 
@@ -92,6 +95,7 @@ impl Trace {
         let (header, mut rest) = FileHeader::read_from_prefix(bytes).ok().context("the file is too short")?;
         ensure!(header.magic == MAGIC, "the file is no trace");
         ensure!(header.version == VERSION, "the trace has version {}, not {VERSION}", header.version);
+        ensure!(header.pcpus <= MOST_PCPUS, "the trace is of {} pCPUs, which no machine has", header.pcpus);
         let mut trace = Trace {
             hz: u64::from(header.counter_hz.max(1)),
             pcpus: header.pcpus,

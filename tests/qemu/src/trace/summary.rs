@@ -56,7 +56,7 @@ pub fn summarise(trace: &Trace) -> Summary {
         length: end - start,
         hz: trace.hz as f64,
         names: trace.entries.iter().map(|entry| (entry.who.0, trace.name(entry.who.0))).collect(),
-        lost: trace.lost.values().sum(),
+        lost: trace.lost.values().fold(0, |all, lost| all.saturating_add(*lost)),
         ..Summary::default()
     };
     let idle = idle_times(trace, end);
@@ -77,7 +77,7 @@ pub fn summarise(trace: &Trace) -> Summary {
             vcpu.state.get_or_insert((Runstate::Running, start));
             let span = span.saturating_sub(asleep(&idle, entry.pcpu, entry.time, entry.time.saturating_add(span)));
             let sum = summary.exits.entry((who, reason)).or_default();
-            *sum = Span { count: sum.count + 1, total: sum.total + span, max: sum.max.max(span) };
+            *sum = Span { count: sum.count + 1, total: sum.total.saturating_add(span), max: sum.max.max(span) };
         }
     }
     for vcpu in summary.vcpus.values_mut() {
@@ -135,7 +135,8 @@ fn asleep(idle: &BTreeMap<u16, Vec<(u64, u64)>>, pcpu: u16, from: u64, to: u64) 
     let times = idle.get(&pcpu).map_or(&[][..], Vec::as_slice);
     let later = times.get(times.partition_point(|(_, until)| *until <= from)..).unwrap_or_default();
     let inside = later.iter().take_while(|(start, _)| *start < to);
-    inside.map(|(start, until)| to.min(*until).saturating_sub(from.max(*start))).sum()
+    let times = inside.map(|(start, until)| to.min(*until).saturating_sub(from.max(*start)));
+    times.fold(0, u64::saturating_add)
 }
 
 /// An exit by the class in `ESR_EL2` (Arm ARM DDI 0487, section D24.2.40).

@@ -97,3 +97,38 @@ fn perfetto_gets_a_slice_for_each_stretch_on_a_pcpu() -> Result<()> {
     assert_eq!((slices(1 << 20), slices(0), slices(1)), (2, 1, 1));
     Ok(())
 }
+
+#[test]
+fn whatever_bytes_a_trace_has_it_is_an_error_or_shown() {
+    let good = file(0, &example());
+    let mut shown = 0;
+    for at in 0..good.len() {
+        for byte in [0, 1, 2, 0x7F, 0xFF] {
+            for bytes in [1, 4, 8] {
+                let mut bad = good.clone();
+                bad.iter_mut().skip(at).take(bytes).for_each(|place| *place = byte);
+                if let Ok(trace) = Trace::read(&bad) {
+                    let _ = (summarise(&trace).to_string(), chrome(&trace), trace.check_switches());
+                    shown += 1;
+                }
+            }
+        }
+    }
+    assert!(shown > good.len(), "most of them are shown: {shown}");
+}
+
+#[test]
+fn numbers_that_no_machine_writes_do_not_overflow() -> Result<()> {
+    let chunk = |id: u16, position: u64| {
+        let header = ChunkHeader { kind: ChunkKind::Records.raw(), id, bytes: 64, position };
+        let records = [call(0, 0, u64::MAX), call(u64::MAX, 0, u64::MAX)];
+        [header.as_bytes(), records.as_bytes()].concat()
+    };
+    let bytes = [file(0, &[]), chunk(0, u64::MAX), chunk(1, u64::MAX - 1)].concat();
+    let text = summarise(&Trace::read(&bytes)?).to_string();
+    assert!(text.contains(&format!("{} records lost", u64::MAX)), "{text}");
+    let mut pcpus = file(0, &example());
+    pcpus[12..16].fill(0xFF);
+    assert!(Trace::read(&pcpus).is_err());
+    Ok(())
+}
