@@ -118,9 +118,15 @@ fn mask(domain: &Dom, port: Port) {
     Fake::set_bits64(at, bit);
 }
 
-/// Whether the first vCPU is told, and to look at which words; it is told of nothing after that.
+/// Whether the first vCPU, which has its record in the shared page, is told, and to look at which words; it is told of nothing
+/// after that.
 fn told(domain: &Dom) -> Option<u64> {
-    let info = domain.vcpus()[0].info().expect("the first vCPU has its record in the shared page");
+    vcpu_told(domain, 0)
+}
+
+/// The same of a vCPU that has a record.
+fn vcpu_told(domain: &Dom, n: usize) -> Option<u64> {
+    let info = domain.vcpus()[n].info().expect("it has a record");
     let upcall = Fake::clear_bits64(info, 0xFF) & 0xFF;
     let selector = Fake::clear_bits64(info.add(vcpu_info::PENDING_SEL as u64), u64::MAX);
     assert!(upcall <= 1);

@@ -1,7 +1,9 @@
 //! Each call with good and bad arguments.
 
+use hypercall_abi::ids::Gfn;
 use hypercall_abi::multicall::MulticallEntry;
-use hypercall_abi::nr::MULTICALL;
+use hypercall_abi::nr::{MULTICALL, VCPU_OP};
+use hypercall_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
 
 use super::*;
 use crate::addr::PAGE_SIZE;
@@ -204,7 +206,14 @@ fn an_event_goes_to_the_vcpu_that_the_port_was_given_to() {
     assert_eq!(bind_vcpu(&mut world, b, far, 1), Ok(()));
     send(&mut world, a, near).unwrap();
     assert_eq!(told(b), None);
-    assert!(is_pending(b, far), "the second vCPU has no record yet and is told when it registers one");
+    assert!(is_pending(b, far));
+    let arg = RegisterVcpuInfo { mfn: Gfn(GUEST_RAM / PAGE_SIZE + 1), ..RegisterVcpuInfo::default() };
+    poke(b, GUEST_RAM, &arg);
+    assert_eq!(world.call(b, VCPU_OP, &[VcpuOp::RegisterVcpuInfo as u64, 1, GUEST_RAM]), 0);
+    assert_eq!(vcpu_told(b, 1), Some(u64::MAX), "it had no record before, and may have missed anything");
+    take(b, far);
+    send(&mut world, a, near).unwrap();
+    assert_eq!((told(b), vcpu_told(b, 1)), (None, Some(1)));
 }
 
 #[test]

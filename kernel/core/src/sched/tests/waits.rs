@@ -3,11 +3,11 @@
 use crate::hw::Translation;
 use hypercall_abi::arm::GUEST_EVTCHN_PPI;
 use hypercall_abi::control::STATE_SHUTDOWN;
-use hypercall_abi::ids::DomId;
+use hypercall_abi::ids::Port;
 
 use super::*;
 use crate::addr::GuestVa;
-use crate::evtchn;
+use crate::evtchn::{self, Binding};
 
 /// A rig of one pCPU with a guest whose only vCPU runs there.
 pub(super) fn running() -> (Rig, Dom, Shared<Vcpu<Fake>>) {
@@ -80,18 +80,20 @@ fn an_interrupt_that_is_pending_already_keeps_a_vcpu_from_blocking() {
 fn an_event_wakes_a_blocked_vcpu_and_one_for_another_leaves_it_asleep() {
     let (mut rig, guest, vcpu) = running();
     enable_events(&mut rig);
-    let port = crate::fake::open_port(&guest, DomId(0));
-    let far = crate::fake::open_port(&rig.busy, guest.id);
+    let other = domain(rig.kernel, 1);
+    let channel = |to: &Dom| {
+        let near = rig.busy.events.open(Binding::Interdomain(to.id, Port(1)), VcpuId(0)).unwrap();
+        assert_eq!(to.events.open(Binding::Interdomain(rig.busy.id, near), VcpuId(0)), Ok(Port(1)));
+        near
+    };
+    let [near, elsewhere] = [&guest, &other].map(channel);
     assert!(rig.kernel.block(&vcpu));
     rig.exit(0);
     assert!(!rig.runs(0, &vcpu));
-    // Nobody is connected to either.
-    evtchn::send(rig.kernel, &rig.busy, far).unwrap();
-    evtchn::send(rig.kernel, &guest, port).unwrap();
+    evtchn::send(rig.kernel, &rig.busy, elsewhere).unwrap();
     rig.pass(0, SLICE);
     assert_eq!(vcpu.held(), BLOCKED);
-    vcpu.gic.raise::<Fake>(GUEST_EVTCHN_PPI);
-    rig.kernel.notify(&vcpu);
+    evtchn::send(rig.kernel, &rig.busy, near).unwrap();
     rig.exit(0);
     assert!(rig.runs(0, &vcpu));
 }
@@ -130,12 +132,14 @@ fn a_deadline_is_forgotten_when_the_vcpu_runs_again() {
     let (mut rig, _guest, vcpu) = running();
     let at = Fake::now() + ticks::<Fake>(1_000_000_000);
     with(|s| (s.el1.cntv_ctl_el0, s.el1.cntvoff_el2, s.el1.cntv_cval_el0) = (1, 0, at));
+    let alarm = |rig: &Rig| rig.kernel.sched.queues(PcpuId(0)).alarms.earliest();
     assert!(rig.kernel.block(&vcpu));
     rig.exit(0);
+    assert_eq!(alarm(&rig), Some(at));
     rig.kernel.notify(&vcpu);
     rig.exit(0);
     assert!(rig.runs(0, &vcpu));
-    assert!(with(|s| s.deadline).is_none_or(|deadline| deadline < at), "the hardware watches it while it runs");
+    assert_eq!(alarm(&rig), None, "the hardware watches it while it runs");
 }
 
 #[test]
