@@ -20,6 +20,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::Cell;
 
+use dom0_core::domain::DOM0_NAME;
 use dom0_core::shell::{Command, Source, Xl, commands, completion, help, parse, xl_help};
 use embassy_futures::select::{Either, select};
 use embassy_time::{Duration, Instant, Timer};
@@ -221,14 +222,11 @@ impl Shell {
     async fn complete(&self, before: &str) {
         let wanted = completion(before);
         let candidates = match wanted.source {
-            Source::Nothing | Source::Command | Source::XlCommand | Source::Trace => wanted.candidates,
+            Source::Nothing | Source::Command | Source::XlCommand | Source::Words(_) => wanted.candidates,
             Source::Domain => {
                 let register = self.toolstack.register.borrow();
-                register
-                    .iter()
-                    .map(|domain| domain.name.clone())
-                    .filter(|name| name.starts_with(&wanted.word))
-                    .collect()
+                let all = core::iter::once(DOM0_NAME).chain(register.iter().map(|domain| domain.name.as_str()));
+                all.filter(|name| name.starts_with(&wanted.word)).map(String::from).collect()
             }
             Source::Pool => {
                 let pools = self.toolstack.pools.borrow();

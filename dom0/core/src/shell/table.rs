@@ -17,8 +17,8 @@ pub enum Source {
     StorePath,
     /// Names of CPU pools.
     Pool,
-    /// What `xl trace` can do.
-    Trace,
+    /// One of these.
+    Words(&'static [&'static str]),
 }
 
 /// One command.
@@ -62,7 +62,7 @@ const SHARE_OPTIONS: &str = "-d DOMAIN, --domain=DOMAIN     Domain to modify\n\
 
 /// The subcommands of `xl`.
 pub(super) const XL: [Spec; 37] = {
-    use Source::{Domain, File, Nothing, Pool, Trace};
+    use Source::{Domain, File, Nothing, Pool, Words};
     [
         spec(
             "create",
@@ -260,11 +260,11 @@ pub(super) const XL: [Spec; 37] = {
             "trace",
             "start <File>|stop|status",
             "Trace what the hypervisor does to a file in /store",
-            "start FILE              begin; what the file held is gone\n\
+            "start FILE              begin; an older trace in the file is gone\n\
              stop                    end, and say how many records there are, and how many were lost\n\
              status                  say so, and go on",
             (1, 2),
-            (Trace, File),
+            (Words(&["start", "stop", "status"]), File),
         ),
         spec("help", "[command]", "Show help for all commands or for one", "", (0, 1), (Source::XlCommand, Nothing)),
     ]
@@ -272,7 +272,7 @@ pub(super) const XL: [Spec; 37] = {
 
 /// The commands of the shell itself.
 pub(super) const SHELL: [Spec; 18] = {
-    use Source::{File, Nothing, StorePath};
+    use Source::{File, Nothing, StorePath, Words};
     [
         spec("xl", "<subcommand> [args]", "Manage domains; see 'xl help'", "", (0, ANY), (Source::XlCommand, Nothing)),
         spec(
@@ -355,7 +355,7 @@ pub(super) const SHELL: [Spec; 18] = {
                                      lead a port of Dom0's address outside to a guest\n\
              unforward <bridge> <tcp|udp>/<port>",
             (1, ANY),
-            (Nothing, Nothing),
+            (Words(&["show", "showmacs", "info", "add", "del", "link", "nat", "forward", "unforward"]), Nothing),
         ),
         spec(
             "iperf3",

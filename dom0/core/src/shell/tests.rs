@@ -216,6 +216,14 @@ fn completion_knows_what_stands_where() {
     assert_eq!(completion("xl destroy web ").source, Source::Nothing);
     assert_eq!(completion("xenstore-read /lo").source, Source::StorePath);
     assert_eq!(completion("nonsense x").source, Source::Nothing);
+    assert_eq!(completion("xl list; xl unp").candidates, ["unpause"]);
+    assert_eq!(completion("time xl destroy we").source, Source::Domain);
+    assert_eq!(completion("bridge sh").candidates, ["show", "showmacs"]);
+    assert_eq!(completion("xl sched -d we").source, Source::Domain);
+    assert_eq!(completion("xl sched-credit2 -d web -p ").source, Source::Pool);
+    assert_eq!(completion("xl sched -d web ").source, Source::Nothing);
+    assert_eq!(completion("xl console -t v").candidates, ["vuart"]);
+    assert_eq!(completion("xl console -t vuart we").source, Source::Domain);
 }
 
 proptest! {
