@@ -264,6 +264,22 @@ pub struct DomainInfo {
     pub cap: u32,
 }
 
+wire_enum! {
+    /// How a vCPU stands.
+    VcpuState: u32 {
+        /// It has not been started, or has switched itself off.
+        Offline = 0,
+        /// On a pCPU.
+        Running = 1,
+        /// It waits for a pCPU, or for the next period of its domain's cap.
+        Ready = 2,
+        /// It waits for an interrupt, an event, or a device.
+        Blocked = 3,
+        /// Its domain is paused or has stopped.
+        Paused = 4,
+    }
+}
+
 /// One vCPU, for `xl vcpu-list`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -276,7 +292,7 @@ pub struct VcpuInfo {
     pub soft_affinity: u64,
     /// The pCPU where it is or was last.
     pub pcpu: u32,
-    /// 0 offline, 1 running, 2 ready, 3 blocked, 4 paused.
+    /// [`VcpuState`].
     pub state: u32,
 }
 

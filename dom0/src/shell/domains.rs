@@ -16,6 +16,7 @@ use dom0_core::layout::GicVersion;
 use dom0_core::shell::DomainRef;
 use dom0_core::uuid::Uuid;
 use dom0_core::vif::Vif;
+use hypercall_abi::control::VcpuState;
 use hypercall_abi::ids::{DomId, VcpuId};
 use pv_guest_lib::control::{self, Cap, DomainInfo};
 
@@ -25,10 +26,6 @@ use crate::toolstack::uptime_ns;
 /// Pages of 4 KiB in a MiB.
 const PAGES_PER_MIB: u64 = 256;
 const NS_PER_SECOND: u64 = 1_000_000_000;
-/// States of a vCPU in `VcpuInfo` that `xl vcpu-list` tells apart.
-const VCPU_OFFLINE: u32 = 0;
-const VCPU_RUNNING: u32 = 1;
-const VCPU_BLOCKED: u32 = 3;
 
 impl Shell {
     /// `xl list`.
@@ -170,13 +167,14 @@ impl Shell {
 
 fn vcpu_row(cap: Cap, name: &str, domid: DomId, vcpu: u32) -> Option<VcpuRow<'_>> {
     let info = control::vcpu_info(cap, VcpuId(vcpu)).ok()?;
+    let is = |state: VcpuState| info.state == state.raw();
     Some(VcpuRow {
         name,
         domid: domid.0,
         vcpu,
-        pcpu: (info.state != VCPU_OFFLINE).then_some(info.pcpu),
-        running: info.state == VCPU_RUNNING,
-        blocked: info.state == VCPU_BLOCKED,
+        pcpu: (!is(VcpuState::Offline)).then_some(info.pcpu),
+        running: is(VcpuState::Running),
+        blocked: is(VcpuState::Blocked),
         cpu_ns: info.cpu_ns,
         affinity: info.affinity,
         soft_affinity: info.soft_affinity,

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 
 use hypercall_abi::control::{
     Cap, DomainInfo, DomainParams, MAX_WEIGHT, Op, PlatformInfo, STATE_BLOCKED, STATE_PAUSED, STATE_RUNNING, VERSION,
-    VcpuInfo,
+    VcpuInfo, VcpuState,
 };
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::{DomId, Gfn, GrantRef, Port, VcpuId};
@@ -278,19 +278,19 @@ fn domain_info<H: Hw>(target: &Domain<H>) -> DomainInfo {
 fn vcpu_info<H: Hw>(vcpu: &Vcpu<H>) -> VcpuInfo {
     let (run, held) = (vcpu.run.lock(), vcpu.held());
     let state = match run.state {
-        Runstate::Running => 1,
-        Runstate::Runnable => 2,
-        Runstate::Blocked | Runstate::Offline if held == CAPPED => 2,
-        Runstate::Blocked | Runstate::Offline if held & OFFLINE != 0 => 0,
-        Runstate::Blocked | Runstate::Offline if held & !(BLOCKED | SERVED) == 0 => 3,
-        Runstate::Blocked | Runstate::Offline => 4,
+        Runstate::Running => VcpuState::Running,
+        Runstate::Runnable => VcpuState::Ready,
+        Runstate::Blocked | Runstate::Offline if held == CAPPED => VcpuState::Ready,
+        Runstate::Blocked | Runstate::Offline if held & OFFLINE != 0 => VcpuState::Offline,
+        Runstate::Blocked | Runstate::Offline if held & !(BLOCKED | SERVED) == 0 => VcpuState::Blocked,
+        Runstate::Blocked | Runstate::Offline => VcpuState::Paused,
     };
     VcpuInfo {
         cpu_ns: nanoseconds::<H>(run.running(H::now())),
         affinity: vcpu.affinity.load(Ordering::Relaxed),
         soft_affinity: vcpu.soft_affinity.load(Ordering::Relaxed),
         pcpu: u32::from(run.pcpu.0),
-        state,
+        state: state.raw(),
     }
 }
 

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::MAX_DOMAINS;
 use crate::fake::{Fake, GUEST_RAM, Shared, World, peek, poke, poke_bytes, with};
 use crate::machine::Machine;
+use crate::runstate::{PAUSED, STOPPED};
 
 type Dom = Shared<Domain<Fake>>;
 
@@ -190,6 +191,29 @@ fn absurd_shares_and_masks_are_refused_and_change_nothing() {
     assert_eq!(control(&mut world, &dom0, Op::VcpuInfo, &[cap, 1, GUEST_RAM]).0, 0);
     let vcpu: VcpuInfo = peek(&dom0, GUEST_RAM);
     assert_eq!((vcpu.affinity, vcpu.soft_affinity), (1, 1), "pCPUs that are not there are no part of it");
+}
+
+#[test]
+fn a_vcpu_is_said_to_stand_as_what_holds_it_has_it() {
+    let (mut world, dom0) = World::new();
+    let (_, domain) = create(&mut world, &dom0);
+    let vcpu = &domain.vcpus()[0];
+    for (state, held, said) in [
+        (Runstate::Running, 0, VcpuState::Running),
+        (Runstate::Running, PAUSED, VcpuState::Running),
+        (Runstate::Runnable, 0, VcpuState::Ready),
+        (Runstate::Offline, CAPPED, VcpuState::Ready),
+        (Runstate::Offline, OFFLINE | PAUSED, VcpuState::Offline),
+        (Runstate::Blocked, BLOCKED, VcpuState::Blocked),
+        (Runstate::Offline, BLOCKED | SERVED, VcpuState::Blocked),
+        (Runstate::Offline, BLOCKED | PAUSED, VcpuState::Paused),
+        (Runstate::Offline, STOPPED, VcpuState::Paused),
+    ] {
+        vcpu.take_back(u32::MAX);
+        vcpu.add_reasons(held);
+        vcpu.run.lock().enter(state, Fake::now());
+        assert_eq!(vcpu_info(vcpu).state, said.raw(), "{state:?}, held for {held:#b}");
+    }
 }
 
 #[test]
