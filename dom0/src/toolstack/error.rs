@@ -46,8 +46,10 @@ pub enum Error {
     Gone(DomId),
     /// A CPU pool does not allow it, or a vCPU could run nowhere.
     Pool(PoolError),
-    /// A weight outside 1 to 65535, or a cap above the number here.
-    Share(u32),
+    /// A weight that there is not.
+    Weight(u32),
+    /// A cap that there is not, and the most that there is for this domain.
+    Cap(u32, u32),
 }
 
 impl fmt::Display for Error {
@@ -73,7 +75,8 @@ impl fmt::Display for Error {
             Error::Console(error) => write!(f, "console: {error}"),
             Error::Device(key, device, reason) => write!(f, "key '{key}': {device}: {reason}"),
             Error::Pool(error) => error.fmt(f),
-            Error::Share(most) => write!(f, "weights are from 1 to {MAX_WEIGHT}, and caps from 0 to {most} here"),
+            Error::Weight(weight) => write!(f, "weight {weight} is not between 1 and {MAX_WEIGHT}"),
+            Error::Cap(cap, most) => write!(f, "cap {cap} is not between 0 and {most}, 100 for each vCPU"),
             Error::Gone(domid) => write!(f, "domain {domid} does not exist"),
         }
     }

@@ -67,8 +67,11 @@ impl Toolstack {
 /// Sets weight and cap of a domain of so many vCPUs.
 fn give_share(domain: Cap, vcpus: u32, weight: u32, cap: u32) -> Result<(), Error> {
     let most = 100 * vcpus;
-    if weight == 0 || weight > MAX_WEIGHT || cap > most {
-        return Err(Error::Share(most));
+    if !(1..=MAX_WEIGHT).contains(&weight) {
+        return Err(Error::Weight(weight));
+    }
+    if cap > most {
+        return Err(Error::Cap(cap, most));
     }
     control::set_share(domain, weight, cap).map_err(|error| Error::Hypervisor("setting weight and cap", error))
 }

@@ -5,7 +5,6 @@ use core::fmt;
 
 use hypercall_abi::ids::DomId;
 
-use super::DEFAULT_POOL;
 use crate::config::CpuSet;
 
 /// Why pools stay as they are.
@@ -27,8 +26,8 @@ pub enum PoolError {
     LastCpu(String),
     /// Domains are in the pool.
     InUse(String),
-    /// The default pool stays, and Dom0 in it.
-    Default,
+    /// The default pool, of this name, stays, and Dom0 in it.
+    Default(String),
     /// A vCPU of this domain could run nowhere: its hard affinity has no pCPU of its pool.
     Nowhere(DomId, u32, String),
     /// The machine has none of the pCPUs of this affinity.
@@ -52,7 +51,7 @@ impl fmt::Display for PoolError {
             Self::NotInPool(cpus, pool) => write!(f, "cpu {cpus} is not in pool '{pool}'"),
             Self::LastCpu(pool) => write!(f, "pool '{pool}' would have no cpu left"),
             Self::InUse(pool) => write!(f, "pool '{pool}' has domains; 'xl cpupool-migrate' moves them"),
-            Self::Default => write!(f, "Domain-0 and {DEFAULT_POOL} belong together"),
+            Self::Default(pool) => write!(f, "Domain-0 and pool '{pool}' belong together"),
             Self::Nowhere(domid, vcpu, pool) => {
                 write!(f, "vCPU {vcpu} of domain {domid} could run on no cpu of pool '{pool}' (see 'xl vcpu-list')")
             }

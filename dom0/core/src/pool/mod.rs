@@ -147,7 +147,7 @@ impl Pools {
     pub fn destroy(&mut self, name: &str) -> Result<(), PoolError> {
         self.find(name)?;
         if name == self.default_name() {
-            return Err(PoolError::Default);
+            return Err(PoolError::Default(name.to_owned()));
         }
         if !self.domains(name).is_empty() {
             return Err(PoolError::InUse(name.to_owned()));
@@ -227,7 +227,7 @@ impl Pools {
     pub fn migrate(&mut self, domid: DomId, name: &str) -> Result<(), PoolError> {
         self.find(name)?;
         if domid == DomId::DOM0 {
-            return Err(PoolError::Default);
+            return Err(PoolError::Default(self.default_name().to_owned()));
         }
         self.change(|next| {
             if let Some(member) = next.members.get_mut(&domid) {

@@ -70,8 +70,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     assert_eq!(pools.create("rt", Some(cpus("2,9")), Scheduler::Null), Err(PoolError::NotFree(cpus("2,9"))));
     assert_eq!(pools.create(DEFAULT_POOL, None, Scheduler::Null), Err(PoolError::NameTaken(pool0())));
     assert!(matches!(pools.create("", None, Scheduler::Null), Err(PoolError::BadName(..))));
-    assert_eq!(pools.destroy(DEFAULT_POOL), Err(PoolError::Default));
-    assert_eq!(pools.migrate(DomId::DOM0, DEFAULT_POOL), Err(PoolError::Default));
+    assert_eq!(pools.destroy(DEFAULT_POOL), Err(PoolError::Default(pool0())));
+    assert_eq!(pools.migrate(DomId::DOM0, DEFAULT_POOL), Err(PoolError::Default(pool0())));
     assert_eq!(pools.pin(D, vcpu1, Some(cpus("4-63")), None), Err(PoolError::Absent(cpus("4-63"))));
     assert_eq!(pools.pin(D, vcpu1, None, Some(cpus("9"))), Err(PoolError::Absent(cpus("9"))));
     assert_eq!(pools.pin(D, Some(2), None, None), Err(PoolError::NoVcpu(2)));
@@ -81,6 +81,8 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     // A pCPU that is out of use cannot be pinned to.
     pools.remove_cpus(DEFAULT_POOL, cpus("3")).unwrap();
     assert_eq!(pools.pin(D, Some(0), Some(cpus("3")), None), Err(PoolError::Nowhere(D, 0, pool0())));
+    pools.rename(DEFAULT_POOL, "main").unwrap();
+    assert_eq!(pools.destroy("main"), Err(PoolError::Default("main".into())));
 }
 
 #[test]
