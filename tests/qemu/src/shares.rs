@@ -23,8 +23,28 @@ pub const CONFIG: &str = "name = \"busy\"\nkernel = \"/store/busy\"\nmemory = 1\
 pub const HAMMER: &str = "name = \"hammer\"\nkernel = \"/store/hostile\"\nmemory = 4\nvcpus = 2\n";
 
 /// What guests do without end that keep the scheduler at work, and how many vCPUs of theirs want to run.
-pub const HAMMERS: [(&str, u32); 5] =
-    [("yields", 1), ("polls", 1), ("interrupts", 2), ("past_timers", 1), ("on_and_off", 2)];
+const HAMMERS: &[(&str, u32)] =
+    &[("yields", 1), ("polls", 1), ("interrupts", 2), ("past_timers", 1), ("on_and_off", 2)];
+
+/// The figures, what they are in words, and the most that each may be.
+const ROWS: [(&str, &str, f64); 7] = [
+    ("share_off_in_300_ms", "weights 1:2:4, worst share of 300 ms, % off", 5.0),
+    ("share_off_in_3_s", "weights 1:2:4, worst share of 3 s, % off", 1.0),
+    ("gain_by_sleeping_before_the_tick", "gain of a guest that sleeps as its turn ends, %", 1.0),
+    ("cap_of_25_most_in_100_ms", "cap of 25 %, most of 100 ms, %", 28.0),
+    ("cap_of_25_in_2_s", "cap of 25 %, of 2 s, %", 25.5),
+    // A turn among 33 is 0.3 ms, and the hypervisor's own way comes to it.
+    ("wake_among_32_busy_worst_us", "wake-up among 32 busy vCPUs, worst, us", 400.0),
+    ("wake_among_32_busy_mean_us", "wake-up among 32 busy vCPUs, mean, us", 400.0),
+];
+
+/// The same of the figures beside guests that hammer, of which each name goes on with what those do.
+const HAMMERED: [(&str, &str, f64); 4] = [
+    ("share_off_in_300_ms", "worst share of 300 ms, % off", 5.0),
+    ("share_off_in_3_s", "worst share of 3 s, % off", 1.0),
+    ("lost", "work lost by the worst off, %", 1.0),
+    ("wake_worst_us", "wake-up, worst, us", 400.0),
+];
 
 /// Weights of the busy guests, in units of the default one.
 const WEIGHTS: [u32; 8] = [1, 2, 4, 1, 2, 4, 1, 2];
@@ -40,6 +60,22 @@ const LONG: Duration = Duration::from_secs(180);
 /// Virtual time that making a domain takes, at most, with what it does until it sleeps, in milliseconds.
 const MAKING_MS: u64 = 300;
 
+/// What there is to measure, beside all that hammer at once, and if `each`, beside one after the other too: the name of each
+/// figure, what it is, and the most that it may be.
+pub fn rows(each: bool) -> impl Iterator<Item = (String, String, f64)> {
+    let whole = ROWS.map(|(name, about, most)| (name.to_owned(), about.to_owned(), most));
+    let beside = |(scene, _): (&str, _)| {
+        HAMMERED.map(|(name, about, most)| (format!("{name}_beside_{scene}"), format!("beside {scene}: {about}"), most))
+    };
+    whole.into_iter().chain(scenes(each).flat_map(beside))
+}
+
+/// Who hammers at once, by a name for all of them.
+fn scenes(each: bool) -> impl Iterator<Item = (&'static str, &'static [(&'static str, u32)])> {
+    let one_by_one = HAMMERS.chunks(1).filter(move |_| each).map(|one| (one[0].0, one));
+    [("hammers", HAMMERS)].into_iter().chain(one_by_one)
+}
+
 /// Boots a machine like `config` and measures all there is but beside guests that hammer.
 pub fn measure(config: &Config) -> Result<Figures> {
     let mut machine = boot(config, 3)?;
@@ -52,8 +88,7 @@ pub fn measure(config: &Config) -> Result<Figures> {
 
     let mut guests = vec!["busy.cfg extra=\"window=1000 count=3 ".to_owned(); 7];
     guests.push(format!("busy.cfg extra=\"window=1000 count=3 game={GAME} "));
-    let work =
-        scene(&mut machine, &guests, guests.len())?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
+    let work = stretches(&scene(&mut machine, &guests, guests.len())?)?;
     let sums_of_game = sums(&work);
     let (game, honest) = sums_of_game.split_last().context("no guest")?;
     note("gain_by_sleeping_before_the_tick", (game / (honest.iter().sum::<f64>() / 7.0) - 1.0) * 100.0);
@@ -62,8 +97,7 @@ pub fn measure(config: &Config) -> Result<Figures> {
         format!("busy.cfg cap={CAP} extra=\"window=100 count=20 "),
         "busy.cfg extra=\"window=100 count=20 ".to_owned(),
     ];
-    let work =
-        scene(&mut machine, &guests, guests.len())?.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
+    let work = stretches(&scene(&mut machine, &guests, guests.len())?)?;
     let shares: Vec<f64> =
         work[0].iter().zip(&work[1]).map(|(capped, other)| capped / (capped + other) * 100.0).collect();
     note("cap_of_25_most_in_100_ms", shares.iter().copied().fold(0.0, f64::max));
@@ -84,9 +118,7 @@ pub fn measure_hammers(config: &Config, each: bool) -> Result<Figures> {
     let mut machine = boot(config, 1)?;
     let mut figures = Figures::new();
     let alone = weighted(&mut machine, &[])?;
-    let scenes =
-        [("hammers", &HAMMERS[..])].into_iter().chain(HAMMERS.chunks(1).filter(|_| each).map(|one| (one[0].0, one)));
-    for (name, hammers) in scenes {
+    for (name, hammers) in scenes(each) {
         let beside = weighted(&mut machine, hammers)?;
         let mut note = |figure: &str, value: f64| note(&mut figures, &format!("{figure}_beside_{name}"), value);
         note("share_off_in_300_ms", beside.off_in_300_ms);
@@ -140,7 +172,7 @@ fn weighted(machine: &mut Machine, hammers: &[(&str, u32)]) -> Result<Weighted> 
     guests.extend(hammering);
     let said = scene(machine, &guests, told)?;
     let (busy, wakes) = said.split_at(WEIGHTS.len());
-    let work = busy.iter().map(|said| counts(said)).collect::<Result<Vec<_>>>()?;
+    let work = stretches(busy)?;
     let all: u32 = WEIGHTS.iter().sum();
     let off = |stretch: &[f64]| {
         let fair = WEIGHTS.map(|weight| f64::from(weight) / f64::from(all));
@@ -201,6 +233,11 @@ fn scene(machine: &mut Machine, guests: &[String], told: usize) -> Result<Vec<St
 fn lateness(said: &str, which: &str) -> Result<f64> {
     let after = said.split_whitespace().skip_while(|word| *word != which).nth(1);
     after.and_then(|text| text.parse().ok()).with_context(|| format!("no latency: {said}"))
+}
+
+/// What each guest got done in each stretch.
+fn stretches(said: &[String]) -> Result<Vec<Vec<f64>>> {
+    said.iter().map(|said| counts(said)).collect()
 }
 
 /// What a guest got done in each stretch.

@@ -21,21 +21,8 @@ const HOT_PLUGS: usize = 5;
 fn promises(lab: &Lab) -> Result<()> {
     let mut figures = shares::measure(&lab.config())?;
     figures.extend(shares::measure_hammers(&lab.config(), false)?);
-    let most = [
-        ("share_off_in_300_ms", 5.0),
-        ("share_off_in_3_s", 1.0),
-        ("gain_by_sleeping_before_the_tick", 1.0),
-        ("cap_of_25_most_in_100_ms", 28.0),
-        ("cap_of_25_in_2_s", 25.5),
-        // A turn among 33 is 0.3 ms, and the hypervisor's own way comes to it.
-        ("wake_among_32_busy_worst_us", 400.0),
-        ("share_off_in_300_ms_beside_hammers", 5.0),
-        ("share_off_in_3_s_beside_hammers", 1.0),
-        ("lost_beside_hammers", 1.0),
-        ("wake_worst_us_beside_hammers", 400.0),
-    ];
-    for (name, most) in most {
-        let figure = figures.get(name).with_context(|| format!("no {name}"))?;
+    for (name, _, most) in shares::rows(false) {
+        let figure = figures.get(&name).with_context(|| format!("no {name}"))?;
         ensure!(*figure <= most, "{name} is {figure}, which is above {most}: {figures:?}");
     }
     Ok(())
@@ -52,24 +39,24 @@ fn pools(lab: &Lab) -> Result<()> {
     machine.ok("xl sched-credit2 -d a -w 1024")?;
     ensure!(machine.ok("xl sched -d a")?.contains("   1024  150"), "the weight is not what it was set to");
     machine.ok("xl vcpu-pin a 1 2 -")?;
-    for command in [
-        "xl sched-credit2 -d a -w 0",
-        "xl sched-credit2 -d a -w 65536",
-        "xl sched-credit2 -d a -c 201",
-        "xl vcpu-pin a 0 4",
-        "xl vcpu-pin a 2 1",
-        "xl cpupool-cpu-remove Pool-0 2",
-        "xl cpupool-cpu-remove Pool-0 0-3",
-        "xl cpupool-create name=rt",
-        "xl cpupool-create name=rt cpus=9",
-        "xl cpupool-destroy Pool-0",
-        "xl cpupool-migrate 0 Pool-0",
-        "xl cpupool-migrate a rt",
-        "xl vcpu-set a 3",
-        "xl create /store/hello.cfg name=b cpus=7",
-        "xl create /store/hello.cfg name=b pool=rt",
+    for (command, words) in [
+        ("xl sched-credit2 -d a -w 0", "weight 0 is not"),
+        ("xl sched-credit2 -d a -w 65536", "weight 65536 is not"),
+        ("xl sched-credit2 -d a -c 201", "cap 201 is not between 0 and 200"),
+        ("xl vcpu-pin a 0 4", "cpu 4 does not exist"),
+        ("xl vcpu-pin a 2 1", "vCPU 2 does not exist"),
+        ("xl cpupool-cpu-remove Pool-0 2", "could run on no cpu of pool 'Pool-0'"),
+        ("xl cpupool-cpu-remove Pool-0 0-3", "'Pool-0' would have no cpu left"),
+        ("xl cpupool-create name=rt", "no free cpu found"),
+        ("xl cpupool-create name=rt cpus=9", "cpu 9 illegal or not free"),
+        ("xl cpupool-destroy Pool-0", "belong together"),
+        ("xl cpupool-migrate 0 Pool-0", "belong together"),
+        ("xl cpupool-migrate a rt", "Pool 'rt' does not exist"),
+        ("xl vcpu-set a 3", "maxcpus is 2"),
+        ("xl create /store/hello.cfg name=b cpus=7", "cpu 7 does not exist"),
+        ("xl create /store/hello.cfg name=b pool=rt", "Pool 'rt' does not exist"),
     ] {
-        ensure!(machine.sh(command)?.status != 0, "`{command}` did not fail");
+        machine.fails(command, &[words])?;
     }
     let vcpus = machine.ok("xl vcpu-list a")?;
     ensure!(vcpus.contains("1-3 / 3") && vcpus.contains("  2 / 3"), "refused commands changed something:\n{vcpus}");
@@ -138,8 +125,7 @@ fn stolen(lab: &Lab) -> Result<()> {
         inside(&mut machine, &format!("for n in 1 2 3; do {on}; done"))?;
         inside(&mut machine, &online("0-3"))?;
     }
-    let stalls = inside(&mut machine, "dmesg | grep -ciE 'stall|lockup' || true")?;
-    ensure!(stalls.trim().ends_with('0'), "the guest's log has stalls: {stalls}");
+    inside(&mut machine, "! dmesg | grep -iE 'stall|lockup'")?;
     leave(&mut machine)
 }
 
