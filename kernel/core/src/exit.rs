@@ -8,6 +8,7 @@
 //! save the registers that only the longest of them needs.
 
 use hypercall_abi::arm::HYPERCALL_TAG;
+use hypercall_abi::trace::ExitKind;
 
 use crate::context::{CallRegisters, TrapFrame};
 use crate::hw::{Hw, IntId};
@@ -30,15 +31,14 @@ const BATCH: usize = 8;
 /// `ESR_EL2` of a hypercall: class `HVC`, 32 bits as always, and the immediate.
 pub const HYPERCALL_ESR: u32 = 0x16 << 26 | 1 << 25 | HYPERCALL_TAG as u32;
 
-/// A kind of exit, each a function of its own in the vectors, which saves the registers that it needs: a hypercall, which
-/// [`hypercall`] handles.
+/// A kind of exit, each with a function of its own in the vectors: a hypercall, which [`hypercall`] handles.
 pub const HYPERCALL: u8 = 0;
-/// Another synchronous exception.
-pub const SYNC: u8 = 1;
+/// Another synchronous exception. This and those that follow are what a trace calls them.
+pub const SYNC: u8 = ExitKind::Sync.raw();
 /// A physical interrupt.
-pub const IRQ: u8 = 2;
+pub const IRQ: u8 = ExitKind::Irq.raw();
 /// An SError taken to EL2.
-pub const SERROR: u8 = 3;
+pub const SERROR: u8 = ExitKind::SError.raw();
 
 /// What is left to do before the guest goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +81,14 @@ pub fn handle<H: Hw, const KIND: u8>(
     frame: &mut TrapFrame,
     esr: impl FnOnce() -> u64,
 ) -> bool {
-    let sleeps = match KIND {
-        SYNC => exception(kernel, cpu, frame, esr()),
-        IRQ => {
-            interrupts(kernel, cpu);
-            false
+    match KIND {
+        SYNC => {
+            if exception(kernel, cpu, frame, esr()) {
+                return true;
+            }
         }
-        _ => {
-            serror(kernel, cpu, frame, esr());
-            false
-        }
-    };
-    if sleeps {
-        return true;
+        IRQ => interrupts(kernel, cpu),
+        _ => serror(kernel, cpu, frame, esr()),
     }
     let left = left(kernel, cpu);
     if left == Left::Flush {

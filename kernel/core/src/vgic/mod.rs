@@ -37,6 +37,7 @@ pub use vcpu::VcpuGic;
 
 /// Private interrupts of a vCPU: 16 software-generated ones and 16 of its devices.
 const PRIVATE: u32 = 32;
+
 /// Where the guest sees the GIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GicLayout {
@@ -88,7 +89,7 @@ impl GicLayout {
     }
 }
 
-/// The vCPUs that a value of `ICC_SGI1R_EL1` or `ICC_SGI0R_EL1` names (Arm IHI 0069H, section 12.2.23), a bit each, if vCPU `sender` writes it. They need not exist.
+/// The vCPUs that `sender` names by a value of `ICC_SGI<n>R_EL1` (Arm IHI 0069H, section 12.2.23), a bit each; there may be fewer.
 #[inline]
 fn targets(value: u64, sender: u32) -> u64 {
     const { assert!(MAX_VCPUS <= 64) };

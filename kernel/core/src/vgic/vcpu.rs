@@ -26,6 +26,7 @@ pub struct VcpuGic {
 pub(super) const OWN: u8 = 1;
 /// A shared interrupt of this vCPU has changed, or list registers have to be filled anew for another reason.
 pub(super) const ALL: u8 = 2;
+/// The virtual timer's interrupt among the private ones.
 pub(super) const VTIMER_BIT: u32 = 1 << GUEST_TIMER_VIRT_PPI;
 
 impl VcpuGic {
