@@ -14,6 +14,7 @@ use driver_api::sys::Window;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 use embassy_time::{Duration, Timer};
+use fat32::FatError;
 use hypercall_abi::PAGE_SIZE;
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
@@ -45,9 +46,11 @@ pub enum TraceError {
     /// Dom0 has no memory for the rings.
     NoMemory,
     /// The file cannot be written.
-    File(FileError),
+    File(String, FileError),
+    /// The file has something else in it.
+    Foreign(String),
     /// The file has become as large as the file system allows.
-    Full,
+    Full(String),
     /// The hypervisor refuses.
     Hypervisor(XenError),
 }
@@ -58,16 +61,11 @@ impl fmt::Display for TraceError {
             TraceError::Busy => f.write_str("a trace is being made already; 'xl trace stop' ends it"),
             TraceError::Idle => f.write_str("no trace is being made"),
             TraceError::NoMemory => f.write_str("Dom0 has no memory for the rings"),
-            TraceError::File(error) => error.fmt(f),
-            TraceError::Full => f.write_str("the file has no room for more"),
+            TraceError::File(file, error) => write!(f, "{file}: {error}"),
+            TraceError::Foreign(file) => write!(f, "{file}: the file is no trace, and is left as it is"),
+            TraceError::Full(file) => write!(f, "{file}: the file has no room for more"),
             TraceError::Hypervisor(error) => write!(f, "the hypervisor answers {error}"),
         }
-    }
-}
-
-impl From<FileError> for TraceError {
-    fn from(error: FileError) -> Self {
-        TraceError::File(error)
     }
 }
 
@@ -125,7 +123,25 @@ impl Tracing {
         Ok(rings.clone())
     }
 
-    /// Starts a trace, which goes to `file` in `/store`; what that held is gone.
+    /// Makes `file` an empty one, if nothing is lost by that but a trace.
+    async fn empty(&self, file: &str) -> Result<(), TraceError> {
+        let failed = |error| TraceError::File(file.into(), error);
+        let disks = &self.toolstack.disks;
+        match disks.open_file(file).await {
+            Ok(old) => {
+                let mut start = [0; MAGIC.len()];
+                let read = old.read_at(0, &mut start).await.map_err(failed)?;
+                if read != 0 && start != MAGIC {
+                    return Err(TraceError::Foreign(file.into()));
+                }
+            }
+            Err(FileError::Fat(FatError::NotFound)) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        disks.empty_file(file).await.map_err(failed)
+    }
+
+    /// Starts a trace, which goes to `file` in `/store`; an older trace there is gone.
     pub async fn start(self: &Rc<Self>, file: &str) -> Result<(), TraceError> {
         if self.progress.borrow().is_some() {
             return Err(TraceError::Busy);
@@ -138,20 +154,16 @@ impl Tracing {
             followed: rings.into_iter().map(|ring| (ring, Cursor::new((MAX_PAGES as u64 - 1) * PER_PAGE))).collect(),
             names: BTreeMap::new(),
         };
-        self.toolstack.disks.empty_file(file).await?;
+        self.empty(file).await?;
         let pcpus = platform.pcpus;
         let header = FileHeader { magic: MAGIC, version: VERSION, pcpus, counter_hz: platform.counter_hz, pad: 0 };
         trace.append(header.as_bytes()).await?;
+        for (pcpu, (ring, _)) in (0..).zip(&trace.followed) {
+            sys::trace_ring(pcpu, Some(ring), MAX_PAGES as u64).inspect_err(|_| _ = end_rings(pcpus))?;
+        }
         self.stopping.set(false);
         self.over.reset();
         *self.progress.borrow_mut() = Some(trace.progress.clone());
-        for (pcpu, (ring, _)) in (0..).zip(&trace.followed) {
-            if let Err(error) = sys::trace_ring(pcpu, Some(ring), MAX_PAGES as u64) {
-                end_rings(platform.pcpus)?;
-                *self.progress.borrow_mut() = None;
-                return Err(error.into());
-            }
-        }
         self.toolstack.tasks.spawn(trace.run());
         Ok(())
     }
@@ -196,7 +208,7 @@ impl Writer {
         }
         end_rings(pcpus)?;
         self.drain(0).await?;
-        Ok(self.tracing.toolstack.disks.sync_files().await?)
+        self.tracing.toolstack.disks.sync_files().await.map_err(|error| self.failed(error))
     }
 
     /// Writes what is new in the rings, and new names. Leaves a ring after a chunk of less than `least` bytes: what is written
@@ -233,10 +245,16 @@ impl Writer {
 
     async fn append(&mut self, bytes: &[u8]) -> Result<(), TraceError> {
         let after = u32::try_from(bytes.len()).ok().and_then(|len| self.progress.bytes.checked_add(len));
-        let after = after.ok_or(TraceError::Full)?;
-        self.tracing.toolstack.disks.write_file(&self.progress.file, self.progress.bytes, bytes).await?;
+        let Progress { file, bytes: before, .. } = &self.progress;
+        let after = after.ok_or_else(|| TraceError::Full(file.clone()))?;
+        let written = self.tracing.toolstack.disks.write_file(file, *before, bytes).await;
+        written.map_err(|error| self.failed(error))?;
         self.progress.bytes = after;
         Ok(())
+    }
+
+    fn failed(&self, error: FileError) -> TraceError {
+        TraceError::File(self.progress.file.clone(), error)
     }
 }
 

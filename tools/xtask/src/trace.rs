@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use qemu_tests::trace::{Trace, chrome, summarise};
 
+use crate::ui;
+
 /// Options of `cargo xtask trace`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -27,7 +29,7 @@ pub fn command(options: &Options) -> Result<()> {
         None => std::fs::read(&options.file).with_context(|| format!("cannot read {name}"))?,
     };
     let trace = Trace::read(&bytes).with_context(|| format!("{name}"))?;
-    print!("{}", summarise(&trace));
+    ui::print(&summarise(&trace))?;
     if let Some(json) = &options.json {
         let text = serde_json::to_vec(&chrome(&trace))?;
         std::fs::write(json, text).with_context(|| format!("cannot write {}", json.display()))?;

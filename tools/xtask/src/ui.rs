@@ -3,14 +3,24 @@
 //! Everything goes to stderr, because `run --script` promises stdout to the console of the machine. Bars
 //! appear only on a terminal; a log file gets the plain lines alone.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Says one thing that is being done or was found.
 pub fn say(topic: &str, text: &str) {
     eprintln!("{topic:>9}  {text}");
+}
+
+/// Prints what was asked for. Whoever has seen enough of it may close the pipe.
+pub fn print(text: &impl Display) -> Result<()> {
+    match write!(std::io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// True when a person watches, so that bars and cargo's own progress are wanted.

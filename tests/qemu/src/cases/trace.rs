@@ -38,11 +38,15 @@ fn agrees(lab: &Lab) -> Result<()> {
     let mut machine = Machine::boot(&config)?;
     machine.fails("xl trace stop", &["no trace is being made"])?;
     machine.fails("xl trace start /nowhere", &["only files in /store"])?;
+    machine.fails("xl trace start /store/linux.cfg", &["/store/linux.cfg: ", "is no trace"])?;
+    machine.ok("cat /store/linux.cfg")?;
     start(&mut machine, "vcpus=2 cpus=1")?;
     leave(&mut machine)?;
     let before = times(&mut machine)?;
     machine.ok("xl trace start /store/trace")?;
     machine.fails("xl trace start /store/other", &["being made already"])?;
+    let status = machine.ok("xl trace status")?;
+    ensure!(status.contains("/store/trace: ") && status.contains(" records, "), "{status}");
     machine.ok("xl create /store/hello.cfg")?;
     enter(&mut machine, "linux")?;
     let looks = inside(&mut machine, BUSY)?;
@@ -50,7 +54,7 @@ fn agrees(lab: &Lab) -> Result<()> {
     machine.ok("xl destroy hello")?;
     let said = machine.ok("xl trace stop")?;
     let after = times(&mut machine)?;
-    machine.ok("xl trace status")?;
+    ensure!(machine.ok("xl trace status")?.contains("no trace is being made"), "the trace goes on");
     machine.send("poweroff\r")?;
     machine.end(LONG)?;
 
