@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use qemu_tests::suite::{self, Case, Lab, Needs, Tally};
 
@@ -42,15 +42,14 @@ pub struct Options {
 
 /// Runs the tests; the last line says how many passed and failed.
 pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
-    let mut cases = suite::select(options.filter.as_deref().unwrap_or_default());
+    let filter = options.filter.as_deref().unwrap_or_default();
+    let mut cases = suite::select(filter);
     cases.retain(|case| !options.xen || case.needs == Needs::Xen);
     let all = options.filter.is_none() && !options.xen;
     if options.list {
-        for case in &cases {
-            println!("{}", case.name);
-        }
-        return Ok(ExitCode::SUCCESS);
+        return list(&cases);
     }
+    ensure!(!cases.is_empty(), "no case's name holds {filter}; `cargo xtask test --list` prints them");
     let toolchain = setup::toolchain()?;
     let lints = all && setup::lints();
     // The images are of other profiles than the rest, so neither waits for a folder of cargo's that the other one builds in.
@@ -68,6 +67,13 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the names of cases.
+fn list(cases: &[Case]) -> Result<ExitCode> {
+    let names: String = cases.iter().map(|case| format!("{}\n", case.name)).collect();
+    ui::print(&names)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the images and what else the cases need, if any are to run.

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use qemu_tests::suite;
 
-use super::{images, lab};
+use super::{images, lab, list};
 use crate::paths::Paths;
 use crate::setup;
 use crate::ui;
@@ -26,10 +26,7 @@ pub struct Options {
 pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     let cases = suite::select_campaigns(&options.filter);
     if options.list {
-        for case in &cases {
-            println!("{}", case.name);
-        }
-        return Ok(ExitCode::SUCCESS);
+        return list(&cases);
     }
     ensure!(!cases.is_empty(), "no campaign's name holds {}; `cargo xtask soak --list` prints them", options.filter);
     images(paths)?;
