@@ -137,7 +137,8 @@ fn boot(config: &Config, shift: u32) -> Result<Machine> {
 }
 
 fn note(figures: &mut Figures, name: &str, figure: f64) {
-    figures.insert(name.to_owned(), (figure * 10.0).round() / 10.0);
+    // A zero is none below zero.
+    figures.insert(name.to_owned(), (figure * 10.0).round() / 10.0 + 0.0);
 }
 
 /// What eight busy guests of weights 1:2:4 got.
