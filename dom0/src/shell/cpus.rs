@@ -21,7 +21,8 @@ impl Shell {
         // Dom0 has one vCPU and takes no orders.
         self.toolstack.register.borrow().find(domain)?;
         let pcpus = control::platform_info()?.pcpus;
-        if count > pcpus && !ignore_host {
+        if count > pcpus && count > info.online_vcpus && !ignore_host {
+            // As Xen spells it.
             return Err(Failure(format!(
                 "You are overcommmitting! You have {pcpus} physical CPUs and want {count} vCPUs! \
                  Aborting, use --ignore-host to continue"
