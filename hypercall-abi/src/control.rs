@@ -333,4 +333,26 @@ mod tests {
         assert_eq!(Op::from_number(BASE - 1), None);
         assert_eq!(Op::from_number(BASE + 200), None);
     }
+
+    #[test]
+    fn the_readme_has_the_version_each_operation_by_its_number_and_each_structure_by_its_size() {
+        let readme = include_str!("../README.md");
+        for op in Op::ALL {
+            let name = format!("`{op:?}`");
+            let mut rows = readme.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+            let numbers = rows.find(|(_, what)| what.split(" | ").next().is_some_and(|names| names.contains(&name)));
+            let numbers = numbers.map(|(numbers, _)| numbers).unwrap_or_default();
+            assert!(numbers.split(", ").any(|number| number.parse() == Ok(op as u32)), "{op:?}: {numbers}");
+        }
+        assert!(readme.contains(&format!("| `Version` | | x1 = {VERSION} |")));
+        for (name, size) in [
+            ("PlatformInfo", size_of::<PlatformInfo>()),
+            ("DomainParams", size_of::<DomainParams>()),
+            ("DomainInfo", size_of::<DomainInfo>()),
+            ("VcpuInfo", size_of::<VcpuInfo>()),
+            ("IoRequest", size_of::<IoRequest>()),
+        ] {
+            assert!(readme.contains(&format!("`{name}` ({size})")), "{name} has {size} bytes");
+        }
+    }
 }
