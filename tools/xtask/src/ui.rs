@@ -1,7 +1,7 @@
 //! What the person sees: one plain line per step, and a bar while something long runs.
 //!
-//! Everything goes to stderr, because `run --script` promises stdout to the console of the machine. Bars
-//! appear only on a terminal; a log file gets the plain lines alone.
+//! All but what was asked for ([`print`]) goes to stderr, because `run --script` promises stdout to the console of the
+//! machine. Bars appear only on a terminal; a log file gets the plain lines alone.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
