@@ -26,16 +26,14 @@ impl CpuSet {
         Self(u64::MAX)
     }
 
-    /// Parses `all` or Xen's comma list of `n`, `a-b`, `^n` and `^a-b`, taken from left to right.
+    /// Parses Xen's comma list of `all`, `n`, `a-b`, `^n` and `^a-b`, taken from left to right.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.trim() == "all" {
-            return Some(Self::all());
-        }
         let mut mask = 0u64;
         for part in text.split(',') {
             let part = part.trim();
             match part.strip_prefix('^') {
                 Some(removed) => mask &= !range(removed)?,
+                None if part == "all" => mask = u64::MAX,
                 None => mask |= range(part)?,
             }
         }

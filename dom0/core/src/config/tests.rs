@@ -207,11 +207,14 @@ fn files_with_dos_line_ends_are_read() {
 
 #[test]
 fn cpu_sets_print_as_xl_shows_them() {
-    for (text, shown) in [("all", "all"), ("0", "0"), ("0,1,2,5", "0-2,5"), ("0-63", "all"), ("1-4,^2", "1,3-4")] {
+    for (text, shown) in
+        [("all", "all"), ("0", "0"), ("0,1,2,5", "0-2,5"), ("0-63", "all"), ("1-4,^2", "1,3-4"), ("all,^7", "0-6,8-63")]
+    {
         assert_eq!(CpuSet::parse(text).unwrap().to_string(), shown);
     }
     assert_eq!(CpuSet::parse("64"), None);
     assert_eq!(CpuSet::parse("0,^0"), None);
+    assert_eq!(CpuSet::parse("all,^0-63"), None);
 }
 
 fn value() -> impl Strategy<Value = Value> {
