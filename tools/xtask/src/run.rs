@@ -78,8 +78,9 @@ pub fn command(paths: &Paths, options: &Options) -> Result<ExitCode> {
     for disk in &options.disk {
         ensure!(disk.is_file(), "--disk {}: no such file", disk.display());
     }
+    let (_, image) = store_place(paths, options.store.as_deref())?;
     if options.dry_run {
-        let config = config(paths, options, &store_place(paths, options.store.as_deref())?.1)?;
+        let config = config(paths, options, &image)?;
         println!("{}", command::line(Command::new(&config.emulator).args(config.arguments())));
         return Ok(ExitCode::SUCCESS);
     }
@@ -117,6 +118,7 @@ fn store_place(paths: &Paths, folder: Option<&Path>) -> Result<(Option<PathBuf>,
     };
     // Each folder has its own image, so that two of them do not overwrite each other's writes.
     let full = folder.canonicalize().with_context(|| format!("--store {}", folder.display()))?;
+    ensure!(full.is_dir(), "--store {}: not a folder", folder.display());
     let name: String = full.to_string_lossy().chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
     Ok((Some(full), paths.image(&format!("store{name}.img"))))
 }
