@@ -28,35 +28,34 @@ macro_rules! all_pairs {
     };
 }
 
-/// The text that reads a register of [`el1_registers`] into an operand. A GICv2 has one register of active priorities.
+/// The text of an instruction on a register of [`el1_registers`], with the detour that those of the GIC have. A GICv2 has one
+/// register of active priorities.
+macro_rules! of_register {
+    (ich_vmcr_el2, $value:literal, $way:literal, $instruction:expr) => {
+        detour!($instruction, $value, concat!("2 << 16 | 8", $way))
+    };
+    (ich_ap0r0_el2, $value:literal, $way:literal, $instruction:expr) => {
+        detour!($instruction, $value, concat!("2 << 16 | 0xf0", $way))
+    };
+    (ich_ap1r0_el2, $($rest:tt)*) => {
+        of_register!(ich_ap0r0_el2, $($rest)*)
+    };
+    ($register:ident, $value:literal, $way:literal, $instruction:expr) => {
+        concat!($instruction, "\n")
+    };
+}
+
+/// The text that reads a register into an operand.
 macro_rules! read {
-    (ich_vmcr_el2 $to:literal) => {
-        detour!(concat!("mrs ", $to, ", ich_vmcr_el2"), $to, "2 << 16 | 8")
-    };
-    (ich_ap0r0_el2 $to:literal) => {
-        detour!(concat!("mrs ", $to, ", ich_ap0r0_el2"), $to, "2 << 16 | 0xf0")
-    };
-    (ich_ap1r0_el2 $to:literal) => {
-        detour!(concat!("mrs ", $to, ", ich_ap1r0_el2"), $to, "2 << 16 | 0xf0")
-    };
     ($register:ident $to:literal) => {
-        concat!("mrs ", $to, ", ", stringify!($register), "\n")
+        of_register!($register, $to, "", concat!("mrs ", $to, ", ", stringify!($register)))
     };
 }
 
 /// The text that writes a register from an operand.
 macro_rules! write {
-    (ich_vmcr_el2 $of:literal) => {
-        detour!(concat!("msr ich_vmcr_el2, ", $of), $of, "2 << 16 | 8 | 1 << 31")
-    };
-    (ich_ap0r0_el2 $of:literal) => {
-        detour!(concat!("msr ich_ap0r0_el2, ", $of), $of, "2 << 16 | 0xf0 | 1 << 31")
-    };
-    (ich_ap1r0_el2 $of:literal) => {
-        detour!(concat!("msr ich_ap1r0_el2, ", $of), $of, "2 << 16 | 0xf0 | 1 << 31")
-    };
     ($register:ident $of:literal) => {
-        concat!("msr ", stringify!($register), ", ", $of, "\n")
+        of_register!($register, $of, " | 1 << 31", concat!("msr ", stringify!($register), ", ", $of))
     };
 }
 

@@ -4,7 +4,6 @@
 //! (`gic_read`, `gic_write`), which the image keeps out of the way: it calls [`access`] with the place of the register that a GICv2 has instead.
 //! On pCPUs without the system registers [`install`] puts a branch to its detour over each of them, before any runs.
 
-use core::arch::global_asm;
 use core::sync::atomic::Ordering;
 
 use kernel_core::machine::Gicv2;
@@ -57,45 +56,6 @@ macro_rules! gic_write {
 }
 
 pub(crate) use {detour, gic_read, gic_write};
-
-// Keeps what a call may change, and calls `access` with the word behind the call in the detour, and with the address of
-// what the detour has put on the stack.
-global_asm!(
-    r#"
-    .section .text.gicv2, "ax"
-gicv2_detour:
-    stp     x0, x1, [sp, #-176]!
-    stp     x2, x3, [sp, #16]
-    stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    stp     x18, x30, [sp, #144]
-    mrs     x1, nzcv
-    str     x1, [sp, #160]
-    ldr     w0, [x30]
-    add     x1, sp, #176
-    bl      {access}
-    ldr     x1, [sp, #160]
-    msr     nzcv, x1
-    ldp     x18, x30, [sp, #144]
-    ldp     x16, x17, [sp, #128]
-    ldp     x14, x15, [sp, #112]
-    ldp     x12, x13, [sp, #96]
-    ldp     x10, x11, [sp, #80]
-    ldp     x8, x9, [sp, #64]
-    ldp     x6, x7, [sp, #48]
-    ldp     x4, x5, [sp, #32]
-    ldp     x2, x3, [sp, #16]
-    ldp     x0, x1, [sp], #176
-    add     x30, x30, #4
-    ret
-"#,
-    access = sym access,
-);
 
 unsafe extern "C" {
     static image_detours_start: [i32; 2];
@@ -170,7 +130,7 @@ pub fn open_cpu_interface() {
 
 /// What a detour does: reads the register at `place` (bits 15 to 0 its offset, above them [`GICC`], [`GICH`], or zero for
 /// `ICC_SGI1R_EL1`) into `value`, or with bit 31 writes it from there.
-extern "C" fn access(place: u32, value: &mut u64) {
+pub extern "C" fn access(place: u32, value: &mut u64) {
     let Some(parts) = parts() else { return };
     let (base, offset) = match place >> 16 & 3 {
         GICC => (parts.cpu.start, place & 0xffff),

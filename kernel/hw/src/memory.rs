@@ -33,36 +33,27 @@ fn copy_raw(mut to: u64, mut from: u64, mut left: u64) {
         copy_wide(to, from, wide);
         (to, from, left) = (to + wide, from + wide, left - wide);
     }
-    /// Moves some bytes through these registers, and both pointers behind them.
-    macro_rules! step {
-        ($($through:ident)*: $($instruction:literal),*) => {
-            // SAFETY: both ranges are frames or memory of the caller's, as the callers below establish.
-            unsafe {
-                asm!($($instruction,)* from = inout(reg) from, to = inout(reg) to, $($through = out(reg) _,)*
-                    options(nostack, preserves_flags));
+    /// As long as so many bytes are left, moves them through these registers, and both pointers behind them.
+    macro_rules! steps {
+        ($bytes:literal, $($through:ident)*: $($instruction:literal),*) => {
+            while left >= $bytes {
+                // SAFETY: both ranges are frames or memory of the caller's, as the callers below establish.
+                unsafe {
+                    asm!($($instruction,)* from = inout(reg) from, to = inout(reg) to, $($through = out(reg) _,)*
+                        options(nostack, preserves_flags));
+                }
+                left -= $bytes;
             }
         };
     }
-    while left >= 32 {
-        step!(a b c d: "ldp {a}, {b}, [{from}], #16", "ldp {c}, {d}, [{from}], #16",
-            "stp {a}, {b}, [{to}], #16", "stp {c}, {d}, [{to}], #16");
-        left -= 32;
-    }
+    steps!(32, a b c d: "ldp {a}, {b}, [{from}], #16", "ldp {c}, {d}, [{from}], #16",
+        "stp {a}, {b}, [{to}], #16", "stp {c}, {d}, [{to}], #16");
     if left == 0 {
         return;
     }
-    while left >= 8 {
-        step!(a: "ldr {a}, [{from}], #8", "str {a}, [{to}], #8");
-        left -= 8;
-    }
-    while left >= 4 {
-        step!(a: "ldr {a:w}, [{from}], #4", "str {a:w}, [{to}], #4");
-        left -= 4;
-    }
-    while left >= 1 {
-        step!(a: "ldrb {a:w}, [{from}], #1", "strb {a:w}, [{to}], #1");
-        left -= 1;
-    }
+    steps!(8, a: "ldr {a}, [{from}], #8", "str {a}, [{to}], #8");
+    steps!(4, a: "ldr {a:w}, [{from}], #4", "str {a:w}, [{to}], #4");
+    steps!(1, a: "ldrb {a:w}, [{from}], #1", "strb {a:w}, [{to}], #1");
 }
 
 /// Copies a multiple of [`WIDE_STEP`], not zero, through q0 to q7. Some guest's values may be in there, so they are put
@@ -148,24 +139,6 @@ fn line_size() -> u64 {
     4 << (mrs!("ctr_el0") >> 16 & 0xf).min(7)
 }
 
-/// Loads four bytes, at any alignment, to a register: most arguments of hypercalls that are in memory have as many.
-#[inline(always)]
-fn load_word(at: Pa) -> u32 {
-    let word: u32;
-    // SAFETY: reads a frame.
-    unsafe { asm!("ldr {:w}, [{}]", out(reg) word, in(reg) at.raw(), options(nostack, preserves_flags, readonly)) };
-    word
-}
-
-/// The same for eight bytes.
-#[inline(always)]
-fn load_double(at: Pa) -> u64 {
-    let double: u64;
-    // SAFETY: as above.
-    unsafe { asm!("ldr {}, [{}]", out(reg) double, in(reg) at.raw(), options(nostack, preserves_flags, readonly)) };
-    double
-}
-
 fn word32<'a>(at: Pa) -> &'a AtomicU32 {
     // SAFETY: an aligned word of a frame; words that guests write are reached by this module alone. The reference does
     // not leave it.
@@ -228,14 +201,23 @@ impl Memory for Arm {
 
     #[inline(always)]
     fn read_bytes(at: Pa, into: &mut [u8]) {
-        if let Ok(word) = <&mut [u8; 4]>::try_from(&mut *into) {
-            *word = load_word(at).to_le_bytes();
-            return;
+        /// Loads a number, at any alignment, to a register: most arguments of hypercalls that are in memory are one.
+        macro_rules! load {
+            ($type:ty, $value:literal) => {
+                if let Ok(bytes) = <&mut [u8; size_of::<$type>()]>::try_from(&mut *into) {
+                    let value: $type;
+                    // SAFETY: reads a frame.
+                    unsafe {
+                        asm!(concat!("ldr ", $value, ", [{}]"), out(reg) value, in(reg) at.raw(),
+                            options(nostack, preserves_flags, readonly));
+                    }
+                    *bytes = value.to_le_bytes();
+                    return;
+                }
+            };
         }
-        if let Ok(double) = <&mut [u8; 8]>::try_from(&mut *into) {
-            *double = load_double(at).to_le_bytes();
-            return;
-        }
+        load!(u32, "{:w}");
+        load!(u64, "{}");
         copy_raw(into.as_mut_ptr() as u64, at.raw(), into.len() as u64);
     }
 

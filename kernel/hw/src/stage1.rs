@@ -54,7 +54,8 @@ const TABLE_OR_PAGE: u64 = 1 << 1;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 /// EL2's tables.
-pub static STAGE1: Stage1 = Stage1::new();
+pub static STAGE1: Stage1 =
+    Stage1 { tables: [const { [const { AtomicU64::new(0) }; 512] }; TABLES], children: AtomicUsize::new(0) };
 
 /// The tables: index 0 is the root, to which the entry code sets `TTBR0_EL2`. Only the first pCPU adds to them, and atomics make every store whole for walkers;
 /// loads and stores of atomics work without an MMU, and a lock would not. Relaxed, since `map` ends with a DSB.
@@ -66,10 +67,6 @@ pub struct Stage1 {
 }
 
 impl Stage1 {
-    const fn new() -> Self {
-        Stage1 { tables: [const { [const { AtomicU64::new(0) }; 512] }; TABLES], children: AtomicUsize::new(0) }
-    }
-
     fn root(&self) -> u64 {
         &raw const self.tables as u64
     }

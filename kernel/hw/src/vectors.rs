@@ -11,9 +11,9 @@ use kernel_core::context::{CallRegisters, TrapFrame};
 use kernel_core::exit::{self, HYPERCALL, IRQ, Left, SERROR, SYNC, Source};
 use kernel_core::trace;
 
-use crate::crash;
 use crate::percpu::{self, EMERGENCY_OFFSET, WAY_BACK};
 use crate::sysreg::mrs;
+use crate::{crash, gicv2};
 
 const _: () =
     assert!(offset_of!(TrapFrame, x) == 0 && offset_of!(TrapFrame, pc) == 248 && size_of::<TrapFrame>() == 272);
@@ -160,6 +160,25 @@ return_to_guest:
     .global return_to_other
 return_to_other:
     load_frame x0
+
+    // What a detour for a GICv2 calls: keeps what another call may change, and calls `access` with the word behind the call in
+    // the detour, and with the address of what the detour has put on the stack.
+    .section .text.gicv2, "ax"
+    .global gicv2_detour
+gicv2_detour:
+    sub     sp, sp, #272
+    changing stp, sp
+    mrs     x1, nzcv
+    str     x1, [sp, #248]
+    ldr     w0, [x30]
+    add     x1, sp, #272
+    bl      {detour}
+    ldr     x1, [sp, #248]
+    msr     nzcv, x1
+    changing ldp, sp
+    add     sp, sp, #272
+    add     x30, x30, #4
+    ret
 "#,
     emergency = const EMERGENCY_OFFSET,
     esr = const exit::HYPERCALL_ESR,
@@ -173,6 +192,7 @@ return_to_other:
     traced_serror = sym traced_exit::<SERROR>,
     traced_end = sym traced_end,
     own = sym crash::exception,
+    detour = sym gicv2::access,
 );
 
 unsafe extern "C" {
