@@ -27,7 +27,7 @@ pub(super) struct Bank {
     /// The line is high.
     level: u32,
     /// Edge-triggered.
-    edge: u32,
+    pub(super) edge: u32,
     group1: u32,
     /// Belongs to the physical interrupt of the same number.
     pub(super) linked: u32,
@@ -188,16 +188,9 @@ impl Bank {
         })
     }
 
-    /// Writes `size` bytes of the register at `offset`; `end` and `configure` do what follows for physical interrupts when the
-    /// guest will not end them, and when they are enabled or signal in another way.
-    pub(super) fn write(
-        &mut self,
-        offset: u64,
-        size: u8,
-        value: u64,
-        end: impl FnOnce(&Bank, u32),
-        configure: impl FnOnce(&Bank, u32),
-    ) -> u32 {
+    /// Writes `size` bytes of the register at `offset`; `end` does what follows for physical interrupts when the guest will not
+    /// end them.
+    pub(super) fn write(&mut self, offset: u64, size: u8, value: u64, end: impl FnOnce(&Bank, u32)) -> u32 {
         let mask = low(value);
         match (offset / 0x80, size) {
             (1, 4) => {
@@ -207,7 +200,6 @@ impl Bank {
             (enable @ (2 | 3), 4) => {
                 let changed = mask & if enable == 2 { !self.enabled } else { self.enabled };
                 self.enabled ^= changed;
-                configure(self, changed);
                 return changed;
             }
             (4, 4) => self.latch |= mask,
@@ -232,9 +224,7 @@ impl Bank {
                 let shift = offset / 4 % 2 * 16;
                 let edges = (0..16).fold(0, |edges, i| edges | (mask >> (2 * i + 1) & 1) << i);
                 let fixed = if self.base < PRIVATE { SGIS } else { 0 };
-                let changed = (self.edge ^ edges << shift) & 0xFFFF << shift & !fixed;
-                self.edge ^= changed;
-                configure(self, changed);
+                self.edge ^= (self.edge ^ edges << shift) & 0xFFFF << shift & !fixed;
                 return 0;
             }
             _ => return 0,

@@ -173,7 +173,9 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
         spis.bank(lr.irq()).unwrap_or(&mut own.bank).fold::<H>(lr);
     }
     own.bank.end::<H>(core::mem::take(&mut own.orphaned));
-    own.choose_sources();
+    if let Some(sources) = &mut own.sources {
+        sources.choose(&mut own.bank);
+    }
     let mut choice = Choice { first: Vec::new(), room, waiting: None, left: false };
     bits(own.bank.ready()).for_each(|i| choice.add(own.bank.entry(i, own.bank.state(i))));
     for shared in spis.iter_mut() {
@@ -194,7 +196,9 @@ pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usiz
     {
         *last = next;
     }
-    own.show_sources(&mut first);
+    if let Some(sources) = &own.sources {
+        sources.show(&mut first);
+    }
     // With a single list register the underflow condition would hold all the time.
     H::notify_underflow(again && room > 1);
     for (n, lr) in first.into_iter().enumerate() {

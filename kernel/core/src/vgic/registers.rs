@@ -100,7 +100,10 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
         (0x0080..0x0D00, _, Some(value)) => {
             let value = value & existing(offset);
             dist::change(kernel, domain, first_irq(offset), |bank| {
-                bank.write(offset, size, value, Bank::end::<H>, Bank::configure::<H>)
+                let (enabled, edge) = (bank.enabled, bank.edge);
+                let touched = bank.write(offset, size, value, Bank::end::<H>);
+                bank.configure::<H>(bank.enabled ^ enabled | bank.edge ^ edge);
+                touched
             });
         }
         // The upper half is affinity 3, which is always 0.
@@ -117,13 +120,15 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
 }
 
 /// The groups that the distributor forwards.
-pub(super) fn set_groups<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, groups: u32) {
+fn set_groups<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, groups: u32) {
     for bank in domain.dist.lock().iter_mut() {
         let touched = bank.set_groups(groups);
         bank.settle(kernel, domain, touched);
     }
     for vcpu in domain.vcpus() {
-        if vcpu.gic.change::<H>(|state| state.bank.set_groups(groups)) {
+        // With a GICv2 SGIs may wait that are not in the bank.
+        if vcpu.gic.change::<H>(|state| state.bank.set_groups(groups)) || domain.dist.layout.is_v2() {
+            vcpu.gic.mark(ALL);
             kernel.notify(vcpu);
         }
     }
@@ -166,7 +171,7 @@ impl VcpuGic {
         self.change::<H>(|Private { bank, on, orphaned, .. }| {
             // The physical one is that of the pCPU where the vCPU runs, and was ended if it runs nowhere.
             let end = |_: &Bank, linked| *orphaned |= if on.is_some() { linked } else { 0 };
-            bank.write(offset, size, value, end, |_, _| {})
+            bank.write(offset, size, value, end)
         })
     }
 }

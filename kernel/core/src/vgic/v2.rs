@@ -7,14 +7,15 @@
 use hypercall_abi::arm::{GUEST_GICC_SIZE, vcpu_of_affinity};
 
 use super::bank::{Bank, SGIS, first_irq};
-use super::private::{Lr, Private};
-use super::registers::{ISENABLER0, read_private, set_groups};
+use super::private::Lr;
+use super::registers::{ISENABLER0, read_private};
 use super::vcpu::{ALL, VTIMER_BIT, VcpuGic};
 use super::{PRIVATE, bits, dist, low};
 use crate::addr::PAGE_SIZE;
 use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
+use crate::vcpu::Vcpu;
 
 /// The most vCPUs that the targets of an interrupt can name.
 pub(super) const MAX_VCPUS: usize = 8;
@@ -47,34 +48,11 @@ impl Sources {
     fn waiting(&self) -> u32 {
         self.waiting.iter().rev().fold(0, |mask, senders| mask << 1 | u32::from(*senders != 0))
     }
-}
 
-impl Private {
     /// Puts one of each SGI that waits into the bank, if the guest could take it and has ended the one before. List
     /// registers are empty.
-    #[inline]
-    pub(super) fn choose_sources(&mut self) {
-        if let Some(sources) = &mut self.sources {
-            sources.choose(&mut self.bank);
-        }
-    }
-
-    /// Says in SGIs who has sent them, and that the end of those is to be told of on which others wait.
-    #[inline]
-    pub(super) fn show_sources(&self, ready: &mut [Lr]) {
-        if let Some(sources) = &self.sources {
-            let sgis = ready.iter_mut().filter_map(|lr| Some((lr.irq() as usize, lr)).filter(|(irq, _)| *irq < 16));
-            for (irq, lr) in sgis {
-                let eoi = if sources.waiting[irq & 15] != 0 { Lr::EOI } else { 0 };
-                lr.0 |= eoi | u64::from(sources.current[irq & 15]) << 32;
-            }
-        }
-    }
-}
-
-impl Sources {
     #[cold]
-    fn choose(&mut self, bank: &mut Bank) {
+    pub(super) fn choose(&mut self, bank: &mut Bank) {
         let Sources { waiting, current } = self;
         for irq in bits(bank.latch & SGIS) {
             waiting[irq as usize & 15] |= 1 << current[irq as usize & 15];
@@ -87,6 +65,16 @@ impl Sources {
                 current[irq as usize & 15] = first.to_le_bytes()[0];
                 bank.raise(irq);
             }
+        }
+    }
+
+    /// Says in SGIs who has sent them, and that the end of those is to be told of on which others wait.
+    #[cold]
+    pub(super) fn show(&self, ready: &mut [Lr]) {
+        let sgis = ready.iter_mut().filter_map(|lr| Some((lr.irq() as usize, lr)).filter(|(irq, _)| *irq < 16));
+        for (irq, lr) in sgis {
+            let eoi = if self.waiting[irq & 15] != 0 { Lr::EOI } else { 0 };
+            lr.0 |= eoi | u64::from(self.current[irq & 15]) << 32;
         }
     }
 }
@@ -105,7 +93,7 @@ impl VcpuGic {
         if offset == ISENABLER0 && low(value) & VTIMER_BIT != 0 {
             self.drop_late_timer::<H>();
         }
-        self.change::<H>(|state| state.bank.write(offset, size, value, Bank::end::<H>, |_, _| {}));
+        self.change::<H>(|state| state.bank.write(offset, size, value, Bank::end::<H>));
         // Others may wait for it that are not in the bank.
         self.mark(ALL);
     }
@@ -117,14 +105,6 @@ impl VcpuGic {
             change(&mut waiting[irq as usize & 15]);
             self.mark(ALL);
         }
-    }
-
-    /// The vCPUs that have an SGI pending here, a bit each; `pending` if one is in the bank or in a list register.
-    fn senders(&self, irq: u32, pending: bool) -> u8 {
-        let state = self.lock();
-        state.sources.as_ref().map_or(0, |Sources { waiting, current }| {
-            waiting[irq as usize & 15] | if pending { 1 << current[irq as usize & 15] } else { 0 }
-        })
     }
 }
 
@@ -141,80 +121,83 @@ pub(super) fn access<H: Hw>(
 ) -> Option<u64> {
     let vcpu = domain.vcpus().iter().find(|vcpu| vcpu.gic.lock().is_here::<H>())?;
     let gic = &vcpu.gic;
-    let sent = || gic.lock().sources.as_ref().map_or(0, Sources::waiting);
-    let senders = |irq: u32| gic.senders(irq, read_private(kernel, vcpu, 0x200, 4) >> irq & 1 != 0);
-    let bytes = 0..u32::from(size);
-    let numbers = |start: u64| bytes.clone().map(move |n| low(offset - start) + n);
-    let join = |bytes: &mut dyn Iterator<Item = u8>| {
-        (0..).step_by(8).zip(bytes).fold(0, |word, (shift, byte)| word | u64::from(byte) << shift)
-    };
     Some(match (offset, size, store) {
         (0x000, 4, None) => u64::from(domain.dist.lock().first.groups),
-        (0x000, 4, Some(value)) => {
-            set_groups(kernel, domain, low(value & 3));
-            for vcpu in domain.vcpus() {
-                vcpu.gic.mark(ALL);
-                kernel.notify(vcpu);
-            }
-            0
-        }
         // PIDR2: GICv2.
         (0xFE8, 4, None) => 0x2B,
         // SGIs become pending and not pending by sender.
-        (0x200 | 0x280, 4, None) => read_private(kernel, vcpu, offset, size) | u64::from(sent()),
+        (0x200 | 0x280, 4, None) => {
+            let sent = gic.lock().sources.as_ref().map_or(0, Sources::waiting);
+            read_private(kernel, vcpu, offset, size) | u64::from(sent)
+        }
         (0x080..0xD00, _, None) if first_irq(offset) < PRIVATE => read_private(kernel, vcpu, offset, size),
         (0x080..0xD00, _, Some(value)) if first_irq(offset) < PRIVATE => {
             let fixed = if matches!(offset, 0x200 | 0x280) { u64::from(SGIS) } else { 0 };
             gic.write_own::<H>(offset, size, value & !fixed);
             0
         }
-        (ITARGETSR..0x820, 1 | 4, None) => join(&mut bytes.map(|_| 1 << (vcpu.id.0 & 7))),
-        (0x820..0xC00, 1 | 4, None) => {
-            let mut spis = domain.dist.lock();
-            join(&mut numbers(ITARGETSR).map(|irq| {
-                let route = spis.bank(irq).map_or(NOWHERE, |bank| bank.route[irq as usize % 32]);
-                vcpu_of_affinity(u64::from(route)).map_or(0, |index| 1u8.checked_shl(index).unwrap_or(0))
-            }))
+        (ITARGETSR..0xC00 | CPENDSGIR..0xF30, 1 | 4, None) => {
+            let bytes = (offset..offset + u64::from(size)).map(|at| read_byte(kernel, domain, vcpu, at));
+            bytes.rev().fold(0, |word, byte| word << 8 | u64::from(byte))
         }
-        // Of several targets the first one takes it.
-        (0x820..0xC00, 1 | 4, Some(value)) => {
-            for (irq, mask) in numbers(ITARGETSR).zip(value.to_le_bytes()) {
-                let target = bits(mask).next().unwrap_or(NOWHERE);
-                dist::change(kernel, domain, irq, |bank| bank.set_route(irq, target));
-            }
+        (ITARGETSR..0xC00 | CPENDSGIR..0xF30, 1 | 4, Some(value)) => {
+            let bytes = (offset..).zip(value.to_le_bytes()).take(usize::from(size));
+            bytes.for_each(|(at, byte)| write_byte(kernel, domain, vcpu, at, byte));
             0
         }
         (SGIR, 4, Some(value)) => {
             let own = 1 << (vcpu.id.0 & 7);
             let targets = match value >> 24 & 3 {
-                0 => low(value >> 16 & 0xFF),
+                0 => (value >> 16).to_le_bytes()[0],
                 1 => !own,
                 2 => own,
                 _ => 0,
             };
             for vcpu in bits(targets).map_while(|index| domain.vcpus().get(index as usize)) {
-                vcpu.gic.set_senders(low(value & 15), |senders| *senders |= low(own.into()).to_le_bytes()[0]);
+                vcpu.gic.set_senders(low(value), |senders| *senders |= own);
                 kernel.notify(vcpu);
-            }
-            0
-        }
-        (CPENDSGIR..SPENDSGIR, 1 | 4, None) => join(&mut numbers(CPENDSGIR).map(senders)),
-        (SPENDSGIR..0xF30, 1 | 4, None) => join(&mut numbers(SPENDSGIR).map(senders)),
-        (CPENDSGIR..SPENDSGIR, 1 | 4, Some(value)) => {
-            for (irq, mask) in numbers(CPENDSGIR).zip(value.to_le_bytes()) {
-                // The one that is in the bank comes back unless it is meant.
-                let before = senders(irq);
-                gic.write_own::<H>(0x280, 4, 1 << irq);
-                gic.set_senders(irq, |senders| *senders = (*senders | before) & !mask);
-            }
-            0
-        }
-        (SPENDSGIR..0xF30, 1 | 4, Some(value)) => {
-            for (irq, mask) in numbers(SPENDSGIR).zip(value.to_le_bytes()) {
-                gic.set_senders(irq, |senders| *senders |= mask);
             }
             0
         }
         _ => return None,
     })
+}
+
+/// Loads the byte at `offset` of the registers that have one for each interrupt: its targets, or who has sent an SGI.
+fn read_byte<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, vcpu: &H::Shared<Vcpu<H>>, offset: u64) -> u8 {
+    let (irq, sgi) = (low(offset - ITARGETSR), (offset & 15) as usize);
+    match offset {
+        ITARGETSR..0x820 => 1 << (vcpu.id.0 & 7),
+        0x820..0xC00 => {
+            let route = domain.dist.lock().bank(irq).map_or(NOWHERE, |bank| bank.route[irq as usize % 32]);
+            vcpu_of_affinity(u64::from(route)).map_or(0, |index| 1u8.checked_shl(index).unwrap_or(0))
+        }
+        CPENDSGIR..0xF30 => {
+            // One may be in the bank or in a list register, too.
+            let pending = read_private(kernel, vcpu, 0x200, 4) >> sgi & 1;
+            let state = vcpu.gic.lock();
+            state.sources.as_ref().map_or(0, |of| of.waiting[sgi] | (pending << of.current[sgi]).to_le_bytes()[0])
+        }
+        _ => 0,
+    }
+}
+
+/// Stores a byte there.
+fn write_byte<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, vcpu: &H::Shared<Vcpu<H>>, offset: u64, mask: u8) {
+    let irq = low(offset - ITARGETSR);
+    match offset {
+        // Of several targets the first one takes it.
+        0x820..0xC00 => {
+            let target = bits(mask).next().unwrap_or(NOWHERE);
+            dist::change(kernel, domain, irq, |bank| bank.set_route(irq, target));
+        }
+        CPENDSGIR..SPENDSGIR => {
+            // The one that is in the bank comes back unless it is meant.
+            let before = read_byte(kernel, domain, vcpu, offset);
+            vcpu.gic.write_own::<H>(0x280, 4, 1 << (irq & 15));
+            vcpu.gic.set_senders(irq, |senders| *senders = (*senders | before) & !mask);
+        }
+        SPENDSGIR..0xF30 => vcpu.gic.set_senders(irq, |senders| *senders |= mask),
+        _ => {}
+    }
 }
