@@ -51,7 +51,7 @@ impl Hw for Arm {
     }
 
     fn share<T: Send + Sync + 'static>(owner: DomId, value: T) -> Result<Shared<T>, XenError> {
-        Shared::new(boot::frames(), owner, value)
+        Shared::new(owner, value)
     }
 
     fn only<T: Send + Sync + 'static>(shared: &mut Shared<T>) -> Option<&mut T> {

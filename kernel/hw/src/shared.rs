@@ -8,7 +8,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::ids::DomId;
 use kernel_core::addr::{PAGE_SIZE, Pa};
-use kernel_core::frame::{FrameKind, FrameTable};
+use kernel_core::frame::FrameKind;
+
+use crate::boot;
 
 /// The object behind its count.
 #[repr(C)]
@@ -33,10 +35,10 @@ impl<T> Shared<T> {
     const PAGES: u64 = (size_of::<Object<T>>() as u64).div_ceil(PAGE_SIZE);
 
     /// Moves `value` into frames that `owner` has to answer for.
-    pub fn new(frames: &'static FrameTable, owner: DomId, value: T) -> Result<Self, XenError> {
+    pub fn new(owner: DomId, value: T) -> Result<Self, XenError> {
         const { assert!(align_of::<Object<T>>() as u64 <= PAGE_SIZE) };
         let pages = u32::try_from(Self::PAGES).map_err(|_| XenError::NoMem)?;
-        let at = frames.alloc(owner, FrameKind::Object, pages)?;
+        let at = boot::frames().alloc(owner, FrameKind::Object, pages)?;
         let object = NonNull::new(at.raw() as *mut Object<T>).ok_or(XenError::NoMem)?;
         let new = Object { references: AtomicU32::new(1), value };
         // SAFETY: the frames are ours alone since `alloc`, large enough and page-aligned, and mapped at their own
@@ -66,7 +68,7 @@ impl<T> Shared<T> {
         unsafe { self.object.drop_in_place() };
         let at = Pa::new(self.object.as_ptr() as u64);
         for page in 0..Self::PAGES {
-            crate::boot::frames().put(at.add(page * PAGE_SIZE));
+            boot::frames().put(at.add(page * PAGE_SIZE));
         }
     }
 }

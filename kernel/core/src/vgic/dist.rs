@@ -15,7 +15,7 @@ use crate::domain::Domain;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::Current;
-use crate::sync::{Ordering, SpinMutex, SpinMutexGuard};
+use crate::sync::{Ordering, SpinMutex};
 
 /// `GICD_IROUTER.Interrupt_Routing_Mode`: any vCPU may take it. The first one does.
 const ANY: u32 = 1 << 31;
@@ -29,7 +29,7 @@ pub struct Distributor<H: Hw> {
     /// `GICD_TYPER`.
     pub(super) typer: u64,
     /// Guards the shared interrupts. Taken before the lock of a vCPU's GIC.
-    spis: SpinMutex<Spis<H>>,
+    pub(super) spis: SpinMutex<Spis<H>>,
 }
 
 impl<H: Hw> Distributor<H> {
@@ -39,10 +39,6 @@ impl<H: Hw> Distributor<H> {
         let (group1, typer) = if layout.is_v2() { (0, v2::typer(vcpus)) } else { (u32::MAX, TYPER_FIXED) };
         let spis = Spis::new(id, spis, if is_host { u32::MAX } else { 0 }, group1)?;
         Ok(Distributor { layout, typer: typer | u64::from(spis.banks), spis: SpinMutex::new(spis) })
-    }
-
-    pub(super) fn lock(&self) -> SpinMutexGuard<'_, Spis<H>> {
-        self.spis.lock()
     }
 }
 
@@ -78,7 +74,7 @@ impl Bank {
             let (bit, home) = (1 << i, &mut self.home[i as usize & 31]);
             *home = home.filter(|home| {
                 domain.vcpus().get(usize::from(*home)).is_some_and(|vcpu| {
-                    let state = vcpu.gic.lock();
+                    let state = vcpu.gic.state.lock();
                     let held = state.held::<H>(self.base, Lr::PENDING | Lr::ACTIVE);
                     let at_home = (self.active | held) & bit != 0;
                     if at_home {
@@ -117,7 +113,7 @@ pub fn set_level<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, high: 
 
 /// Changes shared interrupts around `irq`; nothing happens if there are none.
 pub(super) fn change<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, irq: u32, change: impl FnOnce(&mut Bank) -> u32) {
-    if let Some(bank) = domain.dist.lock().bank(irq).filter(|_| irq < LIMIT) {
+    if let Some(bank) = domain.dist.spis.lock().bank(irq).filter(|_| irq < LIMIT) {
         let touched = change(bank);
         bank.settle(kernel, domain, touched);
     }
@@ -157,7 +153,7 @@ impl Choice {
 #[inline(never)]
 pub fn flush<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
     let gic = &current.vcpu.gic;
-    if gic.marks.swap(0, Ordering::SeqCst) != OWN || !gic.lock().place_alone::<H>() {
+    if gic.marks.swap(0, Ordering::SeqCst) != OWN || !gic.state.lock().place_alone::<H>() {
         refill(kernel, current, H::list_registers().min(MAX_LRS));
     }
 }
@@ -166,7 +162,7 @@ pub fn flush<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) {
 #[inline(never)]
 pub(super) fn refill<H: Hw>(kernel: &Kernel<H>, current: &Current<H>, room: usize) {
     let (gic, index) = (&current.vcpu.gic, u8::try_from(current.vcpu.id.0).ok());
-    let (spis, own) = (&mut *current.domain.dist.lock(), &mut *gic.lock());
+    let (spis, own) = (&mut *current.domain.dist.spis.lock(), &mut *gic.state.lock());
     for n in bits(core::mem::take(&mut own.used)) {
         let lr = Lr(H::read_lr(n as usize));
         H::write_lr(n as usize, 0);

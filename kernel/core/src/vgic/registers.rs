@@ -86,12 +86,12 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
         return value;
     }
     match (offset, size, store) {
-        (0x0000, 4, None) => return u64::from(CTLR_FIXED | domain.dist.lock().first.groups),
+        (0x0000, 4, None) => return u64::from(CTLR_FIXED | domain.dist.spis.lock().first.groups),
         (0x0000, 4, Some(value)) => set_groups(kernel, domain, low(value & 3)),
         (0x0080..0x0D00, _, None) => {
-            let value = domain.dist.lock().bank(first_irq(offset)).map_or(0, |bank| {
+            let value = domain.dist.spis.lock().bank(first_irq(offset)).map_or(0, |bank| {
                 bank.read(offset, size, |kind| {
-                    let held = |vcpu: &H::Shared<Vcpu<H>>| held(kernel, vcpu, &vcpu.gic.lock(), bank.base, kind);
+                    let held = |vcpu: &H::Shared<Vcpu<H>>| held(kernel, vcpu, &vcpu.gic.state.lock(), bank.base, kind);
                     domain.vcpus().iter().fold(0, |mask, vcpu| mask | held(vcpu))
                 })
             });
@@ -109,7 +109,7 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
         // The upper half is affinity 3, which is always 0.
         (0x6000..0x8000, 4 | 8, None) if offset.is_multiple_of(8) => {
             let route = |bank: &mut Bank| u64::from(bank.route[routed(offset) as usize % 32]);
-            return domain.dist.lock().bank(routed(offset)).map_or(0, route);
+            return domain.dist.spis.lock().bank(routed(offset)).map_or(0, route);
         }
         (0x6000..0x8000, 4 | 8, Some(value)) if offset.is_multiple_of(8) => {
             dist::change(kernel, domain, routed(offset), |bank| bank.set_route(routed(offset), low(value)));
@@ -121,7 +121,7 @@ fn distributor<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, offset: u64, size:
 
 /// The groups that the distributor forwards.
 fn set_groups<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, groups: u32) {
-    for bank in domain.dist.lock().iter_mut() {
+    for bank in domain.dist.spis.lock().iter_mut() {
         let touched = bank.set_groups(groups);
         bank.settle(kernel, domain, touched);
     }
@@ -148,7 +148,7 @@ pub(super) fn read_private<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>,
     if first_irq(offset) >= PRIVATE {
         return 0;
     }
-    let own = &*vcpu.gic.lock();
+    let own = &*vcpu.gic.state.lock();
     let value = own.bank.read(offset, size, |kind| held(kernel, vcpu, own, 0, kind));
     // The line of the virtual timer may have moved since its interrupt came.
     if matches!((offset, size), (0x200 | 0x280, 4)) && own.is_here::<H>() {

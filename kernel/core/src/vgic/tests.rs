@@ -187,7 +187,7 @@ impl Gic {
 
 /// Links a shared interrupt to the physical one, as all of Dom0's are.
 fn link(gic: &Gic, irq: u32) {
-    gic.domain.dist.lock().bank(irq).unwrap().linked |= 1 << (irq % 32);
+    gic.domain.dist.spis.lock().bank(irq).unwrap().linked |= 1 << (irq % 32);
 }
 
 fn enabled(gic: &Gic, irqs: &[u32]) {

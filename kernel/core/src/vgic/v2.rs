@@ -82,7 +82,7 @@ impl Sources {
 impl VcpuGic {
     /// Makes it that of a GICv2. It has not run yet.
     pub fn make_v2(&self) {
-        let state = &mut *self.lock();
+        let state = &mut *self.state.lock();
         state.bank = Bank::new(0, state.bank.linked, 0);
         state.sources = Some(Sources::default());
     }
@@ -100,7 +100,7 @@ impl VcpuGic {
 
     /// Changes which vCPUs have an SGI pending here, a bit each; the vCPU must look, and the caller notifies it.
     fn set_senders(&self, irq: u32, change: impl FnOnce(&mut u8)) {
-        let state = &mut *self.lock();
+        let state = &mut *self.state.lock();
         if let Some(Sources { waiting, .. }) = &mut state.sources {
             change(&mut waiting[irq as usize & 15]);
             self.mark(ALL);
@@ -119,15 +119,15 @@ pub(super) fn access<H: Hw>(
     size: u8,
     store: Option<u64>,
 ) -> Option<u64> {
-    let vcpu = domain.vcpus().iter().find(|vcpu| vcpu.gic.lock().is_here::<H>())?;
+    let vcpu = domain.vcpus().iter().find(|vcpu| vcpu.gic.state.lock().is_here::<H>())?;
     let gic = &vcpu.gic;
     Some(match (offset, size, store) {
-        (0x000, 4, None) => u64::from(domain.dist.lock().first.groups),
+        (0x000, 4, None) => u64::from(domain.dist.spis.lock().first.groups),
         // PIDR2: GICv2.
         (0xFE8, 4, None) => 0x2B,
         // SGIs become pending and not pending by sender.
         (0x200 | 0x280, 4, None) => {
-            let sent = gic.lock().sources.as_ref().map_or(0, Sources::waiting);
+            let sent = gic.state.lock().sources.as_ref().map_or(0, Sources::waiting);
             read_private(kernel, vcpu, offset, size) | u64::from(sent)
         }
         (0x080..0xD00, _, None) if first_irq(offset) < PRIVATE => read_private(kernel, vcpu, offset, size),
@@ -169,13 +169,13 @@ fn read_byte<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, vcpu: &H::Shared<Vcp
     match offset {
         ITARGETSR..0x820 => 1 << (vcpu.id.0 & 7),
         0x820..0xC00 => {
-            let route = domain.dist.lock().bank(irq).map_or(NOWHERE, |bank| bank.route[irq as usize % 32]);
+            let route = domain.dist.spis.lock().bank(irq).map_or(NOWHERE, |bank| bank.route[irq as usize % 32]);
             vcpu_of_affinity(u64::from(route)).map_or(0, |index| 1u8.checked_shl(index).unwrap_or(0))
         }
         CPENDSGIR..0xF30 => {
             // One may be in the bank or in a list register, too.
             let pending = read_private(kernel, vcpu, 0x200, 4) >> sgi & 1;
-            let state = vcpu.gic.lock();
+            let state = vcpu.gic.state.lock();
             state.sources.as_ref().map_or(0, |of| of.waiting[sgi] | (pending << of.current[sgi]).to_le_bytes()[0])
         }
         _ => 0,

@@ -8,7 +8,7 @@ use crate::exit::VTIMER_PPI;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::local::Current;
-use crate::sync::{AtomicU8, Ordering, SpinMutex, SpinMutexGuard};
+use crate::sync::{AtomicU8, Ordering, SpinMutex};
 use crate::vtimer;
 
 /// The GIC of one vCPU.
@@ -19,7 +19,7 @@ pub struct VcpuGic {
     pub(super) marks: AtomicU8,
     /// Guards the private interrupts and the list registers. Taken inside the distributor's lock where both are
     /// held, and never together with that of another vCPU.
-    state: SpinMutex<Private>,
+    pub(super) state: SpinMutex<Private>,
 }
 
 /// A private interrupt has changed.
@@ -30,10 +30,6 @@ pub(super) const ALL: u8 = 2;
 pub(super) const VTIMER_BIT: u32 = 1 << GUEST_TIMER_VIRT_PPI;
 
 impl VcpuGic {
-    pub(super) fn lock(&self) -> SpinMutexGuard<'_, Private> {
-        self.state.lock()
-    }
-
     /// Makes the next return to the guest look. SeqCst as in `deliverable`.
     pub(super) fn mark(&self, what: u8) {
         self.marks.fetch_or(what, Ordering::SeqCst);
@@ -51,14 +47,14 @@ impl VcpuGic {
         if self.marks.load(Ordering::SeqCst) != 0 {
             return true;
         }
-        let state = self.lock();
+        let state = self.state.lock();
         !state.is_idle::<H>() && state.is_deliverable::<H>()
     }
 
     /// Changes private interrupts; true if the vCPU must look, so that the caller must notify it.
     #[inline]
     pub(super) fn change<H: Hw>(&self, change: impl FnOnce(&mut Private) -> u32) -> bool {
-        let state = &mut *self.lock();
+        let state = &mut *self.state.lock();
         let touched = change(state);
         let concerns = |mask: u32| touched & mask != 0;
         let held = || state.held::<H>(0, Lr::PENDING | Lr::ACTIVE);
@@ -79,7 +75,7 @@ impl VcpuGic {
     /// not be notified.
     #[inline(always)]
     pub(crate) fn raise_if<H: Hw>(&self, irq: u32, here: bool, group1: Option<bool>) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if group1.is_some_and(|group1| state.bank.is_group1(irq) != group1) {
             return false;
         }
@@ -104,7 +100,7 @@ impl VcpuGic {
     #[cold]
     #[inline(never)]
     pub(super) fn drop_late_timer<H: Hw>(&self) {
-        let state = &mut *self.lock();
+        let state = &mut *self.state.lock();
         if VTIMER_BIT & state.bank.latch & !state.bank.enabled != 0 && state.is_here::<H>() && !vtimer::line::<H>() {
             state.bank.latch &= !VTIMER_BIT;
             H::deactivate(VTIMER_PPI);
@@ -115,7 +111,7 @@ impl VcpuGic {
     /// after the entry, and so is the one private interrupt that the vCPU was woken for.
     #[inline(always)]
     pub fn load<H: Hw>(&self, due: bool) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.on = Some(H::pcpu());
         let bank = &mut state.bank;
         if due && VTIMER_BIT & bank.enabled & !(bank.latch | bank.active) != 0 {
@@ -141,11 +137,11 @@ impl VcpuGic {
     #[inline]
     pub fn unload<H: Hw>(kernel: &Kernel<H>, current: &Current<H>) -> bool {
         let gic = &current.vcpu.gic;
-        let mut state = gic.lock();
+        let mut state = gic.state.lock();
         if gic.marks.load(Ordering::SeqCst) & ALL != 0 || !state.is_idle::<H>() {
             drop(state);
             refill(kernel, current, 0);
-            state = gic.lock();
+            state = gic.state.lock();
         }
         (state.used, state.on) = (0, None);
         (state.bank.latch | state.bank.active) & VTIMER_BIT != 0
