@@ -54,11 +54,8 @@ macro_rules! address {
             }
 
             /// The address `bytes` further, or `None` past 2^64.
-            pub const fn checked_add(self, bytes: u64) -> Option<Self> {
-                match self.0.checked_add(bytes) {
-                    Some(sum) => Some(Self(sum)),
-                    None => None,
-                }
+            pub fn checked_add(self, bytes: u64) -> Option<Self> {
+                self.0.checked_add(bytes).map(Self)
             }
 
             /// The address `bytes` further, modulo 2^64: for ranges that were checked before.

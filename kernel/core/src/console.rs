@@ -13,12 +13,11 @@ use hypercall_abi::ids::DomId;
 
 use crate::addr::GuestVa;
 use crate::domain::Domain;
-use crate::evtchn;
-use crate::guest;
 use crate::hw::{Hw, Ticks};
-use crate::hypercall::{Call, CallResult};
+use crate::hypercall::{Call, CallResult, Stop};
 use crate::kernel::Kernel;
 use crate::runstate::ticks;
+use crate::{evtchn, guest};
 
 /// Bytes that the log keeps.
 pub const LOG_SIZE: usize = 32 * 1024;
@@ -69,12 +68,6 @@ impl Log {
         self.shown = self.shown.max(after);
         (after, count)
     }
-
-    /// Shows on the UART what nobody has read.
-    fn show<H: Hw>(&mut self) {
-        self.tail(self.shown).1.for_each(|byte| H::console(&[*byte]));
-        self.shown = self.end;
-    }
 }
 
 impl Write for Log {
@@ -101,7 +94,9 @@ impl<H: Hw> Kernel<H> {
 
     /// Shows on the UART what nobody has read: the reader has died, and the reason is in there.
     pub fn show_unread(&self) {
-        self.console.lock().show::<H>();
+        let log = &mut *self.console.lock();
+        log.tail(log.shown).1.for_each(|byte| H::console(&[*byte]));
+        log.shown = log.end;
     }
 
     /// Takes text that a domain prints, and puts out the lines that are complete.
@@ -151,7 +146,7 @@ pub fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
                 call.args[1] = u64::from(call.arg32(1)) - count as u64;
                 call.args[2] = call.args[2].wrapping_add(count as u64);
                 if call.arg32(1) > 0 && call.spend(1) {
-                    return Err(crate::hypercall::Stop::Again);
+                    return Err(Stop::Again);
                 }
             }
             Ok(0)

@@ -23,14 +23,13 @@ use crate::evtchn::Binding;
 use crate::hw::{Access, Hw};
 use crate::hypercall::{Call, CallResult};
 use crate::kernel::Kernel;
-use crate::lifecycle;
 use crate::machine::{Machine, Range};
 use crate::memory::{copy_foreign, populate};
 use crate::p2m::MapKind;
 use crate::runstate::{BLOCKED, CAPPED, OFFLINE, SERVED, nanoseconds};
 use crate::sync::SpinMutex;
 use crate::vcpu::Vcpu;
-use crate::{about, grant, guest, ioreq, trace, vgic};
+use crate::{about, grant, guest, ioreq, lifecycle, trace, vgic};
 
 /// Pages that one call gives before it returns with what it has done.
 const PAGES_PER_CALL: u64 = 1024;
@@ -120,65 +119,54 @@ fn of_domain<H: Hw>(
 ) -> Result<(), XenError> {
     let [cap, x1, x2, x3, ..] = *call.args;
     match op {
-        Op::CapDrop => caps.remove(cap),
-        Op::DomainInfo => call.write(1, &domain_info(target)),
+        Op::CapDrop => caps.remove(cap)?,
+        Op::DomainInfo => call.write(1, &domain_info(target))?,
         // Whoever destroyed itself this way would lose the ground under its feet.
-        Op::DomainDestroy if target.id == call.domain.id => Err(XenError::Inval),
-        Op::DomainDestroy if !lifecycle::destroy(call.kernel, target) => Err(XenError::Again),
-        Op::DomainDestroy => caps.remove(cap),
-        _ if target.is_dying() => Err(XenError::Srch),
-        Op::DomainPause => call.kernel.pause(target),
-        Op::DomainUnpause => call.kernel.unpause(target),
+        Op::DomainDestroy if target.id == call.domain.id => return Err(XenError::Inval),
+        Op::DomainDestroy if !lifecycle::destroy(call.kernel, target) => return Err(XenError::Again),
+        Op::DomainDestroy => caps.remove(cap)?,
+        _ if target.is_dying() => return Err(XenError::Srch),
+        Op::DomainPause => call.kernel.pause(target)?,
+        Op::DomainUnpause => call.kernel.unpause(target)?,
         Op::DomainShutdown => {
             let reason = ShutdownReason::from_raw(call.arg32(1)).ok_or(XenError::Inval)?;
             lifecycle::shutdown(call.kernel, target, reason);
-            Ok(())
         }
-        Op::DomainMaxPages => {
-            target.quota.set_max(x1);
-            Ok(())
-        }
-        Op::Populate => stretch(call, x2, PAGES_PER_CALL, |_, pages| populate(target, Ipa::new(x1), pages)),
+        Op::DomainMaxPages => target.quota.set_max(x1),
+        Op::Populate => stretch(call, x2, PAGES_PER_CALL, |_, pages| populate(target, Ipa::new(x1), pages))?,
         Op::MemoryWrite | Op::MemoryRead => stretch(call, x3, BYTES_PER_CALL, |call, bytes| {
             let access = if op == Op::MemoryWrite { Access::Write } else { Access::Read };
             copy_foreign(call.domain, GuestVa::new(x2), target, Ipa::new(x1), bytes, access)
-        }),
-        Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3),
-        Op::VcpuInfo => call.write(2, &vcpu_info(vcpu(target, x1)?)),
+        })?,
+        Op::VcpuStart => call.kernel.start_vcpu(target, vcpu(target, x1)?, x2, x3)?,
+        Op::VcpuInfo => call.write(2, &vcpu_info(vcpu(target, x1)?))?,
         Op::VcpuAffinity => {
             let online = (1 << H::online()) - 1;
             if x2 & online == 0 || x3 & online == 0 {
                 return Err(XenError::Inval);
             }
             call.kernel.pin(vcpu(target, x1)?, x2 & online, x3 & online);
-            Ok(())
         }
-        Op::DomainShare => share(call.kernel, target, x1, x2),
-        Op::HvmParam => about::set_param(target, call.arg32(1), x2),
-        Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?),
+        Op::DomainShare => share(call.kernel, target, x1, x2)?,
+        Op::HvmParam => about::set_param(target, call.arg32(1), x2)?,
+        Op::GrantSeed => grant::seed(target, GrantRef(call.arg32(1)), Gfn(x2), peer(call, x3)?)?,
         Op::PortAlloc => {
             let port = target.events.open(Binding::Unbound(peer(call, x1)?), VcpuId(0))?;
             call.args[1] = u64::from(port.0);
-            Ok(())
         }
         Op::IoServe => {
             let end = x1.checked_add(x2).filter(|end| *end > x1).ok_or(XenError::Inval)?;
             let port = Port(call.arg32(3));
             target.events.port(port)?;
-            ioreq::serve(target, x1..end, port)
+            ioreq::serve(target, x1..end, port)?;
         }
-        Op::IoNext => call.write(3, &ioreq::next(target, Port(call.arg32(1)), VcpuId(call.arg32(2)))?),
-        Op::IoAnswer => ioreq::answer(call.kernel, vcpu(target, x1)?, x2),
-        Op::IrqLevel => {
-            vgic::set_level(call.kernel, target, call.arg32(1), x2 != 0);
-            Ok(())
-        }
-        Op::WallClock => {
-            set_wall_clock(target, x1);
-            Ok(())
-        }
-        _ => Err(XenError::Perm),
+        Op::IoNext => call.write(3, &ioreq::next(target, Port(call.arg32(1)), VcpuId(call.arg32(2)))?)?,
+        Op::IoAnswer => ioreq::answer(call.kernel, vcpu(target, x1)?, x2)?,
+        Op::IrqLevel => vgic::set_level(call.kernel, target, call.arg32(1), x2 != 0),
+        Op::WallClock => set_wall_clock(target, x1),
+        _ => return Err(XenError::Perm),
     }
+    Ok(())
 }
 
 /// The page says what time it was when the domain's counter was zero. Nobody reads it yet, so the version stays 0.

@@ -145,9 +145,8 @@ impl<H: Hw> Domain<H> {
 
     /// Alive to shut down; false if it was not alive.
     pub fn begin_shutdown(&self, reason: ShutdownReason) -> bool {
-        self.life
-            .compare_exchange(0, STATE_SHUTDOWN | reason.raw() << REASON_SHIFT, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        let shut_down = STATE_SHUTDOWN | reason.raw() << REASON_SHIFT;
+        self.life.compare_exchange(0, shut_down, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// Anything to dying.

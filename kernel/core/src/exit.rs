@@ -15,7 +15,11 @@ use crate::hw::{Hw, IntId};
 use crate::kernel::Kernel;
 use crate::local::LocalCpu;
 use crate::trap::{self, undefined};
-use crate::{hypercall, lifecycle, sched, smccc, vgic, vtimer};
+use crate::{hypercall, lifecycle, smccc, vgic, vtimer};
+
+/// Chooses anew who runs; the first time also.
+// As part of its only caller, which never returns and so has no registers to restore.
+pub use crate::sched::reschedule as choose;
 
 /// The EL2 physical timer's interrupt (Arm BSA, section 3.8).
 pub const TIMER_PPI: IntId = IntId(26);
@@ -111,13 +115,6 @@ pub fn finish<H: Hw>(kernel: &'static Kernel<H>, cpu: &LocalCpu<H>, frame: &mut 
     left == Left::Choose
 }
 
-/// Chooses anew who runs; the first time also.
-// As part of its only caller, which never returns and so has no registers to restore.
-#[inline(always)]
-pub fn choose<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame) -> Source {
-    sched::reschedule(kernel, cpu, frame)
-}
-
 // As part of each kind of exit, like `exception`: it is on every path.
 #[inline(always)]
 fn left<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>) -> Left {
@@ -191,10 +188,7 @@ fn wait<H: Hw>(kernel: &Kernel<H>, cpu: &LocalCpu<H>, frame: &mut TrapFrame, esr
 
 /// Handles an SError that was taken while a guest ran: memory that it used has failed, and only it is ended.
 pub(crate) fn serror<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &mut TrapFrame, esr: u64) {
-    let mut reason = heapless::String::<48>::new();
-    // The text and 16 digits fit.
-    let _ = core::fmt::Write::write_fmt(&mut reason, format_args!("SError, ESR_EL2 {esr:#x}"));
-    lifecycle::crash(kernel, cpu, frame, &reason);
+    lifecycle::crash(kernel, cpu, frame, format_args!("SError, ESR_EL2 {esr:#x}"));
 }
 
 /// Takes the physical interrupts that are pending on this pCPU.

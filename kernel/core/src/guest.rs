@@ -156,17 +156,6 @@ impl<H: Hw> Array<H, WRITE> {
         let at = if crosses { None } else { Some(self.at(domain, va)?) };
         Ok(Element { domain, va, at, kind: PhantomData })
     }
-
-    /// Writes a value at `va`; one of a size that registers have in one store.
-    #[inline]
-    pub fn write<T: FromBytes + IntoBytes + Immutable>(
-        &mut self,
-        domain: &Domain<H>,
-        va: GuestVa,
-        value: &T,
-    ) -> Copied {
-        self.element::<T>(domain, va)?.write(0, value)
-    }
 }
 
 /// An element of an [`Array`] that is written.

@@ -73,16 +73,15 @@ pub fn next<H: Hw>(domain: &Domain<H>, port: Port, from: VcpuId) -> Result<IoReq
 /// Ends the access that a vCPU waits for; a load reads `value`. `ENOENT` if it waits for none, `EAGAIN` as long as it has
 /// not left its pCPU.
 pub fn answer<H: Hw>(kernel: &Kernel<H>, vcpu: &H::Shared<Vcpu<H>>, value: u64) -> Result<(), XenError> {
-    {
-        let mut run = vcpu.run.lock();
-        let (access, _) = run.waiting.ok_or(XenError::NoEnt)?;
-        if run.running_on().is_some() {
-            // Its registers are not saved yet.
-            return Err(XenError::Again);
-        }
-        run.waiting = None;
-        access.complete(&mut run.context.frame, value);
+    let mut run = vcpu.run.lock();
+    let (access, _) = run.waiting.ok_or(XenError::NoEnt)?;
+    if run.running_on().is_some() {
+        // Its registers are not saved yet.
+        return Err(XenError::Again);
     }
+    run.waiting = None;
+    access.complete(&mut run.context.frame, value);
+    drop(run);
     kernel.release(vcpu, SERVED);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The life of a domain: made, started, paused, shut down, crashed, destroyed.
 
+use core::fmt::Arguments;
+
 use hypercall_abi::control::{DomainParams, MAX_SPIS};
 use hypercall_abi::errno::XenError;
 use hypercall_abi::evtchn::Virq;
@@ -103,7 +105,7 @@ pub fn shutdown<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, reason: ShutdownR
 }
 
 /// Crashes the domain of the vCPU that runs here: prints why and its registers, then shuts it down as crashed.
-pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame, reason: &str) {
+pub fn crash<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, frame: &TrapFrame, reason: Arguments<'_>) {
     let Some(current) = &cpu.current else { return };
     let (domain, vcpu) = (current.domain.clone(), current.vcpu.id);
     kernel.log(format_args!("d{}v{vcpu} crashed: {reason}", domain.id));

@@ -162,7 +162,7 @@ fn add_batch<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         let gpfn = gpfns.read(call.domain, at(arg.gpfns, n, size_of::<Gfn>())?)?;
         let result = add_one(call, domain, space, arg.foreign_domid, idx, gpfn);
         let code = result.map_or_else(|error| i32::try_from(error.raw()).unwrap_or(i32::MIN), |()| 0);
-        errs.write(call.domain, at(arg.errs, n, size_of::<i32>())?, &code)
+        errs.element::<i32>(call.domain, at(arg.errs, n, size_of::<i32>())?)?.write(0, &code)
     })?;
     Ok(result.map(|()| 0)?)
 }

@@ -83,7 +83,6 @@ pub struct Vcpu<H: Hw> {
     held: AtomicU32,
     /// How it stands with the scheduler, and its registers. Taken before a run queue's lock.
     pub run: SpinMutex<Run<H>>,
-    machine: core::marker::PhantomData<H>,
 }
 
 impl<H: Hw> Vcpu<H> {
@@ -106,7 +105,6 @@ impl<H: Hw> Vcpu<H> {
             queues: SpinMutex::default(),
             polling: AtomicU32::new(0),
             poll_until: AtomicU64::new(NEVER),
-            machine: core::marker::PhantomData,
         }
     }
 
@@ -151,10 +149,7 @@ impl<H: Hw> Vcpu<H> {
 
     /// Where the vcpu_info lies.
     pub fn info(&self) -> Option<Pa> {
-        match self.info.load(Ordering::SeqCst) {
-            0 => None,
-            pa => Some(Pa::new(pa)),
-        }
+        Some(Pa::new(self.info.load(Ordering::SeqCst))).filter(|pa| pa.raw() != 0)
     }
 
     /// Sets where the vcpu_info lies; the frame is pinned by `info_frame` or owned by the domain for good.

@@ -13,11 +13,9 @@ use crate::local::LocalCpu;
 use crate::sync::{AtomicU64, Ordering};
 use crate::vcpu::Vcpu;
 
-/// `CNT*_CTL_EL0.ENABLE`.
+/// Fields of `CNT*_CTL_EL0`.
 const ENABLE: u64 = 1 << 0;
-/// `CNT*_CTL_EL0.IMASK`.
 const IMASK: u64 = 1 << 1;
-/// `CNT*_CTL_EL0.ISTATUS`.
 const ISTATUS: u64 = 1 << 2;
 
 /// When the virtual timer of a vCPU with these registers will interrupt; [`NEVER`] if it is off, or past all time.

@@ -52,19 +52,14 @@ pub struct Queues {
     tails: [u32; FIFO_MAX_QUEUES],
 }
 
-/// How a port stands with the queues: the queue it was put on last (31:8, as [`queue`] numbers them), whether it is
-/// pending while its word is not there yet, and the priority, zero being the default.
+/// How a port stands with the queues: the queue it was put on last (its vCPU in 31:12, its priority in 11:8), whether it
+/// is pending while its word is not there yet, and the priority, zero being the default.
 #[derive(Default)]
 pub(super) struct Place(AtomicU32);
 
 const LAST_SHIFT: u32 = 8;
 const WAITS: u32 = 0x10;
 const PRIORITY: u32 = 0xF;
-
-/// The number of a vCPU's queue.
-fn queue(vcpu: VcpuId, priority: u32) -> u32 {
-    vcpu.0 << 4 | priority
-}
 
 impl Place {
     pub(super) const fn new() -> Self {
@@ -138,19 +133,6 @@ impl<H: Hw> Events<H> {
         // Ports that were passed over because the guest had not taken them off a queue are there for the next call.
         opened.inspect_err(|_| self.table.lock().lowest = 1)
     }
-
-    /// `EVTCHNOP_set_priority`: what is on a queue already stays there. `ENOSYS` with the 2-level ABI.
-    fn set_priority(&self, port: Port, priority: u32) -> Result<(), XenError> {
-        let place = self.place(port)?;
-        if !self.is_fifo() {
-            return Err(XenError::NoSys);
-        }
-        if priority > FIFO_PRIORITY_MIN {
-            return Err(XenError::Inval);
-        }
-        place.change(PRIORITY, priority ^ FIFO_PRIORITY_DEFAULT);
-        Ok(())
-    }
 }
 
 impl Queues {
@@ -185,7 +167,7 @@ pub(super) fn raise<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port, v
     let Ok(place) = domain.events.place(port) else { return };
     let (mut news, mut tell) = (false, None);
     for turn in 1..=TURNS {
-        let (last, goal) = (place.last(), queue(vcpu, place.priority()));
+        let (last, goal) = (place.last(), vcpu.0 << 4 | place.priority());
         let Some(holder) = domain.vcpu(VcpuId(last >> 4)) else { return };
         let mut queues = holder.queues.lock();
         if place.last() != last {
@@ -256,7 +238,13 @@ pub(super) fn op<H: Hw>(call: &mut Call<'_, H>) -> CallResult {
         }
         _ => {
             let SetPriority { port, priority } = call.read(1)?;
-            call.domain.events.set_priority(port, priority)?;
+            let place = call.domain.events.place(port)?;
+            match priority {
+                _ if !call.domain.events.is_fifo() => return Err(XenError::NoSys.into()),
+                // What is on a queue already stays there.
+                ..=FIFO_PRIORITY_MIN => place.change(PRIORITY, priority ^ FIFO_PRIORITY_DEFAULT),
+                _ => return Err(XenError::Inval.into()),
+            };
         }
     }
     Ok(0)

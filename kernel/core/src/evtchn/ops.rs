@@ -151,15 +151,13 @@ pub(super) fn bind_interdomain<H: Hw>(
 /// Closes a port; the far end of a connected one waits for a new connection from this domain.
 pub fn close<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) -> Result<(), XenError> {
     let entry = domain.events.port(port)?;
-    let binding = {
-        let mut table = domain.events.table.lock();
-        let binding = entry.free().ok_or(XenError::Inval)?;
-        // Whoever opens it next has to wait for this, and finds nothing pending.
-        let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
-        H::clear_bits64(pending, bit);
-        table.lowest = port.0.min(table.lowest);
-        binding
-    };
+    let mut table = domain.events.table.lock();
+    let binding = entry.free().ok_or(XenError::Inval)?;
+    // Whoever opens it next has to wait for this, and finds nothing pending.
+    let (pending, bit) = bit_of(domain, layout::EVTCHN_PENDING, port);
+    H::clear_bits64(pending, bit);
+    table.lowest = port.0.min(table.lowest);
+    drop(table);
     if let Binding::Interdomain(remote, far) = binding
         && let Some(remote) = kernel.domains.get(remote)
         && let Ok(entry) = remote.events.port(far)
@@ -195,5 +193,5 @@ fn bind_vcpu<H: Hw>(domain: &Domain<H>, port: Port, vcpu: VcpuId) -> Result<(), 
         };
         may_move.then_some(PortState { vcpu, ..state })
     });
-    moved.map(|_| ()).ok_or(XenError::Inval)
+    moved.map(drop).ok_or(XenError::Inval)
 }

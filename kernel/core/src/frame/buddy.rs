@@ -19,7 +19,8 @@ pub(super) struct Buddy {
     entries: Entries,
     /// Number and order of the smallest block that holds all frames.
     root: (u64, u32),
-    resting: Vec<u64, MAX_RESTING>,
+    /// Pages that rest. Who takes one sets its state.
+    pub(super) resting: Vec<u64, MAX_RESTING>,
     /// Index of the first frame that may be in the tree and not zero.
     pub(super) dirty: usize,
     /// Frames in the tree that are zero; only a measure.
@@ -41,12 +42,6 @@ impl Buddy {
     /// Frames that are free.
     pub(super) fn free_pages(&self) -> u64 {
         self.free + self.resting.len() as u64
-    }
-
-    /// Takes a page that rests, if one does. Its state is for the caller to set.
-    #[inline]
-    pub(super) fn rested(&mut self) -> Option<u64> {
-        self.resting.pop()
     }
 
     /// Takes `pages` frames in a row, the lowest that there are in the tree, aligned to their number rounded up to a power

@@ -224,7 +224,7 @@ impl FrameTable {
     #[inline]
     pub fn alloc_page(&self, owner: DomId, kind: FrameKind) -> Result<Pa, XenError> {
         let (quota, live) = self.charge(owner, kind, 1)?;
-        let rested = self.buddy.lock().rested();
+        let rested = self.buddy.lock().resting.pop();
         match rested.and_then(|number| Some((number, self.entries.at(number)?))) {
             Some((number, entry)) => {
                 entry.state.store(live.0, Ordering::Release);

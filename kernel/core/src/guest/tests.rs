@@ -36,7 +36,7 @@ fn values_lie_at_any_alignment_and_across_page_ends() {
         assert_eq!(read::<Fake, u64>(&domain, va(offset)), Ok(value));
         let mut array = Array::<Fake, WRITE>::default();
         assert_eq!(array.read::<u64>(&domain, va(offset)), Ok(value));
-        array.write(&domain, va(offset), &!value).unwrap();
+        array.element::<u64>(&domain, va(offset)).unwrap().write(0, &!value).unwrap();
         assert_eq!(peek::<u64>(&domain, GUEST_RAM + offset), !value);
     }
 }
@@ -111,7 +111,7 @@ fn an_array_translates_a_page_once_and_holds_it_meanwhile() {
     let mut array = Array::<Fake, WRITE>::default();
     for n in 0..512 {
         array.read::<u64>(&domain, va(n * 8)).unwrap();
-        array.write::<u64>(&domain, va(n * 8), &n).unwrap();
+        array.element::<u64>(&domain, va(n * 8)).unwrap().write(0, &n).unwrap();
     }
     assert_eq!(fake::with(|s| s.counts.translations), 1);
     let frame = frame_of(&domain, GUEST_RAM);

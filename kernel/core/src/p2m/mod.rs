@@ -55,9 +55,8 @@ impl<H: Hw> P2m<H> {
     pub fn new(owner: DomId) -> Result<Self, XenError> {
         let root = H::frames().alloc(owner, FrameKind::Table, 2)?;
         H::zero(root, 2 * PAGE_SIZE);
-        let tables = Tables { highest: 0, idle: None, dying: None };
-        let tables = SpinMutex::new(tables);
-        Ok(P2m { owner: owner.into(), root, vmid: DomainVmid::default(), tables, hw: PhantomData })
+        let (vmid, tables) = (DomainVmid::default(), SpinMutex::default());
+        Ok(P2m { owner: owner.into(), root, vmid, tables, hw: PhantomData })
     }
 
     /// The highest page that was ever mapped.

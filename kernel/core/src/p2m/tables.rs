@@ -12,6 +12,7 @@ use crate::frame::FrameKind;
 use crate::hw::Hw;
 
 /// What is to be known of the tables beside their contents.
+#[derive(Default)]
 pub(super) struct Tables {
     /// The highest page that was ever mapped.
     pub(super) highest: u64,

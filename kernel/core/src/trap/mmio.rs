@@ -9,9 +9,8 @@ use crate::addr::Ipa;
 use crate::context::TrapFrame;
 use crate::hw::Hw;
 use crate::kernel::Kernel;
-use crate::lifecycle;
 use crate::local::{Current, LocalCpu};
-use crate::{ioreq, vgic};
+use crate::{ioreq, lifecycle, vgic};
 
 /// Fields of the syndrome of a data abort (Arm ARM DDI 0487, section D24.2.40): the rest describes one register's load
 /// or store; a load extends the sign; the register is used as 64 bits; it was cache maintenance by address.
@@ -61,7 +60,7 @@ pub(crate) fn fetch_abort<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<
         && refuse(current, frame, esr & !(WRITE | MAINTENANCE))
         && frame.pc == from
     {
-        lifecycle::crash(kernel, cpu, frame, "its exception vectors cannot be fetched");
+        lifecycle::crash(kernel, cpu, frame, format_args!("its exception vectors cannot be fetched"));
     }
 }
 
