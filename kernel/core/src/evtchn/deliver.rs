@@ -102,11 +102,8 @@ pub(super) fn unmask<H: Hw>(kernel: &Kernel<H>, domain: &Domain<H>, port: Port) 
     }
     let (mask, bit) = bit_of(domain, layout::EVTCHN_MASK, port);
     let was_masked = H::clear_bits64(mask, bit) & bit != 0;
-    if was_masked
-        && is_pending(domain, port)
-        && let Some(vcpu) = domain.vcpu(state.vcpu)
-    {
-        tell(kernel, vcpu, 1u64.rotate_left(port.0 / 64));
+    if was_masked && is_pending(domain, port) {
+        announce(kernel, domain, port, state.vcpu);
     }
     Ok(())
 }
