@@ -30,6 +30,9 @@ const SHORTEST: u64 = 32;
 /// The most that a vCPU that comes may be behind the others, as a part of the period and in virtual time: 5 ms.
 const LAG: u64 = 2;
 
+/// From here on a virtual runtime is not of this pCPU, and what it lacks to the greatest one is how far it was ahead elsewhere.
+const ELSEWHERE: u64 = 1 << 63;
+
 /// Virtual time: ticks of a vCPU of the default weight. One more, so that nothing is free.
 fn to_virtual(ticks: Ticks, weight: u64) -> u64 {
     ticks.wrapping_mul(u64::from(DEFAULT_WEIGHT)) / weight + 1
@@ -120,7 +123,8 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
             self.running = Some(turn);
         }
         let key = match vcpu.vruntime.load(Relaxed) {
-            u64::MAX => self.floor,
+            // It comes from another pCPU, where it was that much ahead.
+            own @ ELSEWHERE.. => self.floor.saturating_add(u64::MAX - own),
             // Those who have slept long and wake up together run in the order in which they come.
             own => own.max(self.floor.saturating_sub(period / LAG) + self.heap.len() as u64),
         };
@@ -143,16 +147,11 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
 
     fn steal(&mut self, thief: PcpuId) -> Option<H::Shared<Vcpu<H>>> {
         let may = self.heap.peek()?.vcpu.affinity.load(Relaxed) & (1 << thief.0) != 0;
-        // What it has run here means nothing there.
-        if may { self.pop().inspect(|vcpu| vcpu.vruntime.store(u64::MAX, Relaxed)) } else { None }
+        if may { self.pop().inspect(|vcpu| self.leave(vcpu)) } else { None }
     }
 
     fn start(&mut self, vcpu: &Vcpu<H>, now: Ticks) -> Ticks {
-        let weight = u64::from(vcpu.weight.load(Relaxed));
-        let key = match vcpu.vruntime.load(Relaxed) {
-            u64::MAX => self.floor,
-            own => own,
-        };
+        let (weight, key) = (u64::from(vcpu.weight.load(Relaxed)), vcpu.vruntime.load(Relaxed));
         self.advance(key);
         let end = if self.heap.is_empty() { NEVER } else { now + self.turn(period::<H>(), weight) };
         self.running = Some(Turn { key, since: now, weight, end });
@@ -193,5 +192,13 @@ impl<H: Hw> Policy<H> for FairQueue<H> {
 
     fn waiting(&self) -> usize {
         self.heap.len()
+    }
+
+    fn load(&self) -> u64 {
+        self.weights << 32 | self.running.map_or(0, |turn| turn.weight)
+    }
+
+    fn leave(&self, vcpu: &Vcpu<H>) {
+        vcpu.vruntime.store(u64::MAX - vcpu.vruntime.load(Relaxed).saturating_sub(self.floor), Relaxed);
     }
 }

@@ -6,6 +6,7 @@
 mod alarm;
 mod cap;
 mod fair;
+mod queue;
 mod switch;
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,15 @@ use crate::domain::Domain;
 use crate::hw::{Hw, MAX_PCPUS, NEVER, PcpuId, Ticks};
 use crate::kernel::Kernel;
 use crate::runstate::{BLOCKED, Run};
-use crate::sync::{AtomicBool, AtomicU32, Ordering, SpinMutex, SpinMutexGuard};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, SpinMutexGuard};
 use crate::trace;
 use crate::vcpu::Vcpu;
 
 pub use alarm::{Alarm, Alarms};
 pub use cap::Budget;
 use fair::FairQueue;
+pub use queue::Queues;
+use queue::RunQueue;
 pub use switch::reschedule;
 
 /// A scheduling policy: the order within one pCPU's run queue, and how long each turn is.
@@ -43,38 +46,25 @@ pub trait Policy<H: Hw> {
     fn turn_end(&self, now: Ticks) -> Option<Ticks>;
     /// vCPUs that wait.
     fn waiting(&self) -> usize;
+    /// The weights of those who wait, together, in the upper half, and of who runs in the lower.
+    fn load(&self) -> u64;
+    /// `vcpu`, which has run here, goes to another pCPU, and takes along how far it is ahead of the others.
+    fn leave(&self, vcpu: &Vcpu<H>);
 }
 
-/// The vCPU that a pCPU takes next, and when its turn is over or an alarm goes off.
-type Next<H> = (<H as Hw>::Shared<Vcpu<H>>, Ticks);
-
-/// What waits on a pCPU.
-pub struct Queues<H: Hw> {
-    ready: FairQueue<H>,
-    /// Who wants to be told at which time.
-    pub alarms: Alarms<H>,
-}
-
-impl<H: Hw> Queues<H> {
-    /// Takes the vCPU that should run next; its turn begins.
-    #[inline(always)]
-    fn begin(&mut self, now: Ticks) -> Option<Next<H>> {
-        let vcpu = self.ready.pop()?;
-        let end = self.ready.start(&vcpu, now);
-        Some((vcpu, end.min(self.alarms.earliest().unwrap_or(NEVER))))
-    }
-}
+/// Set by anyone who wants the pCPU to choose again before it returns to its guest, behind the change that it is about, and
+/// cleared before the locks are taken under which that is looked at. On a cache line of its own, since every exit looks.
+#[repr(align(64))]
+struct Again(AtomicBool);
 
 /// The queues of all pCPUs.
 #[repr(C)]
 pub struct Scheduler<H: Hw> {
-    /// Set by anyone who wants the pCPU to choose again before it returns to its guest, behind the change that it is about,
-    /// and cleared before the locks are taken under which that is looked at. First, since every exit looks.
-    again: [AtomicBool; MAX_PCPUS],
+    /// First, since every exit looks.
+    again: [Again; MAX_PCPUS],
     /// How many pCPUs write a trace.
     pub(crate) traced: AtomicU32,
-    /// Each guards who waits on one pCPU. Nothing is taken under it.
-    queues: [SpinMutex<Queues<H>>; MAX_PCPUS],
+    queues: [RunQueue<H>; MAX_PCPUS],
     /// A bit for each pCPU that sleeps.
     idle: AtomicU32,
 }
@@ -82,20 +72,24 @@ pub struct Scheduler<H: Hw> {
 impl<H: Hw> Scheduler<H> {
     pub(crate) const fn new() -> Self {
         Scheduler {
-            again: [const { AtomicBool::new(false) }; MAX_PCPUS],
+            again: [const { Again(AtomicBool::new(false)) }; MAX_PCPUS],
             traced: AtomicU32::new(0),
-            queues: [const { SpinMutex::new(Queues { ready: FairQueue::new(), alarms: Alarms::new() }) }; MAX_PCPUS],
+            queues: [const { RunQueue::new() }; MAX_PCPUS],
             idle: AtomicU32::new(0),
         }
     }
 
     fn again(&self, id: PcpuId) -> &AtomicBool {
-        &self.again[usize::from(id.0) % MAX_PCPUS]
+        &self.again[usize::from(id.0) % MAX_PCPUS].0
+    }
+
+    fn queue(&self, id: PcpuId) -> &RunQueue<H> {
+        &self.queues[usize::from(id.0) % MAX_PCPUS]
     }
 
     /// Locks what waits on a pCPU.
     pub fn queues(&self, id: PcpuId) -> SpinMutexGuard<'_, Queues<H>> {
-        self.queues[usize::from(id.0) % MAX_PCPUS].lock()
+        self.queue(id).lock()
     }
 
     /// Whether this pCPU must choose again before it returns to a guest.
@@ -145,13 +139,7 @@ impl<H: Hw> Scheduler<H> {
     fn place(&self, vcpu: &H::Shared<Vcpu<H>>, run: &mut Run<H>, id: PcpuId, now: Ticks) {
         vcpu.moves(run, id);
         self.enter(vcpu, run, Runstate::Runnable, now);
-        let urgent = {
-            let ready = &mut self.queues(id).ready;
-            ready.push(vcpu.clone(), now);
-            // Whoever waits alone ends the others' time without a limit.
-            ready.waiting() == 1 || ready.turn_end(now).is_some_and(|end| end <= now)
-        };
-        if urgent {
+        if self.queue(id).push(vcpu.clone(), now) {
             self.poke(id);
         }
     }
@@ -178,6 +166,22 @@ impl<H: Hw> Scheduler<H> {
             self.idle.fetch_and(!(1 << last), Ordering::SeqCst);
         }
         PcpuId(u8::try_from(last).unwrap_or(0))
+    }
+
+    /// The pCPU for a vCPU whose turn here is over, where two others wait or more: one that has less to do, if there is one.
+    fn spread(&self, vcpu: &Vcpu<H>, run: &mut Run<H>, here: &FairQueue<H>) -> PcpuId {
+        let (hard, soft) = (vcpu.affinity.load(Ordering::Relaxed), vcpu.soft_affinity.load(Ordering::Relaxed));
+        let among = if hard & soft != 0 { hard & soft } else { hard };
+        let others = (0..).zip(&self.queues).take(H::online()).filter(|(id, _)| among & 1 << id != 0);
+        // This pCPU has that vCPU as well by what it says, and so is never one of those.
+        let loads = others.map(|(id, queue)| (queue.waiting() + queue.running(), PcpuId(id)));
+        if let Some((load, id)) = loads.min()
+            && load < here.load() >> 32
+        {
+            here.leave(vcpu);
+            run.pcpu = id;
+        }
+        run.pcpu
     }
 }
 

@@ -4,7 +4,8 @@ use core::mem::forget;
 
 use hypercall_abi::vcpu::Runstate;
 
-use super::{Alarm, Next, Policy};
+use super::queue::Next;
+use super::{Alarm, Policy};
 use crate::context::TrapFrame;
 use crate::exit::{self, Source, VTIMER_PPI};
 use crate::hw::{Hw, NEVER, PcpuId, Ticks};
@@ -35,16 +36,20 @@ pub fn reschedule<H: Hw>(kernel: &'static Kernel<H>, cpu: &mut LocalCpu<H>, fram
         let queues = kernel.sched.queues(cpu.id);
         let end = queues.ready.turn_end(now).unwrap_or(NEVER);
         if now < cpu.limit && now < end {
-            set_deadline::<H>(end.min(queues.alarms.earliest().unwrap_or(NEVER)), cpu, vcpu);
+            let until = end.min(queues.alarms.earliest().unwrap_or(NEVER));
             drop(queues);
+            set_deadline::<H>(until, cpu, vcpu);
             exit::flush(kernel, cpu);
             return Source::Frame;
         }
     }
-    let next = cpu.current.take().and_then(|current| kernel.take_off(cpu, frame, current, now));
-    match next.or_else(|| kernel.next(cpu.id, now)) {
+    let next = match cpu.current.take() {
+        Some(current) => kernel.take_off(cpu, frame, current, now),
+        None => kernel.next(cpu.id, now),
+    };
+    match next {
         Some(next) => kernel.put_on(cpu, frame, next, now),
-        None => kernel.idle(cpu),
+        None => kernel.idle(cpu, now),
     }
 }
 
@@ -64,16 +69,11 @@ fn allows<H: Hw>(vcpu: &Vcpu<H>, id: PcpuId) -> bool {
 }
 
 impl<H: Hw> Kernel<H> {
-    /// Takes the next vCPU for this pCPU from its own queue, or from another one's.
+    /// Takes the next vCPU for this pCPU, which had nothing to do.
     #[inline(never)]
     fn next(&self, id: PcpuId, now: Ticks) -> Option<Next<H>> {
-        let own = self.sched.queues(id).begin(now);
-        own.or_else(|| {
-            let vcpu = self.sched.queues.iter().find_map(|queues| queues.lock().ready.steal(id))?;
-            let mut queues = self.sched.queues(id);
-            queues.ready.push(vcpu, now);
-            queues.begin(now)
-        })
+        let queue = self.sched.queue(id);
+        queue.begin(&mut queue.lock(), now)
     }
 
     /// Saves the vCPU that ran here, then lets it go: back into a run queue, or to sleep with an alarm for its timers,
@@ -88,7 +88,8 @@ impl<H: Hw> Kernel<H> {
         if timer_in_flight {
             H::set_active(VTIMER_PPI, false);
         }
-        let mut queues = self.sched.queues(cpu.id);
+        let queue = self.sched.queue(cpu.id);
+        let mut queues = queue.lock();
         let held = vcpu.held();
         let then = if held != 0 {
             // Whoever goes to sleep pays for the way to the next one, or many short sleeps would be at the cost of the others.
@@ -102,18 +103,21 @@ impl<H: Hw> Kernel<H> {
             then
         } else {
             queues.ready.stop(&vcpu, now);
-            let id = self.sched.choose(&vcpu, cpu.id);
+            let mut id = self.sched.choose(&vcpu, cpu.id);
+            if id == cpu.id && queues.ready.waiting() > 1 {
+                id = self.sched.spread(&vcpu, &mut run, &queues.ready);
+            }
             if id == cpu.id {
                 self.sched.enter(&vcpu, &mut run, Runstate::Runnable, now);
                 queues.ready.push(vcpu.clone(), now);
             } else {
                 drop(queues);
                 self.sched.place(&vcpu, &mut run, id, now);
-                queues = self.sched.queues(cpu.id);
+                queues = queue.lock();
             }
             now
         };
-        let next = queues.begin(then);
+        let next = queue.begin(&mut queues, then);
         drop(queues);
         run.publish(&domain.runstate_flag);
         // It was taken out when this vCPU was put on, so that there is nothing to look at and to drop.
@@ -172,16 +176,20 @@ impl<H: Hw> Kernel<H> {
         self.sched.queues(run.pcpu).alarms.set(again, Alarm::Vcpu(vcpu.clone()));
     }
 
-    /// Sleeps until an interrupt comes, and handles it, if nobody waits. The bit in the idle mask goes
+    /// Sleeps until an interrupt comes, and handles it, if nobody waits here or elsewhere. The bit in the idle mask goes
     /// up before the look at the queue, so that whoever queues a vCPU either is seen or kicks.
     #[inline(never)]
-    fn idle(&'static self, cpu: &mut LocalCpu<H>) -> Source {
+    fn idle(&'static self, cpu: &mut LocalCpu<H>, now: Ticks) -> Source {
         let bit = 1u32 << cpu.id.0;
         self.sched.idle.fetch_or(bit, Ordering::SeqCst);
+        if let Some(vcpu) = self.sched.queues.iter().find_map(|queue| queue.steal(cpu.id)) {
+            self.sched.queues(cpu.id).ready.push(vcpu, now);
+        }
         let queues = self.sched.queues(cpu.id);
         if queues.ready.waiting() == 0 {
-            H::set_deadline(queues.alarms.earliest());
+            let alarm = queues.alarms.earliest();
             drop(queues);
+            H::set_deadline(alarm);
             // Domains to come find their memory zeroed.
             while !H::is_interrupted() && H::frames().scrub::<H>() {}
             H::wait_for_interrupt();

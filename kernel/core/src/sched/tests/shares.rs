@@ -276,3 +276,28 @@ fn vcpus_of_dead_domains_take_nobodys_place_in_a_queue() {
     rig.run(60_000 * MS);
     assert_eq!(round(&mut rig), Ok(()));
 }
+
+#[test]
+fn vcpus_that_never_sleep_spread_over_the_pcpus_wherever_they_begin() {
+    for (pcpus, count) in [(2, 4), (2, 6), (4, 8), (4, 12)] {
+        let mut rig = Rig::new(pcpus);
+        let guests: Vec<_> = (0..count).map(|_| rig.guest(DEFAULT_WEIGHT, 0)).collect();
+        let mut run = |milliseconds| {
+            for _ in 0..milliseconds {
+                with(|s| s.now += ticks::<Fake>(MS));
+                for n in 0..pcpus {
+                    with(|s| s.pending.push_back(exit::TIMER_PPI));
+                    rig.exit(n);
+                }
+            }
+        };
+        run(200);
+        let before: Vec<_> = guests.iter().map(ran).collect();
+        run(3000);
+        // As many on each as on the others, beside the one that is bound to it.
+        let fair = ticks::<Fake>(3000 * MS) * u64::from(pcpus) / (count as u64 + u64::from(pcpus));
+        for ran in guests.iter().zip(before).map(|(guest, before)| ran(guest) - before) {
+            assert!(ran.abs_diff(fair) * 100 <= fair * 5, "{ran} ticks where {fair} are fair, with {count} on {pcpus}");
+        }
+    }
+}
