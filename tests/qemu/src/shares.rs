@@ -22,9 +22,10 @@ pub const CONFIG: &str = "name = \"busy\"\nkernel = \"/store/busy\"\nmemory = 1\
 /// The configuration of the guest that hammers, which must be there as `hammer.cfg`, with the image as `hostile`.
 pub const HAMMER: &str = "name = \"hammer\"\nkernel = \"/store/hostile\"\nmemory = 4\nvcpus = 2\n";
 
-/// What guests do without end that keep the scheduler at work, and how many vCPUs of theirs want to run.
+/// What guests do without end that keep the scheduler at work, and how many vCPUs want to run for that: those of the guest, and with
+/// the store Dom0's, which is one among others.
 const HAMMERS: &[(&str, u32)] =
-    &[("yields", 1), ("polls", 1), ("interrupts", 2), ("past_timers", 1), ("on_and_off", 2)];
+    &[("yields", 1), ("polls", 1), ("interrupts", 2), ("past_timers", 1), ("on_and_off", 2), ("store", 2)];
 
 /// The figures, what they are in words, and the most that each may be.
 const ROWS: [(&str, &str, f64); 7] = [
@@ -194,13 +195,7 @@ fn weighted(machine: &mut Machine, hammers: &[(&str, u32)]) -> Result<Weighted> 
 /// Runs guests at once, each of this file with these words of configuration, the last of which is left open for when to
 /// begin; returns what the first `told` of them say.
 fn scene(machine: &mut Machine, guests: &[String], told: usize) -> Result<Vec<String>> {
-    machine.send("xl create -c /store/busy.cfg name=clock \"extra='now'\"\r")?;
-    machine.expect("busy: now ", LONG)?;
-    let now: u64 = machine.expect(" ms", LONG)?.trim_end_matches(" ms").trim().parse()?;
-    machine.send("\x1d")?;
-    machine.prompt(LONG)?;
-    // A whole second, for what has to do with the clock.
-    let from = (now + 1000 + MAKING_MS * guests.len() as u64).next_multiple_of(1000);
+    let Begin { from, .. } = begin_after_making(machine, guests.len())?;
     let first = guests.iter().position(|guest| guest.contains("window=") && !guest.contains("cap="));
     for (n, guest) in guests.iter().enumerate() {
         let (file, words) = guest.split_once(' ').context("a guest has a file and words")?;
@@ -222,12 +217,33 @@ fn scene(machine: &mut Machine, guests: &[String], told: usize) -> Result<Vec<St
         machine.send("\x1d")?;
         machine.prompt(LONG)?;
     }
-    for name in (0..guests.len()).map(|n| format!("busy{n}")).chain(["clock".to_owned()]) {
+    for name in (0..guests.len()).map(|n| format!("busy{n}")) {
         // None has ended by itself.
         let done = machine.sh_within(&format!("xl destroy {name}"), LONG)?;
         ensure!(done.status == 0, "{name}: {done:?}");
     }
     Ok(said)
+}
+
+/// When guests that are made next begin.
+pub(crate) struct Begin {
+    /// The time of the machine's clock, in milliseconds, and when they begin: a whole second, for what has to do with the clock.
+    pub(crate) now: u64,
+    pub(crate) from: u64,
+    /// The number of the first of them.
+    pub(crate) domid: u16,
+}
+
+/// Asks the machine's clock when that many guests that are made next can begin.
+pub(crate) fn begin_after_making(machine: &mut Machine, guests: usize) -> Result<Begin> {
+    machine.send("xl create -c /store/busy.cfg name=clock \"extra='now'\"\r")?;
+    machine.expect("busy: now ", LONG)?;
+    let now: u64 = machine.expect(" ms", LONG)?.trim_end_matches(" ms").trim().parse()?;
+    machine.send("\x1d")?;
+    machine.prompt(LONG)?;
+    let clock: u16 = machine.ok("xl domid clock")?.trim().parse().context("no number of a domain")?;
+    machine.ok("xl destroy clock")?;
+    Ok(Begin { now, from: (now + 1000 + MAKING_MS * guests as u64).next_multiple_of(1000), domid: clock + 1 })
 }
 
 /// How late a guest was that wakes up, in microseconds.

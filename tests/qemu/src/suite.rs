@@ -18,6 +18,8 @@ use crate::xen::Peer;
 pub struct Lab {
     /// The hypervisor.
     pub xenolith: PathBuf,
+    /// Where in its file a pCPU waits for a lock, and which function takes that.
+    pub lock_waits: Vec<(u64, String)>,
     /// The control domain.
     pub dom0: PathBuf,
     /// The disk with the demo guests and what single cases need besides; no case changes it.

@@ -85,6 +85,10 @@ fn address(text: &str) -> Option<u64> {
 /// The symbol at which the exception vectors begin.
 const VECTORS: &str = "exception_vectors";
 
+/// The instruction in the loop in which a pCPU waits for a lock, ISB (Arm ARM, C6.2), and the function of which it is.
+const WAIT: u32 = 0xD503_3FDF;
+const WAITS: &str = "spin_loop";
+
 /// What an ELF knows about addresses.
 pub struct Symbols {
     loader: Loader,
@@ -127,6 +131,19 @@ impl Symbols {
             names.push(symbol.map_or("?".to_owned(), |name| rustc_demangle::demangle(name).to_string()));
         }
         names
+    }
+
+    /// Where in `image`, which was made of this ELF, a pCPU waits for a lock, with the function that takes it.
+    pub fn lock_waits(&self, image: &[u8]) -> Vec<(u64, String)> {
+        let words = (0u64..).step_by(4).zip(image.as_chunks().0);
+        let waits = words.filter(|(_, word)| u32::from_le_bytes(**word) == WAIT).filter_map(|(offset, _)| {
+            let frames = self.frames(offset);
+            frames
+                .iter()
+                .any(|frame| frame.contains(WAITS))
+                .then(|| (offset, frames.last().cloned().unwrap_or_default()))
+        });
+        waits.collect()
     }
 }
 

@@ -76,23 +76,33 @@ fn copies(partner: &Partner, scratch: Scratch) {
     report("grant_copy_batch", batch, ROUNDS * BATCH);
 }
 
-/// Maps and unmaps; the handle is carried from the one structure to the other.
+/// Maps and unmaps what [`write_mapping`] has named; the handle is carried from the one structure to the other.
 #[inline(always)]
-fn map_once<const MADE: bool>(scratch: Scratch) {
+pub fn map_once<const MADE: bool>(scratch: Scratch) {
     grant_op::<MADE>(GrantOp::MapGrantRef, scratch.at(0), 1);
     scratch.set(UNMAP + 16, scratch.get(16) >> 32);
     grant_op::<MADE>(GrantOp::UnmapGrantRef, scratch.at(UNMAP), 1);
 }
 
-fn mapping(partner: &Partner, scratch: Scratch) {
+/// Names the partner's page, and where it is to be mapped.
+pub fn write_mapping(partner: &Partner, scratch: Scratch) {
     let window = partner.free_window();
     scratch.set(0, window);
     scratch.set(8, u64::from(GNTMAP_HOST_MAP) | u64::from(partner.gref().0) << 32);
     scratch.set(16, u64::from(partner.domid().0));
     scratch.set(UNMAP, window);
     scratch.set(UNMAP + 8, 0);
-    row("grant_map_unmap", ROUNDS, || map_once::<true>(scratch), || map_once::<false>(scratch));
+}
+
+/// Says what went wrong if the last mapping or its end has failed.
+pub fn check_mapping(scratch: Scratch) {
     if failed(scratch, 18) || failed(scratch, UNMAP + 20) {
         println!("paths: grant_map_unmap failed: {:#x}, {:#x}", scratch.get(16), scratch.get(UNMAP + 16));
     }
+}
+
+fn mapping(partner: &Partner, scratch: Scratch) {
+    write_mapping(partner, scratch);
+    row("grant_map_unmap", ROUNDS, || map_once::<true>(scratch), || map_once::<false>(scratch));
+    check_mapping(scratch);
 }

@@ -5,7 +5,8 @@
 //! command line measures, and before it one with `partner=ID` is started, which is the other end of grants and events;
 //! each names the other's domain id. The result is a line for each path on the console:
 //! `paths: NAME TICKS ROUNDS`, where the ticks are those of all rounds without the empty loop. With the word `watched`
-//! it waits for a debugger and makes each path once between two marks, for the debugger to count what is done.
+//! it waits for a debugger and makes each path once between two marks, for the debugger to count what is done. With `from=`
+//! it measures nothing but how it gets on beside other pairs.
 #![no_std]
 #![no_main]
 #![deny(unsafe_code)]
@@ -16,6 +17,7 @@ mod pair;
 mod single;
 #[allow(unsafe_code)]
 mod sys;
+mod together;
 
 use pv_guest_lib::abi::ids::DomId;
 use pv_guest_lib::shutdown::poweroff;
@@ -28,14 +30,18 @@ const SETTLE_MS: u64 = 20;
 
 fn main(boot: BootInfo) -> ! {
     sys::take_interrupts();
-    let word = |key: &str| {
-        let value = boot.arguments().split_whitespace().find_map(|word| word.strip_prefix(key));
-        value.and_then(|value| value.parse().ok()).map(DomId)
-    };
-    match (word("partner="), word("bench=")) {
-        (Some(bench), _) => pair::serve(bench),
-        (None, Some(partner)) => measure(partner, boot.arguments().split_whitespace().any(|word| word == "watched")),
-        (None, None) => println!("paths: neither bench=ID nor partner=ID is on the command line"),
+    let words = || boot.arguments().split_whitespace();
+    let has = |word: &str| words().any(|other| other == word);
+    let number =
+        |key: &str| words().find_map(|word| word.strip_prefix(key)).and_then(|value| value.parse::<u64>().ok());
+    let domain = |key: &str| number(key).and_then(|id| u16::try_from(id).ok()).map(DomId);
+    match (domain("partner="), domain("bench="), number("from=")) {
+        (Some(bench), ..) => pair::serve(bench),
+        (None, Some(partner), None) => measure(partner, has("watched")),
+        (None, Some(partner), Some(from)) => {
+            with(partner, |partner| together::run(partner, from, number("window=").unwrap_or(1000), has("all")));
+        }
+        (None, None, _) => println!("paths: neither bench=ID nor partner=ID is on the command line"),
     }
     poweroff()
 }
@@ -49,16 +55,21 @@ fn measure(partner: DomId, watched: bool) {
     }
     sys::sleep(10 * SETTLE_MS);
     single::run();
-    match pair::Partner::find(partner) {
-        Ok(partner) => {
-            grants::run(&partner);
-            partner.run();
-        }
-        Err(lack) => println!("paths: domain {partner} is no partner: {lack}"),
-    }
+    with(partner, |partner| {
+        grants::run(partner);
+        partner.run();
+    });
     fifo::run();
     println!("paths: end");
     sys::sleep(SETTLE_MS);
+}
+
+/// Does something with the partner, or says what it lacks.
+fn with(partner: DomId, work: impl FnOnce(&pair::Partner)) {
+    match pair::Partner::find(partner) {
+        Ok(partner) => work(&partner),
+        Err(lack) => println!("paths: domain {partner} is no partner: {lack}"),
+    }
 }
 
 /// Measures one path in rounds and prints the line.

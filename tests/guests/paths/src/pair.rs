@@ -105,16 +105,34 @@ impl Partner {
         WINDOW + 4096
     }
 
+    /// What the two need for round trips; the partner answers at once.
+    fn pair(&self) -> Option<Pair> {
+        let shared = Scratch::of(IpaRange::new(self.page.ipa(), 4096)?);
+        let scratch = Scratch::take(1)?;
+        scratch.set(0, u64::from(self.channel.port().0));
+        shared.set(MODE, ANSWER);
+        let pair = Pair { shared, argument: scratch.at(0) };
+        pair.there_and_back();
+        Some(pair)
+    }
+
+    /// How many round trips the two make between two times of the machine's clock, in ticks, each followed by `more`.
+    pub fn trips(&self, from: u64, until: u64, mut more: impl FnMut()) -> u64 {
+        let Some(pair) = self.pair() else { return 0 };
+        let mut trips = 0;
+        loop {
+            pair.there_and_back();
+            more();
+            match sys::physical() {
+                now if now >= until => return trips,
+                now => trips += u64::from(now >= from),
+            }
+        }
+    }
+
     /// Measures what the two do with each other, and ends the partner.
     pub fn run(&self) {
-        let (Some(shared), Some(scratch)) = (IpaRange::new(self.page.ipa(), 4096).map(Scratch::of), Scratch::take(1))
-        else {
-            return;
-        };
-        scratch.set(0, u64::from(self.channel.port().0));
-        let pair = Pair { shared, argument: scratch.at(0) };
-        pair.shared.set(MODE, ANSWER);
-        pair.there_and_back();
+        let Some(pair) = self.pair() else { return };
         sys::sleep(SETTLE_MS);
         report("round_trip", sys::fewest_ticks("round_trip", ROUNDS, || pair.there_and_back()), ROUNDS);
         sys::sleep(SETTLE_MS);

@@ -1,16 +1,22 @@
 //! Who gets how much of a pCPU, and what becomes of wrong wishes.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 
 use super::linux::{inside, leave, start};
 use super::net::enter;
 use super::{alone, case};
 use crate::machine::Machine;
+use crate::pairs::{self, Meetings};
+use crate::parse;
 use crate::shares;
 use crate::suite::{Case, Lab};
 
 pub(super) const CASES: &[Case] = &[
     case("shares_caps_and_wake_ups_are_what_the_scheduler_promises", promises),
+    case("four_pairs_of_domains_do_four_times_the_work_of_one_and_meet_at_no_lock", pairs),
+    case("busy_guests_spread_over_the_pcpus_wherever_they_begin", spread),
     case("pools_and_affinities_are_kept_and_wrong_ones_change_nothing", pools),
     alone("linux_with_four_vcpus_on_two_pcpus_sees_stolen_time_and_gives_vcpus_back_and_forth", stolen),
 ];
@@ -25,6 +31,44 @@ fn promises(lab: &Lab) -> Result<()> {
         let figure = figures.get(&name).with_context(|| format!("no {name}"))?;
         ensure!(*figure <= most, "{name} is {figure}, which is above {most}: {figures:?}");
     }
+    Ok(())
+}
+
+/// On pCPUs of their own they are to have 3.2 times the throughput of one, at least.
+fn pairs(lab: &Lab) -> Result<()> {
+    let Meetings { one_pair, many_pairs } = pairs::meetings(&lab.config(), &lab.lock_waits)?;
+    ensure!(
+        one_pair.is_some(),
+        "no pCPU waited for a lock while the two domains of a pair ran at once: would it be seen?"
+    );
+    ensure!(many_pairs.is_none(), "a pCPU waited for a lock in {}", many_pairs.unwrap_or_default());
+    let times = pairs::scale(&lab.config())?;
+    (lab.say)(&format!("four pairs make {times:.2} times the round trips of one"));
+    ensure!(times >= 3.2, "four pairs make {times:.2} times the round trips of one");
+    Ok(())
+}
+
+/// How many busy guests there are, on two pCPUs, and how long they are looked at.
+const HOGS: usize = 6;
+const LOOK: Duration = Duration::from_secs(4);
+
+/// One after the other they come to where room is, and one that came first keeps no pCPU to itself.
+fn spread(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    for n in 0..HOGS {
+        machine.ok(&format!("xl create /store/busy.cfg name=hog{n} \"extra='window=1000000'\""))?;
+    }
+    let times = |machine: &mut Machine| -> Result<Vec<f64>> {
+        let domains = parse::list(&machine.ok("xl list")?)?;
+        Ok(domains.iter().filter(|domain| domain.name.starts_with("hog")).map(|domain| domain.time).collect())
+    };
+    machine.ok("sleep 1")?;
+    let before = times(&mut machine)?;
+    std::thread::sleep(LOOK);
+    let ran: Vec<f64> = times(&mut machine)?.iter().zip(before).map(|(after, before)| after - before).collect();
+    let fair = ran.iter().sum::<f64>() / HOGS as f64;
+    ensure!(ran.len() == HOGS && fair > 0.5, "the guests did not work: {ran:?}");
+    ensure!(ran.iter().all(|ran| (ran / fair - 1.0).abs() < 0.2), "in the same time the guests ran for {ran:?} s");
     Ok(())
 }
 

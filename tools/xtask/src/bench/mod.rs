@@ -4,7 +4,6 @@
 //! a nanosecond of virtual time there, so the guest's clock counts instructions and two runs give the same figures.
 
 mod counts;
-mod debugger;
 mod functions;
 mod gate;
 mod io;

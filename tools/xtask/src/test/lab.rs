@@ -1,14 +1,15 @@
 //! Makes what the QEMU cases boot from.
 
 use anyhow::Result;
-use qemu_tests::shares;
 use qemu_tests::suite::{Case, Lab, Needs};
+use qemu_tests::{pairs, shares};
 
 use crate::build;
 use crate::c;
 use crate::linux;
 use crate::paths::{Paths, write_if_changed};
 use crate::store;
+use crate::symbolize::Symbols;
 use crate::ui;
 use crate::xen;
 
@@ -135,6 +136,7 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
     write_if_changed(&folder.join("conform.cfg"), CONFORM.as_bytes())?;
     write_if_changed(&folder.join("debugger.img"), &whole_blocks(c::for_linux(paths, "tests/linux/debugger.c")?))?;
     write_if_changed(&folder.join("busy.cfg"), shares::CONFIG.as_bytes())?;
+    write_if_changed(&folder.join("pair.cfg"), pairs::CONFIG.as_bytes())?;
     write_if_changed(&folder.join("hammer.cfg"), shares::HAMMER.as_bytes())?;
     for name in c::guests() {
         store::copy(&paths.image(name), &folder.join(name))?;
@@ -171,6 +173,7 @@ pub fn prepare(paths: &Paths, cases: &[Case]) -> Result<Lab> {
     };
     Ok(Lab {
         xenolith: paths.image("xenolith"),
+        lock_waits: Symbols::open(&paths.image("xenolith.elf"))?.lock_waits(&std::fs::read(paths.image("xenolith"))?),
         dom0: paths.image("dom0"),
         store: image,
         peer,

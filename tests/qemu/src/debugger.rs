@@ -2,7 +2,7 @@
 //!
 //! The packets are those of GDB's remote serial protocol (GDB's manual, appendix E).
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Time for an answer. One comes as soon as the machine stops, which it may do late on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How the machine says that it stopped at a breakpoint, and what stops it where it is.
+const AT_BREAKPOINT: &str = "T05";
+const INTERRUPT: &[u8] = b"\x03";
 
 /// Bytes of `g`'s answer: x0 to x30, sp and pc of eight bytes each, and the state of four.
 const PC: usize = 32 * 8;
@@ -75,6 +79,28 @@ impl Debugger {
         self.registers()
     }
 
+    /// Lets the machine run until a pCPU comes to one of these addresses, for so long at most: its registers there, if one did.
+    pub fn run_until(&mut self, addresses: &[u64], within: Duration) -> Result<Option<Registers>> {
+        for address in addresses {
+            self.command(&format!("Z1,{address:x},4"))?;
+        }
+        self.send("c")?;
+        self.output.set_read_timeout(Some(within))?;
+        let answer = match self.answer() {
+            Err(error) if timed_out(&error) => {
+                self.output.set_read_timeout(Some(PATIENCE))?;
+                self.output.write_all(INTERRUPT).context("the debugger lost QEMU")?;
+                self.answer()?
+            }
+            answer => answer?,
+        };
+        self.output.set_read_timeout(Some(PATIENCE))?;
+        for address in addresses {
+            self.command(&format!("z1,{address:x},4"))?;
+        }
+        if answer.starts_with(AT_BREAKPOINT) { self.registers().map(Some) } else { Ok(None) }
+    }
+
     /// Executes one instruction.
     pub fn step(&mut self) -> Result<Registers> {
         self.stopped("s")?;
@@ -97,6 +123,14 @@ impl Debugger {
     /// Memory as the code that runs sees it.
     pub fn memory(&mut self, address: u64, length: u64) -> Result<Vec<u8>> {
         bytes(&self.ask(&format!("m{address:x},{length:x}"))?)
+    }
+
+    /// Memory by its physical address.
+    pub fn physical(&mut self, address: u64, length: u64) -> Result<Vec<u8>> {
+        self.command("Qqemu.PhyMemMode:1")?;
+        let bytes = self.memory(address, length);
+        self.command("Qqemu.PhyMemMode:0")?;
+        bytes
     }
 
     /// Lets the machine go on alone.
@@ -124,9 +158,13 @@ impl Debugger {
 
     /// Sends a packet and waits for its answer.
     fn ask(&mut self, packet: &str) -> Result<String> {
+        self.send(packet)?;
+        self.answer().with_context(|| format!("the debugger asked {packet}"))
+    }
+
+    fn send(&mut self, packet: &str) -> Result<()> {
         let sum = packet.bytes().fold(0u8, u8::wrapping_add);
-        self.output.write_all(format!("${packet}#{sum:02x}").as_bytes()).context("the debugger lost QEMU")?;
-        self.answer()
+        self.output.write_all(format!("${packet}#{sum:02x}").as_bytes()).context("the debugger lost QEMU")
     }
 
     /// The next packet from QEMU.
@@ -151,6 +189,12 @@ impl Debugger {
         self.output.write_all(b"+").context("the debugger lost QEMU")?;
         String::from_utf8(answer).context("QEMU answers the debugger with no text")
     }
+}
+
+/// Nothing came in the time that there was for it.
+fn timed_out(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::WouldBlock | ErrorKind::TimedOut))
 }
 
 /// Reads pairs of hexadecimal digits; registers that QEMU does not know are written with x.
