@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use pv_guest_lib::abi::arm::GUEST_GICV3_GICR0_BASE;
 use pv_guest_lib::abi::nr;
 use pv_guest_lib::abi::sched::SchedOp;
+use pv_guest_lib::abi::xs_wire::XsOp;
 
+use crate::store::Connection;
 use crate::sys::{self, Scratch, firmware, hypercall, millisecond, now};
 use crate::{Attacker, race};
 
@@ -78,6 +80,14 @@ pub fn past_timers(_: &mut Attacker) -> u64 {
 pub fn on_and_off(attacker: &mut Attacker) -> u64 {
     loop {
         start_second(attacker.scratch, OFF);
+    }
+}
+
+/// Asks the store, so that the control domain has as much to do as it is given time for.
+pub fn store(attacker: &mut Attacker) -> u64 {
+    let Some(connection) = Connection::open() else { return 1 };
+    loop {
+        connection.ask(attacker, XsOp::Directory, 0, &[b"device\0"]);
     }
 }
 

@@ -108,6 +108,7 @@ const LAST: &[(&str, Attack)] = &[
     ("hammers_interrupts", hammer::interrupts),
     ("hammers_past_timers", hammer::past_timers),
     ("hammers_on_and_off", hammer::on_and_off),
+    ("hammers_store", hammer::store),
 ];
 
 /// How long before the time `from=MS` of the machine's clock an attack begins for which there is one, in milliseconds.
