@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod claims;
 pub mod config;
 pub mod devices;
 pub mod disk;

@@ -1,6 +1,5 @@
 //! Dom0's disks, and what guests get of them: a whole disk, a partition, a file in `/store`, or memory.
 
-mod claims;
 mod files;
 mod physical;
 mod ram;
@@ -10,16 +9,17 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::{Rc, Weak};
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 
+use dom0_core::claims::Claims;
 use dom0_core::disk::Target;
 use driver_api::{Disk, DiskView, SECTOR_SIZE, ViewError};
 
 use crate::backends::DeviceId;
 use crate::tasks::Tasks;
-use claims::Claims;
 
 pub use files::{File, FileError, Listed};
 pub use physical::PhysicalDisk;
@@ -77,7 +77,7 @@ impl fmt::Display for OpenError {
 pub struct Disks {
     physical: Vec<Rc<PhysicalDisk>>,
     files: Option<Files>,
-    claims: Rc<Claims>,
+    claims: Rc<Claims<DeviceId>>,
     promised: Rc<Promised>,
     /// What devices use now.
     opened: RefCell<BTreeMap<DeviceId, (Target, Weak<Opened>)>>,
@@ -106,8 +106,8 @@ impl Disks {
 
     /// Opens a virtual disk for a device. Disks that are written have one user.
     pub async fn open(&self, target: &Target, read_only: bool, user: DeviceId) -> Result<VirtualDisk, OpenError> {
-        let claim = || {
-            let claim = Claims::take(&self.claims, target.to_string(), read_only, user);
+        let claim = |disk: &PhysicalDisk, extents| {
+            let claim = Claims::take(&self.claims, &disk.name, extents, read_only, user);
             claim.ok_or_else(|| OpenError::InUse(target.to_string()))
         };
         let kind = match target {
@@ -116,22 +116,28 @@ impl Disks {
                 Kind::Ram(disk.ok_or(OpenError::NoMemory(*mib))?)
             }
             Target::Whole(name) => {
-                let (claim, disk) = (claim()?, self.by_name(name)?);
+                let disk = self.by_name(name)?;
+                // Dom0 writes there itself.
+                if !read_only && self.files.as_ref().is_some_and(|files| Rc::ptr_eq(&files.disk(), &disk)) {
+                    return Err(OpenError::InUse(target.to_string()));
+                }
+                let claim = claim(&disk, vec![driver_api::Extent { start: 0, sectors: u64::MAX }])?;
                 let view = DiskView::whole(Rc::clone(&disk), read_only);
                 Kind::Part(Part::new(view, Extent::Disk(disk), read_only, claim))
             }
             Target::Partition { disk, number } => {
-                let (claim, physical) = (claim()?, self.by_name(disk)?);
+                let physical = self.by_name(disk)?;
                 let table = gpt::read(&physical.sectors).await;
                 let table = table.map_err(|error| OpenError::Partitions(disk.clone(), error))?;
                 let found = table.iter().find(|partition| partition.number == *number);
                 let partition = found.ok_or_else(|| OpenError::NoPartition(disk.clone(), *number))?;
+                let claim = claim(&physical, vec![partition.extent])?;
                 let view = DiskView::new(physical, &[partition.extent], read_only).map_err(OpenError::View)?;
                 Kind::Part(Part::new(view, Extent::Partition, read_only, claim))
             }
             Target::File(path) => {
-                let claim = claim()?;
-                let (view, file) = self.open_image(path, read_only).await?;
+                let (disk, view, file) = self.open_image(path, read_only).await?;
+                let claim = claim(&disk, file.extents().to_vec())?;
                 Kind::Part(Part::new(view, Extent::File(file), read_only, claim))
             }
         };
@@ -143,13 +149,18 @@ impl Disks {
     }
 
     /// Opens a file of `/store` as a disk.
-    async fn open_image(&self, path: &str, read_only: bool) -> Result<(View, fat32::File), OpenError> {
+    async fn open_image(
+        &self,
+        path: &str,
+        read_only: bool,
+    ) -> Result<(Rc<PhysicalDisk>, View, fat32::File), OpenError> {
         let failed = |error| OpenError::File(path.to_string(), error);
         let files = self.files().map_err(failed)?;
         let file = files.open(path).await.map_err(failed)?;
-        let mut view = DiskView::new(files.disk(), file.extents(), read_only).map_err(OpenError::View)?;
+        let disk = files.disk();
+        let mut view = DiskView::new(Rc::clone(&disk), file.extents(), read_only).map_err(OpenError::View)?;
         view.truncate(file.sectors());
-        Ok((view, file))
+        Ok((disk, view, file))
     }
 
     /// Makes the disk of a device larger, to `kib` KiB; what is new reads as zeros. The front end hears of it.
@@ -167,7 +178,7 @@ impl Disks {
             Target::File(path) => {
                 let failed = |error| OpenError::File(path.clone(), error);
                 self.files().map_err(failed)?.grow(&path, bytes).await.map_err(failed)?;
-                let (view, file) = self.open_image(&path, disk.is_read_only()).await?;
+                let (_, view, file) = self.open_image(&path, disk.is_read_only()).await?;
                 disk.replace_file(view, file);
                 Ok(())
             }

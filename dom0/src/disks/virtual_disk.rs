@@ -3,14 +3,15 @@
 use alloc::rc::Rc;
 use core::cell::RefCell;
 
+use dom0_core::claims::Claim;
 use driver_api::{Disk, DiskError, DiskInfo, DiskMemory, DiskView, Segment};
 use embassy_futures::select::select;
 use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 use embassy_sync::signal::Signal;
 
-use super::claims::Claim;
 use super::ram::RamDisk;
 use super::{OpenError, PhysicalDisk};
+use crate::backends::DeviceId;
 
 /// What a part of a disk is seen through.
 pub(super) type View = DiskView<Rc<PhysicalDisk>>;
@@ -41,8 +42,7 @@ pub(super) struct Part {
     extent: RefCell<Extent>,
     read_only: bool,
     /// Keeps others from writing.
-    #[expect(dead_code, reason = "held, not read")]
-    claim: Claim,
+    claim: Claim<DeviceId>,
 }
 
 /// How far a part reaches.
@@ -57,7 +57,7 @@ pub(super) enum Extent {
 
 impl Part {
     /// What is seen through `view`.
-    pub(super) fn new(view: View, extent: Extent, read_only: bool, claim: Claim) -> Self {
+    pub(super) fn new(view: View, extent: Extent, read_only: bool, claim: Claim<DeviceId>) -> Self {
         Part { view: RefCell::new(Rc::new(view)), extent: RefCell::new(extent), read_only, claim }
     }
 
@@ -111,6 +111,7 @@ impl VirtualDisk {
     /// Its file has grown.
     pub(super) fn replace_file(&self, view: View, file: fat32::File) {
         if let Kind::Part(part) = &self.0.kind {
+            part.claim.replace(file.extents().to_vec());
             *part.view.borrow_mut() = Rc::new(view);
             *part.extent.borrow_mut() = Extent::File(file);
             self.0.grown.signal(());

@@ -9,8 +9,10 @@ use super::guests::watch;
 use super::life::{listed, wait_gone};
 use crate::suite::{Case, Lab};
 
-pub(super) const CASES: &[Case] =
-    &[case("blkcheck_verifies_every_pattern_it_writes_and_sees_disk_and_memory_resized", blkcheck)];
+pub(super) const CASES: &[Case] = &[
+    case("blkcheck_verifies_every_pattern_it_writes_and_sees_disk_and_memory_resized", blkcheck),
+    case("a_disk_that_somebody_writes_has_no_other_user_by_whatever_name", one_writer),
+];
 
 fn blkcheck(lab: &Lab) -> Result<()> {
     let mut machine = lab.boot()?;
@@ -32,4 +34,28 @@ fn blkcheck(lab: &Lab) -> Result<()> {
     machine.expect("blkcheck: PASS", Duration::from_secs(30))?;
     machine.prompt(Duration::from_secs(30))?;
     wait_gone(&mut machine, "blkcheck")
+}
+
+fn one_writer(lab: &Lab) -> Result<()> {
+    let mut machine = lab.boot()?;
+    let create = |name: &str, target: &str, access: &str| {
+        format!("xl create -p /store/hello.cfg name={name} \"disk=['{target},raw,xvda,{access}']\"")
+    };
+    let in_use = ["is in use already"];
+    machine.ok(&create("a", "/store/disk0.ext4", "w"))?;
+    // FAT knows no small letters, and the file lies on that disk.
+    for target in ["/store/disk0.ext4", "/store/Disk0.EXT4", "/dev/vda"] {
+        for access in ["w", "r"] {
+            machine.fails(&create("b", target, access), &in_use)?;
+        }
+    }
+    machine.ok(&create("b", "/store/disk1.ext4", "w"))?;
+    machine.ok("xl destroy a")?;
+    machine.ok("xl destroy b")?;
+    // Dom0 itself writes to the disk with /store.
+    machine.fails(&create("c", "/dev/vda", "w"), &in_use)?;
+    for (name, target) in [("c", "/store/disk0.ext4"), ("d", "/store/DISK0.ext4"), ("e", "/dev/vda")] {
+        machine.ok(&create(name, target, "r"))?;
+    }
+    machine.fails(&create("f", "/store/disk0.ext4", "w"), &in_use).map(drop)
 }
