@@ -1,6 +1,7 @@
 //! Who uses which sectors of the machine's disks: readers may share them, a writer has them alone.
 //!
-//! Sectors, and not names, since one place has several: a file's in small and in capital letters, a disk's and its partition's.
+//! Sectors, since one place has several names: a file's in small and in capital letters, a disk's and its partition's. And names,
+//! since a file that is empty has no sectors yet.
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use driver_api::Extent;
 pub struct Claims<U>(RefCell<Vec<Entry<U>>>);
 
 struct Entry<U> {
+    name: String,
     disk: String,
     extents: Vec<Extent>,
     read_only: bool,
@@ -35,16 +37,23 @@ impl<U> Default for Claims<U> {
 }
 
 impl<U: Copy + PartialEq> Claims<U> {
-    /// Claims sectors of a disk for a user that has no claim yet; `None` if that would set a writer beside anybody else.
-    pub fn take(claims: &Rc<Self>, disk: &str, extents: Vec<Extent>, read_only: bool, user: U) -> Option<Claim<U>> {
+    /// Claims sectors of a disk, which have this name, for a user that has no claim yet; `None` if that would set a writer beside
+    /// anybody else.
+    pub fn take(
+        claims: &Rc<Self>,
+        name: &str,
+        (disk, extents): (&str, Vec<Extent>),
+        read_only: bool,
+        user: U,
+    ) -> Option<Claim<U>> {
         let mut entries = claims.0.borrow_mut();
-        if entries
-            .iter()
-            .any(|entry| !(entry.read_only && read_only) && entry.disk == disk && meet(&entry.extents, &extents))
-        {
+        let is_same = |entry: &Entry<U>| {
+            entry.name.eq_ignore_ascii_case(name) || entry.disk == disk && meet(&entry.extents, &extents)
+        };
+        if entries.iter().any(|entry| !(entry.read_only && read_only) && is_same(entry)) {
             return None;
         }
-        entries.push(Entry { disk: disk.to_string(), extents, read_only, user });
+        entries.push(Entry { name: name.to_string(), disk: disk.to_string(), extents, read_only, user });
         Some(Claim { claims: Rc::clone(claims), user })
     }
 }

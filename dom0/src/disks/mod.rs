@@ -107,8 +107,9 @@ impl Disks {
     /// Opens a virtual disk for a device. Disks that are written have one user.
     pub async fn open(&self, target: &Target, read_only: bool, user: DeviceId) -> Result<VirtualDisk, OpenError> {
         let claim = |disk: &PhysicalDisk, extents| {
-            let claim = Claims::take(&self.claims, &disk.name, extents, read_only, user);
-            claim.ok_or_else(|| OpenError::InUse(target.to_string()))
+            let name = target.to_string();
+            let claim = Claims::take(&self.claims, &name, (&disk.name, extents), read_only, user);
+            claim.ok_or(OpenError::InUse(name))
         };
         let kind = match target {
             Target::Ram(mib) => {
