@@ -158,8 +158,7 @@ impl<H: Hw> Scheduler<H> {
     fn choose(&self, vcpu: &Vcpu<H>, last: PcpuId) -> PcpuId {
         let (hard, soft) = (vcpu.affinity.load(Ordering::Relaxed), vcpu.soft_affinity.load(Ordering::Relaxed));
         let idle = u64::from(self.idle.load(Ordering::SeqCst)) & hard;
-        let among = if idle != 0 { idle } else { hard };
-        let among = if among & soft != 0 { among & soft } else { among };
+        let among = preferred(if idle != 0 { idle } else { hard }, soft);
         let last = if among & (1 << last.0) != 0 { u32::from(last.0) } else { among.trailing_zeros() };
         if idle != 0 {
             // Spoken for: the next vCPU that wakes up goes to another one that sleeps.
@@ -170,8 +169,7 @@ impl<H: Hw> Scheduler<H> {
 
     /// The pCPU for a vCPU whose turn here is over, where two others wait or more: one that has less to do, if there is one.
     fn spread(&self, vcpu: &Vcpu<H>, run: &mut Run<H>, here: &FairQueue<H>) -> PcpuId {
-        let (hard, soft) = (vcpu.affinity.load(Ordering::Relaxed), vcpu.soft_affinity.load(Ordering::Relaxed));
-        let among = if hard & soft != 0 { hard & soft } else { hard };
+        let among = preferred(vcpu.affinity.load(Ordering::Relaxed), vcpu.soft_affinity.load(Ordering::Relaxed));
         let others = (0..).zip(&self.queues).take(H::online()).filter(|(id, _)| among & 1 << id != 0);
         // This pCPU has that vCPU as well by what it says, and so is never one of those.
         let loads = others.map(|(id, queue)| (queue.waiting() + queue.running(), PcpuId(id)));
@@ -183,6 +181,11 @@ impl<H: Hw> Scheduler<H> {
         }
         run.pcpu
     }
+}
+
+/// Those of `among` that are in `soft`, or all if none is.
+fn preferred(among: u64, soft: u64) -> u64 {
+    if among & soft != 0 { among & soft } else { among }
 }
 
 impl<H: Hw> Kernel<H> {
