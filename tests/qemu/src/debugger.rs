@@ -73,10 +73,7 @@ impl Debugger {
     pub fn run_to(&mut self, address: u64) -> Result<Registers> {
         // From where it stands it would not move.
         self.step()?;
-        self.command(&format!("Z1,{address:x},4"))?;
-        self.stopped("c")?;
-        self.command(&format!("z1,{address:x},4"))?;
-        self.registers()
+        self.run_until(&[address], PATIENCE)?.with_context(|| format!("the machine does not come to {address:#x}"))
     }
 
     /// Lets the machine run until a pCPU comes to one of these addresses, for so long at most: its registers there, if one did.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use qemu_tests::debugger::{Debugger, Registers};
 use qemu_tests::machine::Machine;
 
 use super::counts::{Count, Counts};
 use crate::ui;
-use qemu_tests::debugger::{Debugger, Registers};
 
 /// The word on the guest's command line that makes it wait for a debugger.
 pub const WATCHED: &str = "watched";
